@@ -1,0 +1,61 @@
+# Targets a person types. Everything is installed into .venv from the lock files, by pip, with hashes.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo dev test check format lock bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), sys.version' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "Installing into .venv (about a minute the first time)"
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+install: .venv/.installed ## Install what the platform needs into .venv
+
+install-dev: .venv/.installed-dev ## Install what its tests need, too
+
+demo: .venv/.installed ## Real documents through a real model to a published table (N=400 documents)
+	@$(BIN)/llm-platform demo $(if $(N),--documents $(N))
+
+dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http://127.0.0.1:3000)
+	@$(BIN)/llm-platform dev
+
+test: check ## Run every check and test
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+check: .venv/.installed-dev ## Format, lint, types and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache
+
+format: .venv/.installed-dev ## Rewrite the code in the house format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: .venv/.installed-dev ## Measure ratios and limits (llm_platform_tests/benchmarks)
+	@$(BIN)/python -m pytest -q -m benchmark llm_platform_tests/benchmarks
+
+lock: ## Resolve requirements*.lock anew (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --extra local pyproject.toml --output-file requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --extra local --extra dev pyproject.toml --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## Remove .venv and caches; the state stays (see: llm-platform state reset)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

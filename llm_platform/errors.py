@@ -1,0 +1,63 @@
+"""What the platform raises on purpose.
+
+    PlatformError
+    ├── TransientError          the same attempt may succeed later
+    │   ├── EndpointUnavailable  no endpoint answered, or it answered 408, 429 or 5xx
+    │   └── LeaseHeld            another writer holds the same work
+    └── PermanentError          the same attempt fails again until somebody changes something
+        ├── SpecificationError   application.yaml, a prompt file or the lock file is wrong
+        ├── EndpointMismatch     an endpoint is not what the lock file pins
+        ├── RequestRejected      the endpoint refused this one request (4xx)
+        ├── ContractBroken       rows do not have the shape that readers were promised
+        ├── EvidenceMissing      a release has no passing report of its own
+        └── StorageError         the state folder or the lake cannot be read or written
+
+A message says what was attempted, on which thing, what was found, and what to do. It never holds a document's text or
+an answer.
+"""
+
+from __future__ import annotations
+
+
+class PlatformError(Exception):
+    """Base of everything raised on purpose."""
+
+
+class TransientError(PlatformError):
+    """The same attempt may succeed later."""
+
+
+class PermanentError(PlatformError):
+    """The same attempt fails again until somebody changes something."""
+
+
+class EndpointUnavailable(TransientError):
+    """No endpoint answered, or it answered 408, 429 or 5xx."""
+
+
+class LeaseHeld(TransientError):
+    """Another writer holds the same work."""
+
+
+class SpecificationError(PermanentError):
+    """A specification file is wrong; the message lists every mistake, one a line, as `file:line: …`."""
+
+
+class EndpointMismatch(PermanentError):
+    """An endpoint is not what the lock file pins."""
+
+
+class RequestRejected(PermanentError):
+    """The endpoint refused this one request."""
+
+
+class ContractBroken(PermanentError):
+    """Rows do not have the shape that readers were promised."""
+
+
+class EvidenceMissing(PermanentError):
+    """A release has no passing report of its own."""
+
+
+class StorageError(PermanentError):
+    """The state folder or the lake cannot be read or written."""

@@ -1,0 +1,203 @@
+"""Typed settings of one deployment: the only reader of the environment.
+
+Local, branch and production differ in these values and in nothing else. Names are `LLM_PLATFORM_<FIELD>`; where
+Dagster+ sets a variable of its own with the same meaning, that is the fallback.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from llm_platform.errors import SpecificationError
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE_FOLDER.parent
+MAX_NAMESPACE_LENGTH = 40
+
+
+def namespace_name(text: str) -> str:
+    """A name that serves as folder, Postgres schema and label: `[a-z][a-z0-9_]*`, at most 40 characters."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return (name if name[:1].isalpha() else f"n_{name}")[:MAX_NAMESPACE_LENGTH].rstrip("_")
+
+
+def _state_folder() -> Path:
+    if (CHECKOUT / "workspace.yaml").is_file():
+        return CHECKOUT / ".llm_platform"
+    return Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "llm_platform"
+
+
+def _git_folder() -> Path | None:
+    folder = CHECKOUT / ".git"
+    if folder.is_file():  # a worktree: the file says where its folder is
+        return CHECKOUT / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    return folder if folder.is_dir() else None
+
+
+def _git_head() -> str:
+    folder = _git_folder()
+    head = folder / "HEAD" if folder else None
+    return head.read_text(encoding="utf-8").strip() if head and head.is_file() else ""
+
+
+def _namespace() -> str:
+    head = _git_head()
+    if head.startswith("ref: refs/heads/"):
+        return head.removeprefix("ref: refs/heads/")
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in some containers
+        return "local"
+
+
+def _git_commit() -> str:
+    head, folder = _git_head(), _git_folder()
+    if not head.startswith("ref: ") or folder is None:
+        return head or "unknown"
+    reference = head.removeprefix("ref: ")
+    common = folder / "commondir"
+    root = (folder / common.read_text(encoding="utf-8").strip()) if common.is_file() else folder
+    loose, packed = root / reference, root / "packed-refs"
+    if loose.is_file():
+        return loose.read_text(encoding="utf-8").strip()
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {reference}")), "unknown")
+
+
+class Settings(BaseSettings):
+    """Values of one deployment."""
+
+    model_config = SettingsConfigDict(env_prefix="LLM_PLATFORM_", frozen=True, extra="ignore", populate_by_name=True)
+
+    state: Path = Field(default_factory=_state_folder, description="Folder that holds all local state.")
+    namespace: str = Field(
+        default_factory=_namespace,
+        validation_alias=AliasChoices("LLM_PLATFORM_NAMESPACE", "DAGSTER_CLOUD_GIT_BRANCH"),
+        description="Whose tables these are: a catalog and a data prefix of its own.",
+    )
+    deployment: str = Field(
+        default="local",
+        validation_alias=AliasChoices("LLM_PLATFORM_DEPLOYMENT", "DAGSTER_CLOUD_DEPLOYMENT_NAME"),
+        description="Name of the deployment, shown in run tags.",
+    )
+    git_commit: str = Field(
+        default_factory=_git_commit,
+        validation_alias=AliasChoices("LLM_PLATFORM_GIT_COMMIT", "DAGSTER_CLOUD_GIT_SHA"),
+        description="Commit of the code that runs.",
+    )
+    catalog: str | None = Field(
+        default=None, description="`postgres:<libpq dsn>`, one schema a namespace; unset: SQLite in the state folder."
+    )
+    data_root: str | None = Field(
+        default=None, description="Folder or `s3://bucket/prefix` for table data; unset: in the state folder."
+    )
+    upstream: str | None = Field(
+        default=None, description="Namespace attached read-only: its answers are reused, its champion is the default."
+    )
+    upstream_catalog: str | None = Field(
+        default=None, description="Catalog of `upstream` where it differs, e.g. with a read-only role's credentials."
+    )
+    warehouses: dict[str, str] = Field(
+        default_factory=dict,
+        description='JSON of name → URL of the warehouses that applications read, e.g. {"crm": "postgres:dbname=crm"}.',
+    )
+    applications: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Further folders of applications, separated by the path separator."
+    )
+    models_lock: Path = Field(default=CHECKOUT / "models.lock.yaml", description="The lock file of models.")
+    nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
+    nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
+    nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
+    outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
+    sensors: bool = Field(default=False, description="Whether sensors start switched on.")
+
+    @field_validator("namespace")
+    @classmethod
+    def _valid_namespace(cls, value: str) -> str:
+        return namespace_name(value)
+
+    @field_validator("applications", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("state")
+    @classmethod
+    def _absolute_state(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @cached_property
+    def namespace_folder(self) -> Path:
+        """Folder of this namespace's catalog, data, cards and Dagster history."""
+        return self.state / "namespaces" / self.namespace
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME of this namespace."""
+        return self.namespace_folder / "dagster"
+
+    @property
+    def cards_folder(self) -> Path:
+        """Folder of report cards and exports."""
+        return self.namespace_folder / "reports"
+
+    @property
+    def upstream_namespace(self) -> str | None:
+        """The namespace attached read-only: the setting, else what `branch up` wrote down."""
+        if self.upstream is not None:
+            return namespace_name(self.upstream)
+        note = self.namespace_folder / "branch.json"
+        if not note.is_file():
+            return None
+        return namespace_name(str(json.loads(note.read_text(encoding="utf-8"))["upstream"]))
+
+    def location(self, namespace: str) -> tuple[str, str, str | None]:
+        """(catalog, data path, metadata schema) of a namespace.
+
+        A Postgres catalog holds one schema a namespace; SQLite has one file a namespace.
+        """
+        folder = self.state / "namespaces" / namespace
+        data = f"{self.data_root.rstrip('/')}/{namespace}" if self.data_root else str(folder / "data")
+        if self.catalog is None:
+            return f"sqlite:{folder / 'catalog.sqlite'}", data, None
+        catalog = self.catalog
+        if namespace != self.namespace and self.upstream_catalog:
+            catalog = self.upstream_catalog
+        return catalog, data, namespace
+
+    @property
+    def source_warehouses(self) -> dict[str, str]:
+        """Named warehouses; `upstream` is the local one that the shipped samples are loaded into."""
+        folder = self.state / "upstream"
+        local = f"ducklake:sqlite:{folder / 'catalog.sqlite'}?data_path={folder / 'data'}"
+        return {"upstream": local, **self.warehouses}
+
+    @property
+    def application_folders(self) -> tuple[Path, ...]:
+        """Where applications are looked for: the shipped ones, then the team's."""
+        return (PACKAGE_FOLDER / "applications", *self.applications)
+
+
+def load_settings() -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        SpecificationError: a variable has a value that it cannot have; the message names the variable, not the value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = [str(mistake["loc"][0]).removeprefix("LLM_PLATFORM_").upper() for mistake in error.errors()]
+        lines = [f"LLM_PLATFORM_{name}: {mistake['msg']}" for name, mistake in zip(names, error.errors(), strict=True)]
+        raise SpecificationError("The environment has settings that cannot be read:\n" + "\n".join(lines)) from error
