@@ -1,0 +1,187 @@
+"""Source rows made into documents, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llm_platform.application import Documents, Source
+from llm_platform.documents.normalize import decoded, normalized
+from llm_platform.errors import ContractBroken
+from llm_platform.records import DocumentStatus, canonical_json
+
+DOCUMENTS_SCHEMA = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("attributes", pa.string(), nullable=False),
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+    ]
+)
+FINGERPRINT_LENGTH = 32
+_CACHED_ATTRIBUTES = 10_000
+
+
+def prepare(
+    rows: Iterable[pa.RecordBatch],
+    source: Source,
+    documents: Documents,
+    *,
+    read_by_prompts: Collection[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Documents of source rows, one batch per batch, in `DOCUMENTS_SCHEMA`.
+
+    A text that cannot be sent (empty, too long, not UTF-8) is a document with that status and a reason. Duplicate keys
+    are not looked for here: a batch sees only its own rows.
+
+    Args:
+        rows: Batches with the columns `source.key`, `source.text` and `source.attributes`; others are ignored.
+        read_by_prompts: Attributes that prompts read, which are part of the fingerprint; None stands for all. With the
+            exact ones, a changed value that no prompt reads asks no model again.
+
+    Raises:
+        ContractBroken: a column is missing or cannot be text, or keys are null or empty.
+    """
+    read = source.attributes if read_by_prompts is None else [n for n in source.attributes if n in read_by_prompts]
+    for batch in rows:
+        yield _documents(batch, source, documents, read)
+
+
+def bucket_of(document_id: str, buckets: int) -> int:
+    """The bucket of a document in [0, buckets): a hash of its id, equal on every machine."""
+    return int.from_bytes(hashlib.sha256(document_id.encode()).digest()[:8]) % buckets
+
+
+def fingerprint_of(text: str, attributes: str) -> str:
+    """Hash of a normalized text and the attributes that prompts read (canonical JSON)."""
+    # A normalized text holds no NUL, so the two cannot run into each other.
+    return hashlib.sha256(text.encode() + b"\0" + attributes.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read: Sequence[str]) -> pa.RecordBatch:
+    _check_columns(batch, source)
+    keys = _keys(batch.column(source.key), source)
+    columns = {name: _texts(batch.column(name), name, source) for name in source.attributes}
+    attributes = _json_rows(columns, len(keys))
+    chosen = _json_rows({name: columns[name] for name in read}, len(keys))
+    texts, fingerprints, statuses, reasons = [], [], [], []
+    for data, attribute_json in zip(_bytes(batch.column(source.text), source), chosen, strict=True):
+        text, status, reason = _judged(data, documents.max_characters)
+        # Two unreadable texts may look alike once decoded; their bytes tell them apart.
+        hashed = f"bytes:{hashlib.sha256(data or b'').hexdigest()}" if status is DocumentStatus.UNDECODABLE else text
+        texts.append(text)
+        fingerprints.append(fingerprint_of(hashed, attribute_json))
+        statuses.append(status.value)
+        reasons.append(reason)
+    buckets = [bucket_of(key, documents.buckets) for key in keys]
+    made = [keys, fingerprints, texts, attributes, buckets, statuses, reasons]
+    return pa.record_batch(
+        [pa.array(values, type=field.type) for values, field in zip(made, DOCUMENTS_SCHEMA, strict=True)],
+        schema=DOCUMENTS_SCHEMA,
+    )
+
+
+def _judged(data: bytes | None, max_characters: int) -> tuple[str, DocumentStatus, str | None]:
+    if data is None:
+        return "", DocumentStatus.EMPTY, "the text is null"
+    raw, problem = decoded(data)
+    text = normalized(raw)
+    if problem is not None:
+        return text, DocumentStatus.UNDECODABLE, problem
+    if not text:
+        return text, DocumentStatus.EMPTY, f"nothing is left of {len(raw)} characters after normalization"
+    if len(text) > max_characters:
+        reason = f"{len(text)} characters, more than documents.max_characters ({max_characters})"
+        return text, DocumentStatus.OVERSIZED, reason
+    return text, DocumentStatus.SENDABLE, None
+
+
+def _check_columns(batch: pa.RecordBatch, source: Source) -> None:
+    missing = [name for name in (source.key, source.text, *source.attributes) if name not in batch.schema.names]
+    if missing:
+        raise ContractBroken(
+            f"Source {source.address!r} has no column {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, batch.schema.names))}. Name other columns in application.yaml, or bring them back."
+        )
+
+
+def _keys(column: pa.Array, source: Source) -> list[str]:
+    keys = _texts(column, source.key, source)
+    missing = sum(not key for key in keys)
+    if missing:
+        raise ContractBroken(
+            f"{missing} of {len(keys)} rows of source {source.address!r} have no key (column {source.key!r} is null or "
+            "empty). Give every row a key of its own, or leave these rows out of the source."
+        )
+    return [key for key in keys if key is not None]
+
+
+def _bytes(column: pa.Array, source: Source) -> list[bytes | None]:
+    """Texts as bytes, so that strings and binary columns are judged alike (a string column may hold invalid UTF-8)."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) or _is_text(column.type)):
+        if pa.types.is_nested(column.type):
+            raise ContractBroken(
+                f"Column {source.text!r} of source {source.address!r} has type {column.type}, which is not text. "
+                "Choose a text column as source.text."
+            )
+        column = pc.cast(column, pa.string())
+    return list(pc.cast(column, pa.large_binary()).to_pylist())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _texts(column: pa.Array, name: str, source: Source) -> list[str | None]:
+    """A column of any type as text; lists and structs as canonical JSON."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_nested(column.type):
+        return [None if value is None else canonical_json(_plain(value)) for value in column.to_pylist()]
+    try:
+        values = pc.cast(pc.cast(column, pa.string()), pa.binary()).to_pylist()
+    except pa.ArrowInvalid:  # bytes that are not UTF-8
+        values = pc.cast(column, pa.binary()).to_pylist()
+    except pa.ArrowNotImplementedError as error:
+        raise ContractBroken(
+            f"Column {name!r} of source {source.address!r} has type {column.type}, which cannot be text. "
+            "Cast it in the source, or leave it out."
+        ) from error
+    return [None if value is None else value.decode(errors="replace") for value in values]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _json_rows(columns: dict[str, list[str | None]], count: int) -> list[str]:
+    """One canonical JSON object a row; equal rows are written once."""
+    if not columns:
+        return ["{}"] * count
+    names = list(columns)
+    known: dict[tuple[str | None, ...], str] = {}
+    rows = []
+    for values in zip(*columns.values(), strict=True):
+        row = known.get(values)
+        if row is None:
+            row = canonical_json(dict(zip(names, values, strict=True)))
+            if len(known) < _CACHED_ATTRIBUTES:
+                known[values] = row
+        rows.append(row)
+    return rows
