@@ -1,0 +1,221 @@
+"""`completions`: the ledger of answers, exactly one per (release, fingerprint)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from llm_platform.errors import ContractBroken
+from llm_platform.records import Completion, TokenUsage, canonical_json
+from llm_platform.warehouse.engine import identifier
+from llm_platform.warehouse.hashing import version_of, version_select
+from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+
+LISTED = ", ".join(COMPLETIONS_SCHEMA.names)
+NEW_LISTED = ", ".join(f"n.{name}" for name in COMPLETIONS_SCHEMA.names)
+DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
+ANSWERED_COLUMNS = (
+    "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
+    "c.raw, c.reason, "
+    "c.finish_reason, c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.latency_seconds, c.reused, c.run_id"
+)
+
+
+def completions_table(rows: Sequence[Completion]) -> pa.Table:
+    """Completions in the form that `append_table` takes."""
+    return pa.Table.from_pylist([_flat(row) for row in rows], schema=COMPLETIONS_SCHEMA)
+
+
+def _flat(row: Completion) -> dict[str, Any]:
+    flat = row.model_dump()
+    logprobs = flat["label_logprobs"]
+    flat["label_logprobs"] = None if logprobs is None else canonical_json(logprobs)
+    return flat
+
+
+class Completions:
+    """Answers of one application. Reading methods see the upstream's answers too; ours come first."""
+
+    def __init__(self, session: Session, application: str) -> None:
+        self._session = session
+        self._application = application
+
+    def lease(self, release_id: str, *, holder: str, ttl_seconds: float = 60.0, bucket: int | None = None) -> Lease:
+        """The right to store answers of a release, to be used in a `with` block, which raises LeaseHeld when another
+        has it.
+
+        Args:
+            holder: Who asks, e.g. a run id; shown to others that ask meanwhile.
+            ttl_seconds: How long the lease outlives a holder that has fallen silent; it is renewed every third of that.
+            bucket: Cover one bucket of documents only; None covers all.
+        """
+        return Lease(
+            self._session.coordinator,
+            self._application,
+            release_id,
+            holder=holder,
+            ttl_seconds=ttl_seconds,
+            bucket=bucket,
+        )
+
+    def missing(self, release_id: str, *, limit: int | None = None, bucket: int | None = None) -> pa.Table:
+        """One row (document_id, fingerprint, text, attributes, bucket) per sendable text without an answer, by key."""
+        return self._session.table(self._missing_sql(release_id, limit=limit, bucket=bucket))
+
+    def missing_batches(
+        self, release_id: str, batch_rows: int, *, bucket: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of `missing` in batches, as they were at the first one.
+
+        They are copied first: a run of hours must not keep a transaction open on the catalog.
+        """
+        with self._session.cursor() as cursor:
+            cursor.execute(f"CREATE TEMP TABLE missing AS {self._missing_sql(release_id, limit=None, bucket=bucket)}")
+            yield from cursor.execute("SELECT * FROM missing").to_arrow_reader(batch_rows)
+
+    def missing_count(self, release_id: str, *, bucket: int | None = None) -> int:
+        """How many texts have no answer."""
+        return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, bucket=bucket)})"))
+
+    def append(self, lease: Lease, rows: Sequence[Completion]) -> int:
+        """Store answers whose key is missing; returns how many. See `append_table`."""
+        return self.append_table(lease, completions_table(rows))
+
+    def append_table(self, lease: Lease, table: pa.Table) -> int:
+        """Store answers whose key is missing, here and upstream; returns how many were stored.
+
+        Raises:
+            LeaseHeld: the lease was taken over; nothing was stored.
+            ContractBroken: rows belong to another release than the lease.
+        """
+        given = table.select(COMPLETIONS_SCHEMA.names).cast(COMPLETIONS_SCHEMA)
+        if given.num_rows == 0:
+            return 0
+        releases = set(given.column("release_id").unique().to_pylist())
+        if releases != {lease.release_id} or lease.application != self._application:
+            raise ContractBroken(
+                f"The lease covers release {lease.release_id!r} of {lease.application!r}; the rows belong to "
+                f"{sorted(releases)} "
+                f"of {self._application!r}. Take a lease for each release."
+            )
+        with self._session.cursor("store completions in") as cursor:
+            cursor.register("given", given)
+            cursor.execute("CREATE TEMP TABLE answers AS SELECT * FROM given")
+            return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+
+    def of_release(self, release_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All answers of a release, in the order of their document keys."""
+        selected = ", ".join(identifier(column) for column in columns) if columns else "*"
+        return self._session.table(
+            f"SELECT {selected} FROM {self._answers('release_id')} ORDER BY document_id, fingerprint",
+            {"key": release_id},
+        )
+
+    def of_request(self, request_id: str) -> pa.Table:
+        """Answers to the same requests, of whichever release; one per fingerprint, the oldest that was really sent "
+        "first."""
+        return self._session.table(
+            f"SELECT * FROM {self._answers('request_id')} "
+            "QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY reused, created_at, release_id) = 1 "
+            "ORDER BY document_id, fingerprint",
+            {"key": request_id},
+        )
+
+    def answered(self, release_id: str) -> pa.Table:
+        """One row per document that has an answer, in the order of the keys; equal texts share theirs."""
+        documents = self._session.relation(self._application, "documents")
+        return self._session.table(
+            f"SELECT {ANSWERED_COLUMNS} FROM {documents} d JOIN {self._answers('release_id')} c USING (fingerprint) "
+            "WHERE d.status = 'sendable' ORDER BY d.document_id",
+            {"key": release_id},
+        )
+
+    def counts(self, release_id: str) -> dict[str, int]:
+        """Status → number of answers of a release."""
+        sql = f"SELECT status, count(*) FROM {self._answers('release_id')} GROUP BY 1 ORDER BY 1"
+        return dict(self._session.rows(sql, {"key": release_id}))
+
+    def usage(self, release_id: str) -> TokenUsage:
+        """Tokens paid for the answers of a release, reused ones not counted."""
+        sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in TokenUsage.model_fields)
+        sql = f"SELECT {sums} FROM {self._answers('release_id')} WHERE NOT reused"
+        row = self._session.rows(sql, {"key": release_id})[0]
+        return TokenUsage(prompt_tokens=row[0], completion_tokens=row[1], cached_tokens=row[2])
+
+    def data_version(self, release_id: str) -> str:
+        """Hash of the answers to the documents as they are now; texts that nobody has any more do not count."""
+        documents = self._session.relation(self._application, "documents")
+        current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable')"
+        sql = version_select(DATA_VERSION_COLUMNS, self._answers("release_id"), current)
+        return version_of(self._session.rows(sql, {"key": release_id})[0])
+
+    def _answers(self, key: str) -> str:
+        """Answers with `key` = $key: ours, then those of the upstream that we lack."""
+        ours = self._session.relation(self._application, "completions")
+        if not self._session.has_upstream:
+            return f"(SELECT {LISTED} FROM {ours} WHERE {key} = $key)"
+        theirs = self._session.relation(self._application, "completions", catalog=UPSTREAM)
+        return (
+            f"(SELECT {LISTED} FROM {ours} WHERE {key} = $key UNION ALL SELECT {LISTED} FROM {theirs} t WHERE {key} "
+            "= $key "
+            f"AND NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.release_id = t.release_id AND o.fingerprint = "
+            "t.fingerprint))"
+        )
+
+    def _missing_keys(self, release_id: str, *, bucket: int | None) -> str:
+        documents = self._session.relation(self._application, "documents")
+        return _missing_keys(
+            documents,
+            [self._session.relation(self._application, "completions", catalog=catalog) for catalog in self._catalogs()],
+            release_id=release_id,
+            bucket=bucket,
+        )
+
+    def _missing_sql(self, release_id: str, *, limit: int | None, bucket: int | None) -> str:
+        documents = self._session.relation(self._application, "documents")
+        limited = "" if limit is None else f" LIMIT {limit:d}"
+        return (
+            f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, d.bucket FROM {documents} d "
+            f"SEMI JOIN ({self._missing_keys(release_id, bucket=bucket)}) k ON k.document_id = d.document_id "
+            f"ORDER BY d.document_id{limited}"
+        )
+
+    def _catalogs(self) -> list[str]:
+        return [LAKE, UPSTREAM] if self._session.has_upstream else [LAKE]
+
+
+def _missing_keys(documents: str, stored: Sequence[str], *, release_id: str, bucket: int | None) -> str:
+    release = "'" + release_id.replace("'", "''") + "'"
+    absent = " ".join(
+        f"AND NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = {release} AND c.fingerprint = d.fingerprint)"
+        for relation in stored
+    )
+    # A text belongs to the bucket of its smallest document: two holders of different buckets never have the same text.
+    having = "" if bucket is None else f" HAVING arg_min(d.bucket, d.document_id) = {bucket:d}"
+    return (
+        f"SELECT min(d.document_id) AS document_id, d.fingerprint FROM {documents} d "
+        f"WHERE d.status = 'sendable' {absent} GROUP BY d.fingerprint{having}"
+    )
+
+
+def _append(transaction: Transaction) -> int:
+    absent = " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = a.release_id AND c.fingerprint = a.fingerprint)"
+        for relation in (transaction.relation("completions"), transaction.upstream("completions"))
+    )
+    transaction.run(
+        f"CREATE OR REPLACE TEMP TABLE new AS SELECT * FROM answers a WHERE {absent} "
+        "QUALIFY row_number() OVER (PARTITION BY release_id, fingerprint ORDER BY document_id) = 1"
+    )
+    if not transaction.count("SELECT count(*) FROM new"):
+        return 0
+    documents = transaction.relation("documents")
+    target = transaction.target("completions")
+    return transaction.count(
+        f"INSERT INTO {target} ({LISTED}, bucket) SELECT {NEW_LISTED}, d.bucket "
+        f"FROM new n LEFT JOIN {documents} d USING (document_id)"
+    )

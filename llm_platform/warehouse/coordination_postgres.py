@@ -1,0 +1,124 @@
+"""Coordination of a lake with a Postgres catalog: advisory locks, and leases in a schema of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+
+from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.warehouse.coordination import LEASES_DDL, WAIT_SECONDS, Statements
+from llm_platform.warehouse.engine import redacted
+
+
+class PostgresStatements:
+    """`Statements` over a psycopg2 cursor."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of one statement."""
+        self._cursor.execute(sql, tuple(parameters))
+        return list(self._cursor.fetchall()) if self._cursor.description else []
+
+    def changed(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """How many rows one statement changed."""
+        self._cursor.execute(sql, tuple(parameters))
+        return int(self._cursor.rowcount)
+
+
+class PostgresCoordinator:
+    """Coordination of a Postgres catalog: advisory locks, and a table in the schema `<metadata schema>_leases`."""
+
+    row_lock = " FOR UPDATE"
+
+    def __init__(self, dsn: str, metadata_schema: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._dsn = dsn
+        self._schema = f"{metadata_schema}_leases"
+        self._scope = metadata_schema
+        self._wait_seconds = wait_seconds
+        self._prepared = False
+        self._idle: list[Any] = []
+        self._idle_guard = threading.Lock()
+        self.leases = f'"{self._schema}"."leases"'
+
+    @contextmanager
+    def write_lock(self, scope: str, /) -> Iterator[None]:
+        """One writer at a time in this application of this lake."""
+        with self._locked(f"write:{scope}"):
+            yield
+
+    @contextmanager
+    def transaction(self, key: str, /) -> Iterator[Statements]:
+        """A transaction that waits for others with the same `key`."""
+        with self._locked(f"leases:{key}") as statements:
+            if not self._prepared:
+                self._prepare(statements)
+            yield statements
+
+    def now(self) -> float:
+        """The server's clock: holders are on many machines."""
+        with self._locked(None) as statements:
+            return float(statements.run("SELECT extract(epoch FROM clock_timestamp())")[0][0])
+
+    @contextmanager
+    def _locked(self, key: str | None) -> Iterator[PostgresStatements]:
+        try:
+            with self._connection() as connection, connection, connection.cursor() as cursor:
+                statements = PostgresStatements(cursor)
+                statements.run("SET LOCAL lock_timeout = %s", [f"{int(self._wait_seconds * 1000)}ms"])
+                if key is not None:
+                    statements.run("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/{key}"])
+                yield statements
+        except psycopg2.Error as error:
+            raise self._error(error) from error
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        with self._idle_guard:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None or connection.closed:
+            connection = psycopg2.connect(self._dsn)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        with self._idle_guard:
+            self._idle.append(connection)
+
+    def _prepare(self, statements: PostgresStatements) -> None:
+        # CREATE … IF NOT EXISTS asks for the right to create even when the thing exists.
+        if statements.run("SELECT to_regclass(%s)", [self.leases])[0][0] is None:
+            statements.run("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/create"])
+            statements.run(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+            statements.run(LEASES_DDL.format(table=self.leases))
+        self._prepared = True
+
+    def _error(self, error: psycopg2.Error) -> PlatformError:
+        text = redacted(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+        if error.pgcode == "42501":
+            return StorageError(
+                f"Cannot write the lake {self._scope!r}: {text}. This role may only read it; use a namespace of your "
+                "own."
+            )
+        if error.pgcode == "55P03":
+            return TransientError(
+                f"Waited {self._wait_seconds:.0f} s to write the lake {self._scope!r}: another process is writing. "
+                "Run again."
+            )
+        if isinstance(error, psycopg2.OperationalError):
+            return TransientError(
+                f"Postgres of the lake {self._scope!r} does not answer: {text}. Check it, then run again."
+            )
+        return StorageError(f"Cannot write the leases of the lake {self._scope!r}: {text}")
+
+    def close(self) -> None:
+        """Close the connections kept for the next call."""
+        with self._idle_guard:
+            while self._idle:
+                self._idle.pop().close()

@@ -1,0 +1,121 @@
+"""Coordination of a lake with a SQLite catalog: a lock file, and leases in a SQLite file of their own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.warehouse.coordination import ATTACH, LEASES_DDL, WAIT_SECONDS, Statements
+
+
+class SqliteStatements:
+    """`Statements` over a sqlite3 cursor."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of one statement."""
+        return self._connection.execute(sql.replace("%s", "?"), tuple(parameters)).fetchall()
+
+    def changed(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """How many rows one statement changed."""
+        return self._connection.execute(sql.replace("%s", "?"), tuple(parameters)).rowcount
+
+
+class FileCoordinator:
+    """Coordination of a SQLite catalog: `<catalog>.lock`, and `leases.sqlite` beside the catalog.
+
+    Leases have a file of their own: DuckLake needs the catalog's write lock for itself when it commits.
+    """
+
+    leases = "leases"
+    row_lock = ""
+
+    def __init__(self, catalog: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._catalog = catalog
+        self._lock_file = catalog.with_name(catalog.name + ".lock")
+        self._attach_file = catalog.with_name(catalog.name + ".attach.lock")
+        self._leases_file = catalog.with_name("leases.sqlite")
+        self._wait_seconds = wait_seconds
+        self._prepared = False
+
+    @contextmanager
+    def write_lock(self, scope: str, /) -> Iterator[None]:
+        """One writer at a time in the whole lake: SQLite has one anyway. Only `ATTACH` has a lock of its own."""
+        lock_file = self._attach_file if scope == ATTACH else self._lock_file
+        try:
+            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot write the lake at {str(self._catalog)!r}: {error.strerror}. "
+                "Make its folder writable, or choose another state folder."
+            ) from error
+        try:
+            self._wait_for(descriptor, lock_file)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _wait_for(self, descriptor: int, lock_file: Path) -> None:
+        deadline = time.monotonic() + self._wait_seconds
+        pause = 0.001
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise TransientError(
+                        f"Waited {self._wait_seconds:.0f} s to write the lake at {str(self._catalog)!r}: another "
+                        "process "
+                        f"holds {lock_file.name!r}. Let it finish, then run again."
+                    ) from error
+                threading.Event().wait(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 1.5, 0.05)
+
+    @contextmanager
+    def transaction(self, _key: str, /) -> Iterator[Statements]:
+        """A `BEGIN IMMEDIATE` transaction: SQLite runs them one after the other, whatever the key."""
+        try:
+            with closing(sqlite3.connect(self._leases_file, timeout=30.0, isolation_level=None)) as connection:
+                self._prepare(connection)
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield SqliteStatements(connection)
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if not self._prepared:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(LEASES_DDL.format(table=self.leases))
+            self._prepared = True
+
+    def _error(self, error: sqlite3.Error) -> PlatformError:
+        if "locked" in str(error):
+            return TransientError(f"Cannot write leases in {str(self._leases_file)!r}: {error}. Run again.")
+        return StorageError(
+            f"Cannot write leases in {str(self._leases_file)!r}: {error}. Check that the folder is writable and not "
+            "full."
+        )
+
+    def now(self) -> float:
+        """This machine's clock; all holders of a SQLite catalog's leases are on it."""
+        return time.time()
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""

@@ -1,0 +1,196 @@
+"""`documents`: the current text of every document, and how far the source has been read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import duckdb
+import pyarrow as pa
+
+from llm_platform.errors import ContractBroken, TransientError
+from llm_platform.records import DocumentsChange, SourceState
+from llm_platform.warehouse.changes import AllBut
+from llm_platform.warehouse.engine import identifier
+from llm_platform.warehouse.hashing import version_of, version_select
+from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA
+from llm_platform.warehouse.session import Session, Transaction
+
+COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes")
+"""Columns whose change makes a document another one. Texts with equal fingerprints differ in spaces only."""
+
+DATA_VERSION_COLUMNS = ("document_id", "fingerprint", "status")
+
+
+class Documents:
+    """Documents of one application."""
+
+    def __init__(self, session: Session, application: str) -> None:
+        self._session = session
+        self._application = application
+
+    def consumed(self) -> SourceState | None:
+        """The state of the source that the documents were made from; None before the first time."""
+        found = self._session.value(f"SELECT state FROM {self._relation('documents_consumed')}")
+        return None if found is None else SourceState.model_validate_json(found)
+
+    def apply(
+        self,
+        rows: Iterable[pa.RecordBatch],
+        *,
+        deleted: Sequence[str] | AllBut | None,
+        full: bool,
+        consumed: SourceState,
+    ) -> DocumentsChange:
+        """Bring the documents to what the source says, together with the state that says so.
+
+        Args:
+            rows: Batches with the columns of `DOCUMENTS_SCHEMA`: changed documents, or all of them.
+            deleted: Keys that left the source, or the keys that are still in it (`AllBut`).
+            full: Whether `rows` is everything: what is absent leaves.
+            consumed: State of the source that the rows were read at.
+
+        Raises:
+            ContractBroken: a document_id occurs twice, or a column is missing.
+            TransientError: another run has meanwhile applied a newer state of the same source table.
+        """
+        left = (
+            "true"
+            if full
+            else f"d.document_id {'NOT IN' if isinstance(deleted, AllBut) else 'IN'} (SELECT document_id FROM keys)"
+        )
+        with self._session.cursor("stage documents for") as cursor:
+            _stage(cursor, rows, deleted)
+            counts, snapshot_id = self._session.write(
+                self._application, lambda transaction: _apply(transaction, left=left, consumed=consumed), cursor=cursor
+            )
+        return DocumentsChange(**counts, snapshot_id=snapshot_id)
+
+    def table(self, columns: Sequence[str] | None = None, *, at_snapshot: int | None = None) -> pa.Table:
+        """Documents in the order of their keys."""
+        selected = ", ".join(identifier(column) for column in columns) if columns else "*"
+        return self._session.table(
+            f"SELECT {selected} FROM {self._relation('documents', at_snapshot)} ORDER BY document_id"
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Status → number of documents."""
+        return dict(
+            self._session.rows(f"SELECT status, count(*) FROM {self._relation('documents')} GROUP BY 1 ORDER BY 1")
+        )
+
+    def data_version(self) -> str:
+        """Hash of keys, fingerprints and statuses."""
+        return version_of(self._session.rows(version_select(DATA_VERSION_COLUMNS, self._relation("documents")))[0])
+
+    def sendable_fingerprints(self) -> int:
+        """How many different texts there are to answer."""
+        sql = f"SELECT count(DISTINCT fingerprint) FROM {self._relation('documents')} WHERE status = 'sendable'"
+        return int(self._session.value(sql))
+
+    def _relation(self, table: str, at_snapshot: int | None = None) -> str:
+        return self._session.relation(self._application, table, at_snapshot=at_snapshot)
+
+
+def _stage(
+    cursor: duckdb.DuckDBPyConnection, rows: Iterable[pa.RecordBatch], deleted: Sequence[str] | AllBut | None
+) -> None:
+    cursor.register("no_documents", DOCUMENTS_SCHEMA.empty_table())
+    cursor.execute("CREATE TEMP TABLE staged AS SELECT * FROM no_documents")
+    # Batch by batch: an error of the reader passes through unchanged, and only one batch is held in Python.
+    for batch in rows:
+        cursor.register("batch", _conformed(batch))
+        cursor.execute("INSERT INTO staged SELECT * FROM batch")
+        cursor.unregister("batch")
+    listed = (
+        deleted.keys if isinstance(deleted, AllBut) else pa.table({"document_id": pa.array(deleted or (), pa.string())})
+    )
+    cursor.register("listed", listed)
+    cursor.execute("CREATE TEMP TABLE keys AS SELECT DISTINCT document_id FROM listed WHERE document_id IS NOT NULL")
+    doubled = cursor.execute(
+        "SELECT count(*), min(document_id) FROM (SELECT document_id FROM staged GROUP BY 1 HAVING count(*) > 1)"
+    ).fetchall()[0]
+    if doubled[0]:
+        raise ContractBroken(
+            f"{doubled[0]} document keys occur more than once (first: {doubled[1]!r}). Make the key column of the "
+            "source unique."
+        )
+    missing = cursor.execute("SELECT count(*) FROM staged WHERE document_id IS NULL OR fingerprint IS NULL").fetchall()[
+        0
+    ][0]
+    if missing:
+        raise ContractBroken(
+            f"{missing} documents have no key or no fingerprint. Make the key column of the source NOT NULL."
+        )
+
+
+def _conformed(batch: pa.RecordBatch) -> pa.Table:
+    missing = [name for name in DOCUMENTS_SCHEMA.names if name not in batch.schema.names]
+    if missing:
+        raise ContractBroken(f"Document rows lack the columns {missing}; they have {batch.schema.names}.")
+    return pa.table(
+        [batch.column(name).cast(DOCUMENTS_SCHEMA.field(name).type) for name in DOCUMENTS_SCHEMA.names],
+        DOCUMENTS_SCHEMA,
+    )
+
+
+def _apply(transaction: Transaction, *, left: str, consumed: SourceState) -> dict[str, int]:
+    _refuse_older(transaction, consumed)
+    stored = transaction.relation("documents")
+    differs = " OR ".join(f"s.{column} IS DISTINCT FROM d.{column}" for column in COMPARED)
+    transaction.run(
+        "CREATE OR REPLACE TEMP TABLE difference AS "
+        f"SELECT s.document_id, d.document_id IS NULL AS is_new FROM staged s LEFT JOIN {stored} d USING (document_id) "
+        f"WHERE d.document_id IS NULL OR {differs}"
+    )
+    transaction.run(
+        "CREATE OR REPLACE TEMP TABLE gone AS "
+        f"SELECT d.document_id FROM {stored} d LEFT JOIN staged s USING (document_id) WHERE s.document_id IS NULL "
+        f"AND {left}"
+    )
+    inserted = transaction.count("SELECT count(*) FROM difference WHERE is_new")
+    updated = transaction.count("SELECT count(*) FROM difference WHERE NOT is_new")
+    deleted = transaction.count("SELECT count(*) FROM gone")
+    if updated or deleted:
+        transaction.run(
+            f"DELETE FROM {transaction.target('documents')} WHERE document_id IN "
+            "(SELECT document_id FROM difference WHERE NOT is_new UNION ALL SELECT document_id FROM gone)"
+        )
+    if inserted or updated:
+        columns = ", ".join(DOCUMENTS_SCHEMA.names)
+        transaction.run(
+            f"INSERT INTO {transaction.target('documents')} ({columns}, updated_at) "
+            f"SELECT {columns}, now() FROM staged WHERE document_id IN (SELECT document_id FROM difference) ORDER BY "
+            "document_id"
+        )
+    _store_consumed(transaction, consumed)
+    unchanged = transaction.count("SELECT count(*) FROM staged") - inserted - updated
+    return {"inserted": inserted, "updated": updated, "deleted": deleted, "unchanged": unchanged}
+
+
+def _stored_consumed(transaction: Transaction) -> SourceState | None:
+    found = transaction.run(f"SELECT state FROM {transaction.relation('documents_consumed')}")
+    return SourceState.model_validate_json(found[0][0]) if found else None
+
+
+def _refuse_older(transaction: Transaction, consumed: SourceState) -> None:
+    stored = _stored_consumed(transaction)
+    if (
+        stored is None
+        or stored.table_id != consumed.table_id
+        or stored.snapshot_id is None
+        or consumed.snapshot_id is None
+    ):
+        return
+    if stored.snapshot_id > consumed.snapshot_id:
+        raise TransientError(
+            f"Another run has already read the source up to snapshot {stored.snapshot_id}; this one read it at "
+            f"{consumed.snapshot_id}. Nothing was changed; run again."
+        )
+
+
+def _store_consumed(transaction: Transaction, consumed: SourceState) -> None:
+    if _stored_consumed(transaction) == consumed:
+        return
+    target = transaction.target("documents_consumed")
+    transaction.run(f"DELETE FROM {target}")
+    transaction.run(f"INSERT INTO {target} VALUES (?, now())", [consumed.model_dump_json()])

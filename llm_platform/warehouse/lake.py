@@ -1,0 +1,254 @@
+"""The lake of one namespace: where it is, attaching it, and the way to everything in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import pyarrow as pa
+
+from llm_platform.errors import StorageError
+from llm_platform.warehouse.coordination import ATTACH, Coordinator
+from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
+from llm_platform.warehouse.coordination_sqlite import FileCoordinator
+from llm_platform.warehouse.engine import connect, identifier, literal, load, platform_error, redacted
+from llm_platform.warehouse.maintenance import CompactionReport, compact
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+from llm_platform.warehouse.sources import SourceReader
+from llm_platform.warehouse.store import ApplicationStore
+
+DEFAULT_METADATA_SCHEMA = {"sqlite": "main", "postgres": "public"}
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """How to reach an object store; empty values are left to the defaults of DuckDB's httpfs.
+
+    Attributes:
+        endpoint: Host and port without a scheme, for stores other than AWS.
+        url_style: `path` or `vhost`.
+    """
+
+    key_id: str = ""
+    secret: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    region: str = ""
+    endpoint: str = ""
+    url_style: str = ""
+    use_ssl: bool = True
+
+
+@dataclass(frozen=True)
+class LakeLocation:
+    """Where a lake is.
+
+    Attributes:
+        catalog: `sqlite:<path>` or `postgres:<libpq connection string>`.
+        data_path: Folder or `s3://` prefix of the Parquet files.
+        metadata_schema: Postgres schema of the catalog's tables.
+        encrypted: Whether the Parquet files are encrypted, with keys in the catalog; decided when the lake is made.
+    """
+
+    catalog: str
+    data_path: str
+    metadata_schema: str | None = None
+    encrypted: bool = False
+    s3: S3Access | None = None
+
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgres`.
+
+        Raises:
+            StorageError: it is neither.
+        """
+        kind = self.catalog.partition(":")[0]
+        if kind not in DEFAULT_METADATA_SCHEMA or not self.target:
+            raise StorageError(
+                f"Cannot use the catalog {redacted(self.catalog)!r}: expected 'sqlite:<file>' or "
+                "'postgres:<connection string>'."
+            )
+        return kind
+
+    @property
+    def target(self) -> str:
+        """File or connection string."""
+        return self.catalog.partition(":")[2]
+
+    @property
+    def schema(self) -> str:
+        """Schema of the catalog's tables in its database."""
+        return self.metadata_schema or DEFAULT_METADATA_SCHEMA[self.kind]
+
+    @property
+    def address(self) -> str:
+        """The place in a word, without secrets, for messages."""
+        if self.kind == "sqlite":
+            return repr(self.target)
+        return f"{redacted(self.target)!r} (schema {self.schema!r})"
+
+    def coordinator(self) -> Coordinator:
+        """What keeps the writers of this lake apart."""
+        if self.kind == "sqlite":
+            return FileCoordinator(Path(self.target))
+        return PostgresCoordinator(self.target, self.schema)
+
+
+class Warehouse:
+    """An attached lake; a context manager that closes it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, session: Session, sources: SourceReader) -> None:
+        self._connection = connection
+        self._session = session
+        self.sources = sources
+
+    @classmethod
+    def attach(
+        cls,
+        location: LakeLocation,
+        *,
+        upstream: LakeLocation | None = None,
+        sources: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        read_only: bool = False,
+    ) -> Warehouse:
+        """Open a lake; make it when it does not exist and `read_only` is false.
+
+        Args:
+            location: Our own lake.
+            upstream: Another namespace, attached read-only: its stored answers count as ours.
+            sources: Name → URL of the warehouses that source tables are in; attached on first use, read-only.
+            threads: Worker threads of DuckDB; None means one per core.
+            read_only: Open without creating or writing anything.
+
+        Raises:
+            StorageError: a folder is missing or read-only, the disk is full, or the catalog is damaged or absent.
+            TransientError: the catalog's database does not answer.
+        """
+        connection = connect(threads)
+        coordinator = location.coordinator()
+        try:
+            if read_only:
+                _attach(connection, location, alias=LAKE, read_only=True)
+            else:
+                _make_folders(location)
+                # Two processes that make the same lake at once would both create its tables.
+                with coordinator.write_lock(ATTACH):
+                    _attach(connection, location, alias=LAKE, read_only=False)
+            schemas = {LAKE: location.schema}
+            if upstream is not None:
+                _attach(connection, upstream, alias=UPSTREAM, read_only=True)
+                schemas[UPSTREAM] = upstream.schema
+        except BaseException:
+            connection.close()
+            coordinator.close()
+            raise
+        session = Session(connection, address=location.address, coordinator=coordinator, metadata_schemas=schemas)
+        return cls(connection, session, SourceReader(connection, sources or {}))
+
+    def close(self) -> None:
+        """Detach; a second call does nothing."""
+        self._session.coordinator.close()
+        self._connection.close()
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def snapshot(self) -> int:
+        """Id of the newest snapshot of the lake."""
+        return self._session.snapshot()
+
+    def application(self, name: str) -> ApplicationStore:
+        """The tables of one application; they are made when first written."""
+        return ApplicationStore(self._session, name)
+
+    def compact(self, *, keep_days: float = 30.0) -> CompactionReport:
+        """Merge small files, forget snapshots older than `keep_days`, and delete files that nothing refers to."""
+        return compact(self._session, keep_days=keep_days)
+
+    def frame(self, application: str, table: str, *, at_snapshot: int | None = None) -> pa.Table:
+        """A whole table, now or as it was at a snapshot.
+
+        Raises:
+            StorageError: the snapshot does not exist or has expired.
+        """
+        return self._session.table(
+            f"SELECT * FROM {self._session.relation(application, table, at_snapshot=at_snapshot)}"
+        )
+
+
+def _make_folders(location: LakeLocation) -> None:
+    folders = [Path(location.target).parent] if location.kind == "sqlite" else []
+    if "://" not in location.data_path:
+        folders.append(Path(location.data_path))
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot make the folder {str(folder)!r} for the lake: {error.strerror}. "
+                "Make its parent writable, or choose another place."
+            ) from error
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str, read_only: bool) -> None:
+    doing = f"attach the lake at {location.address}"
+    if location.kind == "sqlite" and read_only and not os.path.exists(location.target):
+        raise StorageError(
+            f"There is no lake at {location.address} yet. Run 'llm-platform demo', or materialize something."
+        )
+    try:
+        load(connection, "ducklake", f"{location.kind}_scanner")
+        if "://" in location.data_path:
+            load(connection, "httpfs")
+            _make_secret(connection, location, alias=alias)
+        connection.execute(attach_statement(location, alias=alias, read_only=read_only))
+    except duckdb.Error as error:
+        if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
+            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from error
+        raise platform_error(error, doing) from error
+
+
+def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:
+    access = location.s3 or S3Access()
+    values = {
+        "KEY_ID": access.key_id,
+        "SECRET": access.secret,
+        "SESSION_TOKEN": access.session_token,
+        "REGION": access.region,
+        "ENDPOINT": access.endpoint,
+        "URL_STYLE": access.url_style,
+    }
+    given = "".join(f", {name} {literal(value)}" for name, value in values.items() if value)
+    connection.execute(
+        f"CREATE OR REPLACE SECRET {identifier('data_of_' + alias)} "
+        f"(TYPE s3, SCOPE {literal(location.data_path)}, USE_SSL {str(access.use_ssl).lower()}{given})"
+    )
+
+
+def attach_statement(location: LakeLocation, *, alias: str, read_only: bool) -> str:
+    """The ATTACH statement of a lake.
+
+    Inlining is off: with it, commits of up to ten rows go into the catalog's database, which made small commits slower.
+    """
+    options = [f"DATA_PATH {literal(location.data_path)}", "DATA_INLINING_ROW_LIMIT 0"]
+    if location.kind == "sqlite":
+        options.append("META_BUSY_TIMEOUT 10000")
+        if not read_only:
+            options.append("META_JOURNAL_MODE 'WAL'")
+    else:
+        options.append(f"METADATA_SCHEMA {literal(location.schema)}")
+    if location.encrypted:
+        options.append("ENCRYPTED")
+    if read_only:
+        options.append("READ_ONLY")
+    return f"ATTACH {literal('ducklake:' + location.catalog)} AS {identifier(alias)} ({', '.join(options)})"

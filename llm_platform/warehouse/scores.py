@@ -1,0 +1,56 @@
+"""`scores`: grades of completions, one per (release, document, scorer, version of the references)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from llm_platform.records import Score
+from llm_platform.warehouse.session import Session, Transaction
+
+COLUMNS = ("release_id", "fingerprint", "document_id", "scorer", "score", "reason", "references_version")
+KEY = ("release_id", "fingerprint", "document_id", "scorer", "references_version")
+"""The fingerprint is part of the key: a document whose text has changed is graded again."""
+
+SCORES_SCHEMA = pa.schema([(name, pa.float64() if name == "score" else pa.string()) for name in COLUMNS])
+
+
+class Scores:
+    """Scores of one application."""
+
+    def __init__(self, session: Session, application: str) -> None:
+        self._session = session
+        self._application = application
+
+    def append(self, rows: Sequence[Score]) -> int:
+        """Store the scores whose key is missing; returns the snapshot id."""
+        given = pa.Table.from_pylist([row.model_dump() for row in rows], schema=SCORES_SCHEMA)
+        listed = ", ".join(COLUMNS)
+        same_key = " AND ".join(f"g.{name} = s.{name}" for name in KEY)
+
+        def body(transaction: Transaction) -> None:
+            new = (
+                f"FROM given g WHERE NOT EXISTS (SELECT 1 FROM {transaction.relation('scores')} s WHERE {same_key}) "
+                f"QUALIFY row_number() OVER (PARTITION BY {', '.join(KEY)}) = 1"
+            )
+            if transaction.run(f"SELECT 1 {new} LIMIT 1"):
+                target = transaction.target("scores")
+                transaction.run(f"INSERT INTO {target} ({listed}, created_at) SELECT {listed}, now() {new}")
+
+        with self._session.cursor("write") as cursor:
+            cursor.register("given", given)
+            return self._session.write(self._application, body, cursor=cursor)[1]
+
+    def of_release(self, release_id: str, references_version: str) -> pa.Table:
+        """Scores of a release for the documents as they are now, in the order of their keys."""
+        documents = self._session.relation(self._application, "documents")
+        return self._session.table(
+            f"SELECT {', '.join('s.' + name for name in COLUMNS)} FROM {self._relation()} s "
+            f"SEMI JOIN {documents} d ON d.document_id = s.document_id AND d.fingerprint = s.fingerprint "
+            "WHERE s.release_id = ? AND s.references_version = ? ORDER BY s.document_id, s.scorer",
+            [release_id, references_version],
+        )
+
+    def _relation(self) -> str:
+        return self._session.relation(self._application, "scores")

@@ -1,0 +1,224 @@
+"""Transactions on one attached lake: cursors, the write lock, retries, and names of tables that may not exist yet."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from llm_platform.errors import ContractBroken
+from llm_platform.warehouse.coordination import Coordinator
+from llm_platform.warehouse.engine import identifier, is_race, platform_error, rollback
+from llm_platform.warehouse.schema import columns_of, empty_relation
+
+LAKE = "lake"
+UPSTREAM = "upstream_lake"
+ATTEMPTS = 12
+FIRST_PAUSE_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 2.0
+
+Written = TypeVar("Written")
+
+
+class Session:
+    """One process's view of a lake.
+
+    Every call works on a cursor of its own, so threads do not meet in one transaction.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        address: str,
+        coordinator: Coordinator,
+        metadata_schemas: dict[str, str],
+    ) -> None:
+        self._connection = connection
+        self._metadata_schemas = metadata_schemas
+        self._known: set[tuple[str, str, str]] = set()
+        self.address = address
+        self.coordinator = coordinator
+
+    @property
+    def has_upstream(self) -> bool:
+        """Whether another namespace is attached read-only."""
+        return UPSTREAM in self._metadata_schemas
+
+    @contextmanager
+    def cursor(self, doing: str = "read") -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for one piece of work; engine errors leave it as ours."""
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                yield cursor
+        except duckdb.Error as error:
+            raise platform_error(error, f"{doing} the lake at {self.address}") from error
+
+    def table(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> pa.Table:
+        """All rows of a query."""
+        with self.cursor() as cursor:
+            return cursor.execute(sql, parameters).to_arrow_table()
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a small query."""
+        with self.cursor() as cursor:
+            return cursor.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
+        """The first value of the first row; None when there is none."""
+        found = self.rows(sql, parameters)
+        return found[0][0] if found else None
+
+    def snapshot(self) -> int:
+        """Id of the newest snapshot of the lake."""
+        return int(self.value(f"SELECT id FROM {LAKE}.current_snapshot()"))
+
+    def metadata(self, table: str, *, catalog: str = LAKE) -> str:
+        """Qualified name of one of DuckLake's own tables."""
+        return metadata_table(table, catalog=catalog, schema=self._metadata_schemas[catalog])
+
+    def exists(self, application: str, table: str, *, catalog: str = LAKE) -> bool:
+        """Whether somebody has written this table."""
+        key = (catalog, application, table)
+        if key in self._known:
+            return True
+        found = self.rows(
+            f"SELECT 1 FROM {self.metadata('ducklake_table', catalog=catalog)} t "
+            f"JOIN {self.metadata('ducklake_schema', catalog=catalog)} s USING (schema_id) "
+            "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name = ?",
+            [application, table],
+        )
+        if found:
+            self._known.add(key)
+        return bool(found)
+
+    def relation(self, application: str, table: str, *, catalog: str = LAKE, at_snapshot: int | None = None) -> str:
+        """SQL to read a table of ours from; without rows when nobody has written it."""
+        columns = columns_of(table)
+        if columns is None:
+            raise ContractBroken(
+                f"Table {table!r} is not one of the platform's tables; see llm_platform.warehouse.schema."
+            )
+        if (catalog == UPSTREAM and not self.has_upstream) or not self.exists(application, table, catalog=catalog):
+            return empty_relation(columns)
+        if at_snapshot is None:
+            return qualified(catalog, application, table)
+        return self._relation_at(application, table, catalog=catalog, at_snapshot=at_snapshot)
+
+    def _relation_at(self, application: str, table: str, *, catalog: str, at_snapshot: int) -> str:
+        created = self.value(
+            f"SELECT min(t.begin_snapshot) FROM {self.metadata('ducklake_table', catalog=catalog)} t "
+            f"JOIN {self.metadata('ducklake_schema', catalog=catalog)} s USING (schema_id) "
+            "WHERE s.schema_name = ? AND t.table_name = ?",
+            [application, table],
+        )
+        if created is not None and created > at_snapshot:
+            return empty_relation(columns_of(table) or {})
+        return f"{qualified(catalog, application, table)} AT (VERSION => {at_snapshot:d})"
+
+    def write(
+        self,
+        application: str,
+        body: Callable[[Transaction], Written],
+        *,
+        cursor: duckdb.DuckDBPyConnection | None = None,
+        guard: Callable[[], Any] | None = None,
+    ) -> tuple[Written, int]:
+        """Run `body` in one transaction under the write lock; run it again when it loses a race.
+
+        Args:
+            application: The schema that is written.
+            body: Called once per attempt; it must do nothing but statements on its transaction.
+            cursor: A connection that already holds temporary tables.
+            guard: Context manager to enter inside the lock, around all attempts.
+
+        Returns:
+            What `body` returned, and the id of the newest snapshot after the commit.
+        """
+        with self.coordinator.write_lock(application), guard() if guard is not None else nullcontext():
+            if cursor is not None:
+                return self.retried(application, lambda: self._attempt(application, body, cursor))
+            with closing(self._connection.cursor()) as own:
+                return self.retried(application, lambda: self._attempt(application, body, own))
+
+    def retried(self, what: str, attempt: Callable[[], Written]) -> Written:
+        """Call `attempt` until it loses no race, at most `ATTEMPTS` times."""
+        pause = FIRST_PAUSE_SECONDS
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                return attempt()
+            except duckdb.Error as error:
+                if number == ATTEMPTS or not is_race(error):
+                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from error
+            threading.Event().wait(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(
+        self, application: str, body: Callable[[Transaction], Written], cursor: duckdb.DuckDBPyConnection
+    ) -> tuple[Written, int]:
+        cursor.begin()
+        try:
+            transaction = Transaction(self, cursor, application)
+            result = body(transaction)
+            cursor.commit()
+        except BaseException:
+            rollback(cursor)
+            raise
+        self._known.update((LAKE, application, table) for table in transaction.created)
+        found = cursor.execute(f"SELECT id FROM {LAKE}.current_snapshot()").fetchall()
+        return result, int(found[0][0])
+
+
+class Transaction:
+    """One open write transaction on the tables of one application."""
+
+    def __init__(self, session: Session, cursor: duckdb.DuckDBPyConnection, application: str) -> None:
+        self._session = session
+        self._application = application
+        self.cursor = cursor
+        self.created: set[str] = set()
+
+    def relation(self, table: str) -> str:
+        """SQL to read a table of ours from, with what this transaction has written."""
+        if table in self.created:
+            return qualified(LAKE, self._application, table)
+        return self._session.relation(self._application, table)
+
+    def upstream(self, table: str) -> str:
+        """SQL to read the same table of the attached upstream from; without rows when there is none."""
+        return self._session.relation(self._application, table, catalog=UPSTREAM)
+
+    def target(self, table: str) -> str:
+        """Qualified name to write to; creates the table when it does not exist."""
+        name = qualified(LAKE, self._application, table)
+        if table not in self.created and not self._session.exists(self._application, table):
+            columns = columns_of(table) or {}
+            listed = ", ".join(f"{identifier(column)} {sql_type}" for column, sql_type in columns.items())
+            self.cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{identifier(self._application)}")
+            self.cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} ({listed})")
+            self.created.add(table)
+        return name
+
+    def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of one statement; for INSERT and DELETE one row with the count."""
+        return self.cursor.execute(sql, parameters).fetchall()
+
+    def count(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """The first value of the first row, as a number."""
+        return int(self.run(sql, parameters)[0][0])
+
+
+def qualified(catalog: str, schema: str, table: str) -> str:
+    """Qualified, quoted name of a table."""
+    return f"{identifier(catalog)}.{identifier(schema)}.{identifier(table)}"
+
+
+def metadata_table(table: str, *, catalog: str, schema: str) -> str:
+    """Qualified name of one of DuckLake's own tables; `schema` is its metadata schema."""
+    return f"{identifier('__ducklake_metadata_' + catalog)}.{identifier(schema)}.{identifier(table)}"

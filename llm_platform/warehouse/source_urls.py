@@ -1,0 +1,151 @@
+"""URLs of warehouses that others write, and how each kind is attached read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import duckdb
+
+from llm_platform.errors import PlatformError, SpecificationError, StorageError, TransientError
+from llm_platform.warehouse.engine import identifier, is_race, literal, load, platform_error, redacted
+
+OPTIONS = ("data_path", "metadata_schema")
+SCHEMES = (
+    "ducklake:sqlite:<file>, ducklake:postgres:<connection string>, postgres:<connection string>, duckdb:<file>, "
+    "sqlite:<file>"
+)
+EXTENSIONS = {"duckdb": (), "sqlite": ("sqlite_scanner",), "postgres": ("postgres_scanner",)}
+DEFAULT_SCHEMA = {"duckdb": "main", "sqlite": "main", "postgres": "public", "ducklake": "main"}
+
+
+@dataclass(frozen=True)
+class SourceUrl:
+    """A parsed URL.
+
+    Attributes:
+        kind: `ducklake`, `postgres`, `duckdb` or `sqlite`.
+        catalog: For a DuckLake, what holds its catalog: `sqlite` or `postgres`.
+        target: File or connection string.
+    """
+
+    kind: str
+    catalog: str
+    target: str
+    data_path: str | None = None
+    metadata_schema: str | None = None
+
+    @property
+    def default_schema(self) -> str:
+        """Schema of a table that is named without one."""
+        return DEFAULT_SCHEMA[self.kind]
+
+    @property
+    def ducklake_schema(self) -> str:
+        """Schema of DuckLake's own tables in the catalog's database."""
+        return self.metadata_schema or DEFAULT_SCHEMA[self.catalog]
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """DuckDB extensions that it needs."""
+        lake = ("ducklake",) if self.kind == "ducklake" else ()
+        store = ("httpfs",) if self.data_path and "://" in self.data_path else ()
+        return (*lake, *EXTENSIONS[self.catalog], *store)
+
+    def attach_statement(self, alias: str, *, read_only: bool = True) -> str:
+        """The ATTACH statement; read-only unless said otherwise."""
+        options = ["READ_ONLY"] if read_only else []
+        address = self.target
+        if self.kind == "ducklake":
+            address = f"ducklake:{self.catalog}:{self.target}"
+            options.append("DATA_INLINING_ROW_LIMIT 0")
+            options += [f"DATA_PATH {literal(self.data_path)}"] if self.data_path else []
+            options += [f"METADATA_SCHEMA {literal(self.metadata_schema)}"] if self.metadata_schema else []
+            options += ["META_BUSY_TIMEOUT 10000"] if self.catalog == "sqlite" else []
+        elif self.kind != "duckdb":
+            options.append(f"TYPE {self.kind}")
+        return f"ATTACH {literal(address)} AS {identifier(alias)}" + (f" ({', '.join(options)})" if options else "")
+
+
+def parse_source_url(name: str, url: str) -> SourceUrl:
+    """The parts of the URL of warehouse `name`.
+
+    Raises:
+        SpecificationError: the scheme is not one that can be read.
+    """
+    kind, _, rest = url.partition(":")
+    catalog = kind
+    if kind == "ducklake":
+        catalog, _, rest = rest.partition(":")
+    if (
+        kind not in DEFAULT_SCHEMA
+        or catalog not in EXTENSIONS
+        or (kind == "ducklake" and catalog == "duckdb")
+        or not rest
+    ):
+        known = (
+            "MySQL and Iceberg are not supported here" if kind in ("mysql", "iceberg") else f"its scheme is {kind!r}"
+        )
+        raise SpecificationError(
+            f"Cannot read warehouse {name!r} at {redacted(url)!r}: {known}. Use one of: {SCHEMES}."
+        )
+    target, options = _split_options(rest)
+    return SourceUrl(kind=kind, catalog=catalog, target=target, **options)
+
+
+def _split_options(rest: str) -> tuple[str, dict[str, str]]:
+    target, mark, query = rest.rpartition("?")
+    options = dict(parse_qsl(query)) if mark else {}
+    # A Postgres URI has a query of its own, which stays with it.
+    if options and all(name in OPTIONS for name in options):
+        return target, options
+    return rest, {}
+
+
+class Attachments:
+    """Warehouses attached on first use under `source_<name>`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, urls: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._urls = dict(urls)
+        self._attached: dict[str, SourceUrl] = {}
+
+    def attach(self, name: str) -> tuple[str, SourceUrl]:
+        """(alias, URL) of a warehouse, attached.
+
+        Raises:
+            SpecificationError: no warehouse has this name.
+            TransientError: it cannot be read now.
+        """
+        alias = f"source_{name}"
+        if name in self._attached:
+            if self._attached[name].kind == "postgres":
+                # DuckDB remembers tables and columns; their owner may have changed them.
+                self._connection.execute("CALL pg_clear_cache()")
+            return alias, self._attached[name]
+        if name not in self._urls:
+            known = ", ".join(sorted(self._urls)) or "none"
+            raise SpecificationError(
+                f"No warehouse is named {name!r}; there are: {known}. Add it to the settings of warehouses."
+            )
+        url = parse_source_url(name, self._urls[name])
+        try:
+            load(self._connection, *url.extensions)
+            self._connection.execute(url.attach_statement(alias))
+        except duckdb.Error as error:
+            raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from error
+        self._attached[name] = url
+        return alias, url
+
+
+def source_error(error: duckdb.Error, what: str) -> PlatformError:
+    """An engine error while reading what others write: unreadable now, which is never the same as empty."""
+    translated = platform_error(error, f"read {what}")
+    if is_race(error) or isinstance(translated, StorageError):
+        return TransientError(
+            f"Cannot read {what}: {redacted(str(error)).splitlines()[0]}. Nothing was taken over; check that it is "
+            "there and "
+            "readable, then run again."
+        )
+    return translated

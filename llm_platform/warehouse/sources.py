@@ -1,0 +1,253 @@
+"""Reading tables that others write: their columns, how far they are, what changed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from llm_platform.application import Source, TableRef
+from llm_platform.errors import ContractBroken
+from llm_platform.records import SourceState
+from llm_platform.warehouse.changes import AllBut, SourceChanges
+from llm_platform.warehouse.engine import identifier, rollback
+from llm_platform.warehouse.session import qualified
+from llm_platform.warehouse.source_files import file_batches, file_columns, file_path, file_state, file_table
+from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
+from llm_platform.warehouse.source_tables import read_since, table_state
+from llm_platform.warehouse.source_urls import Attachments, SourceUrl, source_error
+
+BATCH_ROWS = 4096
+Read = TypeVar("Read")
+
+
+class SourceReader:
+    """Reads source tables; file paths must be absolute.
+
+    All methods raise TransientError when the source cannot be read now, and ContractBroken when it lacks a table or a
+    column.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, sources: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._attachments = Attachments(connection, sources)
+
+    def columns(self, ref: TableRef) -> dict[str, str]:
+        """Column → type, in the table's order."""
+        if ref.url is not None:
+            return file_columns(file_path(ref.url))
+        return self._inside(ref, _Table.columns)
+
+    def state(self, source: Source) -> SourceState:
+        """How far the source is now."""
+        if source.url is not None:
+            return file_state(file_path(source.url))
+        return self._inside(source, lambda table: _state(table, source))
+
+    def changes(self, source: Source, since: SourceState | None) -> SourceChanges:
+        """What has changed since a state, and the state after it. Rows have the source's column names; keys are "
+        "text."""
+        if source.url is not None:
+            return _file_changes(source, since)
+        cursor = self._connection.cursor()
+        try:
+            staged = self._inside(source, lambda table: _stage(table, source, since), cursor=cursor)
+        except BaseException:
+            cursor.close()
+            raise
+        return SourceChanges(
+            full=staged.full, rows=_rows(cursor), deleted=staged.deleted, state=staged.state, reason=staged.reason
+        )
+
+    def read(self, ref: TableRef, columns: Sequence[str]) -> pa.Table:
+        """Columns of a whole table."""
+        if ref.url is not None:
+            path = file_path(ref.url)
+            _require(columns, file_columns(path), ref)
+            return file_table(path, columns)
+
+        def body(table: _Table) -> pa.Table:
+            table.require(columns)
+            listed = ", ".join(identifier(name) for name in columns)
+            return table.cursor.execute(f"SELECT {listed} FROM {table.relation}").to_arrow_table()
+
+        return self._inside(ref, body)
+
+    def _inside(
+        self, ref: TableRef, body: Callable[[_Table], Read], *, cursor: duckdb.DuckDBPyConnection | None = None
+    ) -> Read:
+        """Run `body` in one read transaction: what it reads of the table belongs together."""
+        alias, url = self._attachments.attach(ref.warehouse or "")
+        if cursor is None:
+            with closing(self._connection.cursor()) as own:
+                return _in_transaction(own, alias, url, ref, body)
+        return _in_transaction(cursor, alias, url, ref, body)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A source table, found; `lake` is None outside DuckLake."""
+
+    cursor: duckdb.DuckDBPyConnection
+    ref: TableRef
+    name: str
+    lake: LakeTable | None
+
+    @property
+    def relation(self) -> str:
+        """SQL to read it from."""
+        return self.name if self.lake is None else self.lake.at_version
+
+    def columns(self) -> dict[str, str]:
+        """Column → SQL type."""
+        return {row[0]: row[1] for row in self.cursor.execute(f"DESCRIBE SELECT * FROM {self.relation}").fetchall()}
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Refuse a table without these columns."""
+        _require(columns, self.columns(), self.ref)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """What was copied into the temporary table `staged`."""
+
+    full: bool
+    deleted: list[str] | AllBut | None
+    state: SourceState
+    reason: str
+
+
+def _in_transaction(
+    cursor: duckdb.DuckDBPyConnection, alias: str, url: SourceUrl, ref: TableRef, body: Callable[[_Table], Read]
+) -> Read:
+    try:
+        cursor.begin()
+        try:
+            result = body(_find(cursor, alias, url, ref))
+            cursor.commit()
+        except BaseException:
+            rollback(cursor)
+            raise
+    except duckdb.Error as error:
+        raise source_error(error, f"source {ref.address!r}") from error
+    return result
+
+
+def _find(cursor: duckdb.DuckDBPyConnection, alias: str, url: SourceUrl, ref: TableRef) -> _Table:
+    schema, _, name = (ref.table or "").rpartition(".")
+    schema = schema or url.default_schema
+    lake = None
+    if url.kind == "ducklake":
+        lake = find_lake_table(cursor, alias=alias, metadata_schema=url.ducklake_schema, schema=schema, name=name)
+        found = lake is not None
+    else:
+        found = name in _table_names(cursor, alias, schema)
+    if not found:
+        present = _table_names(cursor, alias, schema)
+        raise ContractBroken(
+            f"Warehouse {ref.warehouse!r} has no table {schema + '.' + name!r}{_nearest(name, present)}. "
+            f"It has: {', '.join(sorted(present)) or 'no tables'}."
+        )
+    return _Table(cursor, ref, qualified(alias, schema, name), lake)
+
+
+def _table_names(cursor: duckdb.DuckDBPyConnection, alias: str, schema: str) -> list[str]:
+    rows = cursor.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = $alias AND schema_name = $schema UNION "
+        "SELECT view_name FROM duckdb_views() WHERE database_name = $alias AND schema_name = $schema AND NOT internal",
+        {"alias": alias, "schema": schema},
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def _state(table: _Table, source: Source) -> SourceState:
+    if table.lake is not None:
+        return table.lake.state(table.cursor)
+    table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
+    return table_state(table.cursor, table.relation, source)
+
+
+def _stage(table: _Table, source: Source, since: SourceState | None) -> _Staged:
+    table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
+    if table.lake is not None:
+        return _stage_lake(table, table.lake, source, since)
+    read = read_since(table.cursor, table.relation, source, since=since)
+    _copy(table, source, read.condition)
+    if read.full:
+        return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
+    keys = table.cursor.execute(
+        f"SELECT {identifier(source.key)}::VARCHAR AS document_id FROM {table.relation}"
+    ).to_arrow_table()
+    return _Staged(full=False, deleted=AllBut(keys), state=read.state, reason=read.reason)
+
+
+def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceState | None) -> _Staged:
+    state = lake.state(table.cursor)
+    reason = why_full(table.cursor, lake, since)
+    if reason is not None or since is None or since.snapshot_id is None:
+        _copy(table, source, "true")
+        return _Staged(full=True, deleted=None, state=state, reason=reason or "first read")
+    if since.snapshot_id == lake.last_change:
+        _copy(table, source, "false")
+        return _Staged(full=False, deleted=[], state=state, reason=f"unchanged since snapshot {since.snapshot_id}")
+    count = stage_changed_keys(table.cursor, lake, key=source.key, since=since.snapshot_id)
+    _copy(table, source, f"{identifier(source.key)}::VARCHAR IN (SELECT key FROM changed)")
+    gone = f"SELECT key FROM changed WHERE key NOT IN (SELECT {identifier(source.key)} FROM staged) ORDER BY key"
+    deleted = [row[0] for row in table.cursor.execute(gone).fetchall()]
+    return _Staged(
+        full=False,
+        deleted=deleted,
+        state=state,
+        reason=f"{count} keys changed from snapshot {since.snapshot_id} to {lake.last_change}",
+    )
+
+
+def _copy(table: _Table, source: Source, condition: str) -> None:
+    # Copied, so that an unreadable source shows here and not in the middle of somebody's loop, and no transaction
+    # stays open.
+    key = identifier(source.key)
+    others = "".join(f", {identifier(name)}" for name in _wanted(source)[1:])
+    table.cursor.execute(
+        f"CREATE TEMP TABLE staged AS SELECT {key}::VARCHAR AS {key}{others} FROM {table.relation} WHERE {condition}"
+    )
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
+    with closing(cursor):
+        yield from cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS)
+
+
+def _file_changes(source: Source, since: SourceState | None) -> SourceChanges:
+    path = file_path(source.url or "")
+    state = file_state(path)
+    if since == state:
+        return SourceChanges(full=False, rows=(), deleted=[], state=state, reason="the file is as it was")
+    wanted = _wanted(source)
+    _require(wanted, file_columns(path), source)
+    rows = file_batches(path, wanted, as_bytes=(source.text,))
+    reason = "first read" if since is None else "a file is always read whole"
+    return SourceChanges(full=True, rows=rows, deleted=None, state=state, reason=reason)
+
+
+def _wanted(source: Source) -> list[str]:
+    return list(dict.fromkeys((source.key, source.text, *source.attributes)))
+
+
+def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) -> None:
+    missing = [name for name in columns if name not in present]
+    if missing:
+        named = ", ".join(f"{name!r}{_nearest(name, list(present))}" for name in missing)
+        raise ContractBroken(
+            f"Source {ref.address!r} has no column {named}. It has: {', '.join(present)}. "
+            "Name other columns in application.yaml, or bring them back."
+        )
+
+
+def _nearest(name: str, present: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, present, n=1)
+    return f" (nearest: {near[0]!r})" if near else ""
