@@ -122,7 +122,11 @@ class Publish(Specification):
 
 
 class Application(Specification):
-    """One use of an LLM over one source table."""
+    """One use of an LLM over one source table.
+
+    Attributes:
+        folder: Where the files were read; filled in by the loader, not a key of the file.
+    """
 
     name: str = Field(pattern=NAME_PATTERN)
     title: str
@@ -139,7 +143,7 @@ class Application(Specification):
     rollout: Rollout = Rollout()
     publish: Publish = Publish()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
-    folder: Path = Path()
+    folder: Path = Field(default=Path(), exclude=True)
 
     def output_schema(self) -> dict[str, Any] | None:
         """JSON schema of an `extract` answer; None for the other tasks."""

@@ -1,0 +1,183 @@
+"""Prompt files read from `prompts/*.md` of an application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llm_platform.application import Application
+from llm_platform.checked_yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
+from llm_platform.checked_yaml.read import LocatedYaml, read_yaml
+from llm_platform.checked_yaml.validate import validated
+from llm_platform.prompts.body import Section, chat_messages, completion_template, split
+from llm_platform.prompts.examples import read_examples
+from llm_platform.prompts.render import failing_line
+from llm_platform.prompts.template_rules import broken_template
+from llm_platform.prompts.templates import document_variables, reads_examples
+from llm_platform.records import Api, Prompt, PromptMessage
+
+MAX_EXAMPLES = 64
+
+
+class ExamplePool(BaseModel):
+    """Few-shot examples: the first `count` rows of a frozen JSON Lines file in the application's folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: str
+    count: int = Field(ge=1, le=MAX_EXAMPLES)
+
+
+class FrontMatter(BaseModel):
+    """What stands between the two `---` lines of a prompt file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api: Api
+    answers: dict[str, str] = Field(default_factory=dict)
+    examples: ExamplePool | None = None
+
+
+def load_prompts(application: Application) -> dict[str, Prompt]:
+    """Every prompt of an application, by name.
+
+    Raises:
+        SpecificationError: a prompt file is wrong; every mistake of every file is a line of the message.
+    """
+    mistakes: list[Mistake] = []
+    prompts = {}
+    for path in sorted((application.folder / "prompts").glob("*.md")):
+        prompt = _read(path, application, mistakes)
+        if prompt is not None:
+            prompts[path.stem] = prompt
+    raise_all(mistakes)
+    return prompts
+
+
+def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prompt | None:
+    text = read_text(path, mistakes)
+    parts = split(path, text, mistakes) if text is not None else None
+    if parts is None:
+        return None
+    yaml = read_yaml(path, parts.front_matter, mistakes, first_line=2)
+    front = validated(FrontMatter, yaml, mistakes) if yaml is not None else None
+    if yaml is None or front is None:
+        return None
+    _check_answers(application, yaml, front, mistakes)
+    cut = chat_messages if front.api == "chat" else completion_template
+    sections = cut(path, parts, mistakes)
+    examples = _examples(application, yaml, front, mistakes)
+    columns = ["text", *application.source.attributes]
+    keys = _example_keys(examples) if examples or front.examples is None else {"answer", "label", *columns}
+    found = [
+        Mistake(str(path), section.line + line - 1, text)
+        for section in sections
+        for line, text in broken_template(section.template, columns, sorted(keys))
+    ]
+    mistakes += found
+    if found:
+        return None
+    variables = set().union(*(document_variables(section.template) for section in sections))
+    if examples:
+        _check_examples(yaml, examples, variables, sections, mistakes)
+    prompt = Prompt(
+        name=path.stem,
+        api=front.api,
+        messages=tuple(PromptMessage(role=section.role, template=section.template) for section in sections),
+        answers=front.answers or {label: label for label in application.labels},
+        examples=examples,
+        variables=tuple(sorted(variables)),
+    )
+    mistakes += _failures(path, prompt, sections, application)
+    return prompt
+
+
+def _check_answers(application: Application, yaml: LocatedYaml, front: FrontMatter, mistakes: list[Mistake]) -> None:
+    if not front.answers:
+        return
+    if application.task != "classify":
+        text = wording(f"answers for task {application.task!r}", "answers only for task 'classify'")
+        mistakes.append(yaml.mistake(("answers",), text))
+        return
+    for label in application.labels:
+        if label not in front.answers:
+            text = wording(f"no answer for label {label!r}", "the exact text of the answer for every label")
+            mistakes.append(yaml.mistake(("answers",), text))
+    first: dict[str, str] = {}
+    for label, answer in front.answers.items():
+        at = ("answers", label)
+        if label not in application.labels:
+            labels = application.labels
+            mistakes.append(yaml.mistake(at, wording(f"label {label!r}", listed(labels), nearest(label, labels))))
+        if not answer.strip():
+            mistakes.append(
+                yaml.mistake(at, wording(f"{answer!r} as the answer for {label!r}", "text that is not blank"))
+            )
+        elif answer in first:
+            found = f"{answer!r} as the answer for {label!r} and for {first[answer]!r}"
+            mistakes.append(yaml.mistake(at, wording(found, "a different text for each label")))
+        first.setdefault(answer, label)
+
+
+def _examples(
+    application: Application, yaml: LocatedYaml, front: FrontMatter, mistakes: list[Mistake]
+) -> tuple[dict[str, str], ...]:
+    if front.examples is None:
+        return ()
+    name, count = front.examples.pool, front.examples.count
+    folder = application.folder.resolve()
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder):
+        text = wording(f"pool {name!r}", "a file in the application's own folder")
+        mistakes.append(yaml.mistake(("examples", "pool"), text))
+        return ()
+    if not path.is_file():
+        known = sorted(entry.name for entry in folder.glob("*.jsonl"))
+        allowed = f"a JSON Lines file in {application.folder} ({listed(known)})"
+        text = wording(f"pool {name!r}", allowed, nearest(name, known))
+        mistakes.append(yaml.mistake(("examples", "pool"), text))
+        return ()
+    before = len(mistakes)
+    examples = read_examples(application.folder / name, count, application, mistakes)
+    if len(examples) < count and len(mistakes) == before:
+        text = wording(f"count {count}", f"at most {len(examples)}, the rows of {name!r}")
+        mistakes.append(yaml.mistake(("examples", "count"), text))
+    return examples
+
+
+def _check_examples(
+    yaml: LocatedYaml,
+    examples: tuple[dict[str, str], ...],
+    variables: set[str],
+    sections: list[Section],
+    mistakes: list[Mistake],
+) -> None:
+    if not any(reads_examples(section.template) for section in sections):
+        text = wording("examples that no template reads", "a loop {% for example in examples %}, or no examples")
+        mistakes.append(yaml.mistake(("examples",), text))
+    for name in sorted(variables):
+        missing = next((n for n, example in enumerate(examples, start=1) if name not in example), None)
+        if missing is not None:
+            found = f"no {name!r} in row {missing} of the pool"
+            mistakes.append(yaml.mistake(("examples",), wording(found, "every column that the template reads")))
+
+
+def _example_keys(examples: tuple[dict[str, str], ...]) -> set[str]:
+    return {"label"} | set(examples[0]).intersection(*examples) if examples else set()
+
+
+def _failures(path: Path, prompt: Prompt, sections: list[Section], application: Application) -> list[Mistake]:
+    """A template that passes the rules may still fail on values: it is tried with and without attributes."""
+    found = []
+    for section in sections:
+        for value in ("", "tried"):
+            failure = failing_line(section.template, prompt, application.labels, value)
+            if failure is not None:
+                line, reason = failure
+                text = wording(
+                    f"a template that fails ({reason})", "one that renders, also where an attribute is empty"
+                )
+                found.append(Mistake(str(path), section.line + line - 1, text))
+                break
+    return found
