@@ -1,0 +1,62 @@
+"""What an embedded NIM is started with, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_HEX64 = r"^[0-9a-f]{64}$"
+
+
+class EmbeddedConfig(BaseModel):
+    """One embedded NIM."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_id: str = Field(min_length=1, description="Name the model is served under.")
+    weights: Path = Field(description="GGUF file.")
+    weights_sha256: str = Field(pattern=_HEX64)
+    context_length: int = Field(default=2048, ge=128, description="Tokens of prompt and answer together, per request.")
+    slots: int = Field(default=8, ge=1, le=64, description="Requests computed at once; the others wait.")
+    profile_id: str = Field(default="", pattern=r"^([0-9a-f]{64})?$", description="Empty: derived from the rest.")
+    release: str = Field(default="2.1.5", description="NIM release whose protocol is spoken.")
+    licence_name: str = "Apache-2.0"
+    licence_url: str = "https://www.apache.org/licenses/LICENSE-2.0"
+    licence_text: str = "Licensed under the Apache License, Version 2.0. See the licence's address for its text."
+    idle_exit_seconds: float = Field(default=1800.0, ge=0, description="0 never exits by itself.")
+    threads: int | None = Field(default=None, ge=1, description="None: the processors this process may use.")
+
+    @model_validator(mode="after")
+    def _absolute_weights(self) -> Self:
+        if not self.weights.is_absolute():
+            raise ValueError(f"weights must be an absolute path, found {str(self.weights)!r}")
+        return self
+
+    @cached_property
+    def profile(self) -> str:
+        """64 hex digits over everything that can change an answer: weights, engine, context length."""
+        if self.profile_id:
+            return self.profile_id
+        settings = {
+            "weights_sha256": self.weights_sha256,
+            "engine": f"xllamacpp {version('xllamacpp')}",
+            "context_length": self.context_length,
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def thread_count(self) -> int:
+        """Threads the engine computes with: more than there are processors would spin and be slower than one."""
+        if self.threads is not None:
+            return self.threads
+        if sys.platform == "linux":
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1

@@ -1,0 +1,174 @@
+"""The life of one server process: listen, load, serve, drain, exit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from llm_platform.errors import PlatformError, StorageError
+from llm_platform.nim_local.config import EmbeddedConfig
+from llm_platform.nim_local.engine import Engine
+from llm_platform.nim_local.registration import Registration
+from llm_platform.nim_local.server import Nim, create_app
+from llm_platform.nim_local.vocabulary import Vocabulary
+
+_DRAIN_SECONDS = 20
+_POLL_SECONDS = 0.01
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    config: EmbeddedConfig,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    state: Path | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> int:
+    """Serve until SIGTERM, SIGINT or idleness; the exit code.
+
+    Args:
+        config: What to serve.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        state: Folder to register in, so that `connect` finds this server; None registers nowhere.
+        on_ready: Called with the base URL once a request can be answered.
+
+    Raises:
+        LeaseHeld: another server is registered in `state` for this model.
+        StorageError: `state` cannot be written, or the address is taken.
+    """
+    listener = _listen(host, port)
+    bound_port = listener.getsockname()[1]
+    base_url = f"http://{host}:{bound_port}"
+    registration = Registration.take(state, config) if state is not None else None
+    try:
+        return asyncio.run(_serve(config, listener, base_url, registration=registration, on_ready=on_ready))
+    finally:
+        listener.close()
+        if registration is not None:
+            registration.release()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StorageError(
+            f"Could not listen on {host}:{port}: {error.strerror}. Choose another port, or 0 for a free one."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with a reason for its end."""
+
+    exit_code = 0
+
+    def end(self, reason: str, *, exit_code: int = 0) -> None:
+        """Drain and exit."""
+        log.info("ending: %s", reason)
+        self.exit_code = exit_code
+        self.should_exit = True
+
+    def end_by_signal(self, number: int, _: FrameType | None) -> None:
+        """Drain and exit; at the second signal exit without draining."""
+        self.force_exit = self.should_exit
+        self.end(signal.Signals(number).name)
+
+
+async def _serve(
+    config: EmbeddedConfig,
+    listener: socket.socket,
+    base_url: str,
+    *,
+    registration: Registration | None,
+    on_ready: Callable[[str], None] | None,
+) -> int:
+    nim = Nim(config)
+    server = _Server(
+        uvicorn.Config(
+            create_app(nim),
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            backlog=4096,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+    )
+
+    async def prepare() -> None:
+        if await _load(nim, server):
+            while not server.started:
+                await asyncio.sleep(_POLL_SECONDS)
+            if registration is not None:
+                registration.announce(base_url)
+            log.info(
+                "ready: %s at %s, %d slots, %d threads", config.model_id, base_url, config.slots, config.thread_count
+            )
+            if on_ready is not None:
+                on_ready(base_url)
+            await _exit_when_idle(nim, server)
+
+    # llama.cpp installs handlers of its own for these signals while it loads; blocked until ours are back.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    preparing = asyncio.create_task(prepare())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+        await asyncio.to_thread(nim.close)
+    return server.exit_code
+
+
+async def _load(nim: Nim, server: _Server) -> bool:
+    """Load the engine beside the event loop, which answers "live" meanwhile; false when that failed."""
+    try:
+        engine = await asyncio.to_thread(_open_engine, nim.config)
+    except PlatformError as error:
+        server.end(str(error), exit_code=1)
+        return False
+    finally:
+        for number in _SIGNALS:
+            signal.signal(number, server.end_by_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    nim.ready_with(engine)
+    return True
+
+
+def _open_engine(config: EmbeddedConfig) -> Engine:
+    return Engine(config, Vocabulary.read(config.weights))
+
+
+async def _exit_when_idle(nim: Nim, server: _Server) -> None:
+    limit = nim.config.idle_exit_seconds
+    if limit == 0:
+        return
+    while (left := limit - nim.idle_seconds()) > 0:
+        await asyncio.sleep(max(left, 0.05))
+    server.end(f"nobody asked for {limit:g} s")
+
+
+def log_to_stderr() -> None:
+    """Log lines to standard error; they never hold prompts or answers."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(levelname)s %(name)s %(message)s"
+    )

@@ -1,0 +1,97 @@
+"""Locks between processes and files that appear whole."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llm_platform.errors import LeaseHeld, StorageError
+
+_POLL_SECONDS = 0.05
+_BLOCK_BYTES = 1 << 20
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if it was missing.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"Could not make folder {str(folder)!r}: {error.strerror}. Make it writable, or name another state folder."
+        ) from error
+    return folder
+
+
+def try_lock(path: Path) -> int | None:
+    """A file descriptor that holds the lock until it is closed, or None when another process holds it.
+
+    Raises:
+        StorageError: the lock file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(
+            f"Could not open lock file {str(path)!r}: {error.strerror}. Make its folder writable, or name another."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def exclusive(path: Path, *, timeout_seconds: float) -> Iterator[None]:
+    """Hold the lock file for the length of a `with` block; the kernel releases it when a process dies.
+
+    Raises:
+        LeaseHeld: another process held it until the deadline.
+        StorageError: the lock file cannot be opened.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while (descriptor := try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise LeaseHeld(
+                f"Lock {str(path)!r} was still held by another process after {timeout_seconds:g} s. "
+                "Wait for that process, or end it."
+            )
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write aside, then rename: a reader sees the old file or the whole new one.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(f"Could not write {str(path)!r}: {error.strerror}. Free space or name another.") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
