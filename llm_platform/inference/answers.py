@@ -1,0 +1,258 @@
+"""What an endpoint's reply means.
+
+Whatever was asked for, the answer is validated here: an endpoint may ignore a constraint and still say 200. Validation
+messages name fields and rules, never values, because they are stored and logged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from pydantic_core import from_json
+
+from llm_platform.errors import ContractBroken, EndpointUnavailable, SpecificationError
+from llm_platform.inference.calibration import calibrated, fit_calibration
+from llm_platform.records import Completion, CompletionStatus, Release, canonical_json
+
+__all__ = ["AnswerReader", "Reading", "fit_calibration", "recalibrate"]
+
+# vLLM gives -9999 to tokens that a constraint forbids.
+_FORBIDDEN = -1000.0
+# For a label none of whose tokens is among those listed: below anything that is listed in practice, and finite, so
+# that a calibration can still be applied.
+_UNLISTED = -30.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """One reply, read."""
+
+    status: CompletionStatus
+    answer: str | None = None
+    reason: str | None = None
+    raw: str = ""
+    confidence: float | None = None
+    label_logprobs: dict[str, float] | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Verdict:
+    answer: str | None = None
+    reason: str | None = None
+    confidence: float | None = None
+    label_logprobs: dict[str, float] | None = field(default=None)
+
+
+class AnswerReader:
+    """Reads the replies to the requests of one release."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._chat = release.prompt.api == "chat"
+        self._labels = _label_index(release) if release.task == "classify" else {}
+        self._validator = _validator(release) if release.task == "extract" else None
+        self._integers = _integer_fields(release)
+        if release.calibration is not None and set(release.calibration.labels) != set(release.prompt.answers):
+            raise SpecificationError(
+                f"The calibration of {release.application!r} is for labels {', '.join(release.calibration.labels)}; "
+                f"the prompt {release.prompt.name!r} has {', '.join(release.prompt.answers)}. Fit it again."
+            )
+
+    @property
+    def can_repair(self) -> bool:
+        """Whether a second question can help: the distribution over labels would only be the same again."""
+        return self._release.decision == "text"
+
+    def read(self, body: bytes) -> Reading:
+        """The meaning of a reply with status 200.
+
+        Raises:
+            EndpointUnavailable: the body is not a completion, for example because half of it is missing.
+        """
+        try:
+            reply = from_json(body)
+            choice = reply["choices"][0]
+            raw = (choice["message"]["content"] if self._chat else choice["text"]) or ""
+            finish_reason = choice.get("finish_reason")
+            if self._release.decision == "logprobs":
+                verdict = self._scored(choice)
+            else:
+                verdict = self._validated(raw, cut=finish_reason == "length")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise EndpointUnavailable(
+                f"HTTP 200 with a body that is not a completion ({type(error).__name__})"
+            ) from error
+        usage = reply.get("usage") or {}
+        details = usage.get("prompt_tokens_details") or {}
+        return Reading(
+            status=self._status(verdict, finish_reason),
+            answer=verdict.answer,
+            reason=self._reason(verdict, finish_reason),
+            raw=raw,
+            confidence=verdict.confidence,
+            label_logprobs=verdict.label_logprobs,
+            finish_reason=finish_reason,
+            prompt_tokens=usage.get("prompt_tokens") or 0,
+            completion_tokens=usage.get("completion_tokens") or 0,
+            cached_tokens=details.get("cached_tokens") or 0,
+        )
+
+    def _status(self, verdict: _Verdict, finish_reason: str | None) -> CompletionStatus:
+        if verdict.answer is not None:
+            return CompletionStatus.VALID
+        if finish_reason == "length" and self._release.decision == "text":
+            return CompletionStatus.TRUNCATED
+        return CompletionStatus.INVALID
+
+    def _reason(self, verdict: _Verdict, finish_reason: str | None) -> str | None:
+        if self._status(verdict, finish_reason) is CompletionStatus.TRUNCATED:
+            return f"cut at max_tokens={self._release.sampling.max_tokens}; raise it in the variant's sampling"
+        return verdict.reason
+
+    def _validated(self, raw: str, *, cut: bool) -> _Verdict:
+        if self._release.task == "classify":
+            text = raw.strip().casefold()
+            # Cut right behind a whole answer is no loss, unless it might have become a longer one.
+            longer = cut and any(other != text and other.startswith(text) for other in self._labels)
+            label = None if longer else self._labels.get(text)
+            return _Verdict(answer=label, reason=None if label else "the answer is none of the prompt's answer texts")
+        if self._release.task == "extract":
+            return self._parsed(raw)
+        text = "" if cut else raw.strip()
+        return _Verdict(answer=text or None, reason=None if text else "the answer is empty")
+
+    def _parsed(self, raw: str) -> _Verdict:
+        try:
+            value = json.loads(raw, parse_constant=_refuse_constant)
+        except ValueError:
+            return _Verdict(reason="the answer is not JSON")
+        if self._validator is not None and not self._validator.is_valid(value):
+            return _Verdict(reason=_broken_rule(best_match(self._validator.iter_errors(value))))
+        for name in self._integers:
+            if isinstance(value.get(name), float):
+                value[name] = int(value[name])
+        return _Verdict(answer=canonical_json(value))
+
+    def _scored(self, choice: dict[str, Any]) -> _Verdict:
+        listed = _first_position(choice, chat=self._chat)
+        scores = _label_scores(listed, self._release.prompt.answers)
+        if scores is None:
+            return _Verdict(reason="no label starts with any of the tokens that the endpoint listed")
+        label, confidence = calibrated(scores, self._release.calibration)
+        return _Verdict(answer=label, confidence=confidence, label_logprobs=scores)
+
+
+def recalibrate(completion: Completion, release: Release) -> Completion:
+    """The row that `release` would have stored, derived from a stored row with equal `request_id`; nothing is sent.
+
+    Raises:
+        ContractBroken: the two send different requests.
+    """
+    if completion.request_id != release.request_id:
+        raise ContractBroken(
+            f"Release {release.release_id} cannot reuse an answer of {completion.release_id}: they send different "
+            f"requests ({release.request_id} and {completion.request_id})."
+        )
+    update: dict[str, Any] = {"release_id": release.release_id, "reused": True, "created_at": datetime.now(UTC)}
+    if completion.label_logprobs is not None:
+        update["answer"], update["confidence"] = calibrated(completion.label_logprobs, release.calibration)
+    return completion.model_copy(update=update)
+
+
+def _label_index(release: Release) -> dict[str, str]:
+    index: dict[str, str] = {}
+    for label, answer in release.prompt.answers.items():
+        text = answer.strip().casefold()
+        if text in index or not text:
+            raise SpecificationError(
+                f"Prompt {release.prompt.name!r}: the answer of label {label!r} is "
+                + (f"the same as that of {index[text]!r}" if text else "empty")
+                + " (case and outer spaces do not count). Give every label an answer of its own."
+            )
+        index[text] = label
+    if not index:
+        raise SpecificationError(f"Prompt {release.prompt.name!r} has no answers; task 'classify' needs one per label.")
+    return index
+
+
+def _validator(release: Release) -> Draft202012Validator:
+    if release.output_schema is None:
+        raise SpecificationError(f"Application {release.application!r} extracts fields and has no output schema.")
+    return Draft202012Validator(release.output_schema)
+
+
+def _integer_fields(release: Release) -> tuple[str, ...]:
+    """Fields in which JSON schema accepts 3.0 for 3; stored as 3, so that equal answers are equal texts."""
+    properties = (release.output_schema or {}).get("properties", {})
+    return tuple(name for name, shape in properties.items() if "integer" in _types(shape))
+
+
+def _types(shape: dict[str, Any]) -> list[str]:
+    types = shape.get("type", [])
+    return types if isinstance(types, list) else [types]
+
+
+def _broken_rule(error: ValidationError | None) -> str:
+    """Which rule is broken where, without the value."""
+    if error is None:
+        return "the answer does not fit the schema"
+    where = ".".join(str(part) for part in error.absolute_path) or "the answer"
+    rule: Any = error.validator_value
+    if error.validator == "required" and isinstance(error.instance, dict):
+        missing = [name for name in rule if name not in error.instance]
+        return f"{where} lacks {', '.join(repr(name) for name in missing)}"
+    if error.validator == "additionalProperties":
+        return f"{where} has fields that were not asked for"
+    return f"{where} breaks the rule {error.validator}: {canonical_json(rule)}"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _first_position(choice: dict[str, Any], *, chat: bool) -> list[tuple[str, float]]:
+    """Tokens and log-probabilities listed for the first generated token; empty where the endpoint gives none."""
+    logprobs = choice.get("logprobs") or {}
+    if chat:
+        content = logprobs.get("content") or []
+        listed = content[0]["top_logprobs"] if content else []
+        return [(item["token"], float(item["logprob"])) for item in listed]
+    top = logprobs.get("top_logprobs") or []
+    return [(token, float(value)) for token, value in (top[0] or {}).items()] if top else []
+
+
+def _label_scores(listed: list[tuple[str, float]], answers: dict[str, str]) -> dict[str, float] | None:
+    """Label → log-probability, normalized over the labels.
+
+    A token counts for a label when the label's answer starts with it and no other's does: a constraint lets through
+    every token that begins an answer ("p", "po" and "positive"), and their probabilities add up.
+    """
+    texts = {label: answer.lstrip() for label, answer in answers.items()}
+    mass: dict[str, list[float]] = {label: [] for label in texts}
+    for token, logprob in listed:
+        start = token.lstrip()
+        if not start or logprob < _FORBIDDEN:
+            continue
+        owners = [label for label, text in texts.items() if text.startswith(start)]
+        if len(owners) == 1:
+            mass[owners[0]].append(logprob)
+    if not any(mass.values()):
+        return None
+    scores = {label: _log_sum(values) if values else _UNLISTED for label, values in mass.items()}
+    total = _log_sum(list(scores.values()))
+    return {label: score - total for label, score in scores.items()}
+
+
+def _log_sum(values: list[float]) -> float:
+    largest = max(values)
+    return largest + math.log(sum(math.exp(value - largest) for value in values))

@@ -1,0 +1,110 @@
+"""The bulk engine inside an event loop: requests in, finished rows out, nothing lost in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from llm_platform.errors import PlatformError
+from llm_platform.inference.answers import AnswerReader
+from llm_platform.inference.endpoint import EndpointState
+from llm_platform.inference.feed import Feed, IterableFeed, ReadAhead
+from llm_platform.inference.meter import Meter, Progress
+from llm_platform.inference.outbox import Origin, Outbox
+from llm_platform.inference.policy import EndpointTarget, EnginePolicy
+from llm_platform.inference.requests import PreparedRequest, model_name, probe_body
+from llm_platform.inference.session import Session
+from llm_platform.inference.sink import OnRows, SinkWriter
+from llm_platform.inference.supervision import Supervision
+from llm_platform.inference.wire import Wire
+from llm_platform.records import Release
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """What a run did.
+
+    Attributes:
+        concurrency: Most requests that were in flight at once.
+        stopped: Somebody asked it to stop.
+        error: What ended it before its end; everything that had come back until then is stored.
+    """
+
+    meter: Meter
+    stored: int
+    seconds: float
+    concurrency: int
+    stopped: bool
+    error: PlatformError | None
+
+
+async def complete(
+    requests: Iterable[PreparedRequest] | AsyncIterable[PreparedRequest] | Callable[[Outbox], Feed],
+    *,
+    release: Release,
+    endpoints: Sequence[EndpointTarget],
+    wire: Wire,
+    policy: EnginePolicy,
+    on_rows: OnRows,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: asyncio.Event | None = None,
+    total: int | None = None,
+    origin: Origin | None = None,
+) -> EngineResult:
+    """Send requests and hand over their answers.
+
+    Args:
+        requests: Taken one by one as there is room to send them.
+        release: Decides how replies are read and what is written on each row.
+        on_rows: Called from one thread of its own with batches of finished rows.
+        on_progress: Called in the event loop, about once a second.
+        stop: When set, nothing more is sent, and what is in flight is waited for as long as `policy.drain_seconds`.
+
+    Returns:
+        What was done; a run that ended early says why in `error` instead of raising, since most of it may have
+        succeeded.
+    """
+    meter, stop = Meter(), stop or asyncio.Event()
+    writer = SinkWriter(on_rows, timeout_seconds=policy.sink_timeout_seconds)
+    outbox = Outbox(writer, release=release, origin=origin or Origin(), meter=meter, policy=policy)
+    session = Session(
+        _feed(requests, outbox),
+        endpoints=[EndpointState(target, policy) for target in endpoints],
+        wire=wire,
+        reader=AnswerReader(release),
+        outbox=outbox,
+        meter=meter,
+        policy=policy,
+        probe=probe_body(model_name(release)),
+    )
+    supervision = Supervision(session, wire, outbox, writer, meter, policy, stop, total, on_progress)
+    supervision.start()
+    try:
+        await session.run()
+    finally:
+        await asyncio.to_thread(writer.close)
+    error = session.error or writer.failure()
+    if error is not None and not isinstance(error, PlatformError):
+        raise error
+    if on_progress is not None:
+        on_progress(supervision.progress())
+    return EngineResult(
+        meter=meter,
+        stored=writer.stored,
+        seconds=time.monotonic() - supervision.started,
+        concurrency=session.peak_workers,
+        stopped=stop.is_set(),
+        error=error,
+    )
+
+
+def _feed(
+    requests: Iterable[PreparedRequest] | AsyncIterable[PreparedRequest] | Callable[[Outbox], Feed], outbox: Outbox
+) -> Feed:
+    if isinstance(requests, AsyncIterable):
+        return ReadAhead(requests, ahead=256)
+    if isinstance(requests, Iterable):
+        return IterableFeed(requests)
+    return requests(outbox)

@@ -1,0 +1,174 @@
+"""One endpoint during a run: how much it gets, and whether it is believed to be alive.
+
+A failure is charged to the row that met it. When failures follow each other, the endpoint is asked for one token: if it
+answers, the charges stand; if it does not, this is an outage, the charges are taken back, and nothing but such probes
+is sent until one succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from llm_platform.inference.limits import Limit
+from llm_platform.inference.meter import EndpointProgress
+from llm_platform.inference.policy import EndpointTarget, EnginePolicy
+from llm_platform.inference.requests import COMPLETION_PATH, PreparedRequest
+from llm_platform.inference.wire import Reply, Wire
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One document between its first request and its answer.
+
+    Attributes:
+        sent: Requests made for it.
+        charged: Failures that were its own fault, as far as can be told.
+        failed_at, cause, endpoint: When, how and where its last request failed.
+        repaired: Whether an invalid answer was already asked for again.
+    """
+
+    request: PreparedRequest
+    sent: int = 0
+    charged: int = 0
+    failed_at: float = 0.0
+    cause: str = ""
+    endpoint: EndpointState | None = None
+    repaired: bool = False
+
+
+class Breaker(Enum):
+    """What is believed about an endpoint."""
+
+    CLOSED = auto()
+    SUSPECT = auto()
+    OPEN = auto()
+
+
+class EndpointState:
+    """Limit, breaker and counters of one endpoint."""
+
+    def __init__(self, target: EndpointTarget, policy: EnginePolicy) -> None:
+        self.target = target
+        self.limit = Limit(target, policy)
+        self.in_flight = 0
+        self.breaker = Breaker.CLOSED
+        self.answered_at = 0.0
+        self.last_error = ""
+        self.gauges: Mapping[str, float] | None = None
+        self.policy = policy
+        self._streak: list[Row] = []
+
+    @property
+    def url(self) -> str:
+        """Address for messages."""
+        return self.target.root
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a request may be sent now."""
+        return self.breaker is Breaker.CLOSED and self.in_flight < self.limit.value
+
+    @property
+    def load(self) -> float:
+        """Share of the limit in use."""
+        return self.in_flight / self.limit.value
+
+    def progress(self) -> EndpointProgress:
+        """Numbers for people."""
+        return EndpointProgress(
+            base_url=self.url,
+            in_flight=self.in_flight,
+            limit=self.limit.value,
+            available=self.breaker is Breaker.CLOSED,
+            waiting=(self.gauges or {}).get("waiting"),
+        )
+
+    def on_answer(self, now: float) -> None:
+        """A reply that proves the engine alive."""
+        self.answered_at = now
+        self._streak.clear()
+        if self.breaker is not Breaker.CLOSED:
+            self._recover()
+
+    def on_failure(self, row: Row, *, now: float, cause: str, detail: str) -> bool:
+        """Charge a failure to its row; whether the endpoint should now be probed."""
+        self.last_error = detail
+        row.failed_at, row.cause, row.endpoint = now, cause, self
+        if self.breaker is Breaker.OPEN:
+            return False
+        row.charged += 1
+        self._streak.append(row)
+        return self.breaker is Breaker.CLOSED and len(self._streak) >= self.policy.breaker_failures
+
+    async def prove(self, wire: Wire, *, body: bytes) -> bool:
+        """Ask for one token."""
+        reply: Reply = await wire.post(
+            self.url + COMPLETION_PATH, body, timeout_seconds=self.policy.probe_timeout_seconds
+        )
+        alive = reply.status == 200 and b'"choices"' in reply.body
+        if not alive:
+            self.last_error = reply.detail or f"HTTP {reply.status}"
+        return alive
+
+    def open(self) -> None:
+        """It is down: what failed against it was not the rows' fault."""
+        self.breaker = Breaker.OPEN
+        for row in self._streak:
+            row.charged -= 1
+        self._streak.clear()
+
+    def close(self, now: float) -> None:
+        """A probe was answered: charges stand, and rows that were waiting for this proof can be judged."""
+        self.answered_at = now
+        self._streak.clear()
+        self._recover()
+
+    def _recover(self) -> None:
+        was_down = self.breaker is Breaker.OPEN
+        self.breaker = Breaker.CLOSED
+        if was_down:
+            self.limit.on_recovery()
+
+
+async def examine(
+    endpoint: EndpointState,
+    wire: Wire,
+    *,
+    body: bytes,
+    jitter: random.Random,
+    on_change: Callable[[], None],
+) -> None:
+    """Settle a suspicion: close the breaker again at once, or keep it open until a probe succeeds."""
+    policy = endpoint.policy
+    if await endpoint.prove(wire, body=body):
+        endpoint.close(time.monotonic())
+    elif endpoint.breaker is Breaker.SUSPECT:
+        endpoint.open()
+    delay = policy.probe_seconds
+    while endpoint.breaker is Breaker.OPEN:
+        await asyncio.sleep(delay * (0.75 + 0.5 * jitter.random()))
+        delay = min(policy.probe_cap_seconds, 1.5 * delay)
+        # The answer to a request that was in flight all along may have closed it meanwhile.
+        if endpoint.breaker is Breaker.OPEN and await endpoint.prove(wire, body=body):
+            endpoint.close(time.monotonic())
+    on_change()
+
+
+def backoff_seconds(failures: int, *, policy: EnginePolicy, jitter: random.Random) -> float:
+    """Doubling from `backoff_seconds`, at most `backoff_cap_seconds`, of which half is random."""
+    ceiling = min(policy.backoff_cap_seconds, policy.backoff_seconds * 2.0 ** (max(failures, 1) - 1))
+    return ceiling * (0.5 + 0.5 * jitter.random())
+
+
+def retry_after_seconds(headers: Mapping[str, str], *, cap_seconds: float = 120.0) -> float:
+    """What the endpoint asked for, in seconds; 0 where it did not, or said a date."""
+    try:
+        seconds = float(headers.get("retry-after") or 0.0)
+    except ValueError:
+        return 0.0
+    return min(max(seconds, 0.0), cap_seconds)

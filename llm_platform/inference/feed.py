@@ -1,0 +1,166 @@
+"""Where the engine gets its next request, without holding more of them than it must."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
+
+from llm_platform.errors import RequestRejected
+from llm_platform.inference.answers import Reading
+from llm_platform.inference.outbox import Outbox
+from llm_platform.inference.requests import PreparedRequest, RenderedPrompt, RequestBuilder
+from llm_platform.records import CompletionStatus, DocumentRow
+
+Item = TypeVar("Item")
+
+
+class Feed(Protocol):
+    """Gives requests one at a time, never waiting."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more."""
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Begin; `wake` is called when `take` may give something after it gave nothing."""
+
+    def take(self) -> PreparedRequest | None:
+        """The next request, or None if there is none now."""
+
+    def close(self) -> None:
+        """Take nothing more."""
+
+
+class IterableFeed:
+    """Requests of an ordinary iterable, taken as they are sent."""
+
+    def __init__(self, requests: Iterable[PreparedRequest]) -> None:
+        self._iterator: Iterator[PreparedRequest] = iter(requests)
+        self.exhausted = False
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Nothing to begin."""
+
+    def take(self) -> PreparedRequest | None:
+        """The next request."""
+        request = None if self.exhausted else next(self._iterator, None)
+        self.exhausted = request is None
+        return request
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.exhausted = True
+
+
+class ReadAhead(Generic[Item]):
+    """Items of an asynchronous iterable, read a little ahead by a task of its own."""
+
+    def __init__(self, items: AsyncIterable[Item], *, ahead: int) -> None:
+        self._items = items
+        self._ready: deque[Item] = deque()
+        self._ahead = ahead
+        self._room = asyncio.Event()
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+        self._wake: Callable[[], None] = lambda: None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more."""
+        return self._ended and not self._ready
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Begin to read."""
+        self._wake = wake
+        self._task = asyncio.create_task(self._read())
+
+    def take(self) -> Item | None:
+        """The next item; raises what the iterable raised."""
+        if self._ready:
+            self._room.set()
+            return self._ready.popleft()
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()
+        return None
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+        self._ready.clear()
+        self._ended = True
+
+    async def _read(self) -> None:
+        try:
+            async for item in self._items:
+                self._ready.append(item)
+                if len(self._ready) == 1:
+                    self._wake()
+                while len(self._ready) >= self._ahead:
+                    self._room.clear()
+                    await self._room.wait()
+            self._ended = True
+        finally:
+            # After this iteration of the loop, so that `take` finds the task done and raises what it raised.
+            asyncio.get_running_loop().call_soon(self._wake)
+
+
+class RowFeed:
+    """Documents in batches, read one batch ahead in a thread of their own and rendered as they are sent."""
+
+    def __init__(
+        self,
+        batches: Iterable[Sequence[DocumentRow]],
+        *,
+        render: Callable[[DocumentRow], RenderedPrompt],
+        builder: RequestBuilder,
+        outbox: Outbox,
+    ) -> None:
+        # One thread for all batches: a database cursor belongs to the thread that uses it.
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm-platform-documents")
+        self._batches = ReadAhead(self._read(iter(batches)), ahead=1)
+        self._rows: Iterator[DocumentRow] = iter(())
+        self._used_up = True
+        self._render, self._builder, self._outbox = render, builder, outbox
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more."""
+        return self._used_up and self._batches.exhausted
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Read the first batch."""
+        self._batches.start(wake)
+
+    def take(self) -> PreparedRequest | None:
+        """The next document that can be sent; others are stored as refused."""
+        while True:
+            row = next(self._rows, None)
+            self._used_up = row is None
+            if row is None:
+                batch = self._batches.take()
+                if batch is None:
+                    return None
+                self._rows = iter(batch)
+                continue
+            try:
+                return self._builder.prepare(
+                    document_id=row.document_id, fingerprint=row.fingerprint, rendered=self._render(row)
+                )
+            except RequestRejected as error:
+                unsent = PreparedRequest(row.document_id, row.fingerprint, self._builder.path, b"")
+                self._outbox.add(unsent, Reading(CompletionStatus.REJECTED, reason=str(error)), attempts=0)
+
+    def close(self) -> None:
+        """Read nothing more."""
+        self._rows, self._used_up = iter(()), True
+        self._batches.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, batches: Iterator[Sequence[DocumentRow]]) -> AsyncIterator[Sequence[DocumentRow]]:
+        loop = asyncio.get_running_loop()
+        while (batch := await loop.run_in_executor(self._reader, next, batches, None)) is not None:
+            yield batch

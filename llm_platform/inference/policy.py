@@ -1,0 +1,90 @@
+"""How a bulk run behaves: where it sends, how hard it tries, when it gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EndpointTarget:
+    """One endpoint of the model that is asked.
+
+    Attributes:
+        base_url: Root of the endpoint, without `/v1`.
+        slots: How many requests it runs at once, where known; the limit is then a fixed multiple of it.
+        metrics_path: Path of its Prometheus text, where it has one.
+        read_metrics: Turns that text into `running`, `waiting`, `max_running`, `kv_cache_usage`, `preemptions`.
+    """
+
+    base_url: str
+    slots: int | None = None
+    metrics_path: str | None = None
+    read_metrics: Callable[[bytes], Mapping[str, float]] | None = None
+
+    @property
+    def root(self) -> str:
+        """The address that paths are appended to."""
+        return self.base_url.rstrip("/").removesuffix("/v1")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach endpoints. Proxies in the environment are ignored unless asked for.
+
+    Attributes:
+        ca_file: PEM file of a private certificate authority, trusted beside the public ones.
+        keep_alive_seconds: Idle connections are dropped after this; below uvicorn's and vLLM's own five seconds, so
+            that a request never meets a connection that the server is just closing.
+    """
+
+    bearer_token: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    trust_environment_proxies: bool = False
+    connect_timeout_seconds: float = 10.0
+    keep_alive_seconds: float = 4.0
+
+
+@dataclass(frozen=True)
+class EnginePolicy:
+    """What a run does when; the defaults suit an endpoint that nothing is known about.
+
+    Attributes:
+        limit: Requests in flight per endpoint; None finds it.
+        slots_factor: Requests in flight per slot of an endpoint whose slots are known.
+        attempts: Requests that may fail for one row while its endpoint answers others; an outage costs none.
+        breaker_failures: Failures in a row after which an endpoint gets only probes until one succeeds.
+        unavailable_after_seconds: The run ends when no row has been answered for this long, with failures since.
+        max_failed_share: The run ends when more rows than this share have no valid answer; judged from
+            `failed_share_after` rows on.
+        batch_rows, flush_seconds: Answers are handed to the sink when this many wait, or the first waits this long.
+        max_backlog_rows: Nothing is sent while this many answers wait for the sink.
+        drain_seconds: How long a stopped run waits for what is in flight.
+        sink_timeout_seconds: A sink that takes longer for one batch has failed.
+    """
+
+    limit: int | None = None
+    initial_limit: int = 32
+    max_limit: int = 2048
+    slots_factor: float = 2.0
+    request_timeout_seconds: float = 300.0
+    attempts: int = 5
+    backoff_seconds: float = 0.5
+    backoff_cap_seconds: float = 30.0
+    breaker_failures: int = 8
+    probe_seconds: float = 0.5
+    probe_cap_seconds: float = 5.0
+    probe_timeout_seconds: float = 30.0
+    unavailable_after_seconds: float = 300.0
+    max_failed_share: float = 1.0
+    failed_share_after: int = 50
+    repair: bool = True
+    batch_rows: int = 1000
+    flush_seconds: float = 0.25
+    max_backlog_rows: int = 20_000
+    drain_seconds: float = 5.0
+    sink_timeout_seconds: float = 120.0
+    progress_seconds: float = 1.0
+    poll_seconds: float = 0.25
+    seed: int | None = None

@@ -1,0 +1,209 @@
+"""A release and a rendered prompt, turned into the bytes that are sent.
+
+The body is byte for byte what the `openai` SDK sends for the same call, without the SDK's millisecond: everything but
+the prompt is serialized once per release.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llm_platform.errors import EndpointUnavailable, RequestRejected, SpecificationError
+from llm_platform.records import Release
+
+CHAT_PATH = "/v1/chat/completions"
+COMPLETION_PATH = "/v1/completions"
+
+# The most that vLLM gives. All of it: under a constraint, every prefix of a label that is a token takes a part of the
+# label's probability, so more tokens than labels carry it.
+TOP_LOGPROBS = 20
+
+REPAIR_TEMPERATURE = 0.7
+REPAIR_REQUEST = "That answer was not accepted: {reason}. Answer again, in exactly the form that was asked for."
+
+# The order of named arguments in the SDK's request; fields that the SDK does not know follow, as with `extra_body`.
+_CHAT_ORDER = (
+    "model",
+    "messages",
+    "logprobs",
+    "max_tokens",
+    "response_format",
+    "seed",
+    "stop",
+    "temperature",
+    "top_logprobs",
+    "top_p",
+)
+_COMPLETION_ORDER = ("model", "prompt", "logprobs", "max_tokens", "seed", "stop", "temperature", "top_p")
+
+# `allow_nan=False` and the separators are the SDK's, too (`openai._utils._json.openapi_dumps`).
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class RenderedPrompt(Protocol):
+    """A prompt with its document filled in: chat messages, or the text of a completion."""
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, str]] | None:
+        """Chat messages, or None for a text completion."""
+
+    @property
+    def text(self) -> str | None:
+        """Text to be continued, or None for chat."""
+
+
+@dataclass(slots=True)
+class PreparedRequest:
+    """One request, ready to send."""
+
+    document_id: str
+    fingerprint: str
+    path: str
+    body: bytes
+
+
+class RequestBuilder:
+    """Builds the requests of one release.
+
+    Args:
+        release: What to ask, of which model.
+        constraint: Request fields that constrain the answer, in the endpoint's dialect; see
+        `llm_platform.nim.dialects`.
+    """
+
+    def __init__(self, release: Release, *, constraint: Mapping[str, Any]) -> None:
+        if release.decision == "logprobs":
+            _check_scorable(release)
+        chat = release.prompt.api == "chat"
+        self.path = CHAT_PATH if chat else COMPLETION_PATH
+        self._prompt_key = "messages" if chat else "prompt"
+        fields = {**_named_fields(release), **constraint}
+        order = _CHAT_ORDER if chat else _COMPLETION_ORDER
+        named = {key: fields.pop(key) for key in order if key in fields}
+        self._head = (_ENCODE({"model": named.pop("model")})[:-1] + f',"{self._prompt_key}":').encode()
+        self._tail = ("," + _ENCODE({**named, **fields})[1:]).encode()
+
+    def prepare(self, *, document_id: str, fingerprint: str, rendered: RenderedPrompt) -> PreparedRequest:
+        """The request for one document.
+
+        Raises:
+            RequestRejected: the prompt cannot be encoded as UTF-8.
+            SpecificationError: the prompt was rendered for the other API.
+        """
+        prompt = rendered.messages if self._prompt_key == "messages" else rendered.text
+        if prompt is None:
+            raise SpecificationError(
+                f"Release needs a prompt with {self._prompt_key!r}, and the renderer gave none for {document_id!r}. "
+                "Render with the release's own prompt."
+            )
+        try:
+            encoded = _ENCODE(prompt).encode()
+        except UnicodeEncodeError as error:
+            raise RequestRejected(
+                f"the prompt holds half a surrogate pair and has no UTF-8 form ({error.reason})"
+            ) from error
+        return PreparedRequest(document_id, fingerprint, self.path, self._head + encoded + self._tail)
+
+
+def probe_body(model: str) -> bytes:
+    """A request for one token: the cheapest proof that an endpoint's engine is alive."""
+    return _ENCODE({"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}).encode()
+
+
+def model_name(release: Release) -> str:
+    """The name that requests carry: the adapter's, or the base model's."""
+    return release.adapter or release.model.served_name
+
+
+def repair_request(request: PreparedRequest, *, answer: str, reason: str) -> PreparedRequest:
+    """The one second question after an invalid answer.
+
+    In chat the model sees its answer and what is wrong with it. A text completion has no place for that: it is asked
+    again with another seed and a higher temperature.
+    """
+    body = json.loads(request.body)
+    if request.path == CHAT_PATH:
+        correction = REPAIR_REQUEST.format(reason=reason)
+        body["messages"] += [{"role": "assistant", "content": answer}, {"role": "user", "content": correction}]
+    else:
+        body["seed"] += 1
+        body["temperature"] = max(body["temperature"], REPAIR_TEMPERATURE)
+    return PreparedRequest(request.document_id, request.fingerprint, request.path, _ENCODE(body).encode())
+
+
+def check_first_tokens(
+    answers: Mapping[str, str],
+    *,
+    base_url: str,
+    model: str,
+    post: Callable[[str, dict[str, Any]], tuple[int, bytes]],
+) -> None:
+    """Check that one token tells all labels apart, with the endpoint's own tokenizer.
+
+    Args:
+        answers: Label → the exact text that stands for it.
+        post: URL and JSON payload → status and body.
+
+    Raises:
+        SpecificationError: two answers start with the same token.
+        EndpointUnavailable: `/tokenize` does not answer.
+    """
+    seen: dict[int, str] = {}
+    for label, answer in answers.items():
+        token = _first_token(answer, base_url=base_url, model=model, post=post)
+        if token in seen:
+            raise SpecificationError(
+                f"Labels {seen[token]!r} and {label!r} cannot be told apart by their first token on {model!r}: their "
+                "answers start alike. Give one of them another answer text in the prompt file, or use decision 'text'."
+            )
+        seen[token] = label
+
+
+def _first_token(
+    answer: str, *, base_url: str, model: str, post: Callable[[str, dict[str, Any]], tuple[int, bytes]]
+) -> int:
+    url = base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
+    status, body = post(url, {"model": model, "prompt": answer, "add_special_tokens": False})
+    try:
+        tokens = json.loads(body)["tokens"] if status == 200 else []
+    except (ValueError, KeyError, TypeError):
+        tokens = []
+    if not tokens:
+        raise EndpointUnavailable(
+            f"Asked {url} for the first token of an answer: HTTP {status}, and no tokens in the body."
+        )
+    return int(tokens[0])
+
+
+def _named_fields(release: Release) -> dict[str, Any]:
+    sampling = release.sampling
+    fields: dict[str, Any] = {
+        "model": model_name(release),
+        "max_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    if release.decision == "logprobs":
+        # One prefill and one token give the distribution over the labels.
+        fields["max_tokens"] = 1
+        fields |= (
+            {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+            if release.prompt.api == "chat"
+            else {"logprobs": TOP_LOGPROBS}
+        )
+    return fields
+
+
+def _check_scorable(release: Release) -> None:
+    labels = len(release.prompt.answers)
+    if release.task != "classify" or not 2 <= labels <= TOP_LOGPROBS:
+        raise SpecificationError(
+            f"Decision 'logprobs' needs task 'classify' with 2 to {TOP_LOGPROBS} labels; found task {release.task!r} "
+            f"with {labels} answers in prompt {release.prompt.name!r}. Use decision 'text'."
+        )

@@ -1,0 +1,127 @@
+"""What is watched while a run goes on: limits, deadlines, the sink, and what people see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llm_platform.errors import EndpointUnavailable, PermanentError
+from llm_platform.inference.endpoint import Breaker, EndpointState
+from llm_platform.inference.meter import Meter, Progress, Rate
+from llm_platform.inference.outbox import Outbox
+from llm_platform.inference.policy import EnginePolicy
+from llm_platform.inference.session import Session
+from llm_platform.inference.sink import SinkWriter
+from llm_platform.inference.wire import Wire
+
+_TICK_SECONDS = 0.025
+
+
+@dataclass
+class Supervision:
+    """Looks at a session many times a second.
+
+    Attributes:
+        total: Rows there are, where known.
+        stop: Set by whoever wants the run to end.
+    """
+
+    session: Session
+    wire: Wire
+    outbox: Outbox
+    writer: SinkWriter
+    meter: Meter
+    policy: EnginePolicy
+    stop: asyncio.Event
+    total: int | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    started: float = field(default_factory=time.monotonic)
+    _rows: Rate = field(default_factory=Rate)
+    _tokens: Rate = field(default_factory=Rate)
+
+    def start(self) -> None:
+        """Begin; everything ends with the session."""
+        self.session.spawn(self._watch())
+        for endpoint in self.session.endpoints:
+            self.session.spawn(self._follow(endpoint))
+
+    def progress(self) -> Progress:
+        """The run as it is now."""
+        now, meter, usage = time.monotonic(), self.meter, self.meter.usage
+        rows_per_second = self._rows.update(now, meter.done)
+        left = None if self.total is None or rows_per_second <= 0 else (self.total - meter.done) / rows_per_second
+        return Progress(
+            done=meter.done,
+            total=self.total,
+            sent=meter.sent,
+            stored=self.writer.stored,
+            failed=dict(meter.failed),
+            retries=dict(meter.retries),
+            usage=usage,
+            tokens_per_second=self._tokens.update(now, usage.total),
+            in_flight=sum(endpoint.in_flight for endpoint in self.session.endpoints),
+            limit=sum(endpoint.limit.value for endpoint in self.session.endpoints),
+            latency_p50_seconds=meter.latency.percentile(0.5),
+            latency_p95_seconds=meter.latency.percentile(0.95),
+            seconds=now - self.started,
+            seconds_left=left,
+            endpoints=tuple(endpoint.progress() for endpoint in self.session.endpoints),
+        )
+
+    async def _watch(self) -> None:
+        shown_at = self.started
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = time.monotonic()
+            self.outbox.flush_old(now)
+            self._check(now)
+            self.session.pump()
+            if self.on_progress is not None and now - shown_at >= self.policy.progress_seconds:
+                shown_at = now
+                self.on_progress(self.progress())
+
+    def _check(self, now: float) -> None:
+        if (failure := self.writer.failure()) is not None:
+            self.session.fail(failure)
+        if self.stop.is_set():
+            self.session.end()
+        since = self.session.trouble_since
+        if since is not None and now - since > self.policy.unavailable_after_seconds:
+            self.session.fail(self._unavailable(now - since))
+        judged = self.meter.done >= self.policy.failed_share_after
+        if judged and self.meter.failures > self.policy.max_failed_share * self.meter.done:
+            self.session.fail(self._too_many_failed())
+
+    async def _follow(self, endpoint: EndpointState) -> None:
+        """Keep the limit of one endpoint where its own numbers say it belongs."""
+        target = endpoint.target
+        readable = target.metrics_path is not None and target.read_metrics is not None
+        while True:
+            gauges = None
+            if readable and endpoint.breaker is Breaker.CLOSED and not endpoint.limit.fixed:
+                reply = await self.wire.get(f"{endpoint.url}{target.metrics_path}", timeout_seconds=2.0)
+                if reply.status == 200 and target.read_metrics is not None:
+                    gauges = target.read_metrics(reply.body)
+            endpoint.gauges = gauges
+            endpoint.limit.poll(time.monotonic(), endpoint.in_flight, gauges)
+            self.session.pump()
+            await asyncio.sleep(self.policy.poll_seconds)
+
+    def _unavailable(self, seconds: float) -> EndpointUnavailable:
+        each = "; ".join(f"{one.url}: {one.last_error or 'no reply'}" for one in self.session.endpoints)
+        return EndpointUnavailable(
+            f"No endpoint has answered a document for {seconds:.0f} s ({each}). {self.meter.done} of "
+            f"{self.total if self.total is not None else 'all'} documents are done and kept. Bring an endpoint back "
+            "and run again: only the missing ones are sent."
+        )
+
+    def _too_many_failed(self) -> PermanentError:
+        meter = self.meter
+        causes = ", ".join(f"{cause} {count}" for cause, count in meter.failed.most_common())
+        return PermanentError(
+            f"{meter.failures} of the first {meter.done} documents have no valid answer, more than the share of "
+            f"{self.policy.max_failed_share:g} that 'max_failed_share' allows ({causes}). The rest was not sent. Look "
+            "at the reasons in the table of completions, then change the prompt, the model or the limit."
+        )

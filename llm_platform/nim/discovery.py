@@ -1,0 +1,115 @@
+"""Whether an endpoint is alive, and which dialect it speaks.
+
+Readiness may stay green while the engine behind it is dead, so alive means: ready, and one token generated just now.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Protocol
+
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable
+from llm_platform.nim.dialects import METRICS_PATHS
+from llm_platform.nim.metrics import read_metrics
+from llm_platform.records import Dialect, Record
+
+
+class Client(Protocol):
+    """The two requests that discovery needs; `llm_platform.nim.http.EndpointClient` is one."""
+
+    def get(self, url: str) -> tuple[int, bytes]:
+        """Status and body."""
+
+    def post(self, url: str, payload: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body."""
+
+
+class Probe(Record):
+    """What one probe found.
+
+    Attributes:
+        ready: HTTP status of `/v1/health/ready`; 404 where there is no such path (a bare vLLM).
+        latency_seconds: Time to one generated token, queueing included.
+        metrics_path: Path of the Prometheus text, or None where there is none.
+    """
+
+    base_url: str
+    dialect: Dialect
+    ready: int
+    latency_seconds: float
+    metrics_path: str | None
+
+
+def probe(base_url: str, served_name: str, client: Client) -> Probe:
+    """Ask for one token.
+
+    Raises:
+        EndpointUnavailable: nothing answers, it is not ready, or it generates nothing.
+        EndpointMismatch: it does not know the model.
+    """
+    root = base_url.rstrip("/").removesuffix("/v1")
+    ready, body = client.get(f"{root}/v1/health/ready")
+    if ready not in (200, 404):
+        raise EndpointUnavailable(
+            f"{root} is not ready: /v1/health/ready answered HTTP {ready}. Wait until it has loaded its model."
+        )
+    started = time.monotonic()
+    _one_token(root, served_name, client)
+    return Probe(
+        base_url=root,
+        dialect=detect_dialect(root, client, ready_body=body if ready == 200 else None),
+        ready=ready,
+        latency_seconds=time.monotonic() - started,
+        metrics_path=find_metrics(root, client),
+    )
+
+
+def detect_dialect(base_url: str, client: Client, *, ready_body: bytes | None = None) -> Dialect:
+    """The dialect an endpoint speaks, told by its health body, then by its metric names; 2.x where neither says."""
+    root = base_url.rstrip("/").removesuffix("/v1")
+    body = ready_body if ready_body is not None else client.get(f"{root}/v1/health/ready")[1]
+    health = _json(body)
+    if "status" in health:
+        return "nim-2.x"
+    if health.get("message") == "Service is ready.":
+        return "nim-1.x"
+    for path in METRICS_PATHS:
+        status, text = client.get(f"{root}{path}")
+        if status == 200:
+            return "nim-1.x" if b"\nnum_requests_running" in text else "nim-2.x"
+    return "nim-2.x"
+
+
+def find_metrics(base_url: str, client: Client) -> str | None:
+    """The path on which an endpoint publishes metrics that we can read, or None."""
+    root = base_url.rstrip("/").removesuffix("/v1")
+    for path in METRICS_PATHS:
+        status, text = client.get(f"{root}{path}")
+        if status == 200 and read_metrics(text):
+            return path
+    return None
+
+
+def _one_token(root: str, served_name: str, client: Client) -> None:
+    # A text completion needs no chat template, so it works on base models too.
+    payload = {"model": served_name, "prompt": "1", "max_tokens": 1, "temperature": 0}
+    status, body = client.post(f"{root}/v1/completions", payload)
+    if status == 404:
+        raise EndpointMismatch(
+            f"{root} does not serve {served_name!r} (HTTP 404). Compare 'served_name' in the lock file with /v1/models."
+        )
+    usage = _json(body).get("usage")
+    if status != 200 or not isinstance(usage, dict) or not usage.get("completion_tokens"):
+        raise EndpointUnavailable(
+            f"{root} was asked for one token of {served_name!r} and generated none (HTTP {status}). "
+            "The engine behind it may be dead while its health check is green: look at its log, restart it."
+        )
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

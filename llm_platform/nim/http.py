@@ -1,0 +1,79 @@
+"""Plain single requests to an endpoint: discovery, identity, probes. Bulk requests go through `inference`."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from pyreqwest.client import SyncClient, SyncClientBuilder
+from pyreqwest.exceptions import RequestError
+
+from llm_platform.errors import EndpointUnavailable, SpecificationError
+
+# A one-token answer of a loaded 70B model that queues behind others takes tens of seconds.
+DEFAULT_TIMEOUT_SECONDS = 60.0
+
+
+class EndpointClient:
+    """A client for GET and POST; use it as a context manager."""
+
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        bearer_token: str | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        builder = SyncClientBuilder().no_proxy().follow_redirects(False).timeout(timedelta(seconds=timeout_seconds))
+        builder = builder.connect_timeout(timedelta(seconds=min(10.0, timeout_seconds)))
+        if bearer_token:
+            builder = builder.default_headers({"Authorization": f"Bearer {bearer_token}"})
+        if ca_file is not None:
+            builder = builder.add_root_certificate_pem(_read(ca_file))
+        self._client: SyncClient = builder.build()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, url: str) -> tuple[int, bytes]:
+        """Status and body.
+
+        Raises:
+            EndpointUnavailable: nothing answers.
+        """
+        try:
+            response = self._client.get(url).build().send()
+            return response.status, bytes(response.bytes())
+        except RequestError as error:
+            raise EndpointUnavailable(f"GET {url}: {_cause(error)}. Is the endpoint running and reachable?") from error
+
+    def post(self, url: str, payload: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body of a JSON request.
+
+        Raises:
+            EndpointUnavailable: nothing answers.
+        """
+        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            request = self._client.post(url).body_bytes(body).header("Content-Type", "application/json")
+            response = request.build().send()
+            return response.status, bytes(response.bytes())
+        except RequestError as error:
+            raise EndpointUnavailable(f"POST {url}: {_cause(error)}. Is the endpoint running and reachable?") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SpecificationError(f"{path}: the CA file cannot be read ({error.strerror}).") from error
+
+
+def _cause(error: RequestError) -> str:
+    causes = error.details["causes"] or []
+    return causes[-1]["message"] if causes else error.message
