@@ -1,0 +1,163 @@
+"""Comparing the typed fields of an `extract` answer with a reference, value by value."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, NamedTuple
+
+from llm_platform.application import FieldType, OutputField
+
+NUMBER = re.compile(r"^[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?$")
+ISO_DATE = re.compile(r"^(\d{4}-\d{2}-\d{2})([T ].*)?$")
+TOLERANCE = 1e-6
+TRUTH = {"true": True, "false": False}
+
+
+class Grade(NamedTuple):
+    """One score in [0, 1], or None with the reason why there is none."""
+
+    score: float | None
+    reason: str | None = None
+
+
+class FieldsGrade(NamedTuple):
+    """The share of fields that are right, and the grade of each."""
+
+    score: float | None
+    reason: str | None
+    fields: dict[str, Grade]
+
+
+class Unreadable(NamedTuple):
+    """A value that is not of its field's type."""
+
+    expected: FieldType
+
+
+Value = str | float | bool | date | None | Unreadable
+
+
+def grade_fields(
+    answer: str | None,
+    reference: str | Mapping[str, Any] | None,
+    fields: Mapping[str, OutputField],
+    *,
+    tolerance: float = TOLERANCE,
+) -> FieldsGrade:
+    """Share of fields that agree with the reference, with partial credit: three of four right is 0.75.
+
+    A field is right when both sides have the same value of the field's type: numbers within `tolerance` (relative),
+    dates as days, strings after Unicode NFKC, case folding and joining white space. Null, missing and an empty string
+    are one value of an optional field: nothing was there. A field whose reference is missing though required, or not
+    of its type, is ungraded and leaves the share; an answer that cannot be read is wrong.
+
+    Args:
+        answer: JSON object; None when there is no valid answer, which gets every field wrong.
+        reference: JSON object, as text or as a mapping.
+        fields: Names and types.
+        tolerance: Largest relative difference between equal numbers.
+    """
+    expected = _mapping(reference)
+    if expected is None:
+        return FieldsGrade(None, "the reference is not a JSON object", {})
+    given = _mapping(answer) if answer is not None else None
+    grades = {
+        name: _grade_field(given, expected.get(name), name=name, field=field, tolerance=tolerance)
+        for name, field in fields.items()
+    }
+    graded = [grade.score for grade in grades.values() if grade.score is not None]
+    if not graded:
+        return FieldsGrade(None, "no field of the reference can be read", grades)
+    wrong = [name for name, grade in grades.items() if grade.score == 0.0]
+    reason = f"wrong fields: {', '.join(wrong)}" if wrong else None
+    return FieldsGrade(math.fsum(graded) / len(graded), reason, grades)
+
+
+def read_value(value: object, kind: FieldType) -> Value:
+    """`value` as its field's type; None where nothing is given, `Unreadable` where it is something else."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if kind == "string":
+        return normalized(value if isinstance(value, str) else json.dumps(value)) or None
+    if kind == "boolean":
+        return _boolean(value)
+    return _date(value) if kind == "date" else _number(value, kind)
+
+
+def normalized(text: str) -> str:
+    """Unicode NFKC, case folded, white space joined and stripped."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _grade_field(
+    given: Mapping[str, Any] | None, expected: object, *, name: str, field: OutputField, tolerance: float
+) -> Grade:
+    truth = read_value(expected, field.type)
+    if isinstance(truth, Unreadable):
+        return Grade(None, f"the reference is not a {truth.expected}")
+    if truth is None and field.required:
+        return Grade(None, "the reference has no value")
+    if given is None:
+        return Grade(0.0, "no valid answer")
+    answer = read_value(given.get(name), field.type)
+    if isinstance(answer, Unreadable):
+        return Grade(0.0, f"the answer is not a {answer.expected}")
+    return Grade(1.0) if _equal(answer, truth, tolerance) else Grade(0.0, "differs from the reference")
+
+
+def _equal(answer: Value, truth: Value, tolerance: float) -> bool:
+    if type(answer) is float and type(truth) is float:
+        return math.isclose(answer, truth, rel_tol=tolerance, abs_tol=1e-9)
+    return answer == truth
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, Mapping) else None
+
+
+def _boolean(value: object) -> bool | Unreadable:
+    if isinstance(value, bool):
+        return value
+    found = TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
+    return Unreadable("boolean") if found is None else found
+
+
+def _number(value: object, kind: FieldType) -> float | Unreadable:
+    if isinstance(value, bool):
+        return Unreadable(kind)
+    if isinstance(value, str):
+        text = value.strip()
+        if not any(character.isdigit() for character in text) or not NUMBER.match(text):
+            return Unreadable(kind)
+        value = text.replace(",", "")
+    elif not isinstance(value, (int, float)):
+        return Unreadable(kind)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return Unreadable(kind)
+    if not math.isfinite(number) or (kind == "integer" and not number.is_integer()):
+        return Unreadable(kind)
+    return number
+
+
+def _date(value: object) -> date | Unreadable:
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    found = ISO_DATE.match(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        return Unreadable("date")
+    try:
+        return date.fromisoformat(found.group(1))
+    except ValueError:
+        return Unreadable("date")

@@ -1,0 +1,238 @@
+"""Metrics over graded rows: what a report holds, each with its interval and its count.
+
+`rows` is always a table of graded documents: `fingerprint`, `score` (never null), `predicted` (null without a valid
+answer), `reference`, `confidence` where the decision gives one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llm_platform.application import OutputField
+from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.fields import grade_fields
+from llm_platform.evaluation.statistics import bootstrap_bounds, mean_score, share
+from llm_platform.records import Interval, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+BINS = 10
+LARGEST_SLICES = 40
+NO_VALUE = "(none)"
+
+
+class LabelMetrics(Record):
+    """How one label fares; a number is None where it is undefined (nothing predicted, or nothing there)."""
+
+    label: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    count: int
+    predicted: int
+
+
+class Confusion(Record):
+    """Counts by reference (rows) and answer (columns); the last column counts documents with no valid answer."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+class Slice(Record):
+    """The score on the documents whose attribute has one value."""
+
+    attribute: str
+    value: str
+    accuracy: Interval
+
+
+class FieldAccuracy(Record):
+    """Share of documents in which one field is right."""
+
+    field: str
+    accuracy: Interval
+
+
+class ReliabilityBin(Record):
+    """Documents whose confidence lies in one tenth: what was claimed, and what was true."""
+
+    lower: float
+    upper: float
+    confidence: float
+    accuracy: Interval
+
+
+class Reliability(Record):
+    """Whether confidence can be believed.
+
+    Attributes:
+        expected_error: Expected calibration error: mean distance between confidence and accuracy over bins, weighted
+            by count.
+        bins: Ten equal widths, without the empty ones.
+    """
+
+    expected_error: float
+    count: int
+    bins: tuple[ReliabilityBin, ...]
+
+
+class Majority(Record):
+    """What always giving the most frequent answer reaches on the evaluated documents."""
+
+    answer: str
+    rate: float
+    count: int
+    of: int
+
+
+def majority(references: Sequence[str]) -> Majority:
+    """The most frequent reference; of two equally frequent, the first by name.
+
+    Raises:
+        ContractBroken: there is no reference.
+    """
+    if not references:
+        raise ContractBroken("Cannot name the most frequent answer of no references.")
+    answer, count = min(Counter(references).items(), key=lambda item: (-item[1], item[0]))
+    return Majority(answer=answer, rate=count / len(references), count=count, of=len(references))
+
+
+def confusion(rows: pd.DataFrame, labels: Sequence[str]) -> Confusion:
+    """Counts by reference and answer."""
+    pairs = Counter(zip(rows["reference"].tolist(), _predictions(rows, labels), strict=True))
+    counts = tuple(tuple(pairs[truth, given] for given in (*labels, None)) for truth in labels)
+    return Confusion(labels=tuple(labels), counts=counts)
+
+
+def label_metrics(table: Confusion) -> tuple[LabelMetrics, ...]:
+    """Precision, recall and F1 of each label."""
+    metrics = []
+    for index, label in enumerate(table.labels):
+        right = table.counts[index][index]
+        count, predicted = sum(table.counts[index]), sum(row[index] for row in table.counts)
+        metrics.append(
+            LabelMetrics(
+                label=label,
+                precision=right / predicted if predicted else None,
+                recall=right / count if count else None,
+                f1=2 * right / (count + predicted) if count + predicted else None,
+                count=count,
+                predicted=predicted,
+            )
+        )
+    return tuple(metrics)
+
+
+def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, confidence: float) -> Interval:
+    """Mean F1 over the labels that occur in the references, with a bootstrap interval over texts.
+
+    A document with no valid answer lowers its label's recall and nobody's precision. Where every answer is right, or
+    every one wrong, resampling cannot vary, and accuracy's interval stands in: macro-F1 and accuracy are then the
+    same number.
+    """
+    import numpy as np
+
+    clusters = rows["fingerprint"].tolist()
+    truth = np.asarray(rows["reference"].tolist(), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
+    given = np.asarray(_predictions(rows, labels), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
+    columns = np.hstack([truth & given, truth, given]).astype(np.float64)
+    value = float(_mean_f1(columns.sum(axis=0, keepdims=True))[0])
+    if value in (0.0, 1.0):
+        return share(rows["score"].tolist(), clusters, confidence=confidence)
+    lower, upper = bootstrap_bounds(columns, clusters, _mean_f1, confidence=confidence)
+    return Interval(
+        value=value, lower=min(lower, value), upper=max(upper, value), confidence=confidence, count=len(rows)
+    )
+
+
+def slices(rows: pd.DataFrame, attributes: Sequence[str], *, confidence: float) -> tuple[Slice, ...]:
+    """The score by value of each attribute, largest first, at most `LARGEST_SLICES` values of one attribute.
+
+    Raises:
+        ContractBroken: an attribute is no column of the rows.
+    """
+    found: list[Slice] = []
+    for attribute in attributes:
+        parts = sorted(rows.groupby(_attribute(rows, attribute)), key=lambda part: (-len(part[1]), str(part[0])))
+        for value, part in parts[:LARGEST_SLICES]:
+            accuracy = mean_score(part["score"].tolist(), part["fingerprint"].tolist(), confidence=confidence)
+            found.append(Slice(attribute=attribute, value=str(value), accuracy=accuracy))
+    return tuple(found)
+
+
+def _attribute(rows: pd.DataFrame, attribute: str) -> list[str]:
+    """Values of one attribute; from the column `attributes` where there is one, so that any name is possible."""
+    if "attributes" in rows.columns:
+        mappings = [json.loads(cell) if isinstance(cell, str) else cell for cell in rows["attributes"].tolist()]
+        values = [mapping.get(attribute) if isinstance(mapping, Mapping) else None for mapping in mappings]
+    elif attribute in rows.columns:
+        values = rows[attribute].astype(object).where(rows[attribute].notna(), None).tolist()
+    else:
+        raise ContractBroken(
+            f"Cannot slice by {attribute!r}: no such column beside the answers. Name it in 'source.attributes'."
+        )
+    return [NO_VALUE if value is None else str(value) for value in values]
+
+
+def field_accuracy(
+    rows: pd.DataFrame, fields: Mapping[str, OutputField], *, confidence: float
+) -> tuple[FieldAccuracy, ...]:
+    """Accuracy of each field over the documents whose reference has it; fields that no reference has are left out."""
+    flags: dict[str, list[float]] = {name: [] for name in fields}
+    clusters: dict[str, list[str]] = {name: [] for name in fields}
+    columns = (rows[name].tolist() for name in ("predicted", "reference", "fingerprint"))
+    for predicted, reference, fingerprint in zip(*columns, strict=True):
+        for name, grade in grade_fields(predicted, reference, fields).fields.items():
+            if grade.score is not None:
+                flags[name].append(grade.score)
+                clusters[name].append(fingerprint)
+    return tuple(
+        FieldAccuracy(field=name, accuracy=share(flags[name], clusters[name], confidence=confidence))
+        for name in fields
+        if flags[name]
+    )
+
+
+def reliability(rows: pd.DataFrame, *, confidence: float) -> Reliability | None:
+    """Claimed confidence against accuracy, over valid answers that state one; None where none does.
+
+    Source: Guo et al. 2017, equation 3.
+    """
+    if "confidence" not in rows.columns:
+        return None
+    stated = rows.loc[rows["confidence"].notna() & rows["predicted"].notna()]
+    if stated.empty:
+        return None
+    places = [min(int(value * BINS), BINS - 1) for value in stated["confidence"].tolist()]
+    bins = []
+    for place, part in sorted(stated.groupby(places), key=lambda pair: int(str(pair[0]))):
+        accuracy = mean_score(part["score"].tolist(), part["fingerprint"].tolist(), confidence=confidence)
+        lower = int(str(place)) / BINS
+        claimed = math.fsum(part["confidence"].tolist()) / len(part)
+        bins.append(ReliabilityBin(lower=lower, upper=lower + 1 / BINS, confidence=claimed, accuracy=accuracy))
+    error = math.fsum(abs(b.accuracy.value - b.confidence) * b.accuracy.count for b in bins) / len(stated)
+    return Reliability(expected_error=error, count=len(stated), bins=tuple(bins))
+
+
+def _predictions(rows: pd.DataFrame, labels: Sequence[str]) -> list[str | None]:
+    known = set(labels)
+    return [value if value in known else None for value in rows["predicted"].tolist()]
+
+
+def _mean_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Macro-F1 from right, true and given counts, shape (resamples, 3 × labels), over the labels a resample has."""
+    import numpy as np
+
+    right, truth, given = np.split(sums, 3, axis=1)
+    f1 = 2.0 * right / np.maximum(truth + given, 1.0)
+    present = truth > 0
+    mean: NDArray[np.float64] = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    return mean

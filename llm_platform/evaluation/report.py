@@ -1,0 +1,303 @@
+"""The report of one release: metrics with intervals on the evaluation split, held against the application's gates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from llm_platform.application import Application
+from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.baseline import Baseline
+from llm_platform.evaluation.effort import Effort, measured_effort
+from llm_platform.evaluation.gates import Constant, Evidence, Standing, hold, standing
+from llm_platform.evaluation.measures import Measures, measure
+from llm_platform.evaluation.metrics import Majority
+from llm_platform.evaluation.scorers import scorer_of
+from llm_platform.evaluation.selection import (
+    answered_outside_training,
+    evaluation_rows,
+    require_columns,
+    scored_rows,
+    sendable,
+    text_or_none,
+)
+from llm_platform.evaluation.statistics import effective_count, share
+from llm_platform.evaluation.wording import counted
+from llm_platform.records import (
+    CompletionStatus,
+    Decision,
+    Dialect,
+    GateResult,
+    InferenceRun,
+    Interval,
+    Record,
+    Release,
+    Score,
+    Task,
+    content_hash,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ANSWER_COLUMNS = ("document_id", "fingerprint", "status", "answer", "confidence")
+
+
+class Counts(Record):
+    """How many documents there are at each step.
+
+    Attributes:
+        valid: Of the answered ones.
+        labelled: Documents with a reference in the evaluation split, whose text is not in the training split.
+        evaluated: Of the labelled ones, those with a score; only they count.
+        seen_in_training: Left out of `labelled`, because the training split has the same text.
+        ungraded: Labelled documents without a score, by reason.
+    """
+
+    documents: int
+    sendable: int
+    answered: int
+    valid: int
+    labelled: int
+    evaluated: int
+    seen_in_training: int
+    ungraded: dict[str, int]
+
+
+class ReleaseFacts(Record):
+    """What a reader of a report wants to know of the release."""
+
+    prompt_name: str
+    prompt_version: str
+    model_entry: str
+    served_name: str
+    dialect: Dialect
+    image: str | None
+    profile: str | None
+    weights_sha256: str | None
+    adapter: str | None
+    decision: Decision
+    calibrated: bool
+
+    @classmethod
+    def of(cls, release: Release) -> ReleaseFacts:
+        """The facts of a release."""
+        model = release.model
+        return cls(
+            prompt_name=release.prompt.name,
+            prompt_version=release.prompt.version,
+            model_entry=model.entry,
+            served_name=model.served_name,
+            dialect=model.dialect,
+            image=model.image,
+            profile=model.profile,
+            weights_sha256=model.weights_sha256,
+            adapter=release.adapter,
+            decision=release.decision,
+            calibrated=release.calibration is not None,
+        )
+
+
+class Report(Measures):
+    """The evidence on one release.
+
+    Attributes:
+        report_id: Hash of all the rest except `created_at`.
+        evaluation_id: Hash of the evaluation references, their documents' fingerprints, the scorer and the minimums:
+            reports with equal ids were measured with the same yardstick and may be compared.
+        valid_rate: Share of valid answers among all answered documents outside the training split, labelled or not.
+    """
+
+    report_id: str = ""
+    application: str
+    task: Task
+    variant: str
+    release_id: str
+    evaluation_id: str
+    references_version: str
+    scorer: str
+    created_at: datetime
+    release: ReleaseFacts
+    counts: Counts
+    valid_rate: Interval | None
+    baseline: Baseline | None = None
+    effort: Effort
+    gates: tuple[GateResult, ...]
+    passed: bool
+
+    @property
+    def standing(self) -> Standing:
+        """Approved, refused or undecided; only the first may be published."""
+        return standing(self.gates)
+
+
+def build_report(
+    answers: pd.DataFrame,
+    references: pd.DataFrame,
+    scores: Sequence[Score],
+    *,
+    application: Application,
+    variant: str,
+    release: Release,
+    references_version: str,
+    created_at: datetime,
+    baseline: Baseline | None = None,
+    runs: Sequence[InferenceRun] = (),
+    gpu_hour_usd: float | None = None,
+    gpus: int = 1,
+) -> Report:
+    """The report on one release. Only the evaluation split is evaluated, and no text that the training split has.
+
+    Args:
+        answers: One row per document: `document_id`, `fingerprint`, `status` (null without a completion), `answer`,
+            `confidence`; the attributes that are sliced by, in a column `attributes` (a mapping or its JSON text) or in
+            columns of their own; optional are `document_status`, the token columns, `latency_seconds` and `reused`.
+        references: `document_id`, `answer`, `split`.
+        scores: Of this release and these references; those of training documents and of earlier texts are passed over.
+        baseline: As `baseline_of` gives it for the same documents.
+        runs: The inference runs of the release, for speed and cost.
+        gpu_hour_usd: Price of one GPU for an hour; None leaves the cost open.
+        gpus: GPUs in use during a run.
+
+    Raises:
+        ContractBroken: a table lacks a column or repeats a document, or a score is of another release or other
+            references.
+    """
+    require_columns(answers, ANSWER_COLUMNS, table="answers")
+    _require_own(scores, release=release, references_version=references_version)
+    labelled = scored_rows(evaluation_rows(answers, references), scores)
+    measures = measure(labelled.loc[labelled["score"].notna()].reset_index(drop=True), application)
+    outside = answered_outside_training(answers, references)
+    valid_rate = _valid_rate(outside, confidence=application.evaluation.gates.confidence)
+    evidence = _evidence(labelled, measures, release=release, baseline=baseline)
+    evidence = replace(evidence, valid_rate=valid_rate, valid_count=_effective(outside))
+    gates = hold(evidence, application)
+    own_runs = [run for run in runs if run.release_id == release.release_id]
+    report = Report(
+        application=application.name,
+        task=application.task,
+        variant=variant,
+        release_id=release.release_id,
+        evaluation_id=evaluation_id(answers, references, application=application),
+        references_version=references_version,
+        scorer=scorer_of(application).name,
+        created_at=created_at,
+        release=ReleaseFacts.of(release),
+        counts=_counts(answers, references, labelled),
+        valid_rate=valid_rate,
+        baseline=baseline,
+        effort=measured_effort(answers, own_runs, gpu_hour_usd=gpu_hour_usd, gpus=gpus),
+        gates=gates,
+        passed=standing(gates) == "approved",
+        **dict(measures),
+    )
+    content = report.model_dump(mode="json", exclude={"report_id", "created_at"})
+    return report.model_copy(update={"report_id": content_hash(content)})
+
+
+def evaluation_id(documents: pd.DataFrame, references: pd.DataFrame, *, application: Application) -> str:
+    """Hash of what answers are held against: it depends on the sendable evaluation documents and on no answer."""
+    rows = evaluation_rows(documents, references)
+    rows = rows.loc[sendable(rows)]
+    columns = (rows[name].tolist() for name in ("document_id", "fingerprint", "reference"))
+    return content_hash(
+        {
+            "scorer": scorer_of(application).name,
+            "labels": sorted(application.labels),
+            "fields": {name: field.model_dump(mode="json") for name, field in application.fields.items()},
+            "gates": _minimums(application),
+            "references": [
+                [str(key), str(text), text_or_none(answer)] for key, text, answer in zip(*columns, strict=True)
+            ],
+        }
+    )
+
+
+def _minimums(application: Application) -> dict[str, float | None]:
+    """The numbers of the gates; the wording of their reasons may change."""
+    gates = application.evaluation.gates
+    minimums = {"accuracy": gates.accuracy, "valid_rate": gates.valid_rate}
+    numbers = {name: None if gate is None else gate.minimum for name, gate in minimums.items()}
+    return {"confidence": gates.confidence, **numbers}
+
+
+def _require_own(scores: Sequence[Score], *, release: Release, references_version: str) -> None:
+    release_id = release.release_id
+    foreign = [
+        score for score in scores if (score.release_id, score.references_version) != (release_id, references_version)
+    ]
+    if foreign:
+        raise ContractBroken(
+            f"{len(foreign)} of {len(scores)} scores are not of release {release_id!r} and references "
+            f"{references_version!r} (first: document {foreign[0].document_id!r}, release {foreign[0].release_id!r}, "
+            f"references {foreign[0].references_version!r}). Pass the scores of this release only."
+        )
+
+
+def _valid_rate(outside: pd.DataFrame, *, confidence: float) -> Interval | None:
+    if outside.empty:
+        return None
+    flags = (outside["status"] == str(CompletionStatus.VALID)).tolist()
+    return share(flags, outside["fingerprint"].tolist(), confidence=confidence)
+
+
+def _effective(rows: pd.DataFrame) -> float:
+    return 0.0 if rows.empty else effective_count(rows["fingerprint"].tolist())
+
+
+def _evidence(labelled: pd.DataFrame, measures: Measures, *, release: Release, baseline: Baseline | None) -> Evidence:
+    """What the gate for accuracy needs to know."""
+    rows = labelled.loc[labelled["score"].notna()]
+    return Evidence(
+        accuracy=measures.accuracy,
+        accuracy_count=_effective(rows),
+        unanswered=int((sendable(labelled) & labelled["status"].isna()).sum()),
+        invalid=int(rows["predicted"].isna().sum()),
+        favourite=_favourite(measures),
+        decision=release.decision,
+        is_calibrated=release.calibration is not None,
+        constant=_constant(measures.majority, baseline),
+        baseline=baseline,
+        unevaluated=_commonest(labelled),
+    )
+
+
+def _favourite(measures: Measures) -> tuple[str, float] | None:
+    given = sum(item.predicted for item in measures.labels)
+    if not given:
+        return None
+    most = max(measures.labels, key=lambda item: item.predicted)
+    return most.label, most.predicted / given
+
+
+def _commonest(labelled: pd.DataFrame) -> str:
+    if labelled.empty:
+        return "no document has a reference in the evaluation split"
+    reason, count = Counter(labelled["ungraded"].tolist()).most_common(1)[0]
+    return f"{reason} ({count} of {counted(len(labelled), 'labelled document')})"
+
+
+def _constant(most: Majority | None, baseline: Baseline | None) -> Constant | None:
+    if most is not None:
+        return Constant(name=f"always answering {most.answer!r}", rate=most.rate)
+    if baseline is not None and baseline.accuracy is not None:
+        return Constant(name="always giving the most frequent value of each field", rate=baseline.accuracy.value)
+    return None
+
+
+def _counts(answers: pd.DataFrame, references: pd.DataFrame, labelled: pd.DataFrame) -> Counts:
+    held_out = references.loc[references["split"] == "evaluation", "document_id"]
+    ungraded = labelled.loc[labelled["score"].isna(), "ungraded"]
+    return Counts(
+        documents=len(answers),
+        sendable=int(sendable(answers).sum()),
+        answered=int(answers["status"].notna().sum()),
+        valid=int((answers["status"] == str(CompletionStatus.VALID)).sum()),
+        labelled=len(labelled),
+        evaluated=int(labelled["score"].notna().sum()),
+        seen_in_training=int(answers["document_id"].isin(held_out).sum()) - len(labelled),
+        ungraded=dict(sorted(Counter(ungraded.tolist()).items())),
+    )

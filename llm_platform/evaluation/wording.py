@@ -1,0 +1,43 @@
+"""Numbers as people read them in reasons and on cards."""
+
+from __future__ import annotations
+
+from llm_platform.records import Interval
+
+DIGITS = range(2, 6)
+
+
+def figure(value: float, *, against: float | None = None) -> str:
+    """A share with two digits, or as many more (up to five) as it takes not to look like what it is not.
+
+    That is 0, 1 and `against`: 299 of 300 is 0.997 and never 1.00, and 0.597 is not the minimum 0.60.
+    """
+    others = [other for other in (0.0, 1.0, against) if other is not None and other != value]
+    for digits in DIGITS:
+        text = f"{value:.{digits}f}"
+        if all(float(text) != round(other, digits) for other in others):
+            return text
+    return f"{value:.{DIGITS[-1]}f}"
+
+
+def minimum_figure(minimum: float) -> str:
+    """A minimum as it was written, with two digits at least."""
+    return f"{minimum:.2f}" if round(minimum, 2) == minimum else f"{minimum:g}"
+
+
+def interval_text(interval: Interval, *, against: float | None = None) -> str:
+    """`0.75 [0.69, 0.80]`."""
+    value, lower, upper = (
+        figure(number, against=against) for number in (interval.value, interval.lower, interval.upper)
+    )
+    return f"{value} [{lower}, {upper}]"
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 document`, `1,200 documents`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def probability(value: float) -> str:
+    """A p-value as papers write it."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
