@@ -327,6 +327,7 @@ class InferenceRun(Record):
     latency_p95_seconds: float | None = None
     latency_p99_seconds: float | None = None
     causes: dict[str, int] = Field(default_factory=dict)
+    git_commit: str = ""
 
     @property
     def tokens_per_second(self) -> float:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llm_platform.errors import SpecificationError
@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
     nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
     nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
+    nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
+    nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
     outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
     sensors: bool = Field(default=False, description="Whether sensors start switched on.")
 

@@ -1,0 +1,48 @@
+"""The Definitions of this deployment: the platform, and one graph per application.
+
+Loading reads files only: settings, the lock file and the applications' folders. No model, no network, no lake.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from llm_platform.defs.application import application_definitions
+from llm_platform.defs.graph import Graph
+from llm_platform.defs.models import model_asset
+from llm_platform.errors import SpecificationError
+from llm_platform.operations.releases import load_applications
+from llm_platform.resources.nim import NIMResource, resource_key
+from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.settings import Settings, load_settings
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """The whole graph of one deployment."""
+    applications = load_applications(settings)
+    users: dict[str, list[str]] = {}
+    entries = {}
+    for name, candidates in applications.items():
+        for entry_name, entry in candidates.lock.items():
+            users.setdefault(entry_name, []).append(name)
+            entries[entry_name] = entry
+    if len({resource_key(name) for name in entries}) < len(entries):
+        raise SpecificationError(
+            f"Two lock entries differ only in punctuation: {', '.join(sorted(entries))}. Rename one."
+        )
+    models = {name: model_asset(entry, users[name]) for name, entry in entries.items()}
+    graphs = [
+        application_definitions(Graph(candidates, settings), models) for _, candidates in sorted(applications.items())
+    ]
+    platform = dg.Definitions(
+        assets=list(models.values()),
+        resources={
+            "warehouse": WarehouseResource.of(settings),
+            **{resource_key(name): NIMResource.of(settings, name) for name in entries},
+        },
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(platform, *graphs)
+
+
+defs = build_definitions(load_settings())

@@ -1,0 +1,164 @@
+"""One asset a variant: its answer to every document."""
+
+# Annotations are evaluated here: Dagster reads those of an asset's context and resources.
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import dagster as dg
+
+from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.graph import Graph, column_schema, share
+from llm_platform.inference.engine import Progress
+from llm_platform.operations.completions import Answered, Asking, answer
+from llm_platform.operations.releases import CHAMPION, champion_release, requesting
+from llm_platform.records import CompletionStatus, content_hash
+from llm_platform.resources.nim import NIMResource, resource_key
+from llm_platform.resources.progress import listener
+from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA
+from llm_platform.warehouse.store import ApplicationStore
+
+LOG_EVERY_SECONDS = 10.0
+CompletionEvent = dg.MaterializeResult | dg.AssetCheckResult
+
+
+def completions_asset(
+    graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition], entries: Sequence[str]
+) -> dg.AssetsDefinition:
+    """Answers of one variant; `champion` answers with the release that is published, read from its stored content.
+
+    Args:
+        graph: The application.
+        variant: A candidate of `application.yaml`, or `champion`.
+        deps: Documents, and what the variant's release is made of.
+        entries: Lock entries whose endpoints may be asked.
+    """
+    application = graph.application
+    key = graph.key("completions", variant)
+    spec = application.variants.get(variant)
+
+    @dg.asset(
+        key=key,
+        deps=list(deps),
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"nim", "duckdb"},
+        pool=f"nim-{entries[0]}",
+        code_version=content_hash([spec.model_dump(mode="json") if spec else CHAMPION, _task(graph)]),
+        required_resource_keys={"warehouse", *map(resource_key, entries)},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "every_document_answered",
+                asset=key,
+                description="No sendable document is left without a stored answer.",
+            ),
+            dg.AssetCheckSpec("answers_valid", asset=key, description="Answers have the form that the task asks for."),
+        ],
+        metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
+        description=(
+            "One stored answer per release and text. Only missing answers are asked for."
+            if spec
+            else "Answers of the release that serves the published table, which may differ from every file."
+        ),
+    )
+    def completions(context: dg.AssetExecutionContext) -> Iterator[CompletionEvent]:
+        warehouse: WarehouseResource = context.resources.warehouse
+        with dagster_failures(context), warehouse.open() as lake:
+            store = lake.application(application.name)
+            release = champion_release(store) if spec is None else graph.candidates.requesting(variant)
+            if release is None:
+                yield from _nothing_published()
+                return
+            answered = answer(
+                store,
+                release,
+                application=application,
+                calibrate=bool(spec and spec.calibrate),
+                asking=_asking(context, graph, release.model.entry, variant),
+            )
+            yield from _results(lake, store, answered)
+
+    return completions
+
+
+def _task(graph: Graph) -> list[object]:
+    application = graph.application
+    return [application.task, list(application.labels), application.output_schema()]
+
+
+def _asking(context: dg.AssetExecutionContext, graph: Graph, entry: str, variant: str) -> Asking:
+    nim: NIMResource = getattr(context.resources, resource_key(entry))
+    return Asking(
+        endpoints=nim.verified_targets,
+        policy=nim.policy(max_failed_share=graph.application.max_failed_share),
+        connection=nim.connection(),
+        run_id=context.run.run_id,
+        git_commit=graph.settings.git_commit,
+        on_progress=_progress(context, f"{graph.application.name}/{variant}"),
+    )
+
+
+def _progress(context: dg.AssetExecutionContext, name: str) -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        if (bar := listener.get()) is not None:
+            bar(name, progress)
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            context.log.info(_line(progress))
+
+    return report
+
+
+def _line(progress: Progress) -> str:
+    left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
+    failed = f", failed {dict(progress.failed)}" if progress.failed else ""
+    return (
+        f"{progress.done} of {progress.total} texts, {progress.tokens_per_second:,.0f} tokens/s, "
+        f"{progress.in_flight} in flight of {progress.limit}{failed}{left}"
+    )
+
+
+def _nothing_published() -> Iterator[CompletionEvent]:
+    reason = "nothing is published yet"
+    yield dg.AssetCheckResult(check_name="every_document_answered", passed=True, metadata={"note": reason})
+    yield dg.AssetCheckResult(check_name="answers_valid", passed=True, metadata={"note": reason})
+    yield dg.MaterializeResult(data_version=dg.DataVersion("no-champion"), metadata={"note": reason})
+
+
+def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> Iterator[CompletionEvent]:
+    release = answered.release
+    counts = store.completions.counts(release.release_id)
+    stored, valid = sum(counts.values()), counts.get(CompletionStatus.VALID, 0)
+    missing = store.completions.missing_count(release.release_id)
+    yield dg.AssetCheckResult(
+        check_name="every_document_answered", passed=missing == 0, metadata={"missing": missing, "stored": stored}
+    )
+    yield dg.AssetCheckResult(
+        check_name="answers_valid",
+        passed=stored == valid,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"valid": valid, "stored": stored, "valid_share": share(valid, stored)},
+    )
+    run = answered.run
+    usage = store.completions.usage(requesting(release).release_id)
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(store.completions.data_version(release.release_id)),
+        metadata={
+            "dagster/row_count": stored,
+            "release": release.release_id,
+            "prompt_version": release.prompt.version,
+            "model": release.model.entry,
+            "requests_sent": run.sent if run else 0,
+            "derived": answered.derived,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "tokens_per_second": run.tokens_per_second if run else 0.0,
+            "retries": run.retries if run else 0,
+            "snapshot": lake.snapshot(),
+            **{f"status_{status}": count for status, count in counts.items()},
+        },
+    )

@@ -1,0 +1,109 @@
+"""`documents` and `references`: what others write, as this application reads it."""
+
+# Annotations are evaluated here: Dagster reads those of an asset's context and resources.
+from collections.abc import Iterator
+
+import dagster as dg
+
+from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.graph import Graph, column_schema, share
+from llm_platform.documents.prepare import DOCUMENTS_SCHEMA
+from llm_platform.documents.references import REFERENCES_SCHEMA
+from llm_platform.errors import ContractBroken
+from llm_platform.operations.documents import missing_columns, read_references, update_documents
+from llm_platform.records import content_hash
+from llm_platform.resources.warehouse import WarehouseResource
+
+DocumentEvent = dg.MaterializeResult | dg.AssetCheckResult
+
+
+def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
+    """Current text of every document, with a fingerprint of what prompts may read."""
+    application = graph.application
+    key = graph.key("documents")
+
+    @dg.asset(
+        key=key,
+        deps=[source],
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"duckdb"},
+        code_version=content_hash([application.source.model_dump(mode="json"), application.documents.model_dump()]),
+        check_specs=[
+            dg.AssetCheckSpec("source_columns_present", asset=key, blocking=True, description="No column is gone."),
+            dg.AssetCheckSpec("keys_unique", asset=key, blocking=True, description="A key names one document."),
+        ],
+        metadata={"dagster/column_schema": column_schema(DOCUMENTS_SCHEMA)},
+        description="Current documents: normalized text, fingerprint, and why one cannot be sent.",
+    )
+    def documents(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[DocumentEvent]:
+        with dagster_failures(context), warehouse.open() as lake:
+            missing = missing_columns(lake, application)
+            yield dg.AssetCheckResult(
+                check_name="source_columns_present", passed=not missing, metadata={"missing": ", ".join(missing)}
+            )
+            if missing:
+                raise ContractBroken(
+                    f"{application.source.address!r} has no column {', '.join(missing)} any more; documents of "
+                    f"{application.name} stay as they were. Restore the column, or name another in application.yaml."
+                )
+            try:
+                update = update_documents(lake, graph.candidates)
+            except ContractBroken as error:
+                yield dg.AssetCheckResult(check_name="keys_unique", passed=False, description=str(error))
+                raise
+            yield dg.AssetCheckResult(check_name="keys_unique", passed=True)
+            store = lake.application(application.name)
+            counts, change = store.documents.counts(), update.change
+            version = store.documents.data_version()
+        yield dg.MaterializeResult(
+            data_version=dg.DataVersion(version),
+            metadata={
+                "dagster/row_count": sum(counts.values()),
+                "snapshot": change.snapshot_id,
+                "inserted": change.inserted,
+                "updated": change.updated,
+                "deleted": change.deleted,
+                "unchanged": change.unchanged,
+                "read": f"{'everything' if update.full else 'changes only'}: {update.reason}",
+                "sendable_share": share(counts.get("sendable", 0), sum(counts.values())),
+                **{f"status_{status}": count for status, count in counts.items()},
+            },
+        )
+
+    return documents
+
+
+def references_asset(graph: Graph, source: dg.AssetSpec, documents: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Known answers, split once into training and evaluation."""
+    application = graph.application
+    spec = application.references
+
+    @dg.asset(
+        key=graph.key("references"),
+        deps=[source, documents],
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"duckdb"},
+        code_version=content_hash(spec.model_dump(mode="json") if spec else None),
+        metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
+        description="Known answers. Training and evaluation share no document and no text.",
+    )
+    def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+        with dagster_failures(context), warehouse.open() as lake:
+            rows = read_references(lake, application)
+            store = lake.application(application.name)
+            snapshot = store.references.replace(rows)
+            version = store.references.version()
+        splits = rows["split"].to_pylist()
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(version),
+            metadata={
+                "dagster/row_count": len(splits),
+                "train": splits.count("train"),
+                "evaluation": splits.count("evaluation"),
+                "snapshot": snapshot,
+            },
+        )
+
+    return references

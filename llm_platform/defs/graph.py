@@ -1,0 +1,55 @@
+"""Keys, tags and descriptions that all assets of an application share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from llm_platform.application import Application
+from llm_platform.operations.releases import Candidates
+from llm_platform.settings import Settings
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What the assets of one application are made from."""
+
+    candidates: Candidates
+    settings: Settings
+
+    @property
+    def application(self) -> Application:
+        """The specification."""
+        return self.candidates.application
+
+    @property
+    def cards_folder(self) -> Path:
+        """Folder of this application's report cards and exports."""
+        return self.settings.cards_folder / self.application.name
+
+    def key(self, *path: str) -> dg.AssetKey:
+        """Asset key inside this application."""
+        return dg.AssetKey([self.application.name, *path])
+
+    @property
+    def owners(self) -> list[str]:
+        """Owners in Dagster's terms: an address, or `team:name`."""
+        return list(self.application.owners)
+
+    @property
+    def group(self) -> str:
+        """Dagster group of all assets of the application."""
+        return self.application.name
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """An Arrow schema as Dagster shows it."""
+    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+
+
+def share(part: int, whole: int) -> float:
+    """`part / whole`; 1.0 of nothing, since nothing is missing then."""
+    return part / whole if whole else 1.0

@@ -1,0 +1,97 @@
+"""`rollout` and `published`: which release serves, and what readers get."""
+
+# Annotations are evaluated here: Dagster reads those of an asset's context and resources.
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.graph import Graph, column_schema
+from llm_platform.operations.rollout import contract_violations, decide, publish
+from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.warehouse.schema import PUBLISHED
+
+
+def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Which release serves the published table, since when, on what evidence."""
+    application = graph.application
+
+    @dg.asset(
+        key=graph.key("rollout"),
+        deps=[report],
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"python"},
+        code_version=application.rollout.first_champion,
+        description="Append-only decisions. The first champion may be chosen here; later ones by `llm-platform promote`.",
+    )
+    def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+        with dagster_failures(context), warehouse.open() as lake:
+            decision = decide(lake.application(application.name), graph.candidates)
+        for variant, reason in decision.refused.items():
+            context.log.warning(f"{variant} is not approved: {reason}")
+        champion = decision.champion
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(champion.event_id if champion else "no-champion"),
+            metadata={
+                "champion": champion.variant if champion else "none",
+                "release": champion.release_id if champion else "none",
+                "promoted_now": decision.promoted,
+                "refused": ", ".join(decision.refused) or "none",
+            },
+        )
+
+    return rollout
+
+
+def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """What downstream reads: one row per document, under a versioned contract."""
+    application = graph.application
+    key = graph.key("published")
+
+    @dg.asset(
+        key=key,
+        deps=list(deps),
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"duckdb", "parquet"},
+        code_version=str(application.publish.contract),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "contract_holds",
+                asset=key,
+                blocking=True,
+                description="One row per document, answers of the task's form, every row names its release.",
+            )
+        ],
+        metadata={
+            "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in PUBLISHED.items()])
+        },
+        description=f"Table published_v{application.publish.contract}: answers of the champion, for readers.",
+    )
+    def published(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        with dagster_failures(context), warehouse.open() as lake:
+            store = lake.application(application.name)
+            done = publish(store, application, export_folder=graph.cards_folder)
+            broken = contract_violations(store.published.table(application.publish.contract), application)
+            yield dg.AssetCheckResult(
+                check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}
+            )
+            version = store.published.data_version(application.publish.contract)
+        change = done.change
+        yield dg.MaterializeResult(
+            data_version=dg.DataVersion(version),
+            metadata={
+                "dagster/row_count": change.inserted + change.updated + change.unchanged,
+                "inserted": change.inserted,
+                "updated": change.updated,
+                "deleted": change.deleted,
+                "release": done.release_id,
+                "snapshot": change.snapshot_id,
+                "export": dg.MetadataValue.path(str(done.export)),
+            },
+        )
+
+    return published

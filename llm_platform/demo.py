@@ -1,0 +1,240 @@
+"""`llm-platform demo`: real documents through a real model to a published table, and a short account of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from llm_platform.definitions import build_definitions
+from llm_platform.errors import PermanentError, StorageError
+from llm_platform.evaluation.report import Report
+from llm_platform.inference.engine import Progress as EngineProgress
+from llm_platform.operations.endpoints import LocalNim
+from llm_platform.operations.plan import Step, plan
+from llm_platform.operations.releases import Candidates, load_applications, requesting
+from llm_platform.records import TokenUsage
+from llm_platform.resources.progress import listener
+from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.operations.samples import load_sample
+from llm_platform.settings import CHECKOUT, Settings
+from llm_platform.warehouse.lake import Warehouse
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Names of the asset checks of one run."""
+
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def run_demo(settings: Settings, *, application: str, documents: int, console: Console) -> None:
+    """Bring an application up to date on this machine, and say what happened.
+
+    Raises:
+        PermanentError: a step failed; says which, why, and what to do.
+    """
+    started = time.monotonic()
+    candidates = load_applications(settings)[application]
+    load_sample(settings.source_warehouses["upstream"], application, documents=documents)
+    warehouse = WarehouseResource.of(settings)
+    with warehouse.open() as lake:
+        steps = plan(lake, candidates)
+    if not steps:
+        with warehouse.open(read_only=True) as lake:
+            console.print(
+                "[bold]Nothing to do:[/] every asset is what its inputs say. No request sent, no run started."
+            )
+            print_summary(lake, candidates, settings, console=console, checks=None)
+        console.print(f"{time.monotonic() - started:.1f} s")
+        return
+    console.print(f"[bold]{candidates.application.title}[/] in namespace {settings.namespace}. To do:")
+    for step in steps:
+        console.print(f"  {step.asset}: {step.reason}")
+    fetch_weights(settings, candidates, console=console)
+    checks = materialize(settings, application, console=console)
+    with warehouse.open(read_only=True) as lake:
+        print_summary(lake, candidates, settings, console=console, checks=checks)
+    console.print(f"{time.monotonic() - started:.0f} s in all. Run it again: nothing is sent twice.")
+
+
+def fetch_weights(settings: Settings, candidates: Candidates, *, console: Console) -> None:
+    """Fetch the weights of embedded models ahead, since a first fetch takes as long as all the rest."""
+    local = LocalNim.of(settings)
+    for entry in candidates.lock.values():
+        if entry.mode == "embedded":
+            with console.status(f"Model {entry.name}") as status:
+                local.fetch(entry, lambda stage, detail: status.update(f"Model {entry.name}: {stage} {detail}"))  # noqa: B023
+
+
+def materialize(settings: Settings, application: str, *, console: Console, only: Sequence[str] | None = None) -> Checks:
+    """Run the application's job, or a selection of its assets, in this process on the deployment's Dagster instance.
+
+    Raises:
+        PermanentError: a step failed.
+    """
+    with dagster_instance(settings) as instance, bars(console):
+        defs = build_definitions(settings)
+        job = defs.resolve_job_def(application)
+        keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
+        result = job.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET)
+    evaluations = result.get_asset_check_evaluations()
+    named = [
+        (f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}", evaluation.passed)
+        for evaluation in evaluations
+    ]
+    if not result.success:
+        raise PermanentError(_failure(result))
+    return Checks(
+        passed=tuple(name for name, passed in named if passed),
+        failed=tuple(name for name, passed in named if not passed),
+    )
+
+
+def publish_now(settings: Settings, candidates: Candidates, *, console: Console) -> None:
+    """Let the published table follow a decision at once."""
+    materialize(
+        settings, candidates.application.name, console=console, only=["rollout", "completions/champion", "published"]
+    )
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        print_summary(lake, candidates, settings, console=console, checks=None)
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_node_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            error = failure.user_failure_data.description if failure.user_failure_data else None
+            return f"{event.step_key} failed: {error or failure.error_display_string}"
+    return f"Run {result.run_id} failed before any step; see its log in the Dagster UI."
+
+
+def dagster_home(settings: Settings) -> Path:
+    """DAGSTER_HOME of the namespace, with this checkout's `dagster.yaml` in it: Dagster reads it nowhere else."""
+    home = settings.dagster_home
+    source = CHECKOUT / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        target = home / "dagster.yaml"
+        if source.is_file() and (not target.is_file() or target.read_bytes() != source.read_bytes()):
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {home}: {error.strerror}. Free space or fix its permissions, or name another folder in "
+            "LLM_PLATFORM_STATE."
+        ) from error
+    return home
+
+
+@contextmanager
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance whose history `make dev` shows."""
+    os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[None]:
+    """Progress bars for the assets that ask a model, one each, while the block runs."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty() and not console.is_terminal) as progress:
+        tasks = {}
+
+        def show(name: str, state: EngineProgress) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=state.total, speed="")
+            progress.update(
+                tasks[name], completed=state.done, total=state.total, speed=f"{state.tokens_per_second:,.0f} tokens/s"
+            )
+
+        token = listener.set(show)
+        try:
+            yield
+        finally:
+            listener.reset(token)
+
+
+def print_summary(
+    lake: Warehouse, candidates: Candidates, settings: Settings, *, console: Console, checks: Checks | None
+) -> None:
+    """Say what there is: documents, answers, tokens, accuracy beside its baselines, and where to look."""
+    application = candidates.application
+    store = lake.application(application.name)
+    counts = store.documents.counts()
+    console.print(f"\nDocuments   {sum(counts.values())}, {counts.get('sendable', 0)} can be sent")
+    for variant in application.variants:
+        release = candidates.release(variant, store)
+        stored = store.reports.latest(release.release_id) if release else None
+        if release is None or stored is None:
+            console.print(f"{variant:<11} no report yet")
+            continue
+        report = Report.model_validate_json(stored.report)
+        usage = store.completions.usage(requesting(release).release_id)
+        console.print(_variant_lines(variant, report, usage))
+    champion = store.rollout.champion()
+    if checks is not None:
+        console.print(f"Checks      {len(checks.passed)} passed, {len(checks.failed)} failed")
+        for name in checks.failed:
+            console.print(f"            failed: {name}")
+    folder = settings.cards_folder / application.name
+    console.print(f"Report card {folder / 'card.html'}")
+    if champion is None:
+        console.print("Published   nothing: no variant passed its gates")
+        return
+    table = f"{application.name}.published_v{application.publish.contract}"
+    rows = store.published.table(application.publish.contract).num_rows
+    export = folder / f"published_v{application.publish.contract}.parquet"
+    console.print(f"Published   {table}, {rows} rows by {champion.variant} (release {champion.release_id})")
+    console.print(f"            as a file: {export}")
+    first = store.published.table(application.publish.contract)["document_id"][0].as_py()
+    console.print(
+        f"Next        make dev   |   llm-platform explain {application.name} {first}   |   llm-platform application new"
+    )
+
+
+def _variant_lines(variant: str, report: Report, usage: TokenUsage) -> str:
+    verdict = {"approved": "[green]approved[/]", "refused": "[red]refused[/]"}.get(
+        report.standing, "[yellow]undecided[/]"
+    )
+    accuracy, valid = report.accuracy, report.valid_rate
+    parts = [f"{variant:<11} {verdict}"]
+    if accuracy is not None:
+        parts.append(f"accuracy {accuracy.value:.3f} [{accuracy.lower:.3f}, {accuracy.upper:.3f}] of {accuracy.count}")
+    if valid is not None:
+        parts.append(f"valid {valid.value:.3f}")
+    speed = report.effort.tokens_per_second
+    parts.append(f"{usage.total:,} tokens" + (f" at {speed:,.0f}/s" if speed else ""))
+    beside = []
+    if report.baseline is not None and report.baseline.accuracy is not None:
+        beside.append(f"TF-IDF baseline {report.baseline.accuracy.value:.3f}")
+    if report.majority is not None:
+        beside.append(f"majority class {report.majority.rate:.3f}")
+    refused = [gate for gate in report.gates if not gate.passed]
+    lines = [", ".join(parts)]
+    if beside:
+        lines.append(f"            beside it: {', '.join(beside)}")
+    lines += [
+        f"            {gate.name} {gate.lower:.3f} < {gate.minimum:.3f}: {gate.next_step or gate.reason}"
+        for gate in refused
+    ]
+    return "\n".join(line.replace("[0", "\\[0") for line in lines)

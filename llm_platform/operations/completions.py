@@ -1,0 +1,211 @@
+"""Answer the documents that a release has not answered yet, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from llm_platform.application import Application
+from llm_platform.errors import RequestRejected
+from llm_platform.inference.answers import recalibrate
+from llm_platform.inference.calibration import fit_calibration
+from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress, run_completions
+from llm_platform.inference.requests import check_first_tokens
+from llm_platform.nim.dialects import constraint
+from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.releases import latest_calibrated, requesting
+from llm_platform.prompts.budget import token_budget
+from llm_platform.prompts.render import RenderedPrompt, Renderer
+from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
+from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.store import ApplicationStore
+
+BATCH_ROWS = 2_000
+TEMPLATE_ALLOWANCE_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How documents are sent: where to, under which limits, on whose behalf.
+
+    Attributes:
+        endpoints: Gives the endpoints, once each has shown that it is what the lock pins; called only when there is
+            something to send.
+    """
+
+    endpoints: Callable[[], Sequence[EndpointTarget]]
+    policy: EnginePolicy
+    connection: Connection
+    run_id: str
+    git_commit: str
+    on_progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What answering one variant did; `run` is None where nothing had to be sent."""
+
+    release: Release
+    derived: int
+    run: InferenceRun | None
+
+
+def answer(
+    store: ApplicationStore, release: Release, *, application: Application, calibrate: bool, asking: Asking
+) -> Answered:
+    """Store one answer for every sendable text that `release` has not answered.
+
+    A calibrated release is derived from the stored answers of the release that sends its requests: the model is asked
+    once, whatever the calibration. With `calibrate`, the one that is frozen for these requests is taken, or fitted now.
+
+    Raises:
+        EndpointMismatch: an endpoint is not what the lock pins; nothing was sent.
+        EndpointUnavailable: no endpoint answers; what came back before is stored.
+        LeaseHeld: another run is answering for this release.
+        SpecificationError: too few training answers to calibrate with.
+    """
+    sender = requesting(release)
+    store.releases.put(sender)
+    run = _send(store, sender, application=application, asking=asking)
+    final = release
+    if calibrate:
+        final = latest_calibrated(store, sender.request_id) or _calibrated(store, sender, application)
+    if final.calibration is None:
+        return Answered(release=final, derived=0, run=run)
+    store.releases.put(final)
+    return Answered(release=final, derived=_derive(store, final, asking.run_id), run=run)
+
+
+def _send(
+    store: ApplicationStore, release: Release, *, application: Application, asking: Asking
+) -> InferenceRun | None:
+    total = store.completions.missing_count(release.release_id)
+    if not total:
+        return None
+    targets = asking.endpoints()
+    with (
+        EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client,
+        store.completions.lease(release.release_id, holder=asking.run_id) as lease,
+    ):
+        if release.decision == "logprobs":
+            check_first_tokens(
+                release.prompt.answers, base_url=targets[0].base_url, model=release.model.served_name, post=client.post
+            )
+        return run_completions(
+            release,
+            BudgetedRenderer(release, application.labels, base_url=targets[0].root, client=client).render,
+            _missing_rows(store, release),
+            lambda rows: _store(store, lease, rows),
+            constraint=constraint(release),
+            endpoints=targets,
+            policy=asking.policy,
+            connection=asking.connection,
+            run_id=asking.run_id,
+            total=total,
+            on_progress=asking.on_progress,
+            # Also for a run that ends early: what it paid is on record.
+            on_finish=lambda run: _record(store, run, asking.git_commit),
+        )
+
+
+class BudgetedRenderer:
+    """Renders prompts, and refuses those that do not fit the model's context before they are sent.
+
+    A prompt with few bytes fits without being counted; the others are counted by the endpoint's own tokenizer.
+    """
+
+    def __init__(self, release: Release, labels: Sequence[str], *, base_url: str, client: EndpointClient) -> None:
+        self._renderer = Renderer(release.prompt, labels)
+        self._budget = token_budget(release.model.context_length, release.sampling)
+        self._model, self._url, self._client = release.model.served_name, f"{base_url}/tokenize", client
+
+    def render(self, row: DocumentRow) -> RenderedPrompt:
+        """The prompt of one document.
+
+        Raises:
+            RequestRejected: it has more tokens than the model's context leaves room for.
+        """
+        rendered = self._renderer.render(row)
+        # A token covers at least one byte; the allowance is for what a chat template adds.
+        if rendered.size_bytes + TEMPLATE_ALLOWANCE_TOKENS <= self._budget:
+            return rendered
+        tokens = self._count(rendered)
+        if tokens > self._budget:
+            raise RequestRejected(
+                f"The prompt has {tokens} tokens and the model has room for {self._budget} beside the answer. "
+                "Shorten the prompt or the document, or take a model with a longer context."
+            )
+        return rendered
+
+    def _count(self, rendered: RenderedPrompt) -> int:
+        form = {"prompt": rendered.text} if rendered.messages is None else {"messages": rendered.messages}
+        status, body = self._client.post(self._url, {"model": self._model, **form})
+        count = json.loads(body).get("count") if status == 200 else None
+        # An endpoint that cannot count refuses the request itself if it is too long.
+        return count if isinstance(count, int) else 0
+
+
+def _store(store: ApplicationStore, lease: Lease, rows: list[Completion]) -> None:
+    store.completions.append(lease, rows)
+
+
+def _record(store: ApplicationStore, run: InferenceRun, git_commit: str) -> None:
+    store.runs.append(run.model_copy(update={"git_commit": git_commit}))
+
+
+def _missing_rows(store: ApplicationStore, release: Release) -> Iterator[list[DocumentRow]]:
+    for batch in store.completions.missing_batches(release.release_id, BATCH_ROWS):
+        yield [
+            DocumentRow.model_construct(
+                document_id=row["document_id"],
+                fingerprint=row["fingerprint"],
+                text=row["text"],
+                attributes=json.loads(row["attributes"]) if row["attributes"] else {},
+            )
+            for row in batch.select(["document_id", "fingerprint", "text", "attributes"]).to_pylist()
+        ]
+
+
+def _calibrated(store: ApplicationStore, sender: Release, application: Application) -> Release:
+    """`sender` with a calibration fitted on its answers to the training split; frozen from the moment it is stored."""
+    references = store.references.table()
+    training = {
+        document_id: answer
+        for document_id, answer, split in zip(
+            *(references[name].to_pylist() for name in ("document_id", "answer", "split")), strict=True
+        )
+        if split == "train"
+    }
+    calibration = fit_calibration(
+        completion_rows(store.completions.of_release(sender.release_id)),
+        training,
+        application.labels,
+        references_version=store.references.version(split="train"),
+    )
+    return sender.model_copy(update={"calibration": calibration})
+
+
+def _derive(store: ApplicationStore, release: Release, run_id: str) -> int:
+    """Store what `release` makes of the answers that were sent for it; nothing is sent."""
+    missing = store.completions.missing(release.release_id)
+    if not missing.num_rows:
+        return 0
+    wanted = set(missing["fingerprint"].to_pylist())
+    rows = completion_rows(store.completions.of_request(release.request_id))
+    derived = [recalibrate(row, release) for row in rows if row.fingerprint in wanted]
+    with store.completions.lease(release.release_id, holder=run_id) as lease:
+        return store.completions.append(lease, derived)
+
+
+def completion_rows(table: pa.Table) -> Iterator[Completion]:
+    """Stored rows as records."""
+    for row in table.select(list(Completion.model_fields)).to_pylist():
+        yield Completion.model_validate(_unflat(row))
+
+
+def _unflat(row: Mapping[str, object]) -> dict[str, object]:
+    logprobs = row["label_logprobs"]
+    return {**row, "label_logprobs": json.loads(logprobs) if isinstance(logprobs, str) else None}

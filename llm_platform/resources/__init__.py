@@ -1,0 +1,1 @@
+"""Dagster resources: configuration in, an object out. They decide nothing and open nothing before first use."""

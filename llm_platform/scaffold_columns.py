@@ -1,0 +1,217 @@
+"""Which columns of a file are the key, the text and the known answers of its documents."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llm_platform.errors import SpecificationError
+from llm_platform.records import Task
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+MAX_ROWS = 200_000
+"""Rows that are looked at; a longer file is judged by its beginning."""
+MAX_LABELS = 200
+MAX_SLICES = 20
+LONG_TEXT = 20
+"""Mean characters from which a column without a telling name may be the text."""
+
+KEY_NAMES = ("id", "key", "document_id", "uuid", "guid")
+TEXT_NAMES = (
+    *("text", "body", "content", "narrative", "review", "message", "comment", "description"),
+    *("document", "abstract", "summary", "title"),
+)
+ANSWER_NAMES = (
+    "label",
+    "answer",
+    "sentiment",
+    "category",
+    "intent",
+    "class",
+    "target",
+    "truth",
+    "expected",
+    "reference",
+)
+TAKEN_NAMES = frozenset({"text", "examples", "labels", "loop", "split"})
+
+Table = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns that an application reads.
+
+    Attributes:
+        answers: Values of the column of known answers, for `classify`.
+        commonest: The most frequent of them and its share.
+        fields: Names in known answers that are objects, for `extract`.
+        attributes: Columns with few values, to slice by.
+    """
+
+    key: str
+    text: str
+    answer: str | None = None
+    split: str | None = None
+    answers: frozenset[str] = frozenset()
+    commonest: tuple[str, float] | None = None
+    fields: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = field(default=())
+
+
+def read_table(path: Path) -> Table:
+    """Columns of the first rows of a CSV, TSV, JSON Lines or Parquet file.
+
+    Raises:
+        SpecificationError: there is no such file, it cannot be read, or it has no rows.
+    """
+    try:
+        table = _columns(path)
+    except OSError as error:
+        raise SpecificationError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, pa.ArrowException) else type(error).__name__
+        raise SpecificationError(
+            f"Cannot read {str(path)!r} as {path.suffix} ({reason}). Save it as CSV in UTF-8 with commas and a header, "
+            "as JSON Lines, or as Parquet."
+        ) from error
+    if not any(len(values) for values in table.values()):
+        raise SpecificationError(f"{str(path)!r} has no rows. Give a file with documents.")
+    return table
+
+
+def guess_columns(
+    table: Table, path: Path, *, task: Task, key: str | None, text: str | None, answer: str | None
+) -> Columns:
+    """Columns of a file for an application, from the names given and from what the columns hold.
+
+    Raises:
+        SpecificationError: a given column is not there or cannot be the key, or none can be guessed.
+    """
+    for flag, name in (("--key", key), ("--text", text), ("answer", answer)):
+        if name is not None and name not in table:
+            close = difflib.get_close_matches(name, table, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise SpecificationError(f"{str(path)!r} has no column {name!r} ({flag}); it has {_listed(table)}.{hint}")
+    chosen_key = key or _guessed_key(table)
+    chosen_text = text or _guessed_text(table, chosen_key)
+    missing = [flag for flag, name in (("--key", chosen_key), ("--text", chosen_text)) if name is None]
+    if chosen_key is None or chosen_text is None:
+        raise SpecificationError(
+            f"Cannot tell from the columns of {str(path)!r} which one is the "
+            f"{' and the '.join(flag[2:] for flag in missing)} of a document. "
+            f"Columns: {_listed(table)}. Give {' and '.join(missing)}."
+        )
+    if not _is_key(table[chosen_key]):
+        empty = sum(value in (None, "") for value in table[chosen_key])
+        raise SpecificationError(
+            f"Column {chosen_key!r} of {str(path)!r} cannot be the key: {empty} rows have none, and "
+            f"{len(table[chosen_key]) - len({str(value) for value in table[chosen_key]})} repeat one. "
+            f"Give another --key; columns: {_listed(table)}."
+        )
+    chosen_answer = answer or _guessed_answer(table, task, {chosen_key, chosen_text})
+    return _described(table, task, chosen_key, chosen_text, chosen_answer)
+
+
+def _columns(path: Path) -> Table:
+    if path.suffix.lower() == ".parquet":
+        with pq.ParquetFile(path) as file:
+            batches = list(islice(file.iter_batches(10_000), MAX_ROWS // 10_000))
+            return pa.Table.from_batches(batches, schema=file.schema_arrow).to_pydict()  # type: ignore[no-any-return]
+    rows = list(islice(_rows(path), MAX_ROWS))
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            rows = (json.loads(line) for line in file if line.strip())
+            yield from (row if isinstance(row, dict) else {} for row in rows)
+            return
+        csv.field_size_limit(sys.maxsize)
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        names = next(reader, [])
+        yield from (dict(zip(names, cells, strict=False)) for cells in reader if cells)
+
+
+def _is_key(values: Sequence[Any]) -> bool:
+    return all(value not in (None, "") for value in values) and len({str(value) for value in values}) == len(values)
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    return all(value is None or isinstance(value, str | bytes) for value in values)
+
+
+def _guessed_key(table: Table) -> str | None:
+    lower = {name.lower(): name for name in reversed(list(table))}
+    named = [lower[name] for name in KEY_NAMES if name in lower]
+    named += [name for name in table if name.lower().endswith(("_id", "_key")) and name not in named]
+    return next((name for name in named if _is_key(table[name])), None)
+
+
+def _guessed_text(table: Table, key: str | None) -> str | None:
+    texts = [name for name in table if name != key and _is_text(table[name])]
+    lower = {name.lower(): name for name in reversed(texts)}
+    named = next((lower[name] for name in TEXT_NAMES if name in lower), None)
+    if named is not None:
+        return named
+    lengths = sorted(((_mean_length(table[name]), name) for name in texts), reverse=True)
+    clear = len(lengths) == 1 or (len(lengths) > 1 and lengths[0][0] >= 2 * lengths[1][0])
+    return lengths[0][1] if clear and lengths[0][0] >= LONG_TEXT else None
+
+
+def _mean_length(values: Sequence[Any]) -> float:
+    return sum(len(value) for value in values if value) / max(len(values), 1)
+
+
+def _guessed_answer(table: Table, task: Task, taken: set[str]) -> str | None:
+    lower = {name.lower(): name for name in reversed(list(table)) if name not in taken}
+    named = [lower[name] for name in ANSWER_NAMES if name in lower]
+    if task == "classify":
+        return next((name for name in named if _are_labels(table[name])), None)
+    if task == "extract":
+        return next((name for name in named if all(isinstance(value, dict) for value in table[name])), None)
+    return None  # a free text is not known word for word
+
+
+def _are_labels(values: Sequence[Any]) -> bool:
+    distinct = set(values) if _is_text(values) else set()
+    clean = all(isinstance(value, str) and value and value == value.strip() for value in distinct)
+    return clean and 2 <= len(distinct) <= MAX_LABELS
+
+
+def _described(table: Table, task: Task, key: str, text: str, answer: str | None) -> Columns:
+    known = [value for value in table[answer] if isinstance(value, str)] if answer and task == "classify" else []
+    objects = [value for value in table[answer] if isinstance(value, dict)] if answer and task == "extract" else []
+    taken = {key, text, answer} | TAKEN_NAMES
+    common = Counter(known).most_common(1)
+    return Columns(
+        key=key,
+        text=text,
+        answer=answer,
+        split="split" if answer and set(table.get("split", ())) == {"train", "evaluation"} else None,
+        answers=frozenset(known),
+        commonest=(common[0][0], common[0][1] / len(known)) if common else None,
+        fields=tuple(dict.fromkeys(name for value in objects for name in value)),
+        attributes=tuple(name for name in table if name not in taken and _slices(table[name])),
+    )
+
+
+def _slices(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values) and 2 <= len(set(values)) <= MAX_SLICES < len(values)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
