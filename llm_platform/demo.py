@@ -116,6 +116,8 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_node_events:
         if event.is_step_failure:
             failure = event.step_failure_data
+            if failure.error and failure.error.cls_name == "DagsterExecutionInterruptedError":
+                return "Interrupted. What had come back is stored; run it again to go on from there."
             error = failure.user_failure_data.description if failure.user_failure_data else None
             return f"{event.step_key} failed: {error or failure.error_display_string}"
     return f"Run {result.run_id} failed before any step; see its log in the Dagster UI."
@@ -226,7 +228,7 @@ def _variant_lines(variant: str, report: Report, usage: TokenUsage) -> str:
     parts.append(f"{usage.total:,} tokens" + (f" at {speed:,.0f}/s" if speed else ""))
     beside = []
     if report.baseline is not None and report.baseline.accuracy is not None:
-        beside.append(f"TF-IDF baseline {report.baseline.accuracy.value:.3f}")
+        beside.append(f"{report.baseline.name} {report.baseline.accuracy.value:.3f}")
     if report.majority is not None:
         beside.append(f"majority class {report.majority.rate:.3f}")
     refused = [gate for gate in report.gates if not gate.passed]

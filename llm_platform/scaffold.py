@@ -53,14 +53,7 @@ def new_application(
     """
     target = folder / name
     checked_task = _checked(name, task, target)
-    if _is_file(source):
-        path = Path(source).expanduser().resolve()
-        table = read_table(path)
-        columns = guess_columns(table, path, task=checked_task, key=key, text=text, answer=answer)
-        place = {"url": _portable(path, target.resolve())}
-    else:
-        place = _place(source)
-        columns = _unseen(source, key, text, answer)
+    columns, place = _source(source, target, checked_task, key=key, text=text, answer=answer)
     if checked_task != "classify" and labels:
         raise SpecificationError(f"Labels were given for task {task!r}. Give them only with --task classify.")
     chosen = tuple(labels) or tuple(sorted(columns.answers))
@@ -69,6 +62,18 @@ def new_application(
     draft = Draft(name, checked_task, place, columns, chosen, model, PROMPT_NAME)
     _write(target, draft)
     return target
+
+
+def _source(
+    source: str, target: Path, task: Task, *, key: str | None, text: str | None, answer: str | None
+) -> tuple[Columns, dict[str, str]]:
+    """Columns of the source, and the keys of `application.yaml` that say where it is."""
+    if not _is_file(source):
+        place = _place(source)
+        return _unseen(source, key, text, answer), place
+    path = Path(source).expanduser().resolve()
+    columns = guess_columns(read_table(path), path, task=task, key=key, text=text, answer=answer)
+    return columns, {"url": _portable(path, target.resolve())}
 
 
 def _checked(name: str, task: str, target: Path) -> Task:

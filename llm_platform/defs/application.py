@@ -41,7 +41,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     scores = scores_asset(graph, [*completions, champion, *judged])
     report = report_asset(graph, [scores])
     rollout = rollout_asset(graph, report)
-    published = published_asset(graph, [rollout, documents, champion, *completions])
+    published = published_asset(graph, [rollout, documents, champion])
     own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published]
     job = dg.define_asset_job(
         application.name,

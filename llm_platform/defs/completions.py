@@ -11,7 +11,7 @@ from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.completions import Answered, Asking, answer
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
-from llm_platform.records import CompletionStatus, content_hash
+from llm_platform.records import CompletionStatus, Release, content_hash
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.progress import listener
 from llm_platform.resources.warehouse import WarehouseResource
@@ -75,7 +75,7 @@ def completions_asset(
                 release,
                 application=application,
                 calibrate=bool(spec and spec.calibrate),
-                asking=_asking(context, graph, release.model.entry, variant),
+                asking=_asking(context, graph, release, variant),
             )
             yield from _results(lake, store, answered)
 
@@ -87,10 +87,10 @@ def _task(graph: Graph) -> list[object]:
     return [application.task, list(application.labels), application.output_schema()]
 
 
-def _asking(context: dg.AssetExecutionContext, graph: Graph, entry: str, variant: str) -> Asking:
-    nim: NIMResource = getattr(context.resources, resource_key(entry))
+def _asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str) -> Asking:
+    nim: NIMResource = getattr(context.resources, resource_key(release.model.entry))
     return Asking(
-        endpoints=nim.verified_targets,
+        endpoints=lambda: nim.verified_targets(release.model),
         policy=nim.policy(max_failed_share=graph.application.max_failed_share),
         connection=nim.connection(),
         run_id=context.run.run_id,
@@ -146,7 +146,9 @@ def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> It
     run = answered.run
     usage = store.completions.usage(requesting(release).release_id)
     yield dg.MaterializeResult(
-        data_version=dg.DataVersion(store.completions.data_version(release.release_id)),
+        data_version=dg.DataVersion(
+            content_hash([release.release_id, store.completions.data_version(release.release_id)])
+        ),
         metadata={
             "dagster/row_count": stored,
             "release": release.release_id,

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from llm_platform.application import Application
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.evaluation.report import Report
-from llm_platform.operations.evaluation import report_releases, score_releases
+from llm_platform.operations.evaluation import Reported, report_releases, score_releases
+from llm_platform.operations.releases import CHAMPION
 from llm_platform.records import content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 
@@ -56,7 +58,7 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
                 asset=key,
                 description=f"The lower bound of {gate} of {variant!r} reaches the application's minimum.",
             )
-            for variant in application.variants
+            for variant in (*application.variants, CHAMPION)
             for gate in gates
         ],
         description="Accuracy, validity, slices and cost of every variant on the evaluation split, with intervals.",
@@ -71,7 +73,7 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
                 cards_folder=graph.cards_folder,
                 git_commit=graph.settings.git_commit,
             )
-            yield from _gate_results(made.reports, gates)
+            yield from _gate_results(application, made, gates)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_hash(sorted(report.report_id for report in made.reports.values()))),
             metadata={
@@ -85,23 +87,38 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
     return report
 
 
-def _gate_results(reports: dict[str, Report], gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
-    for variant, report in reports.items():
-        for gate in report.gates:
-            if gate.name in gates:
-                yield dg.AssetCheckResult(
-                    check_name=f"{variant}_{gate.name}_at_least_minimum",
-                    passed=gate.passed,
-                    # A candidate that is refused is a finding, not a fault of the run.
-                    severity=dg.AssetCheckSeverity.WARN,
-                    metadata={
-                        "value": gate.value,
-                        "lower": gate.lower,
-                        "minimum": gate.minimum,
-                        "reason": gate.reason,
-                        "next_step": gate.next_step or "none",
-                    },
-                )
+def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+    for variant in application.variants:
+        # A candidate that is refused is a finding, not a fault of what is published.
+        yield from _held(variant, made.reports.get(variant), gates, dg.AssetCheckSeverity.WARN)
+    yield from _held(CHAMPION, made.champion, gates, dg.AssetCheckSeverity.ERROR)
+
+
+def _held(
+    variant: str, report: Report | None, gates: Sequence[str], severity: dg.AssetCheckSeverity
+) -> Iterator[dg.AssetCheckResult]:
+    results = {gate.name: gate for gate in report.gates} if report is not None else {}
+    for name in gates:
+        gate = results.get(name)
+        check = f"{variant}_{name}_at_least_minimum"
+        if gate is None:
+            # No report is no evidence; only a champion may be absent without being a failure.
+            absent = variant == CHAMPION and report is None
+            note = "nothing is published yet" if absent else "no report"
+            yield dg.AssetCheckResult(check_name=check, passed=absent, severity=severity, metadata={"note": note})
+            continue
+        yield dg.AssetCheckResult(
+            check_name=check,
+            passed=gate.passed,
+            severity=severity,
+            metadata={
+                "value": gate.value,
+                "lower": gate.lower,
+                "minimum": gate.minimum,
+                "reason": gate.reason,
+                "next_step": gate.next_step or "none",
+            },
+        )
 
 
 def _numbers(reports: dict[str, Report]) -> dict[str, dg.MetadataValue]:

@@ -7,8 +7,9 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
-from llm_platform.models.lock import lock_hash
+from llm_platform.models.lock import lock_hash, pin
 from llm_platform.operations.endpoints import record, require_match
+from llm_platform.records import content_hash
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
 
@@ -53,7 +54,8 @@ def model_asset(entry: LockEntry, applications: Sequence[str]) -> dg.AssetsDefin
             )
             require_match(observation)
         yield dg.MaterializeResult(
-            data_version=dg.DataVersion(observation.identity_hash),
+            # What decides answers: a changed price makes nothing stale.
+            data_version=dg.DataVersion(content_hash([observation.identity_hash, pin(entry).model_dump(mode="json")])),
             metadata={
                 "endpoints": len(observation.identities),
                 "served_name": entry.served_name,

@@ -23,19 +23,24 @@ def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinit
         owners=graph.owners,
         kinds={"python"},
         code_version=application.rollout.first_champion,
+        # With no champion there is nothing to publish: what comes after is skipped, and the run is not a failure.
+        output_required=False,
         description="Append-only decisions. The first champion may be chosen here; later ones by `llm-platform promote`.",
     )
-    def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
         with dagster_failures(context), warehouse.open() as lake:
             decision = decide(lake.application(application.name), graph.candidates)
         for variant, reason in decision.refused.items():
             context.log.warning(f"{variant} is not approved: {reason}")
         champion = decision.champion
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(champion.event_id if champion else "no-champion"),
+        if champion is None:
+            context.log.warning(f"{application.name} has no champion, so nothing is published.")
+            return
+        yield dg.MaterializeResult(
+            data_version=dg.DataVersion(champion.event_id),
             metadata={
-                "champion": champion.variant if champion else "none",
-                "release": champion.release_id if champion else "none",
+                "champion": champion.variant,
+                "release": champion.release_id,
                 "promoted_now": decision.promoted,
                 "refused": ", ".join(decision.refused) or "none",
             },

@@ -128,7 +128,7 @@ table.matrix th { padding: 0.2rem 0.5rem; text-align: center; vertical-align: bo
 table.matrix th[scope="row"] { text-align: left; padding-left: 0; vertical-align: middle; }
 table.facts { width: 100%; }
 table.facts th, table.facts td { text-align: left; padding: 0.28rem 0; vertical-align: baseline; }
-table.facts th[scope="row"] { width: 6.5rem; color: var(--soft); font-size: 0.86rem; white-space: nowrap; }
+table.facts th[scope="row"] { width: 6.5rem; padding-right: 1rem; color: var(--soft); white-space: nowrap; }
 footer {
   margin-top: 3rem; padding-top: 1.2rem; border-top: 1px solid var(--rule); color: var(--soft); font-size: 0.86rem;
 }
@@ -151,9 +151,11 @@ footer p + p { margin-top: 0.6rem; }
     --wash: 11 99 165;
   }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  body { padding: 0; font-size: 10.5pt; }
+  html { font-size: 12px; }
+  body { padding: 0; font-size: 1rem; }
   section { margin-top: 1.4rem; padding-top: 0.9rem; }
-  .verdict, .row, .steps li, tr, .figure-square, .tiles > div { break-inside: avoid; }
+  .verdict, .row, .steps li, tr, .stack > div, .wide, .parts > div, .tiles > div, footer { break-inside: avoid; }
+  .parts > .stack { break-inside: auto; }
   h2, h3, h2 + .note { break-after: avoid; }
   .scroll { overflow: visible; }
 }

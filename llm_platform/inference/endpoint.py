@@ -50,10 +50,16 @@ class Breaker(Enum):
 
 
 class EndpointState:
-    """Limit, breaker and counters of one endpoint."""
+    """Limit, breaker and counters of one endpoint.
+
+    Attributes:
+        url: Its root, to which paths are appended.
+        answered_at: When a reply last proved its engine alive.
+    """
 
     def __init__(self, target: EndpointTarget, policy: EnginePolicy) -> None:
         self.target = target
+        self.url = target.root
         self.limit = Limit(target, policy)
         self.in_flight = 0
         self.breaker = Breaker.CLOSED
@@ -62,11 +68,6 @@ class EndpointState:
         self.gauges: Mapping[str, float] | None = None
         self.policy = policy
         self._streak: list[Row] = []
-
-    @property
-    def url(self) -> str:
-        """Address for messages."""
-        return self.target.root
 
     @property
     def has_room(self) -> bool:

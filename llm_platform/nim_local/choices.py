@@ -53,13 +53,13 @@ def generate_choice(engine: Engine, job: Job, *, emit: Emit, cancelled: threadin
     tokens: list[int] = []
     usage: dict[str, Any] | None = None
     finish: FinishReason = "length"
-    while job.max_tokens is None or len(tokens) < job.max_tokens:
+    while len(tokens) < job.max_tokens:
         if cancelled.is_set():
             finish = "abort"
             break
         allowed = allowed_tokens(engine.vocabulary, remaining)
         if usage is None or len(allowed) > 1:
-            scores, used = _score(engine, _prompt(job, tokens), list(allowed))
+            scores, used = _score(engine, _prompt(job, tokens), allowed)
             usage = usage or used
         else:
             scores = dict.fromkeys(allowed, 0.0)
@@ -90,9 +90,45 @@ def _prompt(job: Job, tokens: list[int]) -> str | list[str | int]:
 
 
 def _score(
-    engine: Engine, prompt: str | list[str | int], allowed: list[int]
+    engine: Engine, prompt: str | list[str | int], allowed: dict[int, bytes]
 ) -> tuple[dict[int, float], dict[str, Any]]:
     """Log-probabilities of the allowed tokens, normalized over them, and the usage of the call."""
+    for margin in _witness_margins(allowed):
+        lifted = dict.fromkeys(allowed, _LIFT)
+        if margin is not None:
+            lifted[_witness(engine.vocabulary, allowed)] = _LIFT + margin
+        answer = _ask(engine, prompt, lifted)
+        if content := (answer["choices"][0]["logprobs"] or {}).get("content"):
+            found = {int(top["id"]): float(top["prob"]) for top in content[0]["top_probs"]}
+            if found.keys() == lifted.keys():
+                return _normalized({token: found[token] for token in allowed}), answer["usage"]
+    raise EndpointUnavailable(
+        f"The engine did not score the {len(allowed)} tokens that were allowed. "
+        "Its version may handle logit_bias differently: pin the tested xllamacpp."
+    )
+
+
+def _witness_margins(allowed: dict[int, bytes]) -> tuple[float | None, ...]:
+    """How far to lift a witness above the allowed tokens, attempt by attempt; None needs no witness.
+
+    llama.cpp leaves out the scores of a step in which it drew a part of a character. Where that can happen, a token of
+    plain text is lifted so high that it is drawn instead; it is then taken out of the sum.
+    """
+    try:
+        for text in allowed.values():
+            text.decode()
+    except UnicodeDecodeError:
+        return (30.0, 60.0)
+    return (None,)
+
+
+def _witness(vocabulary: Vocabulary, allowed: dict[int, bytes]) -> int:
+    candidates = (vocabulary.ids_by_bytes[text] for text in (b"a", b"b", b"\n") if text in vocabulary.ids_by_bytes)
+    return next(token for token in candidates if token not in allowed)
+
+
+def _ask(engine: Engine, prompt: str | list[str | int], lifted: dict[int, float]) -> Chunk:
+    """One step of which only the probabilities of the lifted tokens matter, not the token that is drawn."""
     answers: list[Chunk] = []
 
     def receive(chunk: Chunk) -> bool:
@@ -103,27 +139,24 @@ def _score(
         "prompt": prompt,
         "max_tokens": 1,
         "samplers": ["top_k"],
-        "top_k": len(allowed),
+        "top_k": len(lifted),
         "temperature": 1.0,
         "repeat_penalty": 1.0,
-        "n_probs": len(allowed),
+        "n_probs": len(lifted),
         "post_sampling_probs": True,
-        "logit_bias": [[token, _LIFT] for token in allowed],
+        "logit_bias": [[token, lift] for token, lift in lifted.items()],
         "cache_prompt": True,
     }
     engine.generate(request, receive, stream=False)
-    first = answers[0]["choices"][0]["logprobs"]["content"][0]
-    scores = {int(top["id"]): _log(float(top["prob"])) for top in first["top_probs"]}
-    if scores.keys() != set(allowed):
-        raise EndpointUnavailable(
-            f"The engine scored {len(scores)} tokens where {len(allowed)} were allowed, and not the same ones. "
-            "Its version may handle logit_bias differently: pin the tested xllamacpp."
-        )
-    return scores, answers[0]["usage"]
+    return answers[0]
 
 
-def _log(probability: float) -> float:
-    return math.log(probability) if probability > 0 else MASKED_LOGPROB
+def _normalized(probabilities: dict[int, float]) -> dict[int, float]:
+    total = math.fsum(probabilities.values())
+    return {
+        token: math.log(probability / total) if probability > 0 else MASKED_LOGPROB
+        for token, probability in probabilities.items()
+    }
 
 
 def _pick(scores: dict[int, float], sampling: Sampling, chance: random.Random) -> int:

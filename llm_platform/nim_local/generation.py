@@ -36,13 +36,12 @@ class Job:
     """One prompt and what is wanted of it."""
 
     prompt: str | tuple[int, ...]
-    max_tokens: int | None
+    max_tokens: int
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     ignore_end: bool = False
     top_logprobs: int | None = None
     constraint: Constraint = None
-    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,10 @@ class TokenScore:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text that is certain to be part of the answer, with the tokens since the last piece when scores are wanted."""
+    """Text that is certain to be part of the answer, with the tokens since the last piece when scores are wanted.
+
+    llama.cpp gives no scores for a token that is only a part of a character.
+    """
 
     text: str
     scores: tuple[TokenScore, ...] = ()
@@ -168,9 +170,7 @@ def generate_text(engine: Engine, job: Job, *, emit: Emit, cancelled: threading.
         EndpointUnavailable: llama.cpp failed.
     """
     reader = _Reader(job=job, emit=emit, cancelled=cancelled, scanner=StopScanner(job.stop))
-    # llama.cpp's stream leaves out the scores of tokens that are part of a character; its whole answer does not.
-    whole = job.top_logprobs is not None and not job.streamed and not job.stop
-    engine.generate(_request(job, engine.config.context_length), reader.receive, stream=not whole)
+    engine.generate(_request(job, engine.config.context_length), reader.receive)
     return reader.outcome()
 
 
@@ -178,7 +178,7 @@ def _request(job: Job, engine_context: int) -> dict[str, Any]:
     sampling = job.sampling
     request: dict[str, Any] = {
         "prompt": job.prompt if isinstance(job.prompt, str) else list(job.prompt),
-        "max_tokens": -1 if job.max_tokens is None else job.max_tokens,
+        "max_tokens": job.max_tokens,
         "samplers": _SAMPLERS,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,

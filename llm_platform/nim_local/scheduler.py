@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from llm_platform.nim_local.choices import generate_choice
 from llm_platform.nim_local.constraints import Choice, Grammar, GrammarGuard
@@ -59,7 +60,7 @@ class Scheduler:
             self._metrics.waiting -= 1
         self._metrics.left_queue(time.perf_counter() - ticket.arrived)
         self._metrics.running += 1
-        held = ticket.job.max_tokens or 0
+        held = ticket.job.max_tokens
         self._metrics.hold(held)
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._generate, ticket)
         running.add_done_callback(lambda done: self._release(done, held))
@@ -100,7 +101,7 @@ class Scheduler:
             end_to_end=_since(ticket.arrived),
         )
         if ticket.times:
-            between = [later - earlier for earlier, later in zip(ticket.times, ticket.times[1:], strict=False)]
+            between = [later - earlier for earlier, later in pairwise(ticket.times)]
             self._metrics.timed(first_token=ticket.times[0] - ticket.arrived, between_tokens=between)
 
 

@@ -89,7 +89,7 @@ def create_app(nim: Nim) -> ASGIApp:
         *(Route(path, handler, methods=["POST"]) for path, handler in handlers.items()),
     ]
     paths.update({route.path: sorted(route.methods or ()) for route in routes})
-    errors: dict[Any, Any] = {protocol.ApiError: _api_error, HTTPException: _http_error}
+    errors: dict[Any, Any] = {protocol.ApiError: _api_error, HTTPException: _http_error, Exception: _crash}
     return _Frame(Starlette(routes=routes, exception_handlers=errors), nim, frozenset(paths))
 
 
@@ -270,3 +270,8 @@ async def _api_error(_: Request, error: Exception) -> Response:
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+async def _crash(_: Request, __: Exception) -> Response:
+    """The envelope for a fault of ours; Starlette raises it again afterwards, so the log has the trace."""
+    return await _api_error(_, protocol.engine_error("Internal server error"))

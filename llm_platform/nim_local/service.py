@@ -68,22 +68,20 @@ class Service:
         else:
             prompts = _prompts(request)
             limit, scores = request.max_tokens, request.logprobs
-        for prompt in prompts:
-            await self._check_fits(prompt, limit)
+        limits = [await self._limit(prompt, limit) for prompt in prompts]
         constraint = _constraint(request)
         sampling = _sampling(request)
         return [
             Job(
                 prompt=prompt,
-                max_tokens=limit,
+                max_tokens=most,
                 sampling=sampling if number == 0 else _reseeded(sampling, number),
                 stop=request.stops,
                 ignore_end=request.ignore_eos,
                 top_logprobs=scores,
                 constraint=constraint,
-                streamed=bool(request.stream),
             )
-            for prompt in prompts
+            for prompt, most in zip(prompts, limits, strict=True)
             for number in range(request.n or 1)
         ]
 
@@ -168,25 +166,25 @@ class Service:
     async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
         return await _as_api(asyncio.to_thread(self._engine.tokenize, text, add_special=add_special))
 
-    async def _check_fits(self, prompt: Prompt, limit: int | None) -> None:
-        """Refuse what the context cannot hold; count tokens only where their number decides.
+    async def _limit(self, prompt: Prompt, wanted: int | None) -> int:
+        """How many tokens may be generated: what is wanted, or what the prompt leaves of the context.
 
-        A token of byte-level BPE is at least one byte, so a prompt has at most as many tokens as bytes.
+        A token of byte-level BPE is at least one byte, so a prompt has at most as many tokens as bytes; they are
+        counted only where their number decides.
         """
         if not prompt:
             raise protocol.bad_request("The decoder prompt cannot be empty")
-        output = limit or 1
+        length = self._config.context_length
         if isinstance(prompt, str):
-            if len(prompt.encode()) + 1 + output <= self._config.context_length:
-                return
+            if wanted is not None and len(prompt.encode()) + 1 + wanted <= length:
+                return wanted
             count = len(await self._tokenize(prompt, add_special=True))
         else:
             self._check_vocabulary(prompt)
             count = len(prompt)
-        if count + output > self._config.context_length:
-            raise protocol.context_overflow(
-                context_length=self._config.context_length, prompt_tokens=count, output_tokens=output
-            )
+        if count + (wanted or 1) > length:
+            raise protocol.context_overflow(context_length=length, prompt_tokens=count, output_tokens=wanted or 1)
+        return wanted or length - count
 
     def _check_vocabulary(self, tokens: list[int] | tuple[int, ...]) -> None:
         for token in tokens:

@@ -9,12 +9,12 @@ from pathlib import Path
 from llm_platform.errors import EndpointMismatch, SpecificationError
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity, mismatches, observe
-from llm_platform.models.lock import lock_hash
+from llm_platform.models.lock import lock_hash, pin
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim_local.artifacts import Progress, WeightsArtifact, fetch_weights
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.process import connect
-from llm_platform.records import canonical_json
+from llm_platform.records import ModelPin, canonical_json
 from llm_platform.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -146,6 +146,22 @@ def record(store: ApplicationStore, observation: Observation) -> None:
         mismatches="\n".join(observation.mismatches),
         observed_at=datetime.now(UTC),
     )
+
+
+def require_pin(entry: LockEntry, wanted: ModelPin) -> None:
+    """Refuse to answer for a release on another model than it was evaluated on.
+
+    Raises:
+        EndpointMismatch: the lock entry has moved since; lists the fields that differ.
+    """
+    now, then = pin(entry).model_dump(mode="json"), wanted.model_dump(mode="json")
+    differ = [f"{name} is {now[name]!r}, was {then[name]!r}" for name in now if now[name] != then[name]]
+    if differ:
+        raise EndpointMismatch(
+            f"The release was evaluated on another {entry.name!r} than models.lock.yaml pins now; no document was sent.\n"
+            + "\n".join(differ)
+            + "\nBring the entry back, or promote a variant that was evaluated on the new one."
+        )
 
 
 def require_match(observation: Observation) -> None:

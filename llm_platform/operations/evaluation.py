@@ -37,9 +37,10 @@ class Graded:
 
 @dataclass(frozen=True)
 class Reported:
-    """Reports by variant, and the card that shows them side by side."""
+    """Reports by variant, and the card that shows them side by side; `champion` is the report on what is published."""
 
     reports: dict[str, Report]
+    champion: Report | None
     card: Path
     snapshot_id: int
 
@@ -61,10 +62,11 @@ def score_releases(lake: Warehouse, candidates: Candidates) -> Graded:
     counts: dict[str, int] = {}
     versions: dict[str, str] = {}
     for variant, release in judged_releases(store, candidates).items():
-        scores = _scores(store, release, answers_frame(store, release, application), application)
+        scores = _scores(store, release, application)
         store.scores.append(scores)
         counts[f"{variant}_graded"] = sum(score.score is not None for score in scores)
-        versions[variant] = f"{store.completions.data_version(release.release_id)}/{store.references.version()}"
+        answers = store.completions.data_version(release.release_id)
+        versions[variant] = f"{release.release_id}/{answers}/{store.references.version()}"
     return Graded(snapshot_id=lake.snapshot(), counts=counts, versions=versions)
 
 
@@ -83,7 +85,7 @@ def report_releases(
     baseline = _baseline(store, application, references)
     judged: list[Candidate] = []
     for variant, release in judged_releases(store, candidates).items():
-        answers = answers_frame(store, release, application)
+        answers = answers_frame(store, release)
         scores = _stored_scores(store, release)
         report = build_report(
             answers,
@@ -107,8 +109,11 @@ def report_releases(
         provenance={"namespace snapshot": str(lake.snapshot()), "git commit": git_commit},
     )
     card = write_text(cards_folder / "card.html", html)
+    serving = champion_release(store)
+    reports = {candidate.report.variant: candidate.report for candidate in judged}
     return Reported(
-        reports={candidate.report.variant: candidate.report for candidate in judged},
+        reports=reports,
+        champion=next((one for one in reports.values() if serving and one.release_id == serving.release_id), None),
         card=card,
         snapshot_id=lake.snapshot(),
     )
@@ -121,20 +126,23 @@ def current_evaluation_id(store: ApplicationStore, application: Application) -> 
     return evaluation_id(documents, store.references.table().to_pandas(), application=application)
 
 
-def answers_frame(store: ApplicationStore, release: Release, application: Application) -> pd.DataFrame:
-    """One row per document: its answer by `release`, and the attributes that reports are sliced by."""
-    frame: pd.DataFrame = store.completions.answered(release.release_id).to_pandas()
-    attributes = [json.loads(text) if text else {} for text in frame["attributes"]]
-    for name in application.source.attributes:
-        frame[name] = [values.get(name) for values in attributes]
+def answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
+    """One row per document: its answer by `release`, or null columns where there is none."""
+    documents = store.documents.table(columns=["document_id", "fingerprint", "attributes", "status"]).to_pandas()
+    documents = documents.rename(columns={"status": "document_status"})
+    answered = store.completions.answered(release.release_id).to_pandas()
+    answered = answered.drop(columns=["fingerprint", "attributes", "bucket"])
     # An answer derived from a stored one did cost what the stored one cost: the reader compares variants, not runs.
-    frame["reused"] = False
+    answered["reused"] = False
+    frame: pd.DataFrame = documents.merge(answered, on="document_id", how="left")
     return frame
 
 
-def _scores(store: ApplicationStore, release: Release, answers: pd.DataFrame, application: Application) -> list[Score]:
+def _scores(store: ApplicationStore, release: Release, application: Application) -> list[Score]:
+    """Grades of documents that have an answer; a grade is stored once, so one that is still open is not."""
+    answers = answers_frame(store, release)
     return score_answers(
-        answers,
+        answers[answers["status"].notna()],
         store.references.table().to_pandas(),
         application=application,
         release_id=release.release_id,

@@ -10,7 +10,7 @@ from llm_platform.application import Application
 from llm_platform.checked_yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
 from llm_platform.checked_yaml.read import LocatedYaml, read_yaml
 from llm_platform.checked_yaml.validate import validated
-from llm_platform.prompts.body import Section, chat_messages, completion_template, split
+from llm_platform.prompts.body import Parts, Section, chat_messages, completion_template, split
 from llm_platform.prompts.examples import read_examples
 from llm_platform.prompts.render import failing_line
 from llm_platform.prompts.template_rules import broken_template
@@ -18,6 +18,8 @@ from llm_platform.prompts.templates import document_variables, reads_examples
 from llm_platform.records import Api, Prompt, PromptMessage
 
 MAX_EXAMPLES = 64
+
+Examples = tuple[dict[str, str], ...]
 
 
 class ExamplePool(BaseModel):
@@ -58,29 +60,21 @@ def load_prompts(application: Application) -> dict[str, Prompt]:
 def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prompt | None:
     text = read_text(path, mistakes)
     parts = split(path, text, mistakes) if text is not None else None
-    if parts is None:
+    yaml = read_yaml(path, parts.front_matter, mistakes, first_line=2) if parts is not None else None
+    if parts is None or yaml is None:
         return None
-    yaml = read_yaml(path, parts.front_matter, mistakes, first_line=2)
-    front = validated(FrontMatter, yaml, mistakes) if yaml is not None else None
-    if yaml is None or front is None:
-        return None
-    _check_answers(application, yaml, front, mistakes)
-    cut = chat_messages if front.api == "chat" else completion_template
-    sections = cut(path, parts, mistakes)
-    examples = _examples(application, yaml, front, mistakes)
-    columns = ["text", *application.source.attributes]
-    keys = _example_keys(examples) if examples or front.examples is None else {"answer", "label", *columns}
-    found = [
-        Mistake(str(path), section.line + line - 1, text)
-        for section in sections
-        for line, text in broken_template(section.template, columns, sorted(keys))
-    ]
-    mistakes += found
-    if found:
+    front = validated(FrontMatter, yaml, mistakes)
+    examples: Examples = ()
+    if front is not None:
+        _check_answers(application, yaml, front, mistakes)
+        examples = _examples(application, yaml, front, mistakes)
+    before = len(mistakes)
+    sections = _sections(path, parts, yaml.data.get("api"), mistakes)
+    _check_templates(path, application, sections, _example_keys(application, front, examples), mistakes)
+    if front is None or len(mistakes) > before or (front.examples is not None and not examples):
         return None
     variables = set().union(*(document_variables(section.template) for section in sections))
-    if examples:
-        _check_examples(yaml, examples, variables, sections, mistakes)
+    _check_examples(yaml, examples, variables, sections, mistakes)
     prompt = Prompt(
         name=path.stem,
         api=front.api,
@@ -91,6 +85,33 @@ def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prom
     )
     mistakes += _failures(path, prompt, sections, application)
     return prompt
+
+
+def _sections(path: Path, parts: Parts, api: object, mistakes: list[Mistake]) -> list[Section]:
+    """The body's templates, also where another key of the front matter is wrong; none where `api` is."""
+    if api == "chat":
+        return chat_messages(path, parts, mistakes)
+    return completion_template(path, parts, mistakes) if api == "completion" else []
+
+
+def _check_templates(
+    path: Path, application: Application, sections: list[Section], example_keys: set[str], mistakes: list[Mistake]
+) -> None:
+    columns = ["text", *application.source.attributes]
+    mistakes += [
+        Mistake(str(path), section.line + line - 1, text)
+        for section in sections
+        for line, text in broken_template(section.template, columns, sorted(example_keys))
+    ]
+
+
+def _example_keys(application: Application, front: FrontMatter | None, examples: Examples) -> set[str]:
+    """Keys of every example; those that are likely where the pool could not be read and says so itself."""
+    if examples:
+        return {"label"} | set(examples[0]).intersection(*examples)
+    if front is not None and front.examples is None:
+        return set()
+    return {"answer", "label", "text", *application.source.attributes}
 
 
 def _check_answers(application: Application, yaml: LocatedYaml, front: FrontMatter, mistakes: list[Mistake]) -> None:
@@ -120,9 +141,7 @@ def _check_answers(application: Application, yaml: LocatedYaml, front: FrontMatt
         first.setdefault(answer, label)
 
 
-def _examples(
-    application: Application, yaml: LocatedYaml, front: FrontMatter, mistakes: list[Mistake]
-) -> tuple[dict[str, str], ...]:
+def _examples(application: Application, yaml: LocatedYaml, front: FrontMatter, mistakes: list[Mistake]) -> Examples:
     if front.examples is None:
         return ()
     name, count = front.examples.pool, front.examples.count
@@ -148,23 +167,19 @@ def _examples(
 
 def _check_examples(
     yaml: LocatedYaml,
-    examples: tuple[dict[str, str], ...],
+    examples: Examples,
     variables: set[str],
     sections: list[Section],
     mistakes: list[Mistake],
 ) -> None:
-    if not any(reads_examples(section.template) for section in sections):
+    if examples and not any(reads_examples(section.template) for section in sections):
         text = wording("examples that no template reads", "a loop {% for example in examples %}, or no examples")
         mistakes.append(yaml.mistake(("examples",), text))
-    for name in sorted(variables):
+    for name in sorted(variables) if examples else ():
         missing = next((n for n, example in enumerate(examples, start=1) if name not in example), None)
         if missing is not None:
             found = f"no {name!r} in row {missing} of the pool"
             mistakes.append(yaml.mistake(("examples",), wording(found, "every column that the template reads")))
-
-
-def _example_keys(examples: tuple[dict[str, str], ...]) -> set[str]:
-    return {"label"} | set(examples[0]).intersection(*examples) if examples else set()
 
 
 def _failures(path: Path, prompt: Prompt, sections: list[Section], application: Application) -> list[Mistake]:

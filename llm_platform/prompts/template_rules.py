@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from jinja2 import TemplateSyntaxError, nodes
 
 from llm_platform.checked_yaml.mistakes import listed, nearest, shown, wording
-from llm_platform.prompts.templates import CONSTANTS, ENVIRONMENT
+from llm_platform.prompts.templates import CONSTANTS, ENVIRONMENT, compiled
 
 MAX_LOOP_DEPTH = 2
 LOOP_ATTRIBUTES = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
@@ -44,10 +44,13 @@ def broken_template(source: str, columns: Collection[str], example_keys: Collect
     """
     try:
         tree = ENVIRONMENT.parse(source)
-        yield from _Walk(columns, example_keys).statements(tree.body, {}, 0)
+        broken = list(_Walk(columns, example_keys).statements(tree.body, {}, 0))
+        yield from broken
+        if not broken:
+            compiled(source)
     except TemplateSyntaxError as error:
         yield error.lineno, wording(f"a template that cannot be read ({error.message})", "Jinja's syntax")
-    except RecursionError:
+    except (RecursionError, SyntaxError):  # of the Python code that Jinja makes from the template
         yield 1, wording("a template nested too deeply", "a few levels")
 
 
@@ -107,9 +110,16 @@ class _Walk:
             yield from self.attribute(node, node.attr, scope)
             return
         elif isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Slice):
-            key = node.arg.value if isinstance(node.arg, nodes.Const) else None
+            index = node.arg.node if isinstance(node.arg, nodes.Neg) else node.arg
+            key = index.value if isinstance(index, nodes.Const) else None
             if isinstance(key, str):
                 yield from self.attribute(node, key, scope)
+                return
+            if not isinstance(key, int):
+                yield (
+                    node.lineno,
+                    wording("an index that is not a number", "a number, a range such as [:200], or a name"),
+                )
                 return
         elif isinstance(node, nodes.Filter) and node.name not in ENVIRONMENT.filters:
             filters = sorted(ENVIRONMENT.filters)

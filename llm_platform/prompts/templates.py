@@ -56,6 +56,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         autoescape=False,
+        optimized=False,  # folding constants would run a template while it is compiled
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

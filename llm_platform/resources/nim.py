@@ -11,7 +11,15 @@ from pydantic import Field
 from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock
-from llm_platform.operations.endpoints import LocalNim, Observation, base_urls, observe_entry, require_match
+from llm_platform.operations.endpoints import (
+    LocalNim,
+    Observation,
+    base_urls,
+    observe_entry,
+    require_match,
+    require_pin,
+)
+from llm_platform.records import ModelPin
 from llm_platform.settings import Settings
 
 
@@ -65,12 +73,13 @@ class NIMResource(dg.ConfigurableResource):
         ca_file = Path(self.ca_file) if self.ca_file else None
         return observe_entry(self.pinned, self.base_urls(), bearer_token=self.api_key, ca_file=ca_file)
 
-    def verified_targets(self) -> tuple[EndpointTarget, ...]:
-        """The endpoints, once each has shown that it is what the lock file pins.
+    def verified_targets(self, wanted: ModelPin) -> tuple[EndpointTarget, ...]:
+        """The endpoints, once each has shown that it is what the lock file pins, and the lock file pins `wanted`.
 
         Raises:
             EndpointMismatch: one is not; nothing has been sent to it but questions about itself.
         """
+        require_pin(self.pinned, wanted)
         observation = self.observe()
         require_match(observation)
         pinned = self.pinned

@@ -25,6 +25,9 @@ ROTTEN_TOMATOES_SHARE = 0.75
 UPDATED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 """The package does not say when a review was written; a fixed time keeps every load equal."""
 
+Strata = dict[tuple[str, str], list[str]]
+"""Review ids by source and label."""
+
 _PREFIXES = {"imdb": "imdb", "rotten_tomatoes": "rt"}
 _LABELS = {1: "HAPPY", 0: "SAD"}
 
@@ -40,7 +43,7 @@ def reviews(documents: int | None = DEFAULT_DOCUMENTS, seed: int = DEFAULT_SEED)
         documents: How many; None or more than there are takes all.
     """
     whole = _whole()
-    return _chosen(whole, documents, seed).select(["review_id", "text", "source", "updated_at"])
+    return _chosen(whole, documents, _strata(whole, seed)).select(["review_id", "text", "source", "updated_at"])
 
 
 def labels(documents: int | None = DEFAULT_DOCUMENTS, seed: int = DEFAULT_SEED) -> pa.Table:
@@ -52,8 +55,9 @@ def labels(documents: int | None = DEFAULT_DOCUMENTS, seed: int = DEFAULT_SEED) 
     whole = _whole()
     ids = whole.column("review_id").to_pylist()
     texts = dict(zip(ids, (" ".join(text.split()) for text in whole.column("text").to_pylist()), strict=True))
-    splits = paired_split(seed, _strata(whole, seed).values(), texts)
-    chosen = _chosen(whole, documents, seed)
+    strata = _strata(whole, seed)
+    splits = paired_split(seed, strata.values(), texts)
+    chosen = _chosen(whole, documents, strata)
     split = [splits[review_id] for review_id in chosen.column("review_id").to_pylist()]
     return chosen.select(["review_id", "label"]).append_column("split", pa.array(split, pa.string()))
 
@@ -103,7 +107,7 @@ def _csv_path() -> Path:
     return path
 
 
-def _strata(whole: pa.Table, seed: int) -> dict[tuple[str, str], list[str]]:
+def _strata(whole: pa.Table, seed: int) -> Strata:
     """Review ids by source and label, in the order in which they are taken: short before long, otherwise seeded."""
     strata: dict[tuple[str, str], list[tuple[bool, int, str]]] = {}
     columns = (whole.column(name).to_pylist() for name in ("review_id", "text", "source", "label"))
@@ -113,14 +117,14 @@ def _strata(whole: pa.Table, seed: int) -> dict[tuple[str, str], list[str]]:
     return {key: [review_id for _, _, review_id in sorted(ranks)] for key, ranks in sorted(strata.items())}
 
 
-def _chosen(whole: pa.Table, documents: int | None, seed: int) -> pa.Table:
+def _chosen(whole: pa.Table, documents: int | None, strata: Strata) -> pa.Table:
     if documents is not None and documents < whole.num_rows:
-        taken = set(_taken(_strata(whole, seed), documents))
+        taken = set(_taken(strata, documents))
         whole = whole.filter(pa.array([review_id in taken for review_id in whole.column("review_id").to_pylist()]))
     return whole.sort_by("review_id")
 
 
-def _taken(strata: dict[tuple[str, str], list[str]], documents: int) -> Sequence[str]:
+def _taken(strata: Strata, documents: int) -> Sequence[str]:
     sizes = {source: sum(len(ids) for key, ids in strata.items() if key[0] == source) for source in _PREFIXES}
     short = min(round(documents * ROTTEN_TOMATOES_SHARE), sizes["rotten_tomatoes"])
     counts = {"rotten_tomatoes": short, "imdb": documents - short}

@@ -95,7 +95,8 @@ class PostgresCoordinator:
         # CREATE … IF NOT EXISTS asks for the right to create even when the thing exists.
         if statements.run("SELECT to_regclass(%s)", [self.leases])[0][0] is None:
             statements.run("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/create"])
-            statements.run(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+            if not statements.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self._schema]):
+                statements.run(f'CREATE SCHEMA "{self._schema}"')
             statements.run(LEASES_DDL.format(table=self.leases))
         self._prepared = True
 

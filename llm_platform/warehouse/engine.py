@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import tempfile
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -26,8 +27,14 @@ RACES = (
     "conflict on tuple",
     "another transaction has",
 )
-FULL = ("no space left", "database or disk is full", "disk full", "could not write all bytes")
-READ_ONLY = ("readonly database", "read-only file system", "permission denied", "cannot open file")
+FULL = ("no space left", "database or disk is full", "disk full", "could not write all bytes", "disk i/o error")
+READ_ONLY = (
+    "readonly database",
+    "read-only file system",
+    "permission denied",
+    "cannot open file",
+    "unable to open database",
+)
 DAMAGED = ("file is not a database", "malformed", "not a valid parquet", "no magic bytes")
 UNREACHABLE = (
     "unable to connect",
@@ -36,6 +43,13 @@ UNREACHABLE = (
     "server closed the connection",
     "timed out",
 )
+MEANINGS = (
+    (FULL, "the disk is full or failing ({text}). Free space, then run again; nothing was half written."),
+    (DAMAGED, "a file is damaged or not ours ({text}). Restore it from a backup or start anew."),
+    (READ_ONLY, "it may not be written here ({text}). Give this user write permission, or choose another place."),
+)
+
+LONGEST_SUMMARY = 400
 
 
 def literal(text: str) -> str:
@@ -79,6 +93,8 @@ def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
+        # `load` has verified signatures by then; DuckDB would hash 36 MB at every load, 0.35 s of CPU per connection.
+        "allow_unsigned_extensions": "true",
         # Large temporary tables spill here, not into the working directory.
         "temp_directory": os.path.join(tempfile.gettempdir(), f"llm_platform_{os.getpid()}"),
     }
@@ -90,39 +106,63 @@ def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:
 
 
 def load(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
-    """Load extensions by path; loading twice does nothing."""
+    """Load extensions by path, their signatures verified once a process; loading twice does nothing."""
     for name in names:
-        connection.execute(f"LOAD {literal(extension_path(name))}")
+        connection.execute(f"LOAD {literal(verified_extension(name))}")
+
+
+@cache
+def verified_extension(name: str) -> str:
+    """The file of DuckDB extension `name`, once a DuckDB that insists on its signature has loaded it.
+
+    Raises:
+        duckdb.Error: the file is not what DuckDB's makers signed.
+    """
+    path = extension_path(name)
+    with closing(duckdb.connect(config={"allow_unsigned_extensions": "false"})) as strict:
+        strict.execute(f"LOAD {literal(path)}")
+    return path
 
 
 def is_race(error: duckdb.Error) -> bool:
     """Whether the transaction lost against another one and may be run again."""
-    text = str(error).lower()
-    return isinstance(error, duckdb.Error) and any(mark in text for mark in RACES)
+    text = summary(error).lower()
+    return any(mark in text for mark in RACES)
+
+
+def summary(error: duckdb.Error) -> str:
+    """What the engine says, on one line, without passwords and without statements.
+
+    DuckLake quotes the statement that failed, and that one holds the smallest and largest value of each column: texts.
+    """
+    said = redacted(str(error)).partition("\nLINE ")[0]
+    said = re.sub(r'query ".*": ', "query: ", said, flags=re.DOTALL)
+    said = re.sub(r'query ".*', "query", said, flags=re.DOTALL)
+    return " ".join(said.split())[:LONGEST_SUMMARY].rstrip(".")
+
+
+def bare(error: duckdb.Error) -> duckdb.Error:
+    """The same error with its summary only, to be raised from: logs show causes in full."""
+    return type(error)(summary(error))
 
 
 def platform_error(error: duckdb.Error, doing: str) -> PlatformError:
     """`error` as one of our errors; `doing` says what was attempted, on what ("attach the lake at …")."""
-    text = redacted(str(error)).splitlines()[0]
-    lowered = str(error).lower()
-    if any(mark in lowered for mark in FULL):
-        return StorageError(
-            f"Cannot {doing}: the disk is full ({text}). Free space, then run again; nothing was half written."
-        )
+    text = summary(error)
+    lowered = text.lower()
     if is_race(error):
         return TransientError(f"Cannot {doing}: other processes kept writing ({text}). Run again.")
-    if any(mark in lowered for mark in DAMAGED):
-        return StorageError(
-            f"Cannot {doing}: a file is damaged or not ours ({text}). Restore it from a backup or start anew."
-        )
     if any(mark in lowered for mark in UNREACHABLE):
         return TransientError(
             f"Cannot {doing}: the database does not answer ({text}). Check that it is up, then run again."
         )
-    if any(mark in lowered for mark in READ_ONLY):
+    if gone := re.search(r"no snapshot found at version (\d+)", lowered):
         return StorageError(
-            f"Cannot {doing}: no permission ({text}). Give the user write permission, or choose another place."
+            f"Cannot {doing}: Snapshot {gone[1]} never was, or has expired in a compaction. Choose another one."
         )
+    for marks, meaning in MEANINGS:
+        if any(mark in lowered for mark in marks):
+            return StorageError(f"Cannot {doing}: {meaning.replace('{text}', text)}")
     return StorageError(f"Cannot {doing}: {text}")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,15 @@ from llm_platform.errors import StorageError
 from llm_platform.warehouse.coordination import ATTACH, Coordinator
 from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
-from llm_platform.warehouse.engine import connect, identifier, literal, load, platform_error, redacted
+from llm_platform.warehouse.engine import (
+    bare,
+    connect,
+    identifier,
+    literal,
+    load,
+    platform_error,
+    redacted,
+)
 from llm_platform.warehouse.maintenance import CompactionReport, compact
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 from llm_platform.warehouse.sources import SourceReader
@@ -78,6 +87,11 @@ class LakeLocation:
     def target(self) -> str:
         """File or connection string."""
         return self.catalog.partition(":")[2]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the Parquet files are in an object store."""
+        return "://" in self.data_path
 
     @property
     def schema(self) -> str:
@@ -188,7 +202,7 @@ class Warehouse:
 
 def _make_folders(location: LakeLocation) -> None:
     folders = [Path(location.target).parent] if location.kind == "sqlite" else []
-    if "://" not in location.data_path:
+    if not location.is_remote:
         folders.append(Path(location.data_path))
     for folder in folders:
         try:
@@ -208,14 +222,22 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
         )
     try:
         load(connection, "ducklake", f"{location.kind}_scanner")
-        if "://" in location.data_path:
+        if location.is_remote or location.encrypted:
+            # Without it, DuckDB's own cryptography can only read.
             load(connection, "httpfs")
+        if location.is_remote:
             _make_secret(connection, location, alias=alias)
-        connection.execute(attach_statement(location, alias=alias, read_only=read_only))
+        try:
+            connection.execute(attach_statement(location, alias=alias, read_only=read_only))
+        except duckdb.Error as error:
+            if not _has_moved(location, error):
+                raise
+            moved = attach_statement(location, alias=alias, read_only=read_only, options=("OVERRIDE_DATA_PATH true",))
+            connection.execute(moved)
     except duckdb.Error as error:
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
-            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from error
-        raise platform_error(error, doing) from error
+            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from bare(error)
+        raise platform_error(error, doing) from bare(error)
 
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:
@@ -235,20 +257,28 @@ def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, 
     )
 
 
-def attach_statement(location: LakeLocation, *, alias: str, read_only: bool) -> str:
+def _has_moved(location: LakeLocation, error: duckdb.Error) -> bool:
+    """Whether the folder of the data was moved: it is where we say, and no longer where the catalog says."""
+    recorded = re.search(r'existing data path in the catalog "([^"]+)"', str(error))
+    if recorded is None or location.is_remote or "://" in recorded[1]:
+        return False
+    return os.path.isdir(location.data_path) and not os.path.exists(recorded[1])
+
+
+def attach_statement(location: LakeLocation, *, alias: str, read_only: bool, options: Sequence[str] = ()) -> str:
     """The ATTACH statement of a lake.
 
     Inlining is off: with it, commits of up to ten rows go into the catalog's database, which made small commits slower.
     """
-    options = [f"DATA_PATH {literal(location.data_path)}", "DATA_INLINING_ROW_LIMIT 0"]
+    given = [*options, f"DATA_PATH {literal(location.data_path)}", "DATA_INLINING_ROW_LIMIT 0"]
     if location.kind == "sqlite":
-        options.append("META_BUSY_TIMEOUT 10000")
+        given.append("META_BUSY_TIMEOUT 10000")
         if not read_only:
-            options.append("META_JOURNAL_MODE 'WAL'")
+            given.append("META_JOURNAL_MODE 'WAL'")
     else:
-        options.append(f"METADATA_SCHEMA {literal(location.schema)}")
+        given.append(f"METADATA_SCHEMA {literal(location.schema)}")
     if location.encrypted:
-        options.append("ENCRYPTED")
+        given.append("ENCRYPTED")
     if read_only:
-        options.append("READ_ONLY")
-    return f"ATTACH {literal('ducklake:' + location.catalog)} AS {identifier(alias)} ({', '.join(options)})"
+        given.append("READ_ONLY")
+    return f"ATTACH {literal('ducklake:' + location.catalog)} AS {identifier(alias)} ({', '.join(given)})"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import PlatformError, StorageError
 from llm_platform.records import SourceState
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.explain import explain
@@ -89,8 +89,9 @@ class Published:
             raise StorageError(
                 f"Cannot export to {str(final)!r}: {error.strerror}. Make the folder writable."
             ) from error
-        finally:
+        except PlatformError:
             partial.unlink(missing_ok=True)
+            raise
         return int(count)
 
     def data_version(self, contract: int) -> str:

@@ -16,7 +16,15 @@ from llm_platform.errors import ContractBroken, SpecificationError, StorageError
 from llm_platform.warehouse.coordination import Coordinator
 from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
-from llm_platform.warehouse.engine import connect, identifier, load, platform_error, redacted, rollback
+from llm_platform.warehouse.engine import (
+    bare,
+    connect,
+    identifier,
+    load,
+    platform_error,
+    redacted,
+    rollback,
+)
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_urls import SourceUrl, parse_source_url
 
@@ -61,7 +69,7 @@ def write_table(url: str, table_name: str, rows: pa.Table, key: str) -> TableCha
             connection.register("given", rows)
             return _write(connection, table_name, key)
     except duckdb.Error as error:
-        raise platform_error(error, f"write the sample source {table_name!r} at {redacted(url)!r}") from error
+        raise platform_error(error, f"write the sample source {table_name!r} at {redacted(url)!r}") from bare(error)
     finally:
         coordinator.close()
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
 from llm_platform.warehouse.coordination import Coordinator
-from llm_platform.warehouse.engine import identifier, is_race, platform_error, rollback
+from llm_platform.warehouse.engine import bare, identifier, is_race, platform_error, rollback
 from llm_platform.warehouse.schema import columns_of, empty_relation
 
 LAKE = "lake"
@@ -57,7 +57,7 @@ class Session:
             with closing(self._connection.cursor()) as cursor:
                 yield cursor
         except duckdb.Error as error:
-            raise platform_error(error, f"{doing} the lake at {self.address}") from error
+            raise platform_error(error, f"{doing} the lake at {self.address}") from bare(error)
 
     def table(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> pa.Table:
         """All rows of a query."""
@@ -154,7 +154,7 @@ class Session:
                 return attempt()
             except duckdb.Error as error:
                 if number == ATTEMPTS or not is_race(error):
-                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from error
+                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from bare(error)
             threading.Event().wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")

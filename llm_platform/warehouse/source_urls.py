@@ -9,7 +9,16 @@ from urllib.parse import parse_qsl
 import duckdb
 
 from llm_platform.errors import PlatformError, SpecificationError, StorageError, TransientError
-from llm_platform.warehouse.engine import identifier, is_race, literal, load, platform_error, redacted
+from llm_platform.warehouse.engine import (
+    bare,
+    identifier,
+    is_race,
+    literal,
+    load,
+    platform_error,
+    redacted,
+    summary,
+)
 
 OPTIONS = ("data_path", "metadata_schema")
 SCHEMES = (
@@ -134,7 +143,7 @@ class Attachments:
             load(self._connection, *url.extensions)
             self._connection.execute(url.attach_statement(alias))
         except duckdb.Error as error:
-            raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from error
+            raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from bare(error)
         self._attached[name] = url
         return alias, url
 
@@ -144,7 +153,7 @@ def source_error(error: duckdb.Error, what: str) -> PlatformError:
     translated = platform_error(error, f"read {what}")
     if is_race(error) or isinstance(translated, StorageError):
         return TransientError(
-            f"Cannot read {what}: {redacted(str(error)).splitlines()[0]}. Nothing was taken over; check that it is "
+            f"Cannot read {what}: {summary(error)}. Nothing was taken over; check that it is "
             "there and "
             "readable, then run again."
         )

@@ -15,7 +15,7 @@ from llm_platform.application import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import AllBut, SourceChanges
-from llm_platform.warehouse.engine import identifier, rollback
+from llm_platform.warehouse.engine import bare, identifier, rollback
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_files import file_batches, file_columns, file_path, file_state, file_table
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
@@ -134,7 +134,7 @@ def _in_transaction(
             rollback(cursor)
             raise
     except duckdb.Error as error:
-        raise source_error(error, f"source {ref.address!r}") from error
+        raise source_error(error, f"source {ref.address!r}") from bare(error)
     return result
 
 
@@ -249,5 +249,5 @@ def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) 
 
 
 def _nearest(name: str, present: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, present, n=1)
+    near = [found for found in present if name in found] or difflib.get_close_matches(name, present, n=1, cutoff=0.5)
     return f" (nearest: {near[0]!r})" if near else ""

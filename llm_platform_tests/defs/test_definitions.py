@@ -1,0 +1,203 @@
+"""What loading the definitions does, and what it must never do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from llm_platform.definitions import build_definitions
+from llm_platform.settings import Settings
+from llm_platform_tests.team import NAME, Team
+
+SHIPPED = {
+    "models/smollm2-135m",
+    "upstream/reviews",
+    "upstream/review_labels",
+    "upstream/package_metadata",
+    "upstream/package_fields",
+    "movie_reviews/documents",
+    "movie_reviews/references",
+    "movie_reviews/prompts/literal",
+    "movie_reviews/prompts/sentiment",
+    "movie_reviews/completions/literal",
+    "movie_reviews/completions/sentiment",
+    "movie_reviews/completions/champion",
+    "movie_reviews/scores",
+    "movie_reviews/report",
+    "movie_reviews/rollout",
+    "movie_reviews/published",
+}
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Any:
+    return build_definitions(Settings(state=tmp_path / "state", namespace="test"))
+
+
+def test_the_shipped_graph_has_these_assets_and_no_invented_ones(shipped: dg.Definitions) -> None:
+    """Dagster turns a misspelt dependency into an empty source; here that is a failure."""
+    graph = shipped.resolve_asset_graph()
+    declared = {spec.key for spec in shipped.resolve_all_asset_specs()}
+
+    keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+
+    assert SHIPPED <= keys
+    assert graph.get_all_asset_keys() == declared
+    assert {key.to_user_string() for key in graph.unexecutable_asset_keys} == {
+        k for k in keys if k.startswith("upstream/")
+    }
+
+
+def test_every_asset_says_what_it_is_and_who_owns_it(shipped: dg.Definitions) -> None:
+    """The graph is read by people who did not write it."""
+    for spec in shipped.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.group_name, spec.key
+        assert spec.kinds, spec.key
+        if spec.group_name == "movie_reviews":
+            assert list(spec.owners) == ["team:data-platform"], spec.key
+
+
+def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(shipped: dg.Definitions) -> None:
+    """What the UI offers is what the command line does."""
+    dg.Definitions.validate_loadable(shipped)
+
+    assert {job.name for job in shipped.resolve_all_job_defs()} >= {"movie_reviews", "package_metadata"}
+    assert {sensor.name for sensor in shipped.sensors or []} == {
+        "movie_reviews_source_changed",
+        "package_metadata_source_changed",
+    }
+
+
+LOAD = textwrap.dedent(
+    """
+    import json, os, sys, time
+    state = os.environ["LLM_PLATFORM_STATE"]
+    seen = {"connect": [], "written": []}
+
+    def watch(event, arguments):
+        if event == "socket.connect":
+            seen["connect"].append(str(arguments[1]))
+        if event == "open" and isinstance(arguments[0], str) and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+            if not arguments[0].startswith(state) and arguments[0] != os.devnull and "__pycache__" not in arguments[0]:
+                seen["written"].append(arguments[0])
+
+    sys.addaudithook(watch)
+    started = time.process_time()
+    import llm_platform.definitions
+    seen["cpu_seconds"] = time.process_time() - started
+    heavy = ("torch", "transformers", "xllamacpp", "gguf", "kubernetes", "sklearn", "matplotlib")
+    seen["heavy"] = [name for name in heavy if name in sys.modules]
+    seen["state_exists"] = os.path.exists(state)
+    print(json.dumps(seen))
+    """
+)
+
+
+def test_loading_is_quick_and_touches_nothing(tmp_path: Path) -> None:
+    """A code server loads this on every change; a slow or chatty one is felt by everybody."""
+    environment = {**os.environ, "LLM_PLATFORM_STATE": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning", "-c", LOAD],
+        env=environment, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+
+    seen = json.loads(done.stdout)
+
+    assert seen["connect"] == []
+    assert seen["written"] == []
+    assert seen["heavy"] == []
+    assert not seen["state_exists"]
+    assert seen["cpu_seconds"] < 3.0
+    assert done.stderr == ""
+
+
+def test_a_secret_is_in_no_snapshot_of_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values of resources are shown in the UI; a key must be a reference that is resolved when a run starts."""
+    monkeypatch.setenv("LLM_PLATFORM_NIM_API_KEY", "key-that-nobody-may-see")
+    team = Team(tmp_path, "http://127.0.0.1:9")
+
+    repository = build_definitions(Settings(state=tmp_path, models_lock=team.lock_file)).get_repository_def()
+    snapshot = str(repository.get_top_level_resources()["nim_smollm2_135m"].config_schema)
+    resources = build_definitions(Settings(state=tmp_path, models_lock=team.lock_file)).resources or {}
+
+    assert "key-that-nobody-may-see" not in snapshot
+    assert "key-that-nobody-may-see" not in repr(resources)
+
+
+CHANGES = {
+    "nothing": set[str](),
+    "prompt": {"tickets/prompts/clear", "tickets/completions/clear", "tickets/scores", "tickets/report", "tickets/rollout"},
+    "lock": {
+        "models/scripted", "tickets/completions/clear", "tickets/completions/vague", "tickets/completions/champion",
+        "tickets/scores", "tickets/report", "tickets/rollout",
+    },
+    "source": {
+        "tickets/documents", "tickets/references", "tickets/completions/clear", "tickets/completions/vague",
+        "tickets/completions/champion", "tickets/scores", "tickets/report", "tickets/rollout", "tickets/published",
+    },
+    "gate": {"tickets/report", "tickets/rollout"},
+    "sampling": {"tickets/completions/vague", "tickets/scores", "tickets/report", "tickets/rollout"},
+    "price": {"models/scripted"},
+}  # fmt: skip
+
+
+def apply_change(team: Team, change: str) -> None:
+    if change == "prompt":
+        team.write_prompt("clear", "Say clearly, in one word, whether this is HAPPY or SAD: {{ text }}")
+    elif change == "lock":
+        team.lock["context_length"] = 2048
+    elif change == "price":
+        team.lock["price_per_gpu_hour_usd"] = 2.5
+    elif change == "gate":
+        team.specification["evaluation"]["gates"]["accuracy"]["minimum"] = 0.75
+    elif change == "sampling":
+        team.specification["variants"]["vague"]["sampling"]["max_tokens"] = 9
+    elif change == "source":
+        team.write_documents({str(number): team.text(number, note="!" if number == 7 else "") for number in range(60)})
+    team.write_lock()
+    team.write_specification()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_makes_exactly_the_assets_above_it_stale(
+    team: Team, instance: dg.DagsterInstance, change: str
+) -> None:
+    """Staleness is what people act on in the UI: too much costs money, too little publishes the past.
+
+    Assets are materialized as they turn stale, until none is; the set of those that did is the claim.
+    """
+    source = dg.AssetKey([NAME, "source"])
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    instance.report_runless_asset_event(dg.AssetMaterialization(source, tags={"dagster/data_version": "1"}))
+    for _ in range(2):  # the first run promotes; the second one answers as champion
+        job = team.definitions().resolve_job_def(NAME)
+        assert job.execute_in_process(instance=instance, run_config=quiet).success
+    apply_change(team, change)
+    if change == "source":
+        instance.report_runless_asset_event(dg.AssetMaterialization(source, tags={"dagster/data_version": "2"}))
+    definitions = team.definitions()
+    job = definitions.resolve_job_def(NAME)
+    graph = definitions.resolve_asset_graph()
+    followed = {key for key in graph.executable_asset_keys if key.path[0] == NAME or key.path == ["models", "scripted"]}
+    found: set[dg.AssetKey] = set()
+
+    while True:
+        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        stale = {key for key in followed if resolver.get_status(key) is not StaleStatus.FRESH}
+        if not stale or stale & found:
+            break
+        found |= stale
+        assert job.execute_in_process(instance=instance, asset_selection=list(stale), run_config=quiet).success
+
+    assert {"/".join(key.path) for key in found} == CHANGES[change]

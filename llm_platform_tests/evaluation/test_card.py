@@ -1,0 +1,215 @@
+"""The report card: complete, self-contained, and without a word of any document."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.baseline import Baseline, baseline_of
+from llm_platform.evaluation.card import render_card
+from llm_platform.evaluation.comparison import Candidate, compare
+from llm_platform.evaluation.report import Report
+from llm_platform.records import Interval
+from llm_platform_tests.evaluation.builders import World, application_of, release_of
+
+CANARY = "canary-7f3a"
+VOID = {"meta", "line", "circle", "path", "br"}
+BASELINE = Baseline(
+    name="TF-IDF + logistic regression",
+    accuracy=Interval(value=0.7, lower=0.64, upper=0.75, confidence=0.95, count=200),
+    trained=180,
+    evaluated=200,
+)
+
+
+class Page(HTMLParser):
+    """Reads a page: its text, its attributes, and tags that are not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.found: list[tuple[str, str, str]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def two_variants() -> tuple[list[Report], Candidate, Candidate, World]:
+    """A refused and an approved variant on the same 200 documents."""
+    candidates = []
+    for name, right in (("plain", 51), ("scaled", 78)):
+        world, release = World(), release_of(name)
+        for label, other in (("HAPPY", "SAD"), ("SAD", "HAPPY")):
+            world.add(right, answer=label, reference=label, confidence=0.9)
+            world.add(100 - right, answer=other, reference=label, confidence=0.7)
+        report = world.report(release=release, variant=name, baseline=BASELINE)
+        candidates.append(Candidate(report, world.answers, world.scores(release)))
+    return [candidate.report for candidate in candidates], candidates[0], candidates[1], world
+
+
+def card() -> str:
+    """The card of two variants and their comparison."""
+    reports, a, b, world = two_variants()
+    compared = compare(a, b, references=world.references)
+    return render_card(reports, [compared], title="Reviews", provenance={"git commit": "1f3c9ab"})
+
+
+def test_the_card_says_what_was_decided_and_why() -> None:
+    """The reader who opens it has ten seconds."""
+    text = Page(card()).text
+
+    assert "1 of 2 variants may be published." in text
+    assert "plain Refused 0.51 accuracy, [0.44, 0.58], minimum 0.60 The whole interval lies below the minimum." in text
+    assert "scaled Approved 0.78 accuracy, [0.72, 0.83], minimum 0.60" in text
+    assert "TF-IDF + logistic regression trained on 180 documents" in text
+    assert "Always HAPPY the majority, 100 of 200" in text
+    assert "What to do next plain" in text
+    assert "Try another prompt on the training split" in text
+    assert "scaled is right more often than plain on the same 200 texts" in text
+
+
+def test_the_card_names_where_it_came_from() -> None:
+    """Everything on it can be found again by id."""
+    reports, *_ = two_variants()
+    text = Page(card()).text
+
+    for report in reports:
+        for fact in (report.report_id, report.release_id, report.evaluation_id, report.release.prompt_version):
+            assert fact in text
+    assert "git commit 1f3c9ab" in text
+
+
+def test_the_card_needs_nothing_but_itself() -> None:
+    """It is opened from a file, in air-gapped sites, years later."""
+    html = card()
+    page = Page(html)
+
+    references = [(tag, name) for tag, name, _ in page.found if name in ("src", "href", "srcset", "action", "data")]
+    assert references == []
+    assert not re.search(r"https?://|url\(|@import|<script", html)
+    assert page.open == []
+    assert "default-src 'none'" in html
+
+
+def test_no_text_of_a_document_and_no_free_answer_is_on_the_card() -> None:
+    """A card is mailed around; what it may hold is numbers, ids and names."""
+    world = World(application=application_of("extract"))
+    answer = f'{{"total": 1, "day": "2026-01-02", "note": "{CANARY}"}}'
+    world.add(
+        30, answer=answer, reference=answer, text=CANARY, raw=CANARY, attributes={"origin": "web", "body": CANARY}
+    )
+    world.add(9, answer='{"total": 2}', reference=answer, text=CANARY, attributes={"origin": "web", "body": CANARY})
+    world.add(20, answer=answer, reference=answer, text=CANARY, split="train", attributes={"origin": "mail"})
+    world.documents = [{**row, "fingerprint": f"f{index}"} for index, row in enumerate(world.documents)]
+    baseline = baseline_of(world.answers, world.references, application=world.application)
+    report = world.report(baseline=baseline)
+
+    html = render_card([report], title="Receipts")
+
+    assert CANARY not in html
+    assert CANARY not in report.model_dump_json()
+    assert "mail" not in Page(html).text
+    assert "Mean score against what it has to beat" in html
+
+
+def test_names_are_shown_and_never_run() -> None:
+    """Labels, attribute values and titles come from files and tables that anybody may have written."""
+    bad = "<script>alert(1)</script>\"'"
+    world = World(application=application_of(labels=(bad, "SAD")))
+    world.add(30, answer=bad, reference=bad, origin=bad).add(30, answer="SAD", reference="SAD", document_id=bad + "2")
+    world.documents = [{**row, "document_id": f"{bad}{index}"} for index, row in enumerate(world.documents)]
+    world.known = [{**row, "document_id": f"{bad}{index}"} for index, row in enumerate(world.known)]
+
+    html = render_card([world.report(variant=bad)], title=bad, description=bad, provenance={bad: bad})
+
+    assert "<script" not in html
+    assert bad in Page(html).text
+
+
+@pytest.mark.parametrize(
+    "world", [World(), World().add(3, split="train"), World().add(1), World().add(5, status="invalid")]
+)
+def test_a_card_can_be_made_of_very_little(world: World) -> None:
+    """The first run of an application is when people look, and when there is least to show."""
+    if not world.documents:
+        world.add(1, status=None)
+
+    html = render_card([world.report()], title="Reviews")
+
+    assert Page(html).open == []
+    assert "This variant may not be published." in html
+
+
+def test_many_labels_become_a_list_of_mistakes() -> None:
+    """A matrix of 77 by 77 is wallpaper."""
+    labels = tuple(f"intent-{index:02d}" for index in range(77))
+    world = World(application=application_of(labels=labels))
+    for index, label in enumerate(labels):
+        world.add(5, answer=label, reference=label).add(index % 3, answer=labels[0], reference=label)
+
+    text = Page(render_card([world.report()], title="Intents")).text
+
+    assert "Most frequent mistakes" in text
+    assert "The 24 weakest of 77 labels" in text
+
+
+def test_reports_of_different_evaluations_are_marked() -> None:
+    """Side by side invites comparing; where that is wrong, the card must say so."""
+    first, second = World().add(20).report(), World().add(30).report(variant="later")
+
+    assert "do not compare them" in render_card([first, second], title="Reviews")
+
+
+def test_reports_of_several_applications_are_refused() -> None:
+    """A card answers for one application."""
+    reports, *_ = two_variants()
+    other = reports[0].model_copy(update={"application": "receipts"})
+
+    with pytest.raises(ContractBroken, match="one application"):
+        render_card([reports[0], other], title="Reviews")
+    with pytest.raises(ContractBroken, match="got 0 reports"):
+        render_card([], title="Reviews")
+
+
+def test_a_card_is_made_quickly() -> None:
+    """It is part of every evaluation, and of the loop of trying a prompt."""
+    reports, *_ = two_variants()
+    started = time.perf_counter()
+
+    render_card(reports, title="Reviews")
+
+    assert time.perf_counter() - started < 3.0
+
+
+def test_importing_evaluation_loads_no_heavy_library() -> None:
+    """The graph imports these modules each time it is loaded."""
+    modules = "card, baseline, comparison, gates, report, scorers, statistics"
+    heavy = {"matplotlib", "sklearn", "scipy", "pandas", "numpy", "jinja2"}
+    code = f"import sys; from llm_platform.evaluation import {modules}; print({heavy!r} & set(sys.modules))"
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert result.stdout.strip() == "set()"

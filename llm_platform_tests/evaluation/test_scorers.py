@@ -1,0 +1,191 @@
+"""What counts as right, wrong and ungraded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_platform.application import FieldType, OutputField
+from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.fields import Grade, grade_fields
+from llm_platform.evaluation.scorers import exact, score_answers
+from llm_platform_tests.evaluation.builders import World, application_of
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "normalize", "expected"),
+    [
+        pytest.param("HAPPY", "HAPPY", False, 1.0, id="equal"),
+        pytest.param("HAPPY", "SAD", False, 0.0, id="different"),
+        pytest.param("happy", "HAPPY", False, 0.0, id="case-matters-for-labels"),
+        pytest.param(" Straße\n 5", "strasse 5", True, 1.0, id="normalized"),
+        pytest.param("ﬁne", "fine", True, 1.0, id="unicode-forms"),
+        pytest.param(None, "HAPPY", False, 0.0, id="no-answer-is-wrong"),
+    ],
+)
+def test_exact(answer: str | None, reference: str, normalize: bool, expected: float) -> None:
+    """A label is one of a closed set, free text is not."""
+    assert exact(answer, reference, normalize=normalize).score == expected
+
+
+def test_a_reference_that_is_no_label_is_ungraded() -> None:
+    """A typing error among the references must not count against any variant."""
+    assert exact("HAPPY", "HAPY", labels=("HAPPY", "SAD")) == Grade(None, "the reference is not one of the labels")
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "reference", "expected"),
+    [
+        pytest.param("string", "  ACME  Ltd ", "acme ltd", 1.0, id="text-normalized"),
+        pytest.param("string", "ACME", "ACME Ltd", 0.0, id="text-differs"),
+        pytest.param("number", 12.5, "12.50", 1.0, id="number-as-text"),
+        pytest.param("number", "1,234.5", 1234.5, 1.0, id="thousands"),
+        pytest.param("number", 100.00001, 100.0, 1.0, id="number-within-tolerance"),
+        pytest.param("number", 100.1, 100.0, 0.0, id="number-out-of-tolerance"),
+        pytest.param("number", "twelve", 12, 0.0, id="unreadable-answer-is-wrong"),
+        pytest.param("number", 12, "twelve", None, id="unreadable-reference-is-ungraded"),
+        pytest.param("number", True, 1, 0.0, id="true-is-no-number"),
+        pytest.param("number", "1e999", 1, 0.0, id="infinite-is-no-number"),
+        pytest.param("integer", 3.0, 3, 1.0, id="whole-float"),
+        pytest.param("integer", 3.5, 3, 0.0, id="no-integer"),
+        pytest.param("boolean", "True", True, 1.0, id="boolean-as-text"),
+        pytest.param("boolean", 1, True, 0.0, id="one-is-no-boolean"),
+        pytest.param("date", "2026-11-22", "2026-11-22T10:00:00", 1.0, id="same-day"),
+        pytest.param("date", "22/11/2026", "2026-11-22", 0.0, id="other-date-forms-are-wrong"),
+        pytest.param("date", "2026-11-22", "22.11.2026", None, id="date-reference-not-iso-is-ungraded"),
+        pytest.param("date", "2026-02-30", "2026-02-28", 0.0, id="no-such-day"),
+        pytest.param("string", None, "acme", 0.0, id="missing-answer"),
+        pytest.param("string", "acme", None, None, id="missing-required-reference-is-ungraded"),
+    ],
+)
+def test_one_field(kind: FieldType, answer: Any, reference: Any, expected: float | None) -> None:
+    """Each type has its own idea of being equal; only the answer's side can be wrong."""
+    fields = {"value": OutputField(type=kind)}
+
+    grade = grade_fields(json.dumps({"value": answer}), {"value": reference}, fields)
+
+    assert grade.score == expected
+    assert grade.fields["value"].score == expected
+
+
+def test_partial_credit_is_the_share_of_fields_that_are_right() -> None:
+    """Three of four fields right is more use to a reader than none, and the field at fault must be named."""
+    fields = {name: OutputField(type="integer") for name in "abcd"}
+    reference = dict.fromkeys("abcd", 1)
+
+    grade = grade_fields(json.dumps({**reference, "c": 2}), json.dumps(reference), fields)
+
+    assert grade.score == 0.75
+    assert grade.reason == "wrong fields: c"
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  "])
+def test_nothing_where_nothing_is_expected_is_right(nothing: str | None) -> None:
+    """An optional field that a document does not have is a fact to get right, in any of its spellings."""
+    fields = {"note": OutputField(type="string", required=False)}
+
+    assert grade_fields(json.dumps({"note": nothing}), {}, fields).score == 1.0
+    assert grade_fields(json.dumps({"note": "invented"}), {}, fields).score == 0.0
+
+
+def test_a_field_without_reference_leaves_the_share() -> None:
+    """Ungraded is not wrong: the other fields decide."""
+    fields = {"a": OutputField(type="integer"), "b": OutputField(type="integer")}
+
+    assert grade_fields('{"a": 1, "b": 9}', {"a": 1}, fields).score == 1.0
+    assert grade_fields('{"a": 1, "b": 9}', {}, fields).score is None
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_no_text_makes_the_field_scorer_fail(answer: str, reference: str) -> None:
+    """Models answer anything at all; a grade is a number in [0, 1] or None with a reason."""
+    fields = {name: OutputField(type=name) for name in ("string", "integer", "number", "boolean", "date")}
+
+    grade = grade_fields(json.dumps(dict.fromkeys(fields, answer)), dict.fromkeys(fields, reference), fields)
+    loose = grade_fields(answer, reference, fields)
+
+    assert grade.score is None or 0.0 <= grade.score <= 1.0
+    assert loose.score is not None or loose.reason
+
+
+@pytest.mark.parametrize("status", ["invalid", "truncated", "rejected"])
+def test_a_completion_without_a_valid_answer_is_wrong(world: World, status: str) -> None:
+    """The reader gets nothing; a variant must not gain by failing where it would have been wrong."""
+    score = world.add(status=status).scores()[0]
+
+    assert score.score == 0.0
+    assert score.reason == f"no valid answer: {status}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"status": None}, "no completion", id="not-asked-yet"),
+        pytest.param({"reference": None}, "the reference is empty", id="null-reference"),
+        pytest.param({"reference": " "}, "the reference is empty", id="blank-reference"),
+        pytest.param({"reference": "MEH"}, "the reference is not one of the labels", id="unknown-label"),
+        pytest.param(
+            {"reference": "MEH", "status": "invalid"},
+            "the reference is not one of the labels",
+            id="unknown-and-invalid",
+        ),
+        pytest.param({"document_status": "empty"}, "the document was not sent: empty", id="not-sendable"),
+    ],
+)
+def test_what_cannot_be_judged_is_ungraded(world: World, changes: dict[str, Any], reason: str) -> None:
+    """Never 0.0 for something that is not the answer's fault."""
+    score = world.add(**changes).scores()[0]
+
+    assert score.score is None
+    assert score.reason == reason
+
+
+def test_every_document_with_a_reference_gets_one_score(world: World) -> None:
+    """Both splits are graded, so that prompts can be chosen on the training split."""
+    world.add(2).add(1, answer="SAD", split="train").add(1)
+    references = world.references.iloc[:3]
+
+    scores = score_answers(
+        world.answers, references, application=world.application, release_id="r", references_version="v"
+    )
+
+    assert [(score.document_id, score.score) for score in scores] == [("d00000", 1.0), ("d00001", 1.0), ("d00002", 0.0)]
+    assert {score.scorer for score in scores} == {"exact/1"}
+
+
+def test_extraction_is_graded_field_by_field() -> None:
+    """The same contract for another task."""
+    world = World(application=application_of("extract"))
+    world.add(answer='{"total": 12.0, "day": "2026-01-02"}', reference='{"total": "12", "day": "2026-01-03"}')
+    world.add(answer="not JSON", reference='{"total": 1}')
+    world.add(reference="not JSON")
+
+    assert [score.score for score in world.scores()] == [0.5, 0.0, None]
+
+
+def test_free_text_is_compared_after_normalizing() -> None:
+    """White space and case are not what a generated text is about."""
+    world = World(application=application_of("generate")).add(answer="a  Fine day", reference="A fine day")
+
+    assert world.scores()[0].score == 1.0
+
+
+def test_tables_of_the_wrong_shape_are_refused(world: World) -> None:
+    """A missing column or a document that occurs twice would give numbers that look right."""
+    world.add(2)
+    broken = pd.concat([world.references, world.references.iloc[:1]])
+
+    for references, message in [
+        (world.references.drop(columns="split"), "lacks the columns split"),
+        (broken, "1 documents more than once .first: 'd00000'"),
+        (world.references.assign(split="test"), "allowed are 'train' and 'evaluation'"),
+    ]:
+        with pytest.raises(ContractBroken, match=message):
+            score_answers(
+                world.answers, references, application=world.application, release_id="r", references_version="v"
+            )
