@@ -58,7 +58,6 @@ class Documents(Specification):
 
     max_characters: int = Field(default=20_000, ge=1)
     buckets: int = Field(default=16, ge=1, le=4096)
-    limit: int | None = Field(default=None, ge=1)
 
 
 class References(TableRef):

@@ -62,14 +62,6 @@ def labels(documents: int | None = DEFAULT_DOCUMENTS, seed: int = DEFAULT_SEED) 
     return chosen.select(["review_id", "label"]).append_column("split", pa.array(split, pa.string()))
 
 
-def tables(documents: int | None = DEFAULT_DOCUMENTS, seed: int = DEFAULT_SEED) -> dict[str, tuple[pa.Table, str]]:
-    """The tables of the application by name, documents first, each with its key column."""
-    return {
-        "reviews": (reviews(documents, seed), "review_id"),
-        "review_labels": (labels(documents, seed), "review_id"),
-    }
-
-
 def _whole() -> pa.Table:
     options = csv.ParseOptions(newlines_in_values=True)
     table = csv.read_csv(_csv_path(), parse_options=options)

@@ -24,7 +24,7 @@ MAX_PARAGRAPH_CHARACTERS = 300
 MAX_LICENSE_CHARACTERS = 60
 """Longer values are whole licence texts, not names."""
 
-_SINGLE = ("Metadata-Version", "Name", "Version", "Summary", "Requires-Python", "Keywords", "Home-page")
+_SINGLE = ("Metadata-Version", "Name", "Version", "Summary", "License", "Requires-Python", "Keywords", "Home-page")
 _REPEATED = {"Classifier": 2, "Requires-Dist": 2, "Project-URL": 1}
 
 
@@ -32,7 +32,7 @@ _REPEATED = {"Classifier": 2, "Requires-Dist": 2, "Project-URL": 1}
 class _Package:
     name: str
     text: str
-    fields: dict[str, str | None]
+    fields: dict[str, str]
 
 
 def package_metadata(documents: int | None = None, seed: int = DEFAULT_SEED) -> pa.Table:
@@ -56,7 +56,7 @@ def package_metadata(documents: int | None = None, seed: int = DEFAULT_SEED) -> 
 def package_fields(documents: int | None = None, seed: int = DEFAULT_SEED) -> pa.Table:
     """References of the same packages as `package, fields, split`.
 
-    `fields` is canonical JSON, with null for what a package does not declare.
+    `fields` is canonical JSON of name, version, license and requires_python.
     """
     everything = _chosen(seed, None)
     by_rank = sorted((package.name for package in everything), key=lambda name: seeded_rank(seed, name))
@@ -70,14 +70,6 @@ def package_fields(documents: int | None = None, seed: int = DEFAULT_SEED) -> pa
     return pa.table(columns)
 
 
-def tables(documents: int | None = None, seed: int = DEFAULT_SEED) -> dict[str, tuple[pa.Table, str]]:
-    """The tables of the application by name, documents first, each with its key column."""
-    return {
-        "package_metadata": (package_metadata(documents, seed), "package"),
-        "package_fields": (package_fields(documents, seed), "package"),
-    }
-
-
 def _chosen(seed: int, documents: int | None) -> list[_Package]:
     packages = {package.name: package for package in reversed(list(_packages(metadata.distributions(), seed)))}
     ranked = sorted(packages, key=lambda name: seeded_rank(seed, name))
@@ -85,29 +77,25 @@ def _chosen(seed: int, documents: int | None) -> list[_Package]:
 
 
 def _packages(distributions: Iterable[metadata.Distribution], seed: int) -> Iterator[_Package]:
-    """Packages that can be read; a broken or half-removed installation has no name or version and is left out."""
+    """Packages that declare every field; others have nothing to be compared with, and half-removed ones no metadata."""
     for distribution in distributions:
         headers = distribution.metadata
         values = {key: [str(value) for value in headers.get_all(key) or ()] for key in headers}
-        name, version = _first(values, "Name"), _first(values, "Version")
-        if name is None or version is None:
-            continue
-        fields = {
-            "name": name,
-            "version": version,
+        declared = {
+            "name": _first(values, "Name"),
+            "version": _first(values, "Version"),
             "license": _license(values),
             "requires_python": _first(values, "Requires-Python"),
         }
-        key = re.sub(r"[-_.]+", "-", name).lower()
-        yield _Package(key, _text(key, values, fields["license"], distribution, seed), fields)
+        fields = {name: value for name, value in declared.items() if value is not None}
+        if len(fields) == len(declared):
+            key = re.sub(r"[-_.]+", "-", fields["name"]).lower()
+            values["License"] = [fields["license"]]
+            yield _Package(key, _text(key, values, distribution, seed), fields)
 
 
-def _text(
-    key: str, values: dict[str, list[str]], license_name: str | None, distribution: metadata.Distribution, seed: int
-) -> str:
+def _text(key: str, values: dict[str, list[str]], distribution: metadata.Distribution, seed: int) -> str:
     lines = [f"{header}: {_first(values, header)}" for header in _SINGLE if _first(values, header) is not None]
-    if license_name is not None:
-        lines.append(f"License: {license_name}")
     for header, count in _REPEATED.items():
         kept = [value for value in values.get(header, []) if not value.startswith("License ::")]
         lines += [f"{header}: {value}" for value in kept[:count]]
