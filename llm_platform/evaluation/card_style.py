@@ -111,7 +111,7 @@ svg .diagonal { stroke: var(--faint); stroke-width: 1.25; stroke-dasharray: 3 3;
 .parts > .wide { grid-column: 1 / -1; }
 .stack { display: grid; gap: 2rem; grid-template-columns: minmax(0, 1fr); }
 .ids { columns: 2; margin-top: 0.6rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; overflow-y: hidden; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 th { font-weight: 500; color: var(--soft); text-align: right; font-size: 0.83rem; }
 td { text-align: right; }

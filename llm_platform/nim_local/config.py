@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _HEX64 = r"^[0-9a-f]{64}$"
+_MOST_THREADS = 8
 
 
 class EmbeddedConfig(BaseModel):
@@ -32,7 +33,7 @@ class EmbeddedConfig(BaseModel):
     licence_url: str = "https://www.apache.org/licenses/LICENSE-2.0"
     licence_text: str = "Licensed under the Apache License, Version 2.0. See the licence's address for its text."
     idle_exit_seconds: float = Field(default=1800.0, ge=0, description="0 never exits by itself.")
-    threads: int | None = Field(default=None, ge=1, description="None: the processors this process may use.")
+    threads: int | None = Field(default=None, ge=1, description="None: the cores this process may use.")
 
     @model_validator(mode="after")
     def _absolute_weights(self) -> Self:
@@ -54,9 +55,34 @@ class EmbeddedConfig(BaseModel):
 
     @property
     def thread_count(self) -> int:
-        """Threads the engine computes with: more than there are processors would spin and be slower than one."""
-        if self.threads is not None:
-            return self.threads
-        if sys.platform == "linux":
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        """Threads the engine computes with."""
+        return self.threads or available_cores()
+
+
+def available_cores() -> int:
+    """Cores this process may use: of its affinity, without hyperthreads, within the container's quota; at most 8.
+
+    More threads than cores wait for each other and are slower than one; past eight a small model gains nothing.
+    """
+    if sys.platform != "linux":
+        return min(_MOST_THREADS, os.cpu_count() or 1)
+    cores = {_siblings(processor) for processor in os.sched_getaffinity(0)}
+    return max(1, min(_MOST_THREADS, len(cores), _quota()))
+
+
+def _siblings(processor: int) -> str:
+    """The processors that share this one's core, as the kernel writes them."""
+    topology = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+    try:
+        return topology.read_text(encoding="ascii")
+    except OSError:
+        return str(processor)
+
+
+def _quota() -> int:
+    """Whole processors of the control group's quota; many when there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return _MOST_THREADS
+    return _MOST_THREADS if quota == "max" else int(quota) // int(period)

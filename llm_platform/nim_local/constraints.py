@@ -39,16 +39,21 @@ class Grammar:
 Constraint = Choice | Grammar | None
 
 
-def json_constraint(schema: dict[str, Any] | str | bool) -> Grammar:
+def json_constraint(schema: dict[str, Any] | str) -> Grammar:
     """JSON that satisfies a schema, given as an object or as JSON text.
 
     Raises:
         RequestRejected: it is no JSON schema.
     """
+    return _json_grammar(schema if isinstance(schema, str) else json.dumps(schema))
+
+
+@lru_cache(maxsize=256)
+def _json_grammar(schema: str) -> Grammar:
     try:
-        parsed = json.loads(schema) if isinstance(schema, str) else schema
+        parsed = json.loads(schema)
         jsonschema.Draft202012Validator.check_schema(parsed)
-    except (ValueError, jsonschema.SchemaError) as error:
+    except (ValueError, RecursionError, jsonschema.SchemaError) as error:
         reason = error.message if isinstance(error, jsonschema.SchemaError) else str(error)
         raise RequestRejected(f"Grammar error: {reason}") from error
     if isinstance(parsed, dict):

@@ -51,6 +51,14 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
+def wait_lock(path: Path, *, timeout_seconds: float) -> int | None:
+    """Like `try_lock`, asked until the deadline."""
+    deadline = time.monotonic() + timeout_seconds
+    while (descriptor := try_lock(path)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return descriptor
+
+
 @contextmanager
 def exclusive(path: Path, *, timeout_seconds: float) -> Iterator[None]:
     """Hold the lock file for the length of a `with` block; the kernel releases it when a process dies.
@@ -59,14 +67,12 @@ def exclusive(path: Path, *, timeout_seconds: float) -> Iterator[None]:
         LeaseHeld: another process held it until the deadline.
         StorageError: the lock file cannot be opened.
     """
-    deadline = time.monotonic() + timeout_seconds
-    while (descriptor := try_lock(path)) is None:
-        if time.monotonic() >= deadline:
-            raise LeaseHeld(
-                f"Lock {str(path)!r} was still held by another process after {timeout_seconds:g} s. "
-                "Wait for that process, or end it."
-            )
-        time.sleep(_POLL_SECONDS)
+    descriptor = wait_lock(path, timeout_seconds=timeout_seconds)
+    if descriptor is None:
+        raise LeaseHeld(
+            f"Lock {str(path)!r} was still held by another process after {timeout_seconds:g} s. "
+            "Wait for that process, or end it."
+        )
     try:
         yield
     finally:

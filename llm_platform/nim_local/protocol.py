@@ -49,12 +49,13 @@ def unknown_model(model: str) -> ApiError:
     return ApiError(404, f"The model `{model}` does not exist.", kind="NotFoundError", parameter="model")
 
 
-def context_overflow(*, context_length: int, prompt_tokens: int, output_tokens: int) -> ApiError:
-    """The 400 for a request that does not fit."""
+def context_overflow(*, context_length: int, prompt_tokens: int, output_tokens: int, counted: bool = True) -> ApiError:
+    """The 400 for a request that does not fit; not `counted`, its prompt has at least so many tokens."""
+    least = "" if counted else "at least "
     return bad_parameter(
         f"This model's maximum context length is {context_length} tokens. However, you requested {output_tokens} "
-        f"output tokens and your prompt contains {prompt_tokens} input tokens, for a total of "
-        f"{prompt_tokens + output_tokens} tokens. Please reduce the length of the input prompt or the number of "
+        f"output tokens and your prompt contains {least}{prompt_tokens} input tokens, for a total of "
+        f"{least}{prompt_tokens + output_tokens} tokens. Please reduce the length of the input prompt or the number of "
         "requested output tokens.",
         "input_tokens",
         prompt_tokens,

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from llm_platform.errors import LeaseHeld
 from llm_platform.nim_local.config import EmbeddedConfig
-from llm_platform.nim_local.locking import make_folder, try_lock, write_atomically
+from llm_platform.nim_local.locking import make_folder, try_lock, wait_lock, write_atomically
+
+_GLANCE_SECONDS = 1.0
 
 
 class Announcement(BaseModel):
@@ -66,7 +68,8 @@ class Registration:
             StorageError: the folder cannot be written.
         """
         folder = make_folder(server_folder(state, config.model_id))
-        descriptor = try_lock(folder / "server.lock")
+        # Who only looks whether a server lives holds this lock for an instant.
+        descriptor = wait_lock(folder / "server.lock", timeout_seconds=_GLANCE_SECONDS)
         if descriptor is None:
             raise LeaseHeld(
                 f"Could not start a server for {config.model_id!r}: one is registered in {str(folder)!r}. "

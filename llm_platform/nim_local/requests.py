@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm_platform.nim_local.protocol import ApiError, bad_parameter, bad_request
 
@@ -19,16 +19,16 @@ MAX_TOP_LOGPROBS = 20
 class _Request(BaseModel):
     """Fields all requests share."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
-    model: StrictStr | None = None
+    model: str | None = None
 
 
 class TextPart(BaseModel):
     """One part of a message's content."""
 
-    type: StrictStr
-    text: StrictStr = ""
+    type: str
+    text: str = ""
 
 
 class Message(BaseModel):
@@ -36,20 +36,20 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    role: StrictStr
-    content: StrictStr | list[TextPart] | None = None
+    role: str
+    content: str | list[TextPart] | None = None
 
 
 class StreamOptions(BaseModel):
     """What a stream carries beside text."""
 
-    include_usage: StrictBool = False
+    include_usage: bool = False
 
 
 class JsonSchema(BaseModel):
     """The `json_schema` of a response format."""
 
-    name: StrictStr = "response"
+    name: str = "response"
     json_schema: dict[str, Any] = Field(alias="schema")
 
 
@@ -63,30 +63,30 @@ class ResponseFormat(BaseModel):
 class StructuredOutputs(BaseModel):
     """vLLM's way to ask for structure; one kind at a time."""
 
-    json_: dict[str, Any] | StrictStr | None = Field(default=None, alias="json")
-    choice: list[StrictStr] | None = None
-    regex: StrictStr | None = None
-    grammar: StrictStr | None = None
-    json_object: StrictBool | None = None
+    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
+    choice: list[str] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
 
 
 class Generation(_Request):
     """Fields that chat and text completion share."""
 
-    max_tokens: StrictInt | None = None
+    max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: StrictInt | None = None
+    top_k: int | None = None
     min_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    n: StrictInt | None = 1
-    seed: StrictInt | None = None
-    stop: StrictStr | list[StrictStr] | None = None
-    ignore_eos: StrictBool = False
-    stream: StrictBool | None = False
+    logit_bias: dict[int, float] | None = None
+    n: int | None = 1
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    ignore_eos: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -110,10 +110,10 @@ class ChatRequest(Generation):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message]
-    max_completion_tokens: StrictInt | None = None
-    logprobs: StrictBool | None = False
-    top_logprobs: StrictInt | None = None
-    add_generation_prompt: StrictBool = True
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = False
+    top_logprobs: int | None = None
+    add_generation_prompt: bool = True
     tools: list[Any] | None = None
     tool_choice: Any = None
     continue_final_message: Any = None
@@ -122,9 +122,9 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """`POST /v1/completions`."""
 
-    prompt: StrictStr | list[StrictInt] | list[StrictStr] | list[list[StrictInt]]
-    max_tokens: StrictInt | None = 16
-    logprobs: StrictInt | None = None
+    prompt: str | list[int] | list[str] | list[list[int]]
+    max_tokens: int | None = 16
+    logprobs: int | None = None
     echo: Any = None
     suffix: Any = None
 
@@ -132,17 +132,17 @@ class CompletionRequest(Generation):
 class TokenizeRequest(_Request):
     """`POST /tokenize`, of a text or of a conversation."""
 
-    prompt: StrictStr | None = None
+    prompt: str | None = None
     messages: list[Message] | None = None
-    add_special_tokens: StrictBool | None = None
-    add_generation_prompt: StrictBool = True
-    return_token_strs: StrictBool = False
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool = True
+    return_token_strs: bool = False
 
 
 class DetokenizeRequest(_Request):
     """`POST /detokenize`."""
 
-    tokens: list[Annotated[StrictInt, Field(ge=0)]]
+    tokens: list[Annotated[int, Field(ge=0)]]
 
 
 _UNSUPPORTED = (
@@ -173,7 +173,10 @@ def parse(kind: type[AnyRequest], content_type: str, body: bytes) -> AnyRequest:
         )
     try:
         fields = json.loads(body)
-    except ValueError as error:
+        if b"\\u" in body:
+            # Half of a surrogate pair is valid JSON and no text: found here, before the engine cannot write it.
+            json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         position = error.pos if isinstance(error, json.JSONDecodeError) else 0
         detail = {"type": "json_invalid", "loc": ("body", position), "msg": "JSON decode error"}
         raise _validation_error([detail]) from error

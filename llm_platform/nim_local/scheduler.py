@@ -60,7 +60,7 @@ class Scheduler:
             self._metrics.waiting -= 1
         self._metrics.left_queue(time.perf_counter() - ticket.arrived)
         self._metrics.running += 1
-        held = ticket.job.max_tokens
+        held = _expected_tokens(ticket.job)
         self._metrics.hold(held)
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._generate, ticket)
         running.add_done_callback(lambda done: self._release(done, held))
@@ -103,6 +103,11 @@ class Scheduler:
         if ticket.times:
             between = [later - earlier for earlier, later in pairwise(ticket.times)]
             self._metrics.timed(first_token=ticket.times[0] - ticket.arrived, between_tokens=between)
+
+
+def _expected_tokens(job: Job) -> int:
+    """About how many tokens of cache a job fills; English text has four bytes a token."""
+    return job.max_tokens + (len(job.prompt) // 4 if isinstance(job.prompt, str) else len(job.prompt))
 
 
 def _since(moment: float) -> float:

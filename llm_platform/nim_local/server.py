@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -89,7 +89,12 @@ def create_app(nim: Nim) -> ASGIApp:
         *(Route(path, handler, methods=["POST"]) for path, handler in handlers.items()),
     ]
     paths.update({route.path: sorted(route.methods or ()) for route in routes})
-    errors: dict[Any, Any] = {protocol.ApiError: _api_error, HTTPException: _http_error, Exception: _crash}
+    errors: dict[Any, Any] = {
+        protocol.ApiError: _api_error,
+        HTTPException: _http_error,
+        ClientDisconnect: _gone,
+        Exception: _crash,
+    }
     return _Frame(Starlette(routes=routes, exception_handlers=errors), nim, frozenset(paths))
 
 
@@ -270,6 +275,10 @@ async def _api_error(_: Request, error: Exception) -> Response:
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
 
 
 async def _crash(_: Request, __: Exception) -> Response:

@@ -169,15 +169,21 @@ class Service:
     async def _limit(self, prompt: Prompt, wanted: int | None) -> int:
         """How many tokens may be generated: what is wanted, or what the prompt leaves of the context.
 
-        A token of byte-level BPE is at least one byte, so a prompt has at most as many tokens as bytes; they are
-        counted only where their number decides.
+        A token of byte-level BPE is at least one byte and at most as long as the longest one, so the bytes of a prompt
+        bound its tokens from both sides; they are counted only where that does not decide.
         """
         if not prompt:
             raise protocol.bad_request("The decoder prompt cannot be empty")
         length = self._config.context_length
         if isinstance(prompt, str):
-            if wanted is not None and len(prompt.encode()) + 1 + wanted <= length:
+            size = len(prompt.encode())
+            if wanted is not None and size + 1 + wanted <= length:
                 return wanted
+            least = -(-size // self._engine.vocabulary.longest_token)
+            if least + (wanted or 1) > length:
+                raise protocol.context_overflow(
+                    context_length=length, prompt_tokens=least, output_tokens=wanted or 1, counted=False
+                )
             count = len(await self._tokenize(prompt, add_special=True))
         else:
             self._check_vocabulary(prompt)
@@ -219,8 +225,7 @@ def _prompts(request: CompletionRequest) -> list[Prompt]:
 def _sampling(request: Generation) -> Sampling:
     names = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(request, name)) is not None}
-    bias = tuple((int(token), value) for token, value in (request.logit_bias or {}).items() if token.isdecimal())
-    return Sampling(**given, seed=request.seed, logit_bias=bias)
+    return Sampling(**given, seed=request.seed, logit_bias=tuple((request.logit_bias or {}).items()))
 
 
 def _reseeded(sampling: Sampling, number: int) -> Sampling:

@@ -83,6 +83,11 @@ class Vocabulary:
         return {self.token_bytes(number): number for number in range(self.size) if self.is_text(number)}
 
     @cached_property
+    def longest_token(self) -> int:
+        """Bytes of the longest token."""
+        return max(len(self.token_bytes(number)) for number in range(self.size))
+
+    @cached_property
     def first_control_token_id(self) -> int:
         """A token that no text and no grammar contains."""
         return next(n for n in range(self.size) if not self.is_text(n) and n != self.end_token_id)
