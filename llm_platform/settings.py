@@ -106,6 +106,12 @@ class Settings(BaseSettings):
     upstream_catalog: str | None = Field(
         default=None, description="Catalog of `upstream` where it differs, e.g. with a read-only role's credentials."
     )
+    s3_key_id: str | None = Field(default=None, description="Access key of the object store that `data_root` names.")
+    s3_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    s3_region: str = Field(default="", description="Its region.")
+    s3_endpoint: str = Field(default="", description="Host and port of an object store other than AWS.")
+    s3_url_style: str = Field(default="", description="`path` or `vhost`.")
+    s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
     warehouses: dict[str, str] = Field(
         default_factory=dict,
         description='JSON of name → URL of the warehouses that applications read, e.g. {"crm": "postgres:dbname=crm"}.',
@@ -121,11 +127,21 @@ class Settings(BaseSettings):
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
     outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
     sensors: bool = Field(default=False, description="Whether sensors start switched on.")
+    sensor_seconds: int = Field(default=30, ge=1, description="Shortest time between two looks at a source table.")
 
     @field_validator("namespace")
     @classmethod
     def _valid_namespace(cls, value: str) -> str:
         return namespace_name(value)
+
+    @field_validator("catalog", "upstream_catalog", "warehouses")
+    @classmethod
+    def _no_password(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        # Resources are shown in the UI, and so is what they hold.
+        for text in value.values() if isinstance(value, dict) else [value or ""]:
+            if re.search(r"password\s*=|://[^/@\s]+:[^/@\s]+@", text, flags=re.IGNORECASE):
+                raise ValueError("holds a password; give it in PGPASSWORD, or by role in the file that PGPASSFILE names")
+        return value
 
     @field_validator("applications", mode="before")
     @classmethod

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_platform.application import Application
 from llm_platform.evaluation.baseline import Baseline, baseline_of
@@ -18,7 +16,7 @@ from llm_platform.evaluation.comparison import Candidate, Comparison, compare
 from llm_platform.evaluation.report import Report, build_report, evaluation_id
 from llm_platform.evaluation.scorers import score_answers
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release, requesting
-from llm_platform.records import InferenceRun, Release, Score, TokenUsage
+from llm_platform.records import InferenceRun, Release, Score
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -159,17 +157,7 @@ def _stored_scores(store: ApplicationStore, release: Release) -> list[Score]:
 def _runs(store: ApplicationStore, release: Release) -> list[InferenceRun]:
     """Runs that sent the requests of a release; a derived release has no runs of its own."""
     sender = requesting(release).release_id
-    runs = [run_record(row) for row in store.runs.table().to_pylist() if row["release_id"] == sender]
-    return [run.model_copy(update={"release_id": release.release_id}) for run in runs]
-
-
-def run_record(row: Mapping[str, Any]) -> InferenceRun:
-    """A stored run as a record."""
-    usage = TokenUsage.model_validate({name: row[name] for name in TokenUsage.model_fields})
-    flat = {name: row[name] for name in InferenceRun.model_fields if name in row}
-    return InferenceRun.model_validate(
-        {**flat, "usage": usage, "endpoints": json.loads(row["endpoints"]), "causes": json.loads(row["causes"])}
-    )
+    return [run.model_copy(update={"release_id": release.release_id}) for run in store.runs.of_release(sender)]
 
 
 def _store_report(store: ApplicationStore, report: Report) -> None:

@@ -152,13 +152,7 @@ def publish(store: ApplicationStore, application: Application, *, export_folder:
             f"{application.name} has no champion: no release has passed its gates. "
             f"See the report card, then: llm-platform promote {application.name} VARIANT"
         )
-    row = store.reports.get(champion.report_id)
-    if row is None or row.release_id != champion.release_id or not row.passed:
-        found = "missing" if row is None else "not a passing report of that release"
-        raise EvidenceMissing(
-            f"{application.name}: the champion {champion.variant!r} (release {champion.release_id}) was promoted on "
-            f"report {champion.report_id}, which is {found}. Evaluate it again and promote it."
-        )
+    _require_evidence(store, application, champion)
     missing = store.completions.missing_count(champion.release_id)
     if missing:
         raise ContractBroken(
@@ -174,6 +168,22 @@ def publish(store: ApplicationStore, application: Application, *, export_folder:
     if change.changed or not export.is_file():
         store.published.export_parquet(contract, export)
     return Publication(change=change, release_id=champion.release_id, export=export)
+
+
+def _require_evidence(store: ApplicationStore, application: Application, champion: RolloutEvent) -> None:
+    if champion.event_id not in {event.event_id for event in store.rollout.history()}:
+        # Upstream's champion: its report stays in upstream, and the gates it was held against came with the decision.
+        found = None if all(gate.passed for gate in champion.evidence) else "upstream's, with gates that did not pass"
+    else:
+        row = store.reports.get(champion.report_id)
+        passed = row is not None and row.release_id == champion.release_id and row.passed
+        refused = "missing" if row is None else "not a passing report of that release"
+        found = None if passed else refused
+    if found is not None:
+        raise EvidenceMissing(
+            f"{application.name}: the champion {champion.variant!r} (release {champion.release_id}) was promoted on "
+            f"report {champion.report_id}, which is {found}. Evaluate it again and promote it."
+        )
 
 
 def contract_violations(rows: pa.Table, application: Application) -> list[str]:

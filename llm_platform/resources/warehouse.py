@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from llm_platform.settings import Settings
-from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
 
 
 class WarehouseResource(dg.ConfigurableResource):
@@ -21,6 +21,12 @@ class WarehouseResource(dg.ConfigurableResource):
     upstream_catalog: str | None = Field(default=None, description="Catalog attached read-only, e.g. production's.")
     upstream_data_path: str | None = Field(default=None, description="Where the upstream catalog's files are.")
     upstream_schema: str | None = Field(default=None, description="Schema of upstream in a Postgres catalog.")
+    s3_key_id: str | None = Field(default=None, description="Access key of the object store.")
+    s3_secret: str | None = Field(default=None, description="Its secret.")
+    s3_region: str = Field(default="", description="Its region.")
+    s3_endpoint: str = Field(default="", description="Host and port of an object store other than AWS.")
+    s3_url_style: str = Field(default="", description="`path` or `vhost`.")
+    s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
     sources: dict[str, str] = Field(default_factory=dict, description="Name → URL of warehouses read, never written.")
 
     @classmethod
@@ -35,6 +41,13 @@ class WarehouseResource(dg.ConfigurableResource):
             catalog=catalog,
             data_path=data_path,
             metadata_schema=schema,
+            # Resolved when a run starts, so that they are in no snapshot of the code location.
+            s3_key_id=dg.EnvVar("LLM_PLATFORM_S3_KEY_ID") if settings.s3_key_id else None,
+            s3_secret=dg.EnvVar("LLM_PLATFORM_S3_SECRET") if settings.s3_secret else None,
+            s3_region=settings.s3_region,
+            s3_endpoint=settings.s3_endpoint,
+            s3_url_style=settings.s3_url_style,
+            s3_use_ssl=settings.s3_use_ssl,
             sources=settings.source_warehouses,
             **values,
         )
@@ -44,8 +57,25 @@ class WarehouseResource(dg.ConfigurableResource):
         """Open the lake for the length of a `with` block."""
         upstream = None
         if self.upstream_catalog and self.upstream_data_path:
-            upstream = LakeLocation(self.upstream_catalog, self.upstream_data_path, self.upstream_schema)
-        here = LakeLocation(self.catalog, self.data_path, self.metadata_schema)
+            upstream = LakeLocation(self.upstream_catalog, self.upstream_data_path, self.upstream_schema, s3=self._s3())
+        here = LakeLocation(self.catalog, self.data_path, self.metadata_schema, s3=self._s3())
         lake = Warehouse.attach(here, upstream=upstream, sources=self.sources, read_only=read_only)
         with closing(lake):
             yield lake
+
+    def _s3(self) -> S3Access | None:
+        if not self.data_path.startswith("s3://"):
+            return None
+        return S3Access(
+            key_id=_plain(self.s3_key_id),
+            secret=_plain(self.s3_secret),
+            region=self.s3_region,
+            endpoint=self.s3_endpoint,
+            url_style=self.s3_url_style,
+            use_ssl=self.s3_use_ssl,
+        )
+
+
+def _plain(value: str | None) -> str:
+    """A value that a run has resolved already, or that the command line resolves here."""
+    return (value.get_value() or "") if isinstance(value, dg.EnvVar) else value or ""

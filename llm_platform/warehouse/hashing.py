@@ -9,15 +9,14 @@ from llm_platform.records import content_hash
 
 
 def version_select(columns: Sequence[str], relation: str, where: str = "true") -> str:
-    """A query for the inputs of `version_of`: the number of rows, and two digests of them that ignore their order.
+    """A query for the inputs of `version_of`: the number of rows, and the exclusive or of their MD5 sums.
 
-    A row is hashed with the lengths of its values, so that no two rows look the same. One digest is an exclusive or,
-    the other a
-    sum: rows that cancel in one do not cancel in the other.
+    A value is hashed with its length, so that no two rows look the same. Equal rows would cancel out in pairs; tables
+    with a key have none, and in others the number of rows shows it.
     """
     parts = ", ".join(f"coalesce(length({column}::VARCHAR) || ':' || {column}::VARCHAR, '-')" for column in columns)
     return (
-        "SELECT count(*), coalesce(bit_xor(row_hash), 0)::VARCHAR, coalesce(sum(row_hash % 1000000007), 0)::VARCHAR "
+        "SELECT count(*), coalesce(bit_xor(row_hash), 0)::VARCHAR "
         f"FROM (SELECT md5_number(concat_ws(',', {parts})) AS row_hash FROM {relation} WHERE {where})"
     )
 

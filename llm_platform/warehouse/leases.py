@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llm_platform.errors import LeaseHeld, PlatformError
+from llm_platform.errors import LeaseHeld, PlatformError, TransientError
 from llm_platform.warehouse.coordination import Coordinator, Statements
 
 ALL_BUCKETS = -1
@@ -118,7 +118,11 @@ class Lease:
         self._ended.set()
         if self._renewal is not None:
             self._renewal.join()
-        self.release()
+        try:
+            self.release()
+        except TransientError:
+            # A lease that cannot be given back expires; what was stored under it is stored.
+            return
 
     def acquire(self) -> None:
         """Take the lease, without renewal.

@@ -161,11 +161,11 @@ def _wanted(transaction: Transaction) -> str:
     return (
         "SELECT d.document_id, c.answer, c.confidence, $release AS release_id, "
         "CASE WHEN d.status <> 'sendable' THEN d.status ELSE coalesce(c.status, 'unanswered') END AS status, "
-        "CASE WHEN d.status <> 'sendable' THEN d.reason WHEN c.status IS NULL THEN 'no answer of this release is "
-        "stored' "
-        "ELSE c.reason END AS reason, d.fingerprint "
-        f"FROM {transaction.relation('documents')} d LEFT JOIN ({answers}) c "
-        "ON c.fingerprint = d.fingerprint AND d.status = 'sendable'"
+        "CASE WHEN d.status <> 'sendable' THEN d.reason "
+        "WHEN c.status IS NULL THEN 'no answer of this release is stored' ELSE c.reason END AS reason, "
+        f"d.fingerprint FROM {transaction.relation('documents')} d LEFT JOIN ({answers}) c "
+        # As one equation: with a second condition on one side only, the engine compares every pair of rows.
+        "ON c.fingerprint = CASE WHEN d.status = 'sendable' THEN d.fingerprint END"
     )
 
 

@@ -1,0 +1,59 @@
+"""The Parquet files of a lake in an object store, on a real S3 server on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from llm_platform.errors import PlatformError
+from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
+from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
+
+
+@pytest.fixture
+def bucket() -> Iterator[tuple[S3Access, object]]:
+    """How to reach an empty bucket named `lake`, and a client for it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="s3cret",
+    )
+    client.create_bucket(Bucket="lake")
+    yield (
+        S3Access("key", "s3cret", region="us-east-1", endpoint=f"{host}:{port}", url_style="path", use_ssl=False),
+        client,
+    )
+    client.close()
+    server.stop()
+
+
+def test_a_lake_keeps_its_files_in_a_bucket(bucket: tuple[S3Access, object], tmp_path: Path) -> None:
+    """The cluster's form: the same store, with files that no machine's disk holds."""
+    access, client = bucket
+    location = LakeLocation(f"sqlite:{tmp_path / 'lake.sqlite'}", "s3://lake/production/", s3=access)
+
+    with Warehouse.attach(location) as lake:
+        fill(lake, "abc")
+        answer_all(lake)
+    with Warehouse.attach(location, read_only=True) as lake:
+        assert lake.application("reviews").completions.counts(RELEASE_ID) == {"valid": 3}
+
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket="lake")["Contents"]]  # type: ignore[attr-defined]
+    assert all(key.startswith("production/reviews/") for key in keys)
+    assert "s3cret" not in repr(location)
+    with (
+        Warehouse.attach(replace(location, s3=replace(access, endpoint="127.0.0.1:1"))) as lake,
+        pytest.raises(PlatformError) as caught,
+    ):
+        fill(lake, "d")
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,153 @@
+"""`published` says what one release answers, one row per document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.warehouse.builders import (
+    RELEASE_ID,
+    answer_all,
+    batch,
+    completion,
+    consumed,
+    document,
+    event,
+    fill,
+    release,
+)
+
+
+def test_every_document_is_published_with_its_answer_or_the_reason(lake: Warehouse) -> None:
+    """A reader joins on the document: a missing row looks like a broken pipeline, a NULL with a reason does not."""
+    store = lake.application("reviews")
+    rows = [document("a"), document("b", fingerprint="text of a"), document("c"), document("d", status="empty")]
+    store.documents.apply(batch([*rows, document("e")]), deleted=None, full=True, consumed=consumed(7))
+    with store.completions.lease(RELEASE_ID, holder="test") as lease:
+        store.completions.append(
+            lease, [completion("a"), completion("c", answer=None, reason="no label in the answer")]
+        )
+
+    store.published.publish(RELEASE_ID, 1)
+
+    table = store.published.table(1).to_pydict()
+    assert table["answer"] == ["HAPPY", "HAPPY", None, None, None]
+    assert table["status"] == ["valid", "valid", "invalid", "empty", "unanswered"]
+    assert table["reason"] == [
+        None,
+        None,
+        "no label in the answer",
+        "it is empty",
+        "no answer of this release is stored",
+    ]
+    assert set(table["source_snapshot"]) == {7}
+
+
+def test_publishing_twice_changes_nothing(lake: Warehouse) -> None:
+    """A repeated run must not give readers new versions of equal rows."""
+    fill(lake, "abc")
+    answer_all(lake)
+    published = lake.application("reviews").published
+    first = published.publish(RELEASE_ID, 1)
+
+    second = published.publish(RELEASE_ID, 1)
+
+    assert (first.inserted, second.changed, second.unchanged) == (3, 0, 3)
+    assert second.snapshot_id == first.snapshot_id == lake.snapshot()
+
+
+def test_documents_that_left_and_new_releases_are_followed(lake: Warehouse) -> None:
+    """A document deleted at the source is gone for readers too; rows of untouched documents keep their time."""
+    fill(lake, "abc")
+    answer_all(lake)
+    published = lake.application("reviews").published
+    published.publish(RELEASE_ID, 1)
+    before = published.data_version(1)
+
+    fill(lake, "ab")
+    change = published.publish(RELEASE_ID, 1)
+    answer_all(lake, release_id="release-2")
+    switched = published.publish("release-2", 1)
+
+    assert (change.inserted, change.updated, change.deleted, change.unchanged) == (0, 0, 1, 2)
+    assert (switched.updated, switched.unchanged) == (2, 0)
+    assert published.data_version(1) != before
+    assert published.table(1, at_snapshot=change.snapshot_id).column("release_id").to_pylist() == [RELEASE_ID] * 2
+
+
+def test_contracts_are_tables_of_their_own(local_lake: Warehouse) -> None:
+    """Readers of the old contract keep their table while others move."""
+    fill(local_lake, "a")
+    answer_all(local_lake)
+    published = local_lake.application("reviews").published
+
+    published.publish(RELEASE_ID, 2)
+
+    assert published.table(2).num_rows == 1
+    assert published.table(1).num_rows == 0
+
+
+def test_the_export_is_whole_or_absent(local_lake: Warehouse, tmp_path: Path) -> None:
+    """A reader that opens the file at any time finds one complete version."""
+    fill(local_lake, "ab")
+    answer_all(local_lake)
+    published = local_lake.application("reviews").published
+    published.publish(RELEASE_ID, 1)
+
+    rows = published.export_parquet(1, tmp_path / "out" / "published.parquet")
+
+    assert rows == pq.read_table(tmp_path / "out" / "published.parquet").num_rows == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["published.parquet"]
+
+
+def test_an_export_into_a_file_is_refused(local_lake: Warehouse, tmp_path: Path) -> None:
+    """The message must say what to change."""
+    (tmp_path / "out").write_text("not a folder")
+
+    with pytest.raises(StorageError, match=r"Cannot export to .*published.parquet"):
+        local_lake.application("reviews").published.export_parquet(1, tmp_path / "out" / "published.parquet")
+
+
+def test_explain_joins_the_whole_chain(lake: Warehouse) -> None:
+    """From a row that somebody doubts to what made it, in one call, without showing the text unasked."""
+    store = lake.application("reviews")
+    made = release()
+    fill(lake, "ab")
+    store.prompts.put(made.prompt)
+    store.releases.put(made)
+    answer_all(lake, release_id=made.release_id)
+    store.rollout.append(event("promotion", release_id=made.release_id), expected_previous=None)
+    store.published.publish(made.release_id, 1)
+
+    chain = store.published.explain("a", 1)
+    shown = store.published.explain("a", 1, with_texts=True)
+
+    assert list(chain) == [
+        "published",
+        "document",
+        "completion",
+        "release",
+        "prompt",
+        "model",
+        "run",
+        "rollout",
+        "report",
+    ]
+    assert chain["completion"]["fingerprint"] == chain["document"]["fingerprint"] == "text of a"
+    assert chain["prompt"]["version"] == made.prompt.version
+    assert chain["rollout"]["event_id"] == "promotion"
+    assert "text" not in chain["document"]
+    assert "content" not in chain["release"]
+    assert shown["document"]["text"] == "text of a"
+    assert json.loads(shown["release"]["content"])["application"] == "reviews"
+
+
+def test_explaining_an_unknown_document_says_so(local_lake: Warehouse) -> None:
+    """A mistyped key is the likely cause."""
+    with pytest.raises(ContractBroken, match=r"has no document 'nope'.+case-sensitive"):
+        local_lake.application("reviews").published.explain("nope", 1)
