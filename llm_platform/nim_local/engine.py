@@ -55,7 +55,7 @@ class Engine:
             EndpointUnavailable: llama.cpp could not load them.
         """
         # Read when OpenMP is loaded: a thread that waits sleeps instead of spinning. Beside other work on the same
-        # processors that is 10 to 30 times faster, alone it costs nothing that could be measured.
+        # processors that is 10 to 30 times faster; a machine of one's own may lose a little by it.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             from xllamacpp import Server
