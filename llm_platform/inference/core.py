@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from llm_platform.errors import PlatformError
 from llm_platform.inference.answers import AnswerReader
-from llm_platform.inference.endpoint import EndpointState
 from llm_platform.inference.feed import Feed, IterableFeed, ReadAhead
 from llm_platform.inference.meter import Meter, Progress
 from llm_platform.inference.outbox import Origin, Outbox
@@ -17,7 +16,7 @@ from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, model_name, probe_body
 from llm_platform.inference.session import Session
 from llm_platform.inference.sink import OnRows, SinkWriter
-from llm_platform.inference.supervision import Supervision
+from llm_platform.inference.supervision import Discover, Supervision
 from llm_platform.inference.wire import Wire
 from llm_platform.records import Release
 
@@ -28,7 +27,7 @@ class EngineResult:
 
     Attributes:
         concurrency: Most requests that were in flight at once.
-        stopped: Somebody asked it to stop.
+        stopped: Why it stopped in order before its end: `asked`, `budget_tokens`, `budget_seconds`; None if it did not.
         error: What ended it before its end; everything that had come back until then is stored.
     """
 
@@ -36,7 +35,7 @@ class EngineResult:
     stored: int
     seconds: float
     concurrency: int
-    stopped: bool
+    stopped: str | None
     error: PlatformError | None
 
 
@@ -52,6 +51,7 @@ async def complete(
     stop: asyncio.Event | None = None,
     total: int | None = None,
     origin: Origin | None = None,
+    discover: Discover | None = None,
 ) -> EngineResult:
     """Send requests and hand over their answers.
 
@@ -60,6 +60,7 @@ async def complete(
         release: Decides how replies are read and what is written on each row.
         on_rows: Called from one thread of its own with batches of finished rows.
         on_progress: Called in the event loop, about once a second.
+        discover: Asked now and then for the endpoints there are, so that they may join and leave.
         stop: When set, nothing more is sent, and what is in flight is waited for as long as `policy.drain_seconds`.
 
     Returns:
@@ -71,7 +72,7 @@ async def complete(
     outbox = Outbox(writer, release=release, origin=origin or Origin(), meter=meter, policy=policy)
     session = Session(
         _feed(requests, outbox),
-        endpoints=[EndpointState(target, policy) for target in endpoints],
+        targets=endpoints,
         wire=wire,
         reader=AnswerReader(release),
         outbox=outbox,
@@ -79,7 +80,7 @@ async def complete(
         policy=policy,
         probe=probe_body(model_name(release)),
     )
-    supervision = Supervision(session, wire, outbox, writer, meter, policy, stop, total, on_progress)
+    supervision = Supervision(session, wire, outbox, writer, meter, policy, stop, total, on_progress, discover)
     supervision.start()
     try:
         await session.run()
@@ -95,7 +96,7 @@ async def complete(
         stored=writer.stored,
         seconds=time.monotonic() - supervision.started,
         concurrency=session.peak_workers,
-        stopped=stop.is_set(),
+        stopped=supervision.stopped_by or ("asked" if stop.is_set() else None),
         error=error,
     )
 

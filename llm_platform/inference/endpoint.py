@@ -8,7 +8,6 @@ is sent until one succeeds.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,6 +54,7 @@ class EndpointState:
     Attributes:
         url: Its root, to which paths are appended.
         answered_at: When a reply last proved its engine alive.
+        leaving: Whether it is no longer listed; what is in flight there is still waited for.
     """
 
     def __init__(self, target: EndpointTarget, policy: EnginePolicy) -> None:
@@ -62,6 +62,7 @@ class EndpointState:
         self.url = target.root
         self.limit = Limit(target, policy)
         self.in_flight = 0
+        self.leaving = False
         self.breaker = Breaker.CLOSED
         self.answered_at = 0.0
         self.last_error = ""
@@ -72,7 +73,7 @@ class EndpointState:
     @property
     def has_room(self) -> bool:
         """Whether a request may be sent now."""
-        return self.breaker is Breaker.CLOSED and self.in_flight < self.limit.value
+        return self.breaker is Breaker.CLOSED and self.in_flight < self.limit.value and not self.leaving
 
     @property
     def load(self) -> float:
@@ -141,7 +142,6 @@ async def examine(
     wire: Wire,
     *,
     body: bytes,
-    jitter: random.Random,
     on_change: Callable[[], None],
 ) -> None:
     """Settle a suspicion: close the breaker again at once, or keep it open until a probe succeeds."""
@@ -151,25 +151,10 @@ async def examine(
     elif endpoint.breaker is Breaker.SUSPECT:
         endpoint.open()
     delay = policy.probe_seconds
-    while endpoint.breaker is Breaker.OPEN:
-        await asyncio.sleep(delay * (0.75 + 0.5 * jitter.random()))
+    while endpoint.breaker is Breaker.OPEN and not endpoint.leaving:
+        await asyncio.sleep(delay)
         delay = min(policy.probe_cap_seconds, 1.5 * delay)
         # The answer to a request that was in flight all along may have closed it meanwhile.
         if endpoint.breaker is Breaker.OPEN and await endpoint.prove(wire, body=body):
             endpoint.close(time.monotonic())
     on_change()
-
-
-def backoff_seconds(failures: int, *, policy: EnginePolicy, jitter: random.Random) -> float:
-    """Doubling from `backoff_seconds`, at most `backoff_cap_seconds`, of which half is random."""
-    ceiling = min(policy.backoff_cap_seconds, policy.backoff_seconds * 2.0 ** (max(failures, 1) - 1))
-    return ceiling * (0.5 + 0.5 * jitter.random())
-
-
-def retry_after_seconds(headers: Mapping[str, str], *, cap_seconds: float = 120.0) -> float:
-    """What the endpoint asked for, in seconds; 0 where it did not, or said a date."""
-    try:
-        seconds = float(headers.get("retry-after") or 0.0)
-    except ValueError:
-        return 0.0
-    return min(max(seconds, 0.0), cap_seconds)

@@ -16,6 +16,7 @@ from llm_platform.inference.outbox import Origin
 from llm_platform.inference.policy import Connection, EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import RenderedPrompt, RequestBuilder
 from llm_platform.inference.sink import OnRows
+from llm_platform.inference.supervision import Discover
 from llm_platform.inference.wire import RustWire, Wire
 from llm_platform.records import DocumentRow, InferenceRun, Release
 
@@ -44,6 +45,7 @@ def run_completions(
     total: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_finish: Callable[[InferenceRun], None] | None = None,
+    discover: Discover | None = None,
     wire: WireFactory = default_wire,
 ) -> InferenceRun:
     """Answer documents and store the answers.
@@ -52,10 +54,11 @@ def run_completions(
     flight is waited for a few seconds, everything that came back is stored, then the interrupt goes on.
 
     Args:
-        render: Fills a document into the release's prompt; called in the engine's thread.
-        rows: Batches of documents; read one ahead, in a thread of their own.
+        render: Fills a document into the release's prompt; raises RequestRejected for one that must not be sent.
+        rows: Batches of documents; read and rendered a little ahead, in one thread of their own.
         sink: Stores a batch of answers; called in a thread of its own.
         constraint: Request fields that constrain the answer; see `llm_platform.nim.dialects.constraint`.
+        discover: Asked now and then for the endpoints there are, so that they may join and leave; called in a thread.
         total: Documents there are, for the time left.
         on_progress: Called in this thread.
         on_finish: Called in this thread with the account of the run, also when the run is about to raise.
@@ -85,6 +88,7 @@ def run_completions(
                 stop=stop.listen(),
                 total=total,
                 origin=Origin(run_id, documents_snapshot),
+                discover=discover,
             )
         finally:
             await client.close()
@@ -158,8 +162,15 @@ def _report(
         latency_p50_seconds=meter.latency.percentile(0.5),
         latency_p95_seconds=meter.latency.percentile(0.95),
         latency_p99_seconds=meter.latency.percentile(0.99),
-        causes={**meter.failed, **{f"retry_{cause}": count for cause, count in meter.retries.items()}},
+        causes=_causes(result),
     )
     if on_finish is not None:
         on_finish(record)
     return record
+
+
+def _causes(result: EngineResult) -> dict[str, int]:
+    """Why rows have no valid answer, why requests were repeated (`retry_…`), and what stopped the run (`stopped_…`)."""
+    retries = {f"retry_{cause}": count for cause, count in result.meter.retries.items()}
+    stopped = {f"stopped_{result.stopped}": 1} if result.stopped else {}
+    return {**result.meter.failed, **retries, **stopped}

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from llm_platform.errors import RequestRejected
@@ -15,6 +16,10 @@ from llm_platform.inference.requests import PreparedRequest, RenderedPrompt, Req
 from llm_platform.records import CompletionStatus, DocumentRow
 
 Item = TypeVar("Item")
+
+# Large enough that the hand-over between threads costs nothing (at 32 rows, 0.02 ms a row), small enough for memory.
+_CHUNK_ROWS = 256
+_CHUNKS_AHEAD = 2
 
 
 class Feed(Protocol):
@@ -108,8 +113,17 @@ class ReadAhead(Generic[Item]):
             asyncio.get_running_loop().call_soon(self._wake)
 
 
+@dataclass(slots=True)
+class _Unsendable:
+    request: PreparedRequest
+    reason: str
+
+
 class RowFeed:
-    """Documents in batches, read one batch ahead in a thread of their own and rendered as they are sent."""
+    """Documents in batches, read and rendered a little ahead in a thread of their own.
+
+    Rendering may block, for example to count tokens: in the event loop it would hold up every request in flight.
+    """
 
     def __init__(
         self,
@@ -121,46 +135,57 @@ class RowFeed:
     ) -> None:
         # One thread for all batches: a database cursor belongs to the thread that uses it.
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm-platform-documents")
-        self._batches = ReadAhead(self._read(iter(batches)), ahead=1)
-        self._rows: Iterator[DocumentRow] = iter(())
+        self._chunks = ReadAhead(self._read(iter(batches)), ahead=_CHUNKS_AHEAD)
+        self._ready: Iterator[PreparedRequest | _Unsendable] = iter(())
         self._used_up = True
         self._render, self._builder, self._outbox = render, builder, outbox
 
     @property
     def exhausted(self) -> bool:
         """Whether there will be no more."""
-        return self._used_up and self._batches.exhausted
+        return self._used_up and self._chunks.exhausted
 
     def start(self, wake: Callable[[], None]) -> None:
         """Read the first batch."""
-        self._batches.start(wake)
+        self._chunks.start(wake)
 
     def take(self) -> PreparedRequest | None:
         """The next document that can be sent; others are stored as refused."""
         while True:
-            row = next(self._rows, None)
-            self._used_up = row is None
-            if row is None:
-                batch = self._batches.take()
-                if batch is None:
-                    return None
-                self._rows = iter(batch)
+            item = next(self._ready, None)
+            self._used_up = item is None
+            if isinstance(item, PreparedRequest):
+                return item
+            if item is not None:
+                self._outbox.add(item.request, Reading(CompletionStatus.REJECTED, reason=item.reason), attempts=0)
                 continue
-            try:
-                return self._builder.prepare(
-                    document_id=row.document_id, fingerprint=row.fingerprint, rendered=self._render(row)
-                )
-            except RequestRejected as error:
-                unsent = PreparedRequest(row.document_id, row.fingerprint, self._builder.path, b"")
-                self._outbox.add(unsent, Reading(CompletionStatus.REJECTED, reason=str(error)), attempts=0)
+            chunk = self._chunks.take()
+            if chunk is None:
+                return None
+            self._ready, self._used_up = iter(chunk), False
 
     def close(self) -> None:
         """Read nothing more."""
-        self._rows, self._used_up = iter(()), True
-        self._batches.close()
+        self._ready, self._used_up = iter(()), True
+        self._chunks.close()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
-    async def _read(self, batches: Iterator[Sequence[DocumentRow]]) -> AsyncIterator[Sequence[DocumentRow]]:
+    async def _read(
+        self, batches: Iterator[Sequence[DocumentRow]]
+    ) -> AsyncIterator[list[PreparedRequest | _Unsendable]]:
         loop = asyncio.get_running_loop()
         while (batch := await loop.run_in_executor(self._reader, next, batches, None)) is not None:
-            yield batch
+            for start in range(0, len(batch), _CHUNK_ROWS):
+                rows = batch[start : start + _CHUNK_ROWS]
+                yield await loop.run_in_executor(self._reader, self._prepare, rows)
+
+    def _prepare(self, rows: Sequence[DocumentRow]) -> list[PreparedRequest | _Unsendable]:
+        return [self._prepared(row) for row in rows]
+
+    def _prepared(self, row: DocumentRow) -> PreparedRequest | _Unsendable:
+        try:
+            rendered = self._render(row)
+            return self._builder.prepare(document_id=row.document_id, fingerprint=row.fingerprint, rendered=rendered)
+        except RequestRejected as error:
+            unsent = PreparedRequest(row.document_id, row.fingerprint, self._builder.path, b"")
+            return _Unsendable(unsent, str(error))

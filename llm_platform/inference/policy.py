@@ -58,6 +58,7 @@ class EnginePolicy:
         unavailable_after_seconds: The run ends when no row has been answered for this long, with failures since.
         max_failed_share: The run ends when more rows than this share have no valid answer; judged from
             `failed_share_after` rows on.
+        budget_tokens, budget_seconds: The run stops in order when it has used this much; what is left stays missing.
         batch_rows, flush_seconds: Answers are handed to the sink when this many wait, or the first waits this long.
         max_backlog_rows: Nothing is sent while this many answers wait for the sink.
         drain_seconds: How long a stopped run waits for what is in flight.
@@ -79,6 +80,8 @@ class EnginePolicy:
     unavailable_after_seconds: float = 300.0
     max_failed_share: float = 1.0
     failed_share_after: int = 50
+    budget_tokens: int | None = None
+    budget_seconds: float | None = None
     repair: bool = True
     batch_rows: int = 1000
     flush_seconds: float = 0.25
@@ -87,4 +90,5 @@ class EnginePolicy:
     sink_timeout_seconds: float = 120.0
     progress_seconds: float = 1.0
     poll_seconds: float = 0.25
+    discover_seconds: float = 10.0
     seed: int | None = None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_platform.errors import EndpointUnavailable, PermanentError
+from llm_platform.errors import EndpointUnavailable, PermanentError, TransientError
 from llm_platform.inference.endpoint import Breaker, EndpointState
 from llm_platform.inference.meter import Meter, Progress, Rate
 from llm_platform.inference.outbox import Outbox
-from llm_platform.inference.policy import EnginePolicy
+from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.session import Session
 from llm_platform.inference.sink import SinkWriter
 from llm_platform.inference.wire import Wire
 
 _TICK_SECONDS = 0.025
+
+Discover = Callable[[], Sequence[EndpointTarget]]
 
 
 @dataclass
@@ -25,7 +27,9 @@ class Supervision:
 
     Attributes:
         total: Rows there are, where known.
+        discover: Gives the endpoints there are now; called in a thread.
         stop: Set by whoever wants the run to end.
+        stopped_by: The budget that was used up, if one was.
     """
 
     session: Session
@@ -37,6 +41,8 @@ class Supervision:
     stop: asyncio.Event
     total: int | None = None
     on_progress: Callable[[Progress], None] | None = None
+    discover: Discover | None = None
+    stopped_by: str | None = None
     started: float = field(default_factory=time.monotonic)
     _rows: Rate = field(default_factory=Rate)
     _tokens: Rate = field(default_factory=Rate)
@@ -46,6 +52,8 @@ class Supervision:
         self.session.spawn(self._watch())
         for endpoint in self.session.endpoints:
             self.session.spawn(self._follow(endpoint))
+        if self.discover is not None:
+            self.session.spawn(self._discover(self.discover))
 
     def progress(self) -> Progress:
         """The run as it is now."""
@@ -87,18 +95,29 @@ class Supervision:
             self.session.fail(failure)
         if self.stop.is_set():
             self.session.end()
-        since = self.session.trouble_since
+        spent, policy = self.meter.usage.total, self.policy
+        if policy.budget_tokens is not None and spent >= policy.budget_tokens:
+            self._stop_for("budget_tokens")
+        if policy.budget_seconds is not None and now - self.started >= policy.budget_seconds:
+            self._stop_for("budget_seconds")
+        since = self.session.judge.trouble_since
         if since is not None and now - since > self.policy.unavailable_after_seconds:
             self.session.fail(self._unavailable(now - since))
         judged = self.meter.done >= self.policy.failed_share_after
         if judged and self.meter.failures > self.policy.max_failed_share * self.meter.done:
             self.session.fail(self._too_many_failed())
 
+    def _stop_for(self, reason: str) -> None:
+        if not self.stop.is_set():
+            self.stopped_by = reason
+            self.stop.set()
+            self.session.end()
+
     async def _follow(self, endpoint: EndpointState) -> None:
         """Keep the limit of one endpoint where its own numbers say it belongs."""
         target = endpoint.target
         readable = target.metrics_path is not None and target.read_metrics is not None
-        while True:
+        while endpoint in self.session.endpoints:
             gauges = None
             if readable and endpoint.breaker is Breaker.CLOSED and not endpoint.limit.fixed:
                 reply = await self.wire.get(f"{endpoint.url}{target.metrics_path}", timeout_seconds=2.0)
@@ -108,6 +127,19 @@ class Supervision:
             endpoint.limit.poll(time.monotonic(), endpoint.in_flight, gauges)
             self.session.pump()
             await asyncio.sleep(self.policy.poll_seconds)
+
+    async def _discover(self, discover: Discover) -> None:
+        """Let endpoints join and leave."""
+        while True:
+            await asyncio.sleep(self.policy.discover_seconds)
+            try:
+                targets = await asyncio.to_thread(discover)
+            except TransientError:
+                # A name server that does not answer says nothing about the endpoints.
+                targets = []
+            if targets:
+                for endpoint in self.session.update_endpoints(targets):
+                    self.session.spawn(self._follow(endpoint))
 
     def _unavailable(self, seconds: float) -> EndpointUnavailable:
         each = "; ".join(f"{one.url}: {one.last_error or 'no reply'}" for one in self.session.endpoints)

@@ -6,8 +6,10 @@ Readiness may stay green while the engine behind it is dead, so alive means: rea
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
 from llm_platform.nim.dialects import METRICS_PATHS
@@ -89,6 +91,26 @@ def find_metrics(base_url: str, client: Client) -> str | None:
         if status == 200 and read_metrics(text):
             return path
     return None
+
+
+def replicas(base_url: str) -> tuple[str, ...]:
+    """One address for each address record of the host name, for a service that balances nothing itself.
+
+    A headless service in a cluster lists its pods so. With https the name is needed for the certificate, so it stays.
+
+    Raises:
+        EndpointUnavailable: the name has no address now.
+    """
+    parts = urlsplit(base_url.rstrip("/").removesuffix("/v1"))
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if parts.scheme == "https":
+        return (parts.geturl(),)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise EndpointUnavailable(f"{host!r} has no address ({error.strerror}). Is the service there?") from error
+    addresses = sorted({str(address[4][0]) for address in found})
+    return tuple(f"http://{f'[{one}]' if ':' in one else one}:{port}" for one in addresses)
 
 
 def _one_token(root: str, served_name: str, client: Client) -> None:

@@ -1,0 +1,152 @@
+"""Answers on disk before they are in the lake.
+
+A commit to the lake costs tens of milliseconds whatever its size, so it should be large; an answer that is only in
+memory is lost in a crash, so it should be safe at once. The journal gives both: every batch is appended to a segment
+and synced, and the lake gets many batches in one commit. After a crash, `recover` gives back what was not committed.
+
+A segment belongs to one process, which holds a lock on it for as long as it lives. The folder must be on storage that
+outlives the process; on a disk that does not, the promise is one commit instead of one batch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from pydantic import ValidationError
+
+from llm_platform.errors import StorageError
+from llm_platform.inference.sink import OnRows
+from llm_platform.records import Completion
+
+_SUFFIX = ".journal"
+
+
+class Journal:
+    """A sink in front of a sink; use it as a context manager around a run.
+
+    Args:
+        folder: Where segments are kept; made when missing.
+        commit: Stores rows for good; each row is given to it once, in the order it came.
+        commit_rows, commit_seconds: It is called when this many rows wait, or the first has waited this long.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        commit: OnRows,
+        *,
+        commit_rows: int = 5000,
+        commit_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commit, self._commit_rows, self._commit_seconds, self._clock = commit, commit_rows, commit_seconds, clock
+        self._rows: list[Completion] = []
+        self._since = 0.0
+        self._failed = False
+        self.path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self.path.open("ab")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot keep a journal in {folder}: {error.strerror}. Mend the state folder."
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit the rest. After a failed commit the segment stays, for the next run to recover."""
+        try:
+            if not self._failed:
+                self.commit()
+                self.path.unlink(missing_ok=True)
+        finally:
+            self._file.close()
+
+    def __call__(self, rows: list[Completion]) -> None:
+        """Make rows safe, and commit if enough wait."""
+        if not self._rows:
+            self._since = self._clock()
+        self._append(rows)
+        self._rows += rows
+        if len(self._rows) >= self._commit_rows or self._clock() - self._since >= self._commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        """Hand over everything that waits, and forget it here."""
+        if not self._rows:
+            return
+        self._failed = True
+        self._commit(self._rows)
+        # Between the commit and this, a crash gives the rows twice: the ledger leaves out keys that it has.
+        self._file.truncate(0)
+        self._rows, self._failed = [], False
+
+    def _append(self, rows: list[Completion]) -> None:
+        lines = b"".join(row.model_dump_json(exclude_defaults=True).encode() + b"\n" for row in rows)
+        try:
+            self._file.write(lines)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._failed = True
+            raise StorageError(
+                f"Cannot write the journal {self.path}: {error.strerror}. Free some space, then run again."
+            ) from error
+
+
+@contextmanager
+def recover(folder: Path) -> Iterator[list[Completion]]:
+    """What dead processes left behind; segments are removed when the block ends without an error.
+
+    Segments of living processes are left alone. A line that was being written when the process died is not an answer.
+
+    Example:
+        with recover(folder) as rows:
+            store.append(rows)
+    """
+    segments = [file for path in sorted(folder.glob(f"*{_SUFFIX}")) if (file := _orphan(path)) is not None]
+    try:
+        yield [row for file in segments for row in _rows(file)]
+        for file in segments:
+            Path(file.name).unlink(missing_ok=True)
+    finally:
+        for file in segments:
+            file.close()
+
+
+def _orphan(path: Path) -> BinaryIO | None:
+    """The segment, locked, unless a living process holds it or has just removed it."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _rows(file: BinaryIO) -> Iterator[Completion]:
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield Completion.model_validate_json(line)
+        except ValidationError:
+            # Blocks of a file may reach the disk in any order: after a torn line nothing is certain.
+            return

@@ -1,0 +1,157 @@
+"""Answers that are safe before they are committed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from llm_platform.errors import StorageError
+from llm_platform.inference.journal import Journal, recover
+from llm_platform.records import Completion, CompletionStatus
+
+ROOT = Path(__file__).parents[2]
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from llm_platform.inference.journal import Journal
+from llm_platform_tests.inference.test_journal import rows
+journal = Journal(Path(sys.argv[1]), lambda rows: None, commit_rows=3)
+journal(rows(0, 3))
+journal(rows(3, 5))
+if sys.argv[2] == "live":
+    print("ready", flush=True)
+    sys.stdin.read()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def rows(start: int, stop: int) -> list[Completion]:
+    return [
+        Completion(
+            release_id="r",
+            request_id="q",
+            fingerprint=f"f{number}",
+            document_id=str(number),
+            status=CompletionStatus.VALID,
+            answer="über\n",
+            label_logprobs={"A": -0.5},
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        for number in range(start, stop)
+    ]
+
+
+def ids(found: list[Completion]) -> list[int]:
+    return [int(row.document_id) for row in found]
+
+
+def crash(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", CRASH, str(folder), "die"], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_rows_are_committed_in_large_batches_and_in_order(tmp_path: Path) -> None:
+    """A commit costs the same for one row as for thousands."""
+    committed: list[list[int]] = []
+
+    with Journal(tmp_path, lambda batch: committed.append(ids(batch)), commit_rows=5) as journal:
+        for number in range(12):
+            journal(rows(number, number + 1))
+
+    assert committed == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_few_rows_are_committed_after_a_while(tmp_path: Path) -> None:
+    """A slow model must not keep its answers out of the lake for hours."""
+    now = [0.0]
+    committed: list[int] = []
+
+    with Journal(
+        tmp_path, lambda batch: committed.extend(ids(batch)), commit_seconds=5, clock=lambda: now[0]
+    ) as journal:
+        journal(rows(0, 1))
+        early = list(committed)
+        now[0] = 5.0
+        journal(rows(1, 2))
+
+        assert (early, committed) == ([], [0, 1])
+
+
+def test_killed_process_leaves_what_it_had_not_committed(tmp_path: Path) -> None:
+    """Those answers were paid for; asking again would pay twice."""
+    crash(tmp_path)
+
+    with recover(tmp_path) as found:
+        left = found
+
+    assert ids(left) == [3, 4]
+    assert left == rows(3, 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_recovery_can_be_tried_again(tmp_path: Path) -> None:
+    """The lake may be locked at that moment."""
+    crash(tmp_path)
+
+    with pytest.raises(StorageError), recover(tmp_path):
+        raise StorageError("locked")
+    with recover(tmp_path) as found:
+        assert ids(found) == [3, 4]
+
+
+def test_journal_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    """Two runs work on one application at a time; one must not take the other's answers away."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CRASH, str(tmp_path), "live"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with recover(tmp_path) as found:
+            assert found == []
+    with recover(tmp_path) as found:
+        assert ids(found) == [3, 4]
+
+
+def test_torn_line_is_not_an_answer(tmp_path: Path) -> None:
+    """The power may go in the middle of a write."""
+    crash(tmp_path)
+    (segment,) = tmp_path.iterdir()
+    text = segment.read_bytes()
+    segment.write_bytes(text[:-20])
+
+    with recover(tmp_path) as found:
+        assert ids(found) == [3]
+
+
+def test_failed_commit_keeps_the_rows_for_the_next_run(tmp_path: Path) -> None:
+    """A full lake must not cost the answers that are safe in the journal."""
+
+    def full(batch: list[Completion]) -> None:
+        raise StorageError("no space")
+
+    with pytest.raises(StorageError, match="no space"), Journal(tmp_path, full, commit_rows=2) as journal:
+        journal(rows(0, 2))
+    with recover(tmp_path) as found:
+        assert ids(found) == [0, 1]
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """It must fail before anything is asked."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StorageError, match="Cannot keep a journal"):
+        Journal(tmp_path / "file" / "journal", lambda batch: None)
+
+
+def test_no_journal_is_nothing_to_recover(tmp_path: Path) -> None:
+    """The first run on a machine has no folder yet."""
+    with recover(tmp_path / "nothing") as found:
+        assert found == []
+    assert not os.path.exists(tmp_path / "nothing")

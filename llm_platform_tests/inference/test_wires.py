@@ -1,0 +1,159 @@
+"""Both wires, against the same expectations."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from llm_platform.errors import SpecificationError
+from llm_platform.inference.policy import Connection
+from llm_platform.inference.wire import Reply, RustWire, Wire
+from llm_platform.inference.wire_aiohttp import AiohttpWire
+from llm_platform_tests.servers.faults import Fault, Hangup, NeverAnswer, Status
+from llm_platform_tests.servers.scripted import ScriptedServer
+
+BODY = b'{"prompt":"DOC#1#"}'
+WIRES = {
+    "rust": lambda connection: RustWire(connection, timeout_seconds=5.0),
+    "aiohttp": AiohttpWire,
+}
+MakeWire = Callable[[Connection], Wire]
+
+
+@pytest.fixture(params=WIRES)
+def make_wire(request: pytest.FixtureRequest) -> MakeWire:
+    return WIRES[request.param]
+
+
+def talk(make_wire: MakeWire, work: Callable[[Wire], Coroutine[Any, Any, Reply]], **how: Any) -> Reply:
+    async def run() -> Reply:
+        wire = make_wire(Connection(**how))
+        try:
+            return await work(wire)
+        finally:
+            await wire.close()
+
+    return asyncio.run(run())
+
+
+def post(url: str, timeout_seconds: float = 5.0) -> Callable[[Wire], Coroutine[Any, Any, Reply]]:
+    return lambda wire: wire.post(f"{url}/v1/completions", BODY, timeout_seconds=timeout_seconds)
+
+
+def test_body_and_token_arrive_unchanged(make_wire: MakeWire) -> None:
+    """A wire that re-encodes the body would not send what the release's hash promises."""
+    with ScriptedServer(keep_bodies=True) as server:
+        reply = talk(make_wire, post(server.url), bearer_token="secret")
+
+    assert (reply.status, server.bodies) == (200, [BODY])
+    assert server.headers[0]["authorization"] == "Bearer secret"
+    assert server.headers[0]["content-type"] == "application/json"
+
+
+def test_token_is_not_shown() -> None:
+    """Policies and connections are printed in logs of failed runs."""
+    assert "secret" not in repr(Connection(bearer_token="secret"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"), [(Hangup(), "reset"), (NeverAnswer(), "timeout")], ids=["hang-up", "never-answers"]
+)
+def test_broken_exchange_is_a_value(make_wire: MakeWire, fault: Fault, failure: str) -> None:
+    """The engine decides what a failure means; an exception in a worker would end the run."""
+    with ScriptedServer(script=lambda seen: fault) as server:
+        reply = talk(make_wire, post(server.url, timeout_seconds=0.3))
+
+    assert (reply.status, reply.failure) == (0, failure)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nobody.invalid"])
+def test_nobody_there_is_a_value(make_wire: MakeWire, url: str) -> None:
+    """A refused connection and a name without an address are the same to a run: not there now."""
+    reply = talk(make_wire, post(url))
+
+    assert (reply.status, reply.failure) == (0, "connect")
+    assert reply.detail
+
+
+def test_redirect_is_reported_not_followed(make_wire: MakeWire) -> None:
+    """A POST that turns into a GET of a login page answers 200 with garbage."""
+    fault = Status(307, headers={"Location": "http://127.0.0.1:1/"})
+
+    with ScriptedServer(script=lambda seen: fault) as server:
+        reply = talk(make_wire, post(server.url))
+
+    assert (reply.status, reply.headers["location"]) == (307, "http://127.0.0.1:1/")
+
+
+def test_retry_after_is_read(make_wire: MakeWire) -> None:
+    """It is the only thing an overloaded gateway says."""
+    with ScriptedServer(script=lambda seen: Status(503, headers={"Retry-After": "7"})) as server:
+        assert talk(make_wire, post(server.url)).headers["retry-after"] == "7"
+
+
+def test_proxies_of_the_environment_are_ignored(make_wire: MakeWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Company machines have HTTP_PROXY set; documents must not take that way unasked."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    with ScriptedServer() as server:
+        assert talk(make_wire, post(server.url)).status == 200
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private authority")])
+    now = dt.datetime.now(dt.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + built.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_private_authority_is_trusted_only_when_given(make_wire: MakeWire, certificate: Path, tmp_path: Path) -> None:
+    """Inside companies endpoints carry certificates of an authority that no public list knows."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    authority = tmp_path / "ca.pem"
+    text = certificate.read_text()
+    authority.write_text(text[text.index("-----BEGIN CERTIFICATE") :])
+
+    with ScriptedServer(tls=tls) as server:
+        trusted = talk(make_wire, post(server.url), ca_file=authority)
+        refused = talk(make_wire, post(server.url))
+
+    assert trusted.status == 200
+    assert (refused.status, refused.failure) == (0, "connect")
+
+
+def test_missing_authority_file_is_a_specification_error(make_wire: MakeWire, tmp_path: Path) -> None:
+    """It must fail before anything is sent, and name the file."""
+    with pytest.raises(SpecificationError, match=r"nowhere\.pem"):
+        talk(make_wire, post("http://127.0.0.1:1"), ca_file=tmp_path / "nowhere.pem")

@@ -1,0 +1,139 @@
+"""Reading the lock file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llm_platform.errors import SpecificationError
+from llm_platform.models.lock import load_lock, lock_hash, pin
+
+HEX = "0123456789abcdef" * 4
+GOOD = f"""\
+models:
+  llama:
+    mode: kubernetes
+    dialect: nim-2.x
+    served_name: meta/llama-3.1-8b-instruct
+    image:
+      repository: nvcr.io/nim/meta/llama-3.1-8b-instruct
+      tag: 2.1.5
+      digest: sha256:{HEX}
+    release: 2.1.5
+    profile: {HEX}
+    model: meta-llama/Llama-3.1-8B-Instruct
+    licence: Llama 3.1 Community
+    context_length: 8192
+    price_per_gpu_hour_usd: 2.5
+  remote:
+    mode: external
+    served_name: m
+    base_urls: ["http://a:8000/v1/", "https://b"]
+    model: m
+    licence: MIT
+    context_length: 4096
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "models.lock.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_entries_are_read_with_their_names(tmp_path: Path) -> None:
+    """Applications name entries; the name is the key, so it cannot disagree with itself."""
+    entries = load_lock(write(tmp_path, GOOD))
+
+    assert sorted(entries) == ["llama", "remote"]
+    assert entries["llama"].name == "llama"
+    assert entries["remote"].base_urls == ("http://a:8000", "https://b")
+
+
+def test_shipped_lock_file_is_valid() -> None:
+    """The demo reads this file first."""
+    entries = load_lock(Path(__file__).parents[2] / "models.lock.yaml")
+
+    assert entries["smollm2-135m"].mode == "embedded"
+    assert entries["smollm2-135m"].weights is not None
+
+
+def test_pin_holds_what_decides_an_answer(tmp_path: Path) -> None:
+    """A price or a GPU name may change without paying for all answers again; a digest may not."""
+    before = load_lock(write(tmp_path, GOOD))["llama"]
+    cheaper = load_lock(write(tmp_path, GOOD.replace("2.5", "1.0")))["llama"]
+    rebuilt = load_lock(write(tmp_path, GOOD.replace(f"sha256:{HEX}", f"sha256:{HEX[::-1]}")))["llama"]
+
+    assert pin(before) == pin(cheaper)
+    assert pin(before) != pin(rebuilt)
+    assert pin(before).image == f"nvcr.io/nim/meta/llama-3.1-8b-instruct:2.1.5@sha256:{HEX}"
+    assert lock_hash(before) != lock_hash(cheaper)
+
+
+# What stands in the good file, what stands there instead, the line that is blamed, and what is said about it.
+MISTAKES = {
+    "misspelt": (
+        "served_name: meta",
+        "serve_name: meta",
+        5,
+        "'serve_name' (did you mean 'served_name'?); allowed: base_",
+    ),
+    "missing": ("    served_name: m\n", "", 16, "model 'remote': field 'served_name' is missing"),
+    "mode": (
+        "mode: external",
+        "mode: extern",
+        17,
+        "(did you mean 'external'?); allowed: embedded, external, kubernetes",
+    ),
+    "dialect": ("dialect: nim-2.x", "dialect: nim-2", 4, "'dialect' is 'nim-2' (did you mean 'nim-2.x'?)"),
+    "digest": (f"sha256:{HEX}", "latest", 9, "'image.digest' is 'latest'; allowed: 'sha256:' and 64 hex digits"),
+    "nested": (
+        "  digest:",
+        "  diggest:",
+        9,
+        "'image.diggest' (did you mean 'digest'?); allowed: digest, repository, tag",
+    ),
+    "profile": (f"profile: {HEX}", "profile: tp4", 11, "'profile' is 'tp4'; allowed: 64 hex digits"),
+    "number": ("context_length: 8192", "context_length: 8k", 14, "is '8k'; input should be a valid integer"),
+    "range": ("context_length: 8192", "context_length: 0", 14, "is 0; input should be greater than or equal to 1"),
+    "no-address": ('    base_urls: ["http://a:8000/v1/", "https://b"]\n', "", 16, "'external' needs 'base_urls'"),
+    "address": ("https://b", "b:8000", 19, "base_urls: 'b:8000' is not an http:// or https:// address"),
+    "no-weights": ("mode: kubernetes", "mode: embedded", 2, "mode 'embedded' needs 'weights'"),
+    "twice": ("  remote:", "  llama:", 16, "key 'llama' is given twice, first in line 2"),
+    "top-key": ("models:", "modells:", 1, "found no models"),
+    "syntax": ("release: 2.1.5", "release: [2.1.5", 11, "not YAML"),
+    "no-mapping": ("  remote:\n", "  other: 3\n  remote:\n", 16, "model 'other' is not a mapping"),
+}
+
+
+@pytest.mark.parametrize(("was", "now", "line", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_mistake_is_reported_with_its_line(tmp_path: Path, was: str, now: str, line: int, said: str) -> None:
+    """The file is edited by hand, by people who see only this message."""
+    assert was in GOOD
+    path = write(tmp_path, GOOD.replace(was, now, 1))
+
+    with pytest.raises(SpecificationError) as caught:
+        load_lock(path)
+
+    reported = str(caught.value).splitlines()
+    assert any(one.startswith(f"{path}:{line}: ") and said in one for one in reported), reported
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    """One run per mistake would be a long afternoon."""
+    text = GOOD.replace("mode: kubernetes", "mode: k8s").replace("context_length: 4096", "context_length: no")
+
+    with pytest.raises(SpecificationError) as caught:
+        load_lock(write(tmp_path, text))
+
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
+    """A bare FileNotFoundError does not say which file is meant by whom."""
+    with pytest.raises(SpecificationError, match=r"nowhere.yaml: the lock file cannot be read"):
+        load_lock(tmp_path / "nowhere.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecificationError, match="not UTF-8"):
+        load_lock(tmp_path / "binary.yaml")
