@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from llm_platform.errors import PlatformError, SpecificationError, StorageError
 from llm_platform.settings import CHECKOUT, Settings, load_settings, namespace_name
 
 if TYPE_CHECKING:
+    from llm_platform.models.entries import LockEntry
     from llm_platform.operations.releases import Candidates
 
 app = typer.Typer(
@@ -59,15 +61,22 @@ def _plain(error: PlatformError) -> str:
     return str(error).replace("[", "\\[")
 
 
-def _candidates(settings: Settings, name: str) -> Candidates:
-    from llm_platform.operations.releases import load_applications
+def _table(*columns: str) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
-    applications = load_applications(settings)
-    if name not in applications:
-        raise SpecificationError(
-            f"There is no application {name!r}. There are: {', '.join(sorted(applications)) or 'none'}."
-        )
-    return applications[name]
+
+def _show(table: Table) -> None:
+    # Read by another program, a row is one line, whatever its length.
+    Console(highlight=False, width=None if console.is_terminal else 1000).print(table)
+
+
+def _candidates(settings: Settings, name: str) -> Candidates:
+    from llm_platform.operations.releases import candidates_of
+
+    return candidates_of(settings, name)
 
 
 @app.command()
@@ -272,12 +281,12 @@ def model_list() -> None:
     """List the models of the lock file and what they are pinned to."""
     from llm_platform.models.lock import load_lock
 
-    table = Table("name", "mode", "dialect", "pinned to", "context", "licence")
+    table = _table("name", "mode", "dialect", "pinned to", "context", "licence")
     for name, entry in load_lock(load_settings().models_lock).items():
         weights = f"weights {entry.weights.sha256[:12]}…" if entry.weights else "nothing"
         pinned = entry.image.reference if entry.image else weights
         table.add_row(name, entry.mode, entry.dialect, pinned, str(entry.context_length), entry.licence)
-    console.print(table)
+    _show(table)
 
 
 @application_app.command("list")
@@ -285,11 +294,11 @@ def application_list() -> None:
     """List applications, their tasks and variants."""
     from llm_platform.operations.releases import load_applications
 
-    table = Table("name", "task", "source", "variants", "folder")
+    table = _table("name", "task", "source", "variants", "folder")
     for name, candidates in load_applications(load_settings()).items():
         spec = candidates.application
         table.add_row(name, spec.task, spec.source.address, ", ".join(spec.variants), str(spec.folder))
-    console.print(table)
+    _show(table)
 
 
 @application_app.command("check")
@@ -312,18 +321,23 @@ def application_check(
 @application_app.command("new")
 def application_new(
     name: Annotated[str, typer.Argument(help="Name: small letters, digits and underscores.")],
+    *,
     source: Annotated[str, typer.Option(help="CSV, Parquet or JSONL file, or warehouse.table.")],
     folder: Annotated[Path, typer.Option(help="Where the application's folder is made.")] = Path("applications"),
     task: Annotated[str, typer.Option(help="classify, extract or generate.")] = "classify",
     labels: Annotated[str, typer.Option(help="Labels, separated by commas; for classify.")] = "",
     key: Annotated[str | None, typer.Option(help="Column that names a document.")] = None,
     text: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column that holds the known answer.")] = None,
+    model: Annotated[str, typer.Option(help="Entry of models.lock.yaml.")] = "smollm2-135m",
 ) -> None:
     """Write a working application folder for a table of documents."""
     from llm_platform.scaffold import new_application
 
     wanted = tuple(label.strip() for label in labels.split(",") if label.strip())
-    path = new_application(name, source, folder, task=task, labels=wanted, key=key, text=text)
+    path = new_application(
+        name, source, folder, task=task, labels=wanted, key=key, text=text, answer=answer, model=model
+    )
     console.print(f"Wrote {path}. Next:")
     console.print(f"  export LLM_PLATFORM_APPLICATIONS={folder.resolve()}")
     console.print(f"  llm-platform application check && llm-platform run {name}")
@@ -396,7 +410,7 @@ def print_dagster_home() -> None:
     console.print(str(dagster_home(load_settings())))
 
 
-def _entry(lock: dict, name: str):  # type: ignore[type-arg,no-untyped-def]  # noqa: ANN202
+def _entry(lock: Mapping[str, LockEntry], name: str) -> LockEntry:
     if name not in lock:
         raise SpecificationError(f"models.lock.yaml has no entry {name!r}. There are: {', '.join(lock)}.")
     return lock[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -14,18 +15,20 @@ from pathlib import Path
 import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from sqlalchemy.exc import DBAPIError
 
 from llm_platform.definitions import build_definitions
-from llm_platform.errors import PermanentError, StorageError
+from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs
+from llm_platform.errors import LeaseHeld, PermanentError, StorageError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.endpoints import LocalNim
-from llm_platform.operations.plan import Step, plan
-from llm_platform.operations.releases import Candidates, load_applications, requesting
+from llm_platform.operations.plan import plan
+from llm_platform.operations.releases import Candidates, candidates_of, requesting
+from llm_platform.operations.samples import load_sample
 from llm_platform.records import TokenUsage
 from llm_platform.resources.progress import listener
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.operations.samples import load_sample
 from llm_platform.settings import CHECKOUT, Settings
 from llm_platform.warehouse.lake import Warehouse
 
@@ -47,7 +50,7 @@ def run_demo(settings: Settings, *, application: str, documents: int, console: C
         PermanentError: a step failed; says which, why, and what to do.
     """
     started = time.monotonic()
-    candidates = load_applications(settings)[application]
+    candidates = candidates_of(settings, application)
     load_sample(settings.source_warehouses["upstream"], application, documents=documents)
     warehouse = WarehouseResource.of(settings)
     with warehouse.open() as lake:
@@ -83,9 +86,12 @@ def materialize(settings: Settings, application: str, *, console: Console, only:
     """Run the application's job, or a selection of its assets, in this process on the deployment's Dagster instance.
 
     Raises:
+        LeaseHeld: another process of this machine is at it; nothing was started.
         PermanentError: a step failed.
+        StorageError: Dagster's history cannot be written.
     """
-    with dagster_instance(settings) as instance, bars(console):
+    with recorded(settings) as instance, bars(console):
+        require_idle(instance, application)
         defs = build_definitions(settings)
         job = defs.resolve_job_def(application)
         keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
@@ -113,14 +119,16 @@ def publish_now(settings: Settings, candidates: Candidates, *, console: Console)
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_node_events:
+    """What failed and why, in the order in which it happened: what fails later often follows from what failed first."""
+    lines = []
+    for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
             if failure.error and failure.error.cls_name == "DagsterExecutionInterruptedError":
                 return "Interrupted. What had come back is stored; run it again to go on from there."
-            error = failure.user_failure_data.description if failure.user_failure_data else None
-            return f"{event.step_key} failed: {error or failure.error_display_string}"
-    return f"Run {result.run_id} failed before any step; see its log in the Dagster UI."
+            reason = failure.user_failure_data.description if failure.user_failure_data else None
+            lines.append(f"{event.step_key} failed: {reason or failure.error_display_string}")
+    return "\n".join(lines) or f"Run {result.run_id} failed before any step; see its log in the Dagster UI."
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -141,11 +149,43 @@ def dagster_home(settings: Settings) -> Path:
 
 
 @contextmanager
-def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance whose history `make dev` shows."""
+def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone.
+
+    Raises:
+        StorageError: the history cannot be read or written.
+    """
     os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+    try:
+        with dg.DagsterInstance.get() as instance:
+            # A killed run would keep its place in the pool of its model, and this one would wait for it for ever.
+            end_dead_runs(instance)
+            yield instance
+    except (DBAPIError, OSError) as error:
+        said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror or str(error)
+        raise StorageError(
+            f"Cannot write the history of runs in {settings.dagster_home}: {said}. Answers that were committed are "
+            "kept. Free space or fix its permissions, then run again."
+        ) from error
+
+
+def require_idle(instance: dg.DagsterInstance, application: str) -> None:
+    """Refuse to work on an application beside another process of this machine, which would do the same work.
+
+    Without this, the second run would wait without a word for the first one's place in the pool of the model. Runs of
+    other machines are kept apart by their leases.
+
+    Raises:
+        LeaseHeld: says which run and which process.
+    """
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        selected = any(key.path[0] == application for key in run.asset_selection or ())
+        if PROCESS_TAG in run.tags and (selected or run.job_name == application):
+            _, process, _ = json.loads(run.tags[PROCESS_TAG])
+            raise LeaseHeld(
+                f"Run {run.run_id} (process {process}) is bringing {application} up to date; nothing was started. "
+                "Wait for it or stop it, then run again: what it has answered is not asked again."
+            )
 
 
 @contextmanager

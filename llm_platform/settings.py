@@ -76,7 +76,9 @@ def _git_commit() -> str:
 class Settings(BaseSettings):
     """Values of one deployment."""
 
-    model_config = SettingsConfigDict(env_prefix="LLM_PLATFORM_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LLM_PLATFORM_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     state: Path = Field(default_factory=_state_folder, description="Folder that holds all local state.")
     namespace: str = Field(
@@ -112,7 +114,7 @@ class Settings(BaseSettings):
     s3_endpoint: str = Field(default="", description="Host and port of an object store other than AWS.")
     s3_url_style: str = Field(default="", description="`path` or `vhost`.")
     s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
-    warehouses: dict[str, str] = Field(
+    warehouses: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         description='JSON of name → URL of the warehouses that applications read, e.g. {"crm": "postgres:dbname=crm"}.',
     )
@@ -140,7 +142,9 @@ class Settings(BaseSettings):
         # Resources are shown in the UI, and so is what they hold.
         for text in value.values() if isinstance(value, dict) else [value or ""]:
             if re.search(r"password\s*=|://[^/@\s]+:[^/@\s]+@", text, flags=re.IGNORECASE):
-                raise ValueError("holds a password; give it in PGPASSWORD, or by role in the file that PGPASSFILE names")
+                raise ValueError(
+                    "holds a password; give it in PGPASSWORD, or by role in the file that PGPASSFILE names"
+                )
         return value
 
     @field_validator("applications", mode="before")
@@ -149,6 +153,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("warehouses", mode="before")
+    @classmethod
+    def _read_json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON, at character {error.pos}") from error
 
     @field_validator("state")
     @classmethod

@@ -75,7 +75,7 @@ def completions_asset(
                 release,
                 application=application,
                 calibrate=bool(spec and spec.calibrate),
-                asking=_asking(context, graph, release, variant),
+                asking=_asking(context, graph, release, variant, snapshot=lake.snapshot()),
             )
             yield from _results(lake, store, answered)
 
@@ -87,7 +87,9 @@ def _task(graph: Graph) -> list[object]:
     return [application.task, list(application.labels), application.output_schema()]
 
 
-def _asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str) -> Asking:
+def _asking(
+    context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str, *, snapshot: int
+) -> Asking:
     nim: NIMResource = getattr(context.resources, resource_key(release.model.entry))
     return Asking(
         endpoints=lambda: nim.verified_targets(release.model),
@@ -95,6 +97,7 @@ def _asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, v
         connection=nim.connection(),
         run_id=context.run.run_id,
         git_commit=graph.settings.git_commit,
+        snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
     )
 

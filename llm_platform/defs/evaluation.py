@@ -17,7 +17,6 @@ from llm_platform.resources.warehouse import WarehouseResource
 
 def scores_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """One grade per answer that has a known answer."""
-    application = graph.application
 
     @dg.asset(
         key=graph.key("scores"),

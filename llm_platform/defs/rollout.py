@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
-from llm_platform.defs.graph import Graph, column_schema
+from llm_platform.defs.graph import Graph
 from llm_platform.operations.rollout import contract_violations, decide, publish
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.schema import PUBLISHED
@@ -25,7 +25,7 @@ def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinit
         code_version=application.rollout.first_champion,
         # With no champion there is nothing to publish: what comes after is skipped, and the run is not a failure.
         output_required=False,
-        description="Append-only decisions. The first champion may be chosen here; later ones by `llm-platform promote`.",
+        description="Append-only decisions. The first champion may be chosen here; others by `llm-platform promote`.",
     )
     def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
         with dagster_failures(context), warehouse.open() as lake:

@@ -2,79 +2,131 @@
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import dagster as dg
 
 from llm_platform.defs.graph import Graph
+from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
 from llm_platform.errors import ContractBroken, PlatformError
 from llm_platform.operations.documents import consumed_and_current
+from llm_platform.operations.plan import plan
+from llm_platform.operations.releases import Candidates
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings import Settings
+from llm_platform.warehouse.lake import Warehouse
 
-DEFAULT_INTERVAL_SECONDS = 30
+MOST_PERMANENT_FAILURES = 3
+"""Runs for one state of the source that failed with an error that comes again; then a person has to look."""
+
+MOST_FAILURES = 10
+"""Runs for one state that failed for other reasons: with the pauses between them, an outage of six hours."""
+
+LONGEST_PAUSE_SECONDS = 3600.0
 
 
 def source_version(token: str) -> dg.DataVersion:
     """Data version of a source table in a state."""
-    return dg.DataVersion(hashlib.sha256(token.encode()).hexdigest()[:16])
+    return dg.DataVersion(_digest(token))
 
 
-def source_changed_sensor(graph: Graph, *, source: dg.AssetSpec, job_name: str) -> dg.SensorDefinition:
+def source_changed_sensor(
+    graph: Graph, *, source: dg.AssetSpec, job_name: str, clock: Callable[[], float] = time.time
+) -> dg.SensorDefinition:
     """Ask for a run when the source table has moved past what `documents` consumed.
 
     What was consumed is committed with the documents, so a run that fails loses nothing: the difference is still there
-    at the next tick. The run key holds both states and the number of runs that already failed between them, so a
-    repeated tick asks for nothing twice and a failed run is asked for again.
+    at the next tick. A run that failed after that is asked for again as long as the plan says that something is
+    missing. The run key holds the state and the number of runs that ended for it, so a repeated tick asks for nothing
+    twice and a failed run is asked for again.
     """
     application = graph.application
+    address = application.source.address
 
     @dg.sensor(
         name=f"{application.name}_source_changed",
         job_name=job_name,
-        minimum_interval_seconds=DEFAULT_INTERVAL_SECONDS,
+        minimum_interval_seconds=graph.settings.sensor_seconds,
         default_status=_status(graph.settings),
-        description=f"Follows {application.source.address}: inserts, updates and deletes become one run.",
+        description=f"Follows {address}: inserts, updates and deletes become one run.",
     )
     def source_changed(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult | dg.SkipReason:
+        instance = context.instance
+        for run_id in end_dead_runs(instance):
+            context.log.warning(f"Run {run_id} had lost its process and was reported as failed.")
+        if (running := under_way(instance, application.name)) is not None:
+            return dg.SkipReason(f"run {running} of {application.name} is under way")
         try:
             with warehouse.open() as lake:
-                consumed, current = consumed_and_current(lake, graph.candidates)
-        except ContractBroken as error:
-            # A run shows it: the check on the columns fails there, where people look.
-            return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"broken:{_digest(str(error))}")])
+                change = _change(lake, graph.candidates)
+                past = attempts(instance, change.state)
+                if change.consumed and not (past.failed and plan(lake, graph.candidates)):
+                    return dg.SkipReason(f"{address} is as documents consumed it")
         except PlatformError as error:
-            return dg.SkipReason(f"{application.source.address} cannot be read: {error}")
-        if consumed is not None and consumed.token == current.token:
-            return dg.SkipReason(f"{application.source.address} is as documents consumed it")
-        change = f"{consumed.token if consumed else 'nothing'}->{current.token}"
-        active, failed = _runs_for(context, change)
-        if active:
-            return dg.SkipReason(f"a run for the change of {application.source.address} is under way")
-        version = source_version(current.token)
-        seen = dg.AssetMaterialization(source.key, tags={"dagster/data_version": version.value})
-        request = dg.RunRequest(
-            run_key=f"{change}:{failed}", tags={CHANGE_TAG: _digest(change), "llm_platform/trigger": "source changed"}
-        )
-        return dg.SensorResult(run_requests=[request], asset_events=[seen])
+            return dg.SkipReason(f"{address} cannot be read: {error}")
+        reason = _why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
+        if reason is not None:
+            return dg.SkipReason(reason)
+        tags = {STATE_TAG: change.state, "llm_platform/trigger": "source changed"}
+        request = dg.RunRequest(run_key=f"{change.state}:{past.ended}", tags=tags)
+        return dg.SensorResult(run_requests=[request], asset_events=_seen(source, change))
 
     return source_changed
 
 
-CHANGE_TAG = "llm_platform/source_change"
+@dataclass(frozen=True)
+class _Change:
+    """Where the source stands.
+
+    Attributes:
+        state: Identity of that state, in the words of a tag.
+        version: Data version of the source; None while it cannot be told.
+        consumed: Whether documents were made from it.
+    """
+
+    state: str
+    version: dg.DataVersion | None
+    consumed: bool
 
 
-def _digest(change: str) -> str:
-    return hashlib.sha256(change.encode()).hexdigest()[:16]
+def _change(lake: Warehouse, candidates: Candidates) -> _Change:
+    name = candidates.application.name
+    try:
+        consumed, current = consumed_and_current(lake, candidates)
+    except ContractBroken as error:
+        # A table or a column is gone. A run shows it: the check fails there, where people look.
+        before = lake.application(name).documents.consumed()
+        return _Change(_digest(f"{name}:{before.token if before else ''}:{error}"), None, consumed=False)
+    same = consumed is not None and consumed.token == current.token
+    return _Change(_digest(f"{name}:{current.token}"), source_version(current.token), consumed=same)
 
 
-def _runs_for(context: dg.SensorEvaluationContext, change: str) -> tuple[int, int]:
-    """(runs under way, runs that ended without success) for one change of the source."""
-    runs = context.instance.get_runs(dg.RunsFilter(tags={CHANGE_TAG: _digest(change)}))
-    active = sum(not run.is_finished for run in runs)
-    failed = sum(run.is_finished and not run.is_success for run in runs)
-    return active, failed
+def _why_not_again(past: Attempts, application: str, *, now: float, interval: float) -> str | None:
+    most = MOST_PERMANENT_FAILURES if past.permanent else MOST_FAILURES
+    if past.failed >= most:
+        return (
+            f"{past.failed} runs for this state of the source failed, the last one is {past.last_run_id}. See why in "
+            f"its log and mend it, then: llm-platform run {application}. The next change is asked for by itself."
+        )
+    if not past.failed:
+        return None
+    pause = min(interval * 2**past.failed, LONGEST_PAUSE_SECONDS)
+    left = past.last_ended + pause - now
+    return f"run {past.last_run_id} failed; it is asked for again in {left:.0f} s" if left > 0 else None
+
+
+def _seen(source: dg.AssetSpec, change: _Change) -> list[dg.AssetMaterialization]:
+    if change.version is None:
+        return []
+    return [dg.AssetMaterialization(source.key, tags={"dagster/data_version": change.version.value})]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _status(settings: Settings) -> dg.DefaultSensorStatus:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -13,7 +15,9 @@ from llm_platform.errors import RequestRejected
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.calibration import fit_calibration
 from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress, run_completions
+from llm_platform.inference.journal import Journal, recover
 from llm_platform.inference.requests import check_first_tokens
+from llm_platform.inference.sink import OnRows
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.releases import latest_calibrated, requesting
@@ -34,6 +38,9 @@ class Asking:
     Attributes:
         endpoints: Gives the endpoints, once each has shown that it is what the lock pins; called only when there is
             something to send.
+        snapshot: The lake's snapshot that documents are read at; written on every answer.
+        journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
+            at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
     """
 
     endpoints: Callable[[], Sequence[EndpointTarget]]
@@ -41,7 +48,9 @@ class Asking:
     connection: Connection
     run_id: str
     git_commit: str
+    snapshot: int | None = None
     on_progress: Callable[[Progress], None] | None = None
+    journal: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,9 @@ def answer(
 def _send(
     store: ApplicationStore, release: Release, *, application: Application, asking: Asking
 ) -> InferenceRun | None:
+    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
+    if segments is not None and segments.is_dir() and any(segments.iterdir()):
+        _recover(store, release, segments, holder=asking.run_id)
     total = store.completions.missing_count(release.release_id)
     if not total:
         return None
@@ -89,6 +101,7 @@ def _send(
     with (
         EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client,
         store.completions.lease(release.release_id, holder=asking.run_id) as lease,
+        _sink(store, lease, segments) as sink,
     ):
         if release.decision == "logprobs":
             check_first_tokens(
@@ -98,12 +111,13 @@ def _send(
             release,
             BudgetedRenderer(release, application.labels, base_url=targets[0].root, client=client).render,
             _missing_rows(store, release),
-            lambda rows: _store(store, lease, rows),
+            sink,
             constraint=constraint(release),
             endpoints=targets,
             policy=asking.policy,
             connection=asking.connection,
             run_id=asking.run_id,
+            documents_snapshot=asking.snapshot,
             total=total,
             on_progress=asking.on_progress,
             # Also for a run that ends early: what it paid is on record.
@@ -148,8 +162,24 @@ class BudgetedRenderer:
         return count if isinstance(count, int) else 0
 
 
-def _store(store: ApplicationStore, lease: Lease, rows: list[Completion]) -> None:
-    store.completions.append(lease, rows)
+@contextmanager
+def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Iterator[OnRows]:
+    """What the engine hands answers to: the lake, with a journal in front of it where there is a place for one."""
+
+    def commit(rows: list[Completion]) -> None:
+        store.completions.append(lease, rows)
+
+    if segments is None:
+        yield commit
+        return
+    with Journal(segments, commit) as journal:
+        yield journal
+
+
+def _recover(store: ApplicationStore, release: Release, segments: Path, *, holder: str) -> None:
+    """Store what a run that died had received and not yet committed."""
+    with store.completions.lease(release.release_id, holder=holder) as lease, recover(segments) as rows:
+        store.completions.append(lease, rows)
 
 
 def _record(store: ApplicationStore, run: InferenceRun, git_commit: str) -> None:
@@ -157,15 +187,17 @@ def _record(store: ApplicationStore, run: InferenceRun, git_commit: str) -> None
 
 
 def _missing_rows(store: ApplicationStore, release: Release) -> Iterator[list[DocumentRow]]:
+    # Column by column, and validated: `model_construct` is Python and takes three times as long.
     for batch in store.completions.missing_batches(release.release_id, BATCH_ROWS):
+        columns = (batch.column(name).to_pylist() for name in ("document_id", "fingerprint", "text", "attributes"))
         yield [
-            DocumentRow.model_construct(
-                document_id=row["document_id"],
-                fingerprint=row["fingerprint"],
-                text=row["text"],
-                attributes=json.loads(row["attributes"]) if row["attributes"] else {},
+            DocumentRow(
+                document_id=document_id,
+                fingerprint=fingerprint,
+                text=text,
+                attributes=json.loads(attributes) if attributes else {},
             )
-            for row in batch.select(["document_id", "fingerprint", "text", "attributes"]).to_pylist()
+            for document_id, fingerprint, text, attributes in zip(*columns, strict=True)
         ]
 
 

@@ -158,7 +158,7 @@ def require_pin(entry: LockEntry, wanted: ModelPin) -> None:
     differ = [f"{name} is {now[name]!r}, was {then[name]!r}" for name in now if now[name] != then[name]]
     if differ:
         raise EndpointMismatch(
-            f"The release was evaluated on another {entry.name!r} than models.lock.yaml pins now; no document was sent.\n"
+            f"The release was evaluated on another {entry.name!r} than models.lock.yaml pins now; nothing was sent.\n"
             + "\n".join(differ)
             + "\nBring the entry back, or promote a variant that was evaluated on the new one."
         )

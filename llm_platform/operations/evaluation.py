@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llm_platform.application import Application
 from llm_platform.evaluation.baseline import Baseline, baseline_of
 from llm_platform.evaluation.card import render_card
-from llm_platform.evaluation.comparison import Candidate, Comparison, compare
+from llm_platform.evaluation.comparison import Candidate, compare
 from llm_platform.evaluation.report import Report, build_report, evaluation_id
 from llm_platform.evaluation.scorers import score_answers
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release, requesting

@@ -73,6 +73,20 @@ def load_applications(settings: Settings) -> dict[str, Candidates]:
     return load_candidates(settings.application_folders, load_lock(settings.models_lock))
 
 
+def candidates_of(settings: Settings, name: str) -> Candidates:
+    """One application of the deployment.
+
+    Raises:
+        SpecificationError: there is none of this name, or a file has mistakes.
+    """
+    applications = load_applications(settings)
+    if name not in applications:
+        raise SpecificationError(
+            f"There is no application {name!r}. There are: {', '.join(sorted(applications)) or 'none'}."
+        )
+    return applications[name]
+
+
 def load_candidates(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> dict[str, Candidates]:
     """Every application in `folders` by name.
 

@@ -1,0 +1,1 @@
+"""The `llm-platform` command, as a person types it."""

@@ -1,0 +1,176 @@
+"""Commands on an application that has run."""
+
+from __future__ import annotations
+
+import json
+
+from llm_platform_tests.cli.conftest import Ran
+from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.survival.command import Terminal
+from llm_platform_tests.survival.ledger import ledger
+from llm_platform_tests.team import NAME, Team, right_answer
+
+SECTIONS = ["published", "document", "completion", "run", "release", "pin", "prompt", "model", "rollout", "report"]
+TEXT = "the printer is on fire"
+PROMPT = "Say clearly whether"
+
+
+def test_plan_says_what_is_missing_and_then_that_nothing_is(fresh: Terminal, ran: Ran) -> None:
+    """Before paying, people want to know what for."""
+    before = fresh.run("plan", NAME)
+    after = ran[0].run("plan", NAME)
+
+    assert before.status == after.status == 0
+    assert "documents: never read" in before.out
+    assert "prompts/clear: new" in before.out
+    assert after.out.strip() == "Nothing to do."
+
+
+def test_explain_prints_the_whole_chain_without_texts(ran: Ran) -> None:
+    """An auditor's question, answered from a row to the commit of the code, in a terminal that may be recorded."""
+    terminal, model = ran
+
+    finished = terminal.run("explain", NAME, "7")
+    chain = json.loads(terminal.run("explain", NAME, "7", "--json").out)
+
+    assert finished.status == 0, finished.said
+    assert [line for line in finished.out.splitlines() if not line.startswith(" ")] == SECTIONS
+    assert list(chain) == SECTIONS
+    assert chain["published"]["answer"] == right_answer(7)
+    assert chain["published"]["documents_snapshot"] > 0
+    assert chain["completion"]["documents_snapshot"] > 0
+    assert chain["completion"]["run_id"] == chain["run"]["run_id"]
+    assert len(chain["run"]["git_commit"]) == 40 or chain["run"]["git_commit"] == "unknown"
+    assert chain["release"]["prompt_version"] == chain["prompt"]["version"]
+    assert chain["pin"]["served_name"] == "scripted-model"
+    assert chain["pin"]["context_length"] == 4096
+    assert model.url in chain["model"]["observed"]
+    assert chain["rollout"]["report_id"] == chain["report"]["report_id"]
+    assert chain["report"]["passed"] is True
+    assert TEXT not in finished.said + json.dumps(chain)
+    assert PROMPT not in finished.said + json.dumps(chain)
+
+
+def test_explain_shows_texts_when_asked_to(ran: Ran) -> None:
+    """The prompt's text and the document are there for whoever may read them."""
+    finished = ran[0].run("explain", NAME, "7", "--texts")
+
+    assert finished.status == 0, finished.said
+    assert TEXT in finished.out
+    assert PROMPT in finished.out
+
+
+def test_promotion_needs_evidence_and_can_be_taken_back(ran: Ran) -> None:
+    """What readers see changes by decisions on record: refused without evidence, reversible with one command."""
+    terminal, model = ran
+    asked = model.counts.requests
+
+    refused = terminal.run("promote", NAME, "vague")
+    promoted = terminal.run("promote", NAME, "brief", "--note", "shorter")
+    after_promotion = ledger(terminal.team)
+    rolled_back = terminal.run("rollback", NAME, "--note", "shorter was worse")
+    after_rollback = ledger(terminal.team)
+
+    assert refused.failed_plainly, refused.said
+    assert f"{NAME}/vague" in refused.err
+    assert "accuracy: lower bound" in refused.err
+    assert "minimum 0.700" in refused.err
+    assert promoted.status == 0, promoted.said
+    assert "serves from now on" in promoted.out
+    assert after_promotion.champion == "brief"
+    assert rolled_back.status == 0, rolled_back.said
+    assert "serves again" in rolled_back.out
+    assert after_rollback.champion == "clear"
+    releases = [{row["release_id"] for row in found.published.values()} for found in (after_promotion, after_rollback)]
+    assert [len(found) for found in releases] == [1, 1]
+    assert releases[0] != releases[1]
+    assert model.counts.requests == asked
+
+
+def test_branch_reads_stored_answers_and_is_removed_alone(ran: Ran) -> None:
+    """An unchanged application on a branch costs nothing, and taking the branch away takes nothing else."""
+    terminal, model = ran
+    asked = model.counts.requests
+    branch = Terminal(terminal.team, LLM_PLATFORM_NAMESPACE="trial")
+
+    up = terminal.run("branch", "up", "trial")
+    run = branch.run("run", NAME)
+    folder = terminal.team.settings.state / "namespaces" / "trial"
+    was_there = folder.is_dir()
+    down = terminal.run("branch", "down", "trial", "--yes")
+
+    assert up.status == 0, up.said
+    assert "LLM_PLATFORM_NAMESPACE=trial" in up.out
+    assert run.status == 0, run.said
+    assert model.counts.requests == asked
+    assert was_there
+    assert down.status == 0, down.said
+    assert not folder.exists()
+    assert ledger(terminal.team).is_whole(60)
+
+
+def test_lists_name_applications_models_and_servers(fresh: Terminal) -> None:
+    """What there is to choose from."""
+    applications, models, servers = (
+        fresh.run(*command) for command in (("application", "list"), ("model", "list"), ("nim", "status"))
+    )
+
+    assert applications.status == models.status == servers.status == 0
+    for name in (NAME, "movie_reviews", "package_metadata", "clear, vague"):
+        assert name in applications.out
+    for name in ("smollm2-135m", "scripted", "0c1d3326cd97", "Apache-2.0", "4096"):
+        assert name in models.out
+    assert "smollm2-135m: not running" in servers.out
+
+
+def test_reset_deletes_one_namespace_and_asks_first(fresh: Terminal) -> None:
+    """Nobody may lose paid answers by a typing error."""
+    state = fresh.team.settings.state
+    for namespace in ("test", "other"):
+        (state / "namespaces" / namespace).mkdir(parents=True)
+
+    asked = fresh.script("state", "reset")
+    kept = (state / "namespaces" / "test").is_dir()
+    done = fresh.run("state", "reset", "--yes")
+    again = fresh.run("state", "reset", "--yes")
+
+    assert asked.status == 1
+    assert "Traceback" not in asked.said
+    assert kept
+    assert done.status == 0, done.said
+    assert not (state / "namespaces" / "test").exists()
+    assert (state / "namespaces" / "other").is_dir()
+    assert "nothing to delete" in again.out
+
+
+def test_new_application_is_checked_and_runs_as_it_was_written(ran: Ran) -> None:
+    """From a CSV to a published table in three commands, with no file edited."""
+    terminal, _ = ran
+    root = terminal.team.root
+    rows = "\n".join(f"{number},{Team.text(number)},{right_answer(number)}" for number in range(400))
+    (root / "mails.csv").write_text(f"mail,message,mood\n{rows}\n", encoding="utf-8")
+
+    with ScriptedServer(answer=lambda seen: right_answer(int(seen.document_id))) as model:
+        terminal.team.lock["base_urls"] = [model.url]
+        terminal.team.write_lock()
+        new = terminal.run(
+            *("application", "new", "mails", "--source", str(root / "mails.csv"), "--folder"),
+            *(str(root / "applications"), "--key", "mail", "--text", "message"),
+            *("--answer", "mood", "--model", "scripted"),
+        )
+        checked = terminal.run("application", "check", str(root / "applications" / "mails"))
+        run = terminal.run("run", "mails")
+        again = terminal.run(
+            *("application", "new", "mails", "--source", str(root / "mails.csv"), "--folder"),
+            str(root / "applications"),
+        )
+
+    assert new.status == 0, new.said
+    assert "llm-platform run mails" in new.out
+    assert checked.status == 0, checked.said
+    assert "no mistakes" in checked.out
+    assert run.status == 0, run.said
+    assert model.counts.requests == 400
+    assert "Published   mails.published_v1, 400 rows" in run.out
+    assert again.failed_plainly, again.said
+    assert "is there already and is not overwritten" in again.err

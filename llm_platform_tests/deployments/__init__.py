@@ -1,0 +1,1 @@
+"""Tests of what differs between deployments: settings, namespaces, the rights of a branch."""

@@ -1,0 +1,90 @@
+"""Dagster's instance as this checkout sets it up, and what it must not be told."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
+from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, SupersessionWarning
+
+from llm_platform.definitions import build_definitions
+from llm_platform.defs.runs import PROCESS_TAG
+from llm_platform.demo import dagster_home
+from llm_platform.settings import Settings
+from llm_platform.warehouse.leases import node
+from llm_platform_tests.team import ENTRY, NAME, Team
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def test_the_instance_frees_pool_slots_of_ended_runs_and_repeats_no_failed_gate(tmp_path: Path) -> None:
+    """Dagster reads dagster.yaml only inside DAGSTER_HOME, and keeps a crashed run's slot for ever by default."""
+    settings = Settings(state=tmp_path, namespace="test")
+
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        pools = instance.get_concurrency_config().pool_config
+        monitoring = instance.run_monitoring_settings
+        retries = instance.run_retries_enabled
+        telemetry = instance.telemetry_enabled
+
+    assert pools.default_pool_limit == 1
+    assert monitoring["enabled"]
+    assert monitoring["free_slots_after_run_end_seconds"] > 0
+    assert not retries
+    assert not telemetry
+
+
+def test_no_preview_beta_superseded_or_deprecated_api_is_on_the_path(tmp_path: Path) -> None:
+    """Such an API may break in any release of Dagster, and a platform is upgraded by people who did not write it."""
+    with warnings.catch_warnings():
+        for kind in (PreviewWarning, BetaWarning, SupersessionWarning, DeprecationWarning):
+            warnings.simplefilter("error", kind)
+        definitions = build_definitions(Settings(state=tmp_path, namespace="test"))
+        dg.Definitions.validate_loadable(definitions)
+
+
+def test_nothing_of_the_environment_is_in_the_snapshot_that_the_ui_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a resource takes from the environment when it is made is stored with every snapshot of the graph."""
+    monkeypatch.setenv("LLM_PLATFORM_NIM_API_KEY", "key-that-nobody-may-see")
+    monkeypatch.setenv("PGPASSWORD", "password-that-nobody-may-see")
+    team = Team(tmp_path, "http://127.0.0.1:9")
+
+    definitions = build_definitions(Settings(state=tmp_path, namespace="test", models_lock=team.lock_file))
+    snapshot = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+
+    assert "that-nobody-may-see" not in snapshot
+    assert "LLM_PLATFORM_NIM_API_KEY" in snapshot
+
+
+# No process has this id: it is above the largest that Linux gives.
+DEAD = 2**22 + 1
+
+
+def test_a_run_ends_those_whose_process_was_killed_and_gives_their_pool_slots_back(tmp_path: Path) -> None:
+    """A killed run stays started and keeps the model's only slot: whoever comes next would wait for ever."""
+    team = Team(tmp_path, "http://127.0.0.1:9")
+    job, pool = team.definitions().resolve_job_def(NAME), f"nim-{ENTRY}"
+    with dg.DagsterInstance.from_config(str(dagster_home(team.settings))) as instance:
+        tags = {PROCESS_TAG: json.dumps([node(), DEAD, "1"])}
+        killed = instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+        assert instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+        assert instance.event_log_storage.claim_concurrency_slot(pool, killed.run_id, "step").is_claimed
+        assert not instance.event_log_storage.claim_concurrency_slot(pool, "next", "step").is_claimed
+
+        done = job.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey([NAME, "documents"])], run_config=QUIET
+        )
+
+        assert done.success
+        assert [run.status for run in instance.get_runs()] == [
+            dg.DagsterRunStatus.SUCCESS,
+            dg.DagsterRunStatus.FAILURE,
+        ]
+        assert instance.event_log_storage.claim_concurrency_slot(pool, "next", "step").is_claimed

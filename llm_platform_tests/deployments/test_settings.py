@@ -1,0 +1,183 @@
+"""Settings: deployments differ in values and in nothing else."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import llm_platform.settings as settings_module
+from llm_platform.errors import SpecificationError
+from llm_platform.settings import MAX_NAMESPACE_LENGTH, load_settings, namespace_name
+
+FALLBACKS = {
+    "namespace": ("LLM_PLATFORM_NAMESPACE", "DAGSTER_CLOUD_GIT_BRANCH"),
+    "deployment": ("LLM_PLATFORM_DEPLOYMENT", "DAGSTER_CLOUD_DEPLOYMENT_NAME"),
+    "git_commit": ("LLM_PLATFORM_GIT_COMMIT", "DAGSTER_CLOUD_GIT_SHA"),
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of our variables, whatever the shell of the person who tests has."""
+    for name in list(os.environ):
+        if name.startswith(("LLM_PLATFORM_", "DAGSTER_CLOUD_", "GIT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("field", FALLBACKS)
+def test_variables_of_dagster_plus_are_the_fallback_for_ours(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same image runs on Dagster+, where these are set by the platform."""
+    ours, theirs = FALLBACKS[field]
+    monkeypatch.setenv(theirs, "theirs")
+    assert getattr(load_settings(), field) == "theirs"
+
+    monkeypatch.setenv(ours, "ours")
+
+    assert getattr(load_settings(), field) == "ours"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("feature/Add-Labels #42", "feature_add_labels_42", id="branch"),
+        pytest.param("42-fix", "n_42_fix", id="starts-with-a-digit"),
+        pytest.param("Jürgen.Müller", "j_rgen_m_ller", id="letters-beyond-ascii"),
+        pytest.param("x" * 80, "x" * MAX_NAMESPACE_LENGTH, id="long"),
+        pytest.param("a" * 39 + "-b", "a" * 39, id="cut-at-a-separator"),
+        pytest.param("---", "n", id="nothing-left"),
+    ],
+)
+def test_a_namespace_is_a_name_for_folders_schemas_and_labels(text: str, expected: str) -> None:
+    """A branch name goes into SQL identifiers and paths."""
+    assert namespace_name(text) == expected
+    assert namespace_name(expected) == expected
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+    command = ["git", *identity, "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+def on_branch(folder: Path) -> Path:
+    git(folder, "switch", "-q", "-c", "feature/Better-Prompt")
+    return folder
+
+
+def in_worktree(folder: Path) -> Path:
+    git(folder, "worktree", "add", "-q", "-b", "feature/Better-Prompt", str(folder.with_name("worktree")))
+    return folder.with_name("worktree")
+
+
+def packed(folder: Path) -> Path:
+    on_branch(folder)
+    git(folder, "pack-refs", "--all")
+    return folder
+
+
+def detached(folder: Path) -> Path:
+    git(folder, "switch", "-q", "--detach", "HEAD")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arrange", "branch"),
+    [
+        pytest.param(on_branch, True, id="branch"),
+        pytest.param(in_worktree, True, id="worktree"),
+        pytest.param(packed, True, id="packed-references"),
+        pytest.param(detached, False, id="detached-head"),
+    ],
+)
+def test_namespace_and_commit_follow_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrange: Callable[[Path], Path], branch: bool
+) -> None:
+    """Somebody who switches the branch must not write into the tables of another one."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "file").touch()
+    git(folder, "add", "file")
+    git(folder, "commit", "-q", "-m", "first")
+    checkout = arrange(folder)
+    monkeypatch.setattr(settings_module, "CHECKOUT", checkout)
+
+    settings = load_settings()
+
+    assert settings.git_commit == git(checkout, "rev-parse", "HEAD")
+    assert settings.namespace == ("feature_better_prompt" if branch else namespace_name(getpass.getuser()))
+
+
+def test_without_a_checkout_the_namespace_is_the_user_and_the_state_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed from a wheel there is no folder of ours to write into."""
+    monkeypatch.setattr(settings_module, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("LOGNAME", "somebody")
+
+    settings = load_settings()
+
+    assert (settings.namespace, settings.git_commit) == ("somebody", "unknown")
+    assert settings.state == tmp_path / "data" / "llm_platform"
+
+
+SECRET = "s3cret-value"
+MISTAKES = {
+    "LLM_PLATFORM_NIM_SLOTS": "0",
+    "LLM_PLATFORM_NIM_THREADS": SECRET,
+    "LLM_PLATFORM_NIM_IDLE_MINUTES": "-1",
+    "LLM_PLATFORM_OUTAGE_SECONDS": SECRET,
+    "LLM_PLATFORM_SENSORS": SECRET,
+    "LLM_PLATFORM_SENSOR_SECONDS": "0",
+    "LLM_PLATFORM_WAREHOUSES": f"postgres:password={SECRET}",
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_wrong_value_is_reported_by_its_name_and_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value may be a password that was put into the wrong variable; logs are read by many."""
+    monkeypatch.setenv(name, MISTAKES[name])
+
+    with pytest.raises(SpecificationError, match=name) as caught:
+        load_settings()
+
+    shown, cause = str(caught.value), caught.value.__cause__
+    while cause is not None:
+        shown, cause = f"{shown}\n{cause}", cause.__cause__ or cause.__context__
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param(
+            {}, ("sqlite:{state}/namespaces/{name}/catalog.sqlite", "{state}/namespaces/{name}/data", None), id="local"
+        ),
+        pytest.param(
+            {"CATALOG": "postgres:dbname=lake user=me", "DATA_ROOT": "s3://bucket/lake/"},
+            ("postgres:dbname=lake user=me", "s3://bucket/lake/{name}", "{name}"), id="production",
+        ),
+        pytest.param(
+            {"CATALOG": "postgres:user=me", "UPSTREAM_CATALOG": "postgres:user=reader", "DATA_ROOT": "/data"},
+            ("postgres:{role}", "/data/{name}", "{name}"), id="branch",
+        ),
+    ],
+)  # fmt: skip
+def test_a_namespace_is_a_catalog_and_a_prefix_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], expected: tuple[str | None, ...]
+) -> None:
+    """Two namespaces share no place that either of them writes."""
+    for name, value in {"STATE": str(tmp_path), "NAMESPACE": "mine", "UPSTREAM": "production", **values}.items():
+        monkeypatch.setenv(f"LLM_PLATFORM_{name}", value)
+    settings = load_settings()
+
+    for name, role in {"mine": "user=me", "production": "user=reader"}.items():
+        words = {"state": tmp_path, "name": name, "role": role}
+        assert settings.location(name) == tuple(part and part.format(**words) for part in expected)
+    assert settings.upstream_namespace == "production"

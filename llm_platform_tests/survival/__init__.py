@@ -1,0 +1,1 @@
+"""What goes wrong while the command runs: kills, outages, full disks, hostile documents; counted at the endpoint."""

@@ -1,0 +1,67 @@
+"""What a team's lake holds, for tests that compare it with the endpoint's counters."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from llm_platform_tests.team import NAME, Team
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Stored and published rows.
+
+    Attributes:
+        answers: (release, document of the stored row) → how many rows.
+        stored: Variant → documents with a stored row.
+        published: Document → its published row; `doubled` has those with more than one.
+    """
+
+    answers: Counter[tuple[str, str]]
+    stored: dict[str, set[str]]
+    published: dict[str, dict[str, Any]]
+    doubled: set[str]
+    champion: str | None
+
+    def is_whole(self, documents: int) -> bool:
+        """Whether every document has exactly one row per variant and one published row."""
+        return (
+            set(self.answers.values()) == {1}
+            and all(len(found) == documents for found in self.stored.values())
+            and len(self.published) == documents
+            and not self.doubled
+        )
+
+
+def ledger(team: Team) -> Ledger:
+    """What is stored now, by the variants that send their own requests."""
+    answers: Counter[tuple[str, str]] = Counter()
+    stored: dict[str, set[str]] = {}
+    with team.warehouse.open(read_only=True) as lake:
+        store = lake.application(NAME)
+        for variant in team.candidates.application.variants:
+            release = team.candidates.requesting(variant).release_id
+            documents = store.completions.of_release(release, ["document_id"])["document_id"].to_pylist()
+            answers.update((release, document) for document in documents)
+            stored[variant] = set(documents)
+        rows = store.published.table(1).to_pylist()
+        champion = store.rollout.champion()
+    count = Counter(row["document_id"] for row in rows)
+    return Ledger(
+        answers=answers,
+        stored=stored,
+        published={row["document_id"]: row for row in rows},
+        doubled={document for document, times in count.items() if times > 1},
+        champion=champion.variant if champion else None,
+    )
+
+
+def leases(team: Team) -> list[tuple[str, int, float]]:
+    """(release, token, expiry) of the leases of a team's lake."""
+    path = team.settings.namespace_folder / "leases.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT release_id, token, expires_at FROM leases ORDER BY acquired_at").fetchall()
