@@ -140,8 +140,9 @@ def _gate_lines(draft: Draft) -> list[str]:
     if draft.columns.answer is not None and draft.task != "generate":
         minimum, reason = _accuracy_gate(draft)
         lines += ["    accuracy:", f"      minimum: {minimum}", f"      reason: {_quoted(reason)}"]
-    reason = "More than one unusable answer in fifty is a hole that readers notice. Replace it by what they need."
-    return [*lines, "    valid_rate:", "      minimum: 0.98", f"      reason: {_quoted(reason)}"]
+    # Reached by 22 valid answers of 22: a new application has few known answers, and must be able to pass.
+    reason = "A first minimum that a few dozen answers can show. Replace it by what readers need."
+    return [*lines, "    valid_rate:", "      minimum: 0.85", f"      reason: {_quoted(reason)}"]
 
 
 def _accuracy_gate(draft: Draft) -> tuple[float, str]:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
-from llm_platform.errors import ContractBroken, PlatformError
+from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.operations.documents import consumed_and_current
 from llm_platform.operations.plan import plan
 from llm_platform.operations.releases import Candidates
@@ -98,9 +98,12 @@ def _change(lake: Warehouse, candidates: Candidates) -> _Change:
     try:
         consumed, current = consumed_and_current(lake, candidates)
     except ContractBroken as error:
-        # A table or a column is gone. A run shows it: the check fails there, where people look.
         before = lake.application(name).documents.consumed()
-        return _Change(_digest(f"{name}:{before.token if before else ''}:{error}"), None, consumed=False)
+        if before is None:
+            # Nobody has asked for this application yet, and its table may still be on its way.
+            raise TransientError(str(error)) from error
+        # A table or a column is gone. A run shows it: the check fails there, where people look.
+        return _Change(_digest(f"{name}:{before.token}:{error}"), None, consumed=False)
     same = consumed is not None and consumed.token == current.token
     return _Change(_digest(f"{name}:{current.token}"), source_version(current.token), consumed=same)
 
