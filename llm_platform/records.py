@@ -1,7 +1,7 @@
 """Rows and values that two or more stages share.
 
 What belongs here is a value with a name in the graph (a document, a release, a completion, a score). What does not:
-code that makes, stores or judges one. Identities are hashes of canonical JSON: equal content has an equal id everywhere.
+code that makes, stores or judges one. Identities are hashes of canonical JSON: equal content has equal ids everywhere.
 """
 
 from __future__ import annotations
