@@ -137,6 +137,21 @@ def run(application: ApplicationName) -> None:
 
 
 @app.command()
+def compact(
+    keep_days: Annotated[float, typer.Option(help="Older snapshots are forgotten: no time travel beyond this.")] = 30.0,
+) -> None:
+    """Merge the small files of this namespace's lake, and forget old snapshots."""
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    with WarehouseResource.of(load_settings()).open() as lake:
+        done = lake.compact(keep_days=keep_days)
+    console.print(
+        f"{done.files_before} files became {done.files_after}; {done.snapshots_expired} snapshots and "
+        f"{done.files_deleted} files that nothing refers to are gone."
+    )
+
+
+@app.command()
 def promote(
     application: ApplicationName,
     variant: Annotated[str, typer.Argument(help="A variant of application.yaml.")],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from llm_platform.errors import LeaseHeld, PermanentError, StorageError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.endpoints import LocalNim
+from llm_platform.operations.evaluation import current_evaluation_id
 from llm_platform.operations.plan import plan
 from llm_platform.operations.releases import Candidates, candidates_of, requesting
 from llm_platform.operations.samples import load_sample
@@ -31,7 +31,10 @@ from llm_platform.resources.progress import listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings import CHECKOUT, Settings
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.store import ApplicationStore
 
+PLAIN_SECONDS = 20.0
+"""Between two lines of progress where there is no terminal for a bar."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -199,15 +202,19 @@ def bars(console: Console) -> Iterator[None]:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty() and not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {}
+        said = time.monotonic()
 
         def show(name: str, state: EngineProgress) -> None:
+            nonlocal said
+            speed = f"{state.tokens_per_second:,.0f} tokens/s"
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=state.total, speed="")
-            progress.update(
-                tasks[name], completed=state.done, total=state.total, speed=f"{state.tokens_per_second:,.0f} tokens/s"
-            )
+            progress.update(tasks[name], completed=state.done, total=state.total, speed=speed)
+            if not console.is_terminal and time.monotonic() - said >= PLAIN_SECONDS:
+                said = time.monotonic()
+                console.print(f"  {name}: {state.done} of {state.total} texts, {speed}")
 
         token = listener.set(show)
         try:
@@ -247,11 +254,28 @@ def print_summary(
     rows = store.published.table(application.publish.contract).num_rows
     export = folder / f"published_v{application.publish.contract}.parquet"
     console.print(f"Published   {table}, {rows} rows by {champion.variant} (release {champion.release_id})")
+    if waiting := _approved_beside(store, candidates, champion.release_id):
+        console.print(
+            f"            also approved: {waiting}; to publish it: llm-platform promote {application.name} {waiting}"
+        )
     console.print(f"            as a file: {export}")
     first = store.published.table(application.publish.contract)["document_id"][0].as_py()
     console.print(
         f"Next        make dev   |   llm-platform explain {application.name} {first}   |   llm-platform application new"
     )
+
+
+def _approved_beside(store: ApplicationStore, candidates: Candidates, published: str) -> str | None:
+    """A variant whose present release is approved and is not what is published."""
+    evaluation_id = current_evaluation_id(store, candidates.application)
+    for variant in candidates.application.variants:
+        release = candidates.release(variant, store)
+        if release is None or release.release_id == published:
+            continue
+        report = store.reports.latest(release.release_id, evaluation_id)
+        if report is not None and report.passed:
+            return variant
+    return None
 
 
 def _variant_lines(variant: str, report: Report, usage: TokenUsage) -> str:
