@@ -42,7 +42,7 @@ def plan(lake: Warehouse, candidates: Candidates) -> list[Step]:
     steps += _prompts(store, candidates) + _models(store, candidates)
     steps += _completions(store, candidates)
     if steps:
-        return [*steps, Step("scores, report, rollout, published", "follow from the above")]
+        return [*steps, Step("completions, scores, report, rollout, published", "follow from the above")]
     return _judged(store, candidates)
 
 
