@@ -99,6 +99,7 @@ def _asking(
         git_commit=graph.settings.git_commit,
         snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
+        journal=graph.settings.namespace_folder / "journal",
     )
 
 

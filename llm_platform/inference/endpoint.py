@@ -91,10 +91,14 @@ class EndpointState:
         )
 
     def on_answer(self, now: float) -> None:
-        """A reply that proves the engine alive."""
+        """A reply that proves the engine alive; an open breaker waits for its probe all the same.
+
+        At the start of an outage, replies to what was in flight arrive among the failures, and would let the next rows
+        run into it.
+        """
         self.answered_at = now
         self._streak.clear()
-        if self.breaker is not Breaker.CLOSED:
+        if self.breaker is Breaker.SUSPECT:
             self._recover()
 
     def on_failure(self, row: Row, *, now: float, cause: str, detail: str) -> bool:
@@ -154,7 +158,6 @@ async def examine(
     while endpoint.breaker is Breaker.OPEN and not endpoint.leaving:
         await asyncio.sleep(delay)
         delay = min(policy.probe_cap_seconds, 1.5 * delay)
-        # The answer to a request that was in flight all along may have closed it meanwhile.
-        if endpoint.breaker is Breaker.OPEN and await endpoint.prove(wire, body=body):
+        if await endpoint.prove(wire, body=body):
             endpoint.close(time.monotonic())
     on_change()

@@ -99,7 +99,7 @@ class Judge:
         doubted = endpoint.breaker is not Breaker.CLOSED
         endpoint.on_answer(now)
         self.trouble_since = None
-        if doubted:
+        if doubted and endpoint.breaker is Breaker.CLOSED:
             self._on_recovery()
 
     def _finish(self, row: Row, endpoint: EndpointState, reading: Reading, latency_seconds: float) -> None:

@@ -25,6 +25,10 @@ ANSWERED_COLUMNS = (
 )
 
 
+READ_ROWS = 20_000
+"""Texts that are read at once while a run goes on: each read scans the keys of all documents."""
+
+
 def completions_table(rows: Sequence[Completion]) -> pa.Table:
     """Completions in the form that `append_table` takes.
 
@@ -71,13 +75,26 @@ class Completions:
     def missing_batches(
         self, release_id: str, batch_rows: int, *, bucket: int | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of `missing` in batches, as they were at the first one.
+        """The rows of `missing` in batches; of what is missing at the first one, and still has the same text.
 
-        They are copied first: a run of hours must not keep a transaction open on the catalog.
+        Keys are copied first, since a run of hours must not keep a transaction open on the catalog. Texts are read as
+        they are needed: a copy of all of them took 5 KiB of memory a row.
         """
+        keys = self._missing_keys(release_id, bucket=bucket)
+        documents = self._session.relation(self._application, "documents")
         with self._session.cursor() as cursor:
-            cursor.execute(f"CREATE TEMP TABLE missing AS {self._missing_sql(release_id, limit=None, bucket=bucket)}")
-            yield from cursor.execute("SELECT * FROM missing").to_arrow_reader(batch_rows)
+            cursor.execute(
+                "CREATE TEMP TABLE missing AS "
+                f"SELECT *, row_number() OVER (ORDER BY document_id) - 1 AS position FROM ({keys})"
+            )
+            count = cursor.execute("SELECT count(*) FROM missing").fetchall()[0][0]
+            for start in range(0, count, READ_ROWS):
+                yield from cursor.execute(
+                    "SELECT d.document_id, d.fingerprint, d.text, d.attributes, d.bucket FROM missing m "
+                    f"JOIN {documents} d ON d.document_id = m.document_id AND d.fingerprint = m.fingerprint "
+                    "WHERE m.position >= $start AND m.position < $stop ORDER BY d.document_id",
+                    {"start": start, "stop": start + READ_ROWS},
+                ).to_arrow_reader(batch_rows)
 
     def missing_count(self, release_id: str, *, bucket: int | None = None) -> int:
         """How many texts have no answer."""

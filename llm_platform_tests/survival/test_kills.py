@@ -16,11 +16,17 @@ from llm_platform_tests.team import NAME
 DOCUMENTS = 300
 IN_FLIGHT = 16
 """Twice the slots that the lock entry names."""
+LATENCY_SECONDS = 0.1
+JOURNAL_SECONDS = 0.25
+"""Between two syncs of the journal; a busy machine may take twice as long."""
 
 
 def test_killed_run_pays_for_nothing_twice_that_was_committed(desk: MakeDesk) -> None:
-    """`kill -9` cannot be caught: the next run takes the dead one's lease and asks only for what was not committed."""
-    terminal, model = desk(DOCUMENTS, latency_seconds=0.1)
+    """`kill -9` cannot be caught: the next run takes the dead one's lease and asks only for what was not kept.
+
+    Kept is what was in the lake or in the journal, which is written several times a second.
+    """
+    terminal, model = desk(DOCUMENTS, latency_seconds=LATENCY_SECONDS)
     halfway = Moment(model, DOCUMENTS // 2)
     run = terminal.start("run", NAME)
     halfway.wait(run)
@@ -37,11 +43,11 @@ def test_killed_run_pays_for_nothing_twice_that_was_committed(desk: MakeDesk) ->
     found = ledger(terminal.team)
     # Both variants ask for every document once; what is asked for more often was sent again after the kill.
     sent_again = asked_more_than(model.counts, 2)
-    assert committed
     assert not committed & sent_again
-    assert len(sent_again) <= IN_FLIGHT + len(answered - committed)
+    assert len(answered - sent_again) >= DOCUMENTS // 6
+    assert len(sent_again) <= IN_FLIGHT + 2 * IN_FLIGHT * JOURNAL_SECONDS / LATENCY_SECONDS
     assert found.is_whole(DOCUMENTS)
-    assert (release, token + 1) in {lease[:2] for lease in leases(terminal.team)}
+    assert any(name == release and later > token for name, later, _ in leases(terminal.team))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "interrupted"])
