@@ -25,7 +25,7 @@ ANSWERED_COLUMNS = (
 )
 
 
-READ_ROWS = 20_000
+READ_ROWS = 5_000
 """Texts that are read at once while a run goes on: each read scans the keys of all documents."""
 
 
@@ -87,13 +87,18 @@ class Completions:
                 "CREATE TEMP TABLE missing AS "
                 f"SELECT *, row_number() OVER (ORDER BY document_id) - 1 AS position FROM ({keys})"
             )
-            count = cursor.execute("SELECT count(*) FROM missing").fetchall()[0][0]
-            for start in range(0, count, READ_ROWS):
+            ranges = cursor.execute(
+                "SELECT min(document_id), max(document_id) FROM missing GROUP BY position // $rows ORDER BY 1",
+                {"rows": READ_ROWS},
+            ).fetchall()
+            for first, last in ranges:
+                # The range stands at the scan, so that nothing else of the table is taken into memory.
                 yield from cursor.execute(
-                    "SELECT d.document_id, d.fingerprint, d.text, d.attributes, d.bucket FROM missing m "
-                    f"JOIN {documents} d ON d.document_id = m.document_id AND d.fingerprint = m.fingerprint "
-                    "WHERE m.position >= $start AND m.position < $stop ORDER BY d.document_id",
-                    {"start": start, "stop": start + READ_ROWS},
+                    "SELECT d.document_id, d.fingerprint, d.text, d.attributes, d.bucket "
+                    f"FROM (SELECT * FROM {documents} WHERE document_id BETWEEN $first AND $last) d "
+                    "SEMI JOIN missing m ON d.document_id = m.document_id AND d.fingerprint = m.fingerprint "
+                    "ORDER BY d.document_id",
+                    {"first": first, "last": last},
                 ).to_arrow_reader(batch_rows)
 
     def missing_count(self, release_id: str, *, bucket: int | None = None) -> int:
