@@ -88,22 +88,22 @@ class FileCoordinator:
         """A `BEGIN IMMEDIATE` transaction: SQLite runs them one after the other, whatever the key."""
         try:
             with closing(sqlite3.connect(self._leases_file, timeout=30.0, isolation_level=None)) as connection:
-                self._prepare(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 try:
+                    self._prepare(connection)
                     yield SqliteStatements(connection)
                 except BaseException:
                     connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
+                self._prepared = True
         except sqlite3.Error as error:
             raise self._error(error) from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        # Inside the transaction, which waits its turn; a change of SQLite's journal mode would fail at once instead.
         if not self._prepared:
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(LEASES_DDL.format(table=self.leases))
-            self._prepared = True
 
     def _error(self, error: sqlite3.Error) -> PlatformError:
         if "locked" in str(error):
