@@ -40,7 +40,6 @@ def test_nothing_is_lost(figures: dict[str, Figures]) -> None:
     assert set(lost.values()) == {0}, lost
 
 
-@pytest.mark.xfail(reason="2.2 to 2.9 KiB per row were measured; what grows is not found yet", strict=False)
 def test_memory_does_not_grow_with_the_table(figures: dict[str, Figures]) -> None:
     """Peers keep 7 to 20 KB per row."""
     assert figures["memory"]["kib_per_row"] < 2.0
