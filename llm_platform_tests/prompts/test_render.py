@@ -5,8 +5,8 @@ import time
 import pytest
 
 from llm_platform.errors import ContractBroken, SpecificationError
-from llm_platform.prompts.budget import over_budget, token_budget
-from llm_platform.prompts.render import RenderedPrompt, Renderer, fixed_prefix, render
+from llm_platform.prompts.budget import token_budget
+from llm_platform.prompts.render import Renderer, fixed_prefix, render
 from llm_platform.records import DocumentRow, Prompt, PromptMessage, Sampling
 
 
@@ -126,30 +126,3 @@ def test_the_answer_needs_room_in_the_context() -> None:
     assert token_budget(2048, Sampling(max_tokens=48)) == 2000
     with pytest.raises(SpecificationError, match=r"max_tokens is 64, and the model's context holds 64 tokens"):
         token_budget(64, Sampling(max_tokens=64))
-
-
-def test_only_prompts_near_the_limit_are_tokenized() -> None:
-    """A call to /tokenize costs a request; most documents are far below the limit."""
-    asked: list[RenderedPrompt] = []
-
-    def count_tokens(prompt: RenderedPrompt) -> int:
-        asked.append(prompt)
-        assert prompt.messages is not None
-        return 10 + sum(len(message["content"]) // 2 for message in prompt.messages)
-
-    def prompt(text: str) -> RenderedPrompt:
-        return RenderedPrompt([{"role": "user", "content": text}], None)
-
-    prompts = {
-        "short": prompt("a" * 90),
-        "near": prompt("a" * 120),
-        "long": prompt("a" * 400),
-        "bytes": prompt("é" * 50),
-    }
-
-    found = over_budget(prompts.items(), budget=100, count_tokens=count_tokens)
-
-    assert found == {"long": 210}
-    assert [asked_for.messages for asked_for in asked[1:]] == [
-        prompts[key].messages for key in ("near", "long", "bytes")
-    ]

@@ -1,0 +1,1 @@
+"""Tests of what one step of the graph does, across stages."""
