@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from llm_platform.cli import app
+from llm_platform.cli.main import app
 from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.team import NAME
 

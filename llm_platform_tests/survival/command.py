@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from llm_platform.cli import main
+from llm_platform.cli.main import main
 from llm_platform_tests.servers.scripted import Counts, ScriptedServer, Seen
 from llm_platform_tests.team import Team
 
@@ -25,7 +25,13 @@ PATIENCE_SECONDS = 90.0
 SCRIPT = str(Path(sys.executable).with_name("llm-platform"))
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["llm_platform.cli", "llm_platform.demo", "scipy.stats", "sklearn.linear_model", "sklearn.feature_extraction.text"]
+    [
+        "llm_platform.cli.main",
+        "llm_platform.demo",
+        "scipy.stats",
+        "sklearn.linear_model",
+        "sklearn.feature_extraction.text",
+    ]
 )
 
 

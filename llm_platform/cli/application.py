@@ -1,0 +1,68 @@
+"""`llm-platform application`: folders with an application.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_platform.cli.console import console, new_table, show
+from llm_platform.errors import SpecificationError
+from llm_platform.settings import load_settings
+
+commands = typer.Typer(no_args_is_help=True, help="Applications: folders with an application.yaml.")
+
+
+@commands.command("list")
+def application_list() -> None:
+    """List applications, their tasks and variants."""
+    from llm_platform.operations.releases import load_applications
+
+    table = new_table("name", "task", "source", "variants", "folder")
+    for name, candidates in load_applications(load_settings()).items():
+        spec = candidates.application
+        table.add_row(name, spec.task, spec.source.address, ", ".join(spec.variants), str(spec.folder))
+    show(table)
+
+
+@commands.command("check")
+def application_check(
+    folder: Annotated[Path | None, typer.Argument(help="One application's folder; all of them if not given.")] = None,
+) -> None:
+    """Read specifications and prompts, and report every mistake with file and line."""
+    from llm_platform.models.lock import load_lock
+    from llm_platform.operations.releases import load_candidates
+
+    settings = load_settings()
+    folders = (folder.resolve(),) if folder else settings.application_folders
+    found = load_candidates(folders, load_lock(settings.models_lock))
+    for name, candidates in found.items():
+        console.print(f"{name}: {len(candidates.application.variants)} variants, no mistakes")
+    if not found:
+        raise SpecificationError(f"No application.yaml in {', '.join(map(str, folders))}.")
+
+
+@commands.command("new")
+def application_new(
+    name: Annotated[str, typer.Argument(help="Name: small letters, digits and underscores.")],
+    *,
+    source: Annotated[str, typer.Option(help="CSV, Parquet or JSONL file, or warehouse.table.")],
+    folder: Annotated[Path, typer.Option(help="Where the application's folder is made.")] = Path("applications"),
+    task: Annotated[str, typer.Option(help="classify, extract or generate.")] = "classify",
+    labels: Annotated[str, typer.Option(help="Labels, separated by commas; for classify.")] = "",
+    key: Annotated[str | None, typer.Option(help="Column that names a document.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column that holds the known answer.")] = None,
+    model: Annotated[str, typer.Option(help="Entry of models.lock.yaml.")] = "smollm2-135m",
+) -> None:
+    """Write a working application folder for a table of documents."""
+    from llm_platform.scaffold import new_application
+
+    wanted = tuple(label.strip() for label in labels.split(",") if label.strip())
+    path = new_application(
+        name, source, folder, task=task, labels=wanted, key=key, text=text, answer=answer, model=model
+    )
+    console.print(f"Wrote {path}. Next:")
+    console.print(f"  export LLM_PLATFORM_APPLICATIONS={folder.resolve()}")
+    console.print(f"  llm-platform application check && llm-platform run {name}")

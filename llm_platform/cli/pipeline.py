@@ -1,0 +1,122 @@
+"""Commands that bring an application up to date and say what it would take."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_platform.cli.console import ApplicationName, candidates_named, console
+from llm_platform.settings import CHECKOUT, load_settings
+
+commands = typer.Typer()
+
+
+@commands.command()
+def demo(
+    documents: Annotated[int, typer.Option(help="How many documents to load.", min=20)] = 400,
+    application: Annotated[str, typer.Option(help="A shipped application.")] = "movie_reviews",
+) -> None:
+    """Real documents through a real model to a published table, on this machine."""
+    from llm_platform.demo import run_demo
+
+    run_demo(load_settings(), application=application, documents=documents, console=console)
+
+
+@commands.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open Dagster's UI and daemon on this namespace, with sensors switched on."""
+    from llm_platform.demo import dagster_home
+
+    settings = load_settings()
+    environment = {**os.environ, "DAGSTER_HOME": str(dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
+    program = Path(sys.executable).with_name("dagster")
+    arguments = ["dev", "--workspace", str(CHECKOUT / "workspace.yaml"), "--host", host, "--port", str(port)]
+    console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.")
+    os.execve(program, [str(program), *arguments], environment)
+
+
+@commands.command("plan")
+def show_plan(application: ApplicationName) -> None:
+    """Say what is missing, and why, without doing it."""
+    from llm_platform.operations.plan import plan
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        steps = plan(lake, candidates)
+    for step in steps:
+        console.print(f"{step.asset}: {step.reason}")
+    if not steps:
+        console.print("Nothing to do.")
+
+
+@commands.command()
+def run(application: ApplicationName) -> None:
+    """Bring an application up to date: the same job that schedules and sensors start."""
+    from llm_platform.demo import fetch_weights, materialize, print_summary
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    fetch_weights(settings, candidates, console=console)
+    checks = materialize(settings, application, console=console)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        print_summary(lake, candidates, settings, console=console, checks=checks)
+
+
+@commands.command()
+def explain(
+    application: ApplicationName,
+    document_id: Annotated[str, typer.Argument(help="Key of a document.")],
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Show the document, the prompt and the answer as well.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the chain from a published row to prompt, model pin, run, snapshots and commit."""
+    from llm_platform.operations.explain import explain_document
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        chain = explain_document(lake, candidates.application, document_id, texts=texts)
+    if as_json:
+        console.print_json(json.dumps(chain, default=str))
+        return
+    for section, values in chain.items():
+        console.print(f"[bold]{section}[/]")
+        for key, value in values.items():
+            console.print(f"  {key}: {value}", markup=False)
+
+
+@commands.command()
+def compact(
+    keep_days: Annotated[float, typer.Option(help="Older snapshots are forgotten: no time travel beyond this.")] = 30.0,
+) -> None:
+    """Merge the small files of this namespace's lake, and forget old snapshots."""
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    with WarehouseResource.of(load_settings()).open() as lake:
+        done = lake.compact(keep_days=keep_days)
+    console.print(
+        f"{done.files_before} files became {done.files_after}; {done.snapshots_expired} snapshots and "
+        f"{done.files_deleted} files that nothing refers to are gone."
+    )
+
+
+@commands.command("dagster-home", hidden=True)
+def print_dagster_home() -> None:
+    """Prepare DAGSTER_HOME of the namespace and print it, for `export DAGSTER_HOME=$(llm-platform dagster-home)`."""
+    from llm_platform.demo import dagster_home
+
+    console.print(str(dagster_home(load_settings())))

@@ -1,0 +1,69 @@
+"""Commands that decide which release serves the published table."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from llm_platform.cli.console import ApplicationName, candidates_named, console
+from llm_platform.errors import SpecificationError
+from llm_platform.settings import load_settings
+
+commands = typer.Typer()
+
+
+@commands.command()
+def promote(
+    application: ApplicationName,
+    variant: Annotated[str, typer.Argument(help="A variant of application.yaml.")],
+    note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "",
+) -> None:
+    """Let a variant serve the published table, if a report on exactly its release passed."""
+    from llm_platform.demo import publish_now
+    from llm_platform.operations.evaluation import current_evaluation_id
+    from llm_platform.operations.rollout import promote as promote_release
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    if variant not in candidates.application.variants:
+        raise SpecificationError(
+            f"{application} has no variant {variant!r}. There are: {', '.join(candidates.application.variants)}."
+        )
+    with WarehouseResource.of(settings).open() as lake:
+        store = lake.application(application)
+        release = candidates.release(variant, store)
+        if release is None:
+            raise SpecificationError(
+                f"{application}/{variant} has no calibration yet. First: llm-platform run {application}"
+            )
+        event = promote_release(
+            store,
+            candidates.application,
+            variant,
+            release=release,
+            evaluation_id=current_evaluation_id(store, candidates.application),
+            by=getpass.getuser(),
+            note=note,
+        )
+    console.print(f"{variant} (release {event.release_id}) serves from now on.")
+    publish_now(settings, candidates, console=console)
+
+
+@commands.command()
+def rollback(
+    application: ApplicationName, note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = ""
+) -> None:
+    """Let the release that served before serve again."""
+    from llm_platform.demo import publish_now
+    from llm_platform.operations.rollout import rollback as roll_back
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        event = roll_back(lake.application(application), candidates.application, by=getpass.getuser(), note=note)
+    console.print(f"{event.variant} (release {event.release_id}) serves again.")
+    publish_now(settings, candidates, console=console)

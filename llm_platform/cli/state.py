@@ -1,0 +1,42 @@
+"""`llm-platform state`: the folder that holds all local state."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from llm_platform.cli.console import console
+from llm_platform.errors import StorageError
+from llm_platform.settings import load_settings
+
+commands = typer.Typer(no_args_is_help=True, help="The folder that holds all local state.")
+
+
+@commands.command("path")
+def state_path() -> None:
+    """Print the state folder."""
+    console.print(str(load_settings().state))
+
+
+@commands.command("reset")
+def state_reset(
+    everything: Annotated[
+        bool, typer.Option("--all", help="All namespaces, the sample tables and the weights.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the state of this namespace, or of all of them. What is deleted cannot be brought back."""
+    settings = load_settings()
+    target = settings.state if everything else settings.namespace_folder
+    if not target.exists():
+        console.print(f"{target} does not exist; nothing to delete.")
+        return
+    if not yes:
+        typer.confirm(f"Delete {target}?", abort=True)
+    try:
+        shutil.rmtree(target)
+    except OSError as error:
+        raise StorageError(f"Cannot delete {target}: {error.strerror}.") from error
+    console.print(f"Deleted {target}.")
