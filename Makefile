@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo dev test check format lock bench clean
+.PHONY: help install install-finetune install-dev demo demo-finetune dev test check format lock bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,16 +22,29 @@ help: ## Show this list
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-.venv/.installed-dev: requirements-dev.lock .venv/.installed
+# torch comes by plain pip, with what it needs: which build fits (processor only, or which CUDA) is a matter of the
+# machine and of pip's settings, so it cannot stand in a lock file with hashes.
+.venv/.installed-finetune: requirements-finetune.lock .venv/.installed
+	@echo "Installing what fine-tuning needs (PyTorch is large where pip takes the CUDA build)"
+	@$(PIP) --require-hashes -r requirements-finetune.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet $(TORCH)
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed-finetune
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 install: .venv/.installed ## Install what the platform needs into .venv
 
+install-finetune: .venv/.installed-finetune ## Install what training adapters needs, too
+
 install-dev: .venv/.installed-dev ## Install what its tests need, too
 
 demo: .venv/.installed ## Real documents through a real model to a published table (N=400 documents)
 	@$(BIN)/llm-platform demo $(if $(N),--documents $(N))
+
+demo-finetune: .venv/.installed-finetune ## The same with an adapter that is trained here, judged, and published if it is better
+	@$(BIN)/llm-platform demo --finetune $(if $(N),--documents $(N))
 
 dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http://127.0.0.1:3000)
 	@$(BIN)/llm-platform dev
@@ -51,11 +65,17 @@ format: .venv/.installed-dev ## Rewrite the code in the house format
 bench: .venv/.installed-dev ## Measure ratios and limits (llm_platform_tests/benchmarks)
 	@$(BIN)/python -m pytest -q -m benchmark llm_platform_tests/benchmarks
 
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-header pyproject.toml --extra local
+# Of torch's own requirements the lock keeps those that every build has.
+NOT_TORCH := $(foreach name,torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+  nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+  nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx,--no-emit-package $(name))
+
 lock: ## Resolve requirements*.lock anew (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra local pyproject.toml --output-file requirements.lock
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra local --extra dev pyproject.toml --constraint requirements.lock --output-file requirements-dev.lock
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --extra finetune $(NOT_TORCH) --constraint requirements.lock --output-file requirements-finetune.lock
+	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## Remove .venv and caches; the state stays (see: llm-platform state reset)
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

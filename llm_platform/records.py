@@ -19,14 +19,18 @@ Task = Literal["classify", "extract", "generate"]
 Api = Literal["chat", "completion"]
 Decision = Literal["text", "logprobs"]
 Split = Literal["train", "evaluation"]
-Dialect = Literal["nim-1.x", "nim-2.x"]
+Dialect = Literal["nim-1.x", "nim-2.x", "nim-2.x-sglang", "vllm", "hosted"]
 
 ID_LENGTH = 16
 
 
+# Kept: `json.dumps` makes one for every call, at two thirds of its cost.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def content_hash(value: Any) -> str:
@@ -68,12 +72,39 @@ class PromptMessage(Record):
     template: str
 
 
+class ExampleSelection(Record):
+    """How each document gets its few-shot examples, from a pool that is frozen.
+
+    Attributes:
+        select: `nearest`, the most similar texts; or `random`, the same ones for every document, by a seeded order.
+        pool: Content hash of the pool; its rows are in the lake.
+        method: Of similarity and order; raised when equal input would get other examples.
+    """
+
+    select: Literal["random", "nearest"]
+    count: int = Field(ge=1)
+    pool: str
+    method: str = "tfidf/1"
+
+
+class PoolExample(Record):
+    """One row of a frozen pool; `preferred` ones are chosen before all others."""
+
+    document_id: str
+    fingerprint: str
+    text: str
+    attributes: dict[str, str | None] = Field(default_factory=dict)
+    answer: str
+    preferred: bool = False
+
+
 class Prompt(Record):
     """A prompt file, read: templates, answer words and frozen examples.
 
     Attributes:
         answers: For `classify`, the exact text the model is asked to produce for each label.
         examples: Few-shot examples (`answer` and the template's variables), frozen with the prompt.
+        selection: How examples are chosen for each document instead, from a frozen pool.
         variables: Names of document columns that the templates read, sorted.
     """
 
@@ -82,12 +113,15 @@ class Prompt(Record):
     messages: tuple[PromptMessage, ...]
     answers: dict[str, str] = Field(default_factory=dict)
     examples: tuple[dict[str, str], ...] = ()
+    selection: ExampleSelection | None = None
     variables: tuple[str, ...] = ("text",)
 
     @property
     def version(self) -> str:
         """Content hash; the name is not part of it."""
-        return content_hash(self.model_dump(mode="json", exclude={"name"}))
+        # Left out where there is none, so that prompts without it keep the versions under which they are stored.
+        unused = {"name"} if self.selection else {"name", "selection"}
+        return content_hash(self.model_dump(mode="json", exclude=unused))
 
 
 class Sampling(Record):
@@ -110,6 +144,16 @@ class ModelPin(Record):
     profile: str | None = None
     weights_sha256: str | None = None
     context_length: int
+    model: str | None = None
+    revision: str | None = None
+    release: str | None = None
+    engine: str | None = None
+    tokenizer_sha256: str | None = None
+    chat_template_sha256: str | None = None
+    fingerprint: str | None = None
+
+
+_FIRST_PINNED = frozenset({"image", "profile", "weights_sha256"})
 
 
 class Calibration(Record):
@@ -145,8 +189,15 @@ class Release(Record):
     def _identity(self) -> dict[str, Any]:
         identity = self.model_dump(mode="json", exclude={"prompt", "model", "calibration"})
         identity["prompt"] = self.prompt.version
-        identity["model"] = self.model.model_dump(mode="json", exclude={"entry"})
+        model = self.model.model_dump(mode="json", exclude={"entry"})
+        # Left out where they are not pinned: releases stored before these fields existed keep their ids.
+        identity["model"] = {name: value for name, value in model.items() if value is not None or name in _FIRST_PINNED}
         return identity
+
+    @property
+    def served_name(self) -> str:
+        """The name that requests carry: the base model's, or its adapter's."""
+        return self.model.served_name if self.adapter is None else adapter_name(self.application, self.adapter)
 
     @property
     def request_id(self) -> str:
@@ -158,6 +209,11 @@ class Release(Record):
         """Hash of all that determines an answer."""
         calibration = self.calibration.model_dump(mode="json") if self.calibration else None
         return content_hash({**self._identity(), "calibration": calibration})
+
+
+def adapter_name(application: str, adapter_id: str) -> str:
+    """The name under which endpoints serve an adapter: equal content has one name on every endpoint."""
+    return f"{application}-{adapter_id}"
 
 
 class DocumentRow(Record):
@@ -202,6 +258,70 @@ class Completion(Record):
     documents_snapshot: int | None = None
     reused: bool = False
     created_at: datetime
+
+
+class Trial(Record):
+    """One look at a prompt that is nobody's variant yet.
+
+    Attributes:
+        against: Release that it was compared with; None where nothing is published.
+        documents: How many were looked at; `sent` of them were asked for by this trial.
+        score: Mean score; None where nothing could be graded.
+        difference: Mean paired difference from `against`.
+    """
+
+    trial_id: str
+    release_id: str
+    prompt_name: str
+    prompt_version: str
+    against: str | None
+    split: Split
+    documents: int
+    sent: int
+    score: float | None
+    difference: float | None
+    p_value: float | None
+    by: str
+    at: datetime
+
+
+class Judge(Record):
+    """A rubric file, read: a model that is asked what it thinks of answers.
+
+    A rubric that reads `answer` grades one answer. One that reads `first` and `second` says which of two is better, and
+    is asked both ways round.
+
+    Attributes:
+        model: Entry of the lock file.
+        verdicts: Word that the judge may say → score in [0, 1].
+        explain: Characters of a reason that the judge writes before its verdict; 0 for none.
+        documents: At most so many documents of a release are judged.
+    """
+
+    name: str
+    model: str
+    prompt: Prompt
+    sampling: Sampling
+    verdicts: dict[str, float]
+    explain: int = 0
+    documents: int = 200
+
+    @property
+    def compares(self) -> bool:
+        """Whether it chooses between two answers."""
+        return "first" in self.prompt.variables
+
+    def verdict_schema(self) -> dict[str, Any]:
+        """JSON schema of what it says; a reason comes first, so that the verdict can follow from it."""
+        properties: dict[str, Any] = {"verdict": {"type": "string", "enum": list(self.verdicts)}}
+        if self.explain:
+            properties = {"reason": {"type": "string", "maxLength": self.explain}, **properties}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
 
 
 class Score(Record):
@@ -266,16 +386,56 @@ class Gate(Record):
     reason: str = Field(min_length=10)
 
 
+class Ceiling(Record):
+    """A maximum, and why it is that maximum."""
+
+    maximum: float = Field(gt=0.0)
+    reason: str = Field(min_length=10)
+
+
 class GateResult(Record):
-    """One gate held against one measured interval: it passes when `lower >= minimum`."""
+    """One gate held against one measured interval: it passes when `lower >= minimum`, or when `upper <= maximum`.
+
+    Attributes:
+        minimum: None for a ceiling.
+        upper: Of the interval; None where only the lower bound was kept, and for a ceiling on what was not measured.
+        maximum: None for a floor.
+    """
 
     name: str
     value: float
     lower: float
-    minimum: float
+    minimum: float | None = None
+    upper: float | None = None
+    maximum: float | None = None
     passed: bool
     reason: str
     next_step: str | None = None
+
+    @property
+    def limit(self) -> float:
+        """What the bound is compared with."""
+        return self.maximum if self.maximum is not None else self.minimum or 0.0
+
+    @property
+    def bound(self) -> float:
+        """The end of the interval that is compared with the limit."""
+        return self.upper if self.maximum is not None and self.upper is not None else self.lower
+
+    @property
+    def is_reached_by_value(self) -> bool:
+        """The measured value itself is on the right side of the limit."""
+        if self.maximum is not None:
+            return self.upper is not None and self.value <= self.limit
+        return self.value >= self.limit
+
+    @property
+    def comparison(self) -> str:
+        """`lower bound 0.510, minimum 0.600`."""
+        if self.maximum is not None:
+            measured = "not measured" if self.upper is None else f"upper bound {self.upper:.3g}"
+            return f"{measured}, maximum {self.limit:.3g}"
+        return f"lower bound {self.bound:.3f}, minimum {self.limit:.3f}"
 
 
 class RolloutEvent(Record):
@@ -333,6 +493,242 @@ class InferenceRun(Record):
     def tokens_per_second(self) -> float:
         """Prompt and completion tokens a second of wall time."""
         return self.usage.total / self.seconds if self.seconds > 0 else 0.0
+
+
+class Call(Record):
+    """One request that a person's or a team's own code sent through a client of ours, and what came back.
+
+    Attributes:
+        caller: `asset <key>`, `notebook`, or `program <name>`.
+        endpoint: Root of the endpoint that was asked.
+        path: Path of the request below it, e.g. `/v1/chat/completions`.
+        request: The body as it was sent: messages, parameters, tools.
+        status: HTTP status; 0 when no reply came.
+        answer: Text of the first answer, or its tool calls as JSON; None where there is none.
+        response: The body that came back; of a stream, its events put together.
+        complete: Whether the reply was read to its end.
+        attempt: 1 for the first, more where the client tried again.
+    """
+
+    call_id: str
+    started_at: datetime
+    latency_seconds: float
+    caller: str
+    user: str = ""
+    run_id: str = ""
+    entry: str
+    model: ModelPin
+    endpoint: str
+    path: str
+    request: str
+    status: int
+    answer: str | None = None
+    response: str | None = None
+    streamed: bool = False
+    complete: bool = True
+    error: str | None = None
+    finish_reason: str | None = None
+    usage: TokenUsage = TokenUsage()
+    attempt: int = 1
+    git_commit: str = ""
+
+
+class Recipe(Record):
+    """How an adapter is trained: everything that decides its weights beside the base model and the examples.
+
+    Attributes:
+        rank: Inner dimension of the low-rank matrices; their scale is `2 * rank / rank`, so 2.
+        target_modules: Linear layers that get them, by the last part of their name.
+        epochs: Most passes over the training examples; fewer where validation stops getting better.
+        learning_rate: Of AdamW, at the end of the warm-up; a cosine takes it to zero.
+        batch_size: Examples of one step, however many fit into memory at once.
+    """
+
+    rank: int = Field(default=16, ge=1, le=256)
+    target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    epochs: int = Field(default=3, ge=1, le=100)
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    seed: int = 7
+
+
+class TrainingData(Record):
+    """What an adapter was trained on, in numbers.
+
+    Attributes:
+        content_hash: Of every example as the model saw it, in order.
+        balance: Answer (for `classify` the label) → training examples; empty where answers are free text.
+        duplicates: Documents left out because another one says nearly the same.
+        near_evaluation: Documents left out because an evaluation document says nearly the same.
+        conflicting: Documents left out because near-duplicates carry different labels.
+        split_seed: Draws validation from the training split.
+        references_version, documents_snapshot: Where the examples came from; not part of any identity, since the same
+            examples may come from a later snapshot.
+    """
+
+    content_hash: str
+    train: int
+    validation: int
+    evaluation: int
+    balance: dict[str, int] = Field(default_factory=dict)
+    duplicates: int = 0
+    near_evaluation: int = 0
+    conflicting: int = 0
+    split_seed: int = 0
+    references_version: str = ""
+    documents_snapshot: int | None = None
+
+
+class Validated(Record):
+    """One measurement on the validation examples.
+
+    Attributes:
+        loss: Mean negative log-likelihood of an answer token, in nats.
+        accuracy: Share of examples whose every answer token is the most likely one among the known answers' tokens
+            (`classify`) or in the whole vocabulary; the number that picks the best step is the loss.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+
+
+class TrainingMetrics(Record):
+    """What training measured on the way.
+
+    Attributes:
+        losses: (step, mean training loss of that step).
+        validations: In order; the first is the base model before any step.
+        best_step: The step whose weights were kept.
+        steps: Steps done; `planned_steps` more or equal.
+        stopped: Why training ended.
+    """
+
+    losses: tuple[tuple[int, float], ...] = ()
+    validations: tuple[Validated, ...] = ()
+    best_step: int = 0
+    steps: int = 0
+    planned_steps: int = 0
+    stopped: Literal["finished", "no improvement", "time budget", "money budget"] = "finished"
+    trained_tokens: int = 0
+
+    @property
+    def kept(self) -> Validated | None:
+        """The measurement of the step whose weights were kept."""
+        return next((one for one in self.validations if one.step == self.best_step), None)
+
+
+class AdapterManifest(Record):
+    """Everything an adapter was made from, stored beside its weights as `manifest.json`.
+
+    `adapter_id` is the hash of all that decides the weights and of the weights themselves: identical inputs on one
+    machine give the identical id, and a changed file or field shows.
+
+    Attributes:
+        base: Pin of the model that was adapted; a served base must agree with it.
+        base_sha256: Of the weights that training read: the pinned file, or the safetensors of a folder.
+        files: sha256 of `adapter_config.json` and `adapter_model.safetensors`.
+        data: None for an adapter that was trained elsewhere.
+        recipe: None for an adapter that was trained elsewhere.
+        dtype: Number format of the base's weights in training.
+        imported_from: Where an adapter that was trained elsewhere came from, in the words of who imported it.
+        libraries: Name → version, of what computed.
+        energy_joules: None where no meter was readable.
+    """
+
+    application: str
+    name: str
+    base: ModelPin
+    base_sha256: str
+    prompt_version: str | None = None
+    files: dict[str, str]
+    data: TrainingData | None = None
+    recipe: Recipe | None = None
+    dtype: str = ""
+    code_version: str = ""
+    metrics: TrainingMetrics | None = None
+    imported_from: str | None = None
+    libraries: dict[str, str] = Field(default_factory=dict)
+    created_at: datetime
+    wall_seconds: float = 0.0
+    energy_joules: float | None = None
+    cost_usd: float | None = None
+
+    @property
+    def adapter_id(self) -> str:
+        """Identity of the adapter; the folder and the served name end in it."""
+        lineage = {"application", "name", "created_at", "wall_seconds", "energy_joules", "cost_usd", "libraries"}
+        identity = self.model_dump(mode="json", exclude=lineage)
+        identity["base"] = self.base.model_dump(mode="json", exclude={"entry", "served_name"})
+        if self.data is not None:
+            identity["data"] = self.data.content_hash
+        return content_hash(identity)
+
+
+class Verdict(StrEnum):
+    """What a person holds of one answer."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    CORRECTED = "corrected"
+    """Wrong, and the person gave the right answer."""
+    CANNOT_TELL = "cannot_tell"
+
+
+ReviewRole = Literal["viewer", "reviewer", "adjudicator"]
+AnnotationKind = Literal["verdict", "tag", "note", "undo"]
+ReviewQueueName = Literal["disagreements", "low_confidence", "drift", "drawn", "audit", "slice", "mine", "adjudication"]
+SubjectKind = Literal["document", "answer", "prompt", "run", "release"]
+
+
+class ReviewQueue(Record):
+    """A queue of documents as a person asks for it; `attribute` and `value` are for `slice`."""
+
+    name: ReviewQueueName
+    attribute: str | None = None
+    value: str | None = None
+
+
+class QueueProgress(Record):
+    """How far a queue is, for one person: texts in it, those the person has judged, those that wait for the person."""
+
+    total: int
+    done: int
+    waiting: int
+
+
+class Annotation(Record):
+    """One append-only row of `annotations`: a verdict on an answer, a tag, a note, or the taking back of a group.
+
+    Attributes:
+        group_id: Rows of one decision share it; they are taken back together.
+        subject_id: Document id, prompt name, run id or release id; of an answer `<release_id>/<document_id>`.
+        judged: The answer that was shown, for kind `verdict`; None where the release has no valid one.
+        answer: The answer that the person holds right; None when wrong without a correction, or when unsure.
+        body: The tag, or the note.
+        queue: Where the person met the document, or `import`.
+        blind: Whether the person did not see which variant gave which answer.
+        undoes: For kind `undo`: the group, or the one row, that no longer counts.
+    """
+
+    annotation_id: str
+    group_id: str
+    kind: AnnotationKind
+    subject_kind: SubjectKind
+    subject_id: str
+    document_id: str | None = None
+    fingerprint: str | None = None
+    release_id: str | None = None
+    verdict: Verdict | None = None
+    judged: str | None = None
+    answer: str | None = None
+    body: str | None = None
+    queue: str | None = None
+    blind: bool | None = None
+    role: ReviewRole | None = None
+    by: str
+    at: datetime
+    undoes: str | None = None
 
 
 Rows = Sequence[Mapping[str, Any]]

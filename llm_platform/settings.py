@@ -127,9 +127,52 @@ class Settings(BaseSettings):
     nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
     nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
+    nim_cluster_namespace: str | None = Field(
+        default=None, description="Kubernetes namespace of the NIM services; unset: that of the pod we run in."
+    )
+    modules: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Further Python modules with Dagster assets, separated by commas."
+    )
+    nim_peft_source: Path | None = Field(
+        default=None, description="Folder that endpoints other than the embedded NIM watch for adapters."
+    )
+    base_models: Path | None = Field(
+        default=None, description="Folder with base models in Hugging Face layout, each named like its lock entry."
+    )
+    training_image: str | None = Field(
+        default=None, description="Image in which adapters are trained, in a pod with GPUs; unset: a local process."
+    )
+    training_namespace: str | None = Field(default=None, description="Kubernetes namespace of those pods.")
+    training_claim: str = Field(
+        default="llm-platform-state", description="Volume claim that holds the state folder, shared with those pods."
+    )
+    training_gpus: int = Field(default=1, ge=1, description="GPUs of a training pod.")
+    review_people: Path | None = Field(
+        default=None, description="File of people at the review page: `name role [sha256 of a token]` a line."
+    )
+    review_identity_header: str | None = Field(
+        default=None, description="Header in which a proxy in front of the review page says who somebody is."
+    )
     outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
+    review_url: str | None = Field(
+        default=None, description="Address of the review page, for links on report cards, e.g. http://127.0.0.1:8787."
+    )
     sensors: bool = Field(default=False, description="Whether sensors start switched on.")
     sensor_seconds: int = Field(default=30, ge=1, description="Shortest time between two looks at a source table.")
+    ui_url: str | None = Field(default=None, description="Address of Dagster's UI, for links in alerts.")
+    alert_quiet_hours: float = Field(default=6.0, ge=0, description="Trouble that goes on is told again after this.")
+    alert_slack_token: SecretStr | None = Field(default=None, description="Bot token of a Slack workspace.")
+    alert_slack_channel: str = Field(default="", description="Channel that alerts are posted to, e.g. #llm-alerts.")
+    alert_slack_url: str | None = Field(default=None, description="Slack's API where it is reached by a gateway.")
+    alert_webhook_url: SecretStr | None = Field(default=None, description="URL that alerts are posted to as JSON.")
+    alert_smtp_url: str | None = Field(
+        default=None, description="Mail server: smtps://user@host, smtp+starttls://user@host or smtp://host."
+    )
+    alert_smtp_password: SecretStr | None = Field(default=None, description="Password of that user.")
+    alert_email_from: str = Field(default="", description="Sender of alert mails.")
+    alert_email_to: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Recipients of alert mails, separated by commas."
+    )
 
     @field_validator("namespace")
     @classmethod
@@ -154,6 +197,11 @@ class Settings(BaseSettings):
             return tuple(Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part)
         return value
 
+    @field_validator("modules", "alert_email_to", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
     @field_validator("warehouses", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:
@@ -174,6 +222,12 @@ class Settings(BaseSettings):
         """Folder of this namespace's catalog, data, cards and Dagster history."""
         return self.state / "namespaces" / self.namespace
 
+    def in_namespace(self, name: str) -> Settings:
+        """The same settings for another namespace."""
+        other = self.model_copy(update={"namespace": namespace_name(name)})
+        other.__dict__.pop("namespace_folder", None)  # of the namespace that was copied
+        return other
+
     @property
     def dagster_home(self) -> Path:
         """DAGSTER_HOME of this namespace."""
@@ -183,6 +237,16 @@ class Settings(BaseSettings):
     def cards_folder(self) -> Path:
         """Folder of report cards and exports."""
         return self.namespace_folder / "reports"
+
+    @property
+    def adapters_folder(self) -> Path:
+        """Folder of this namespace's adapters, each in a folder named by its id."""
+        return self.namespace_folder / "adapters"
+
+    @property
+    def peft_source(self) -> Path:
+        """Folder that the embedded NIM watches for adapters."""
+        return self.state / "peft"
 
     @property
     def upstream_namespace(self) -> str | None:

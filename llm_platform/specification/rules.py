@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from llm_platform.application import NAME_PATTERN
+from llm_platform.application import NAME_PATTERN, PLAIN_SCORERS, scorer_parts
 from llm_platform.checked_yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.checked_yaml.read import LocatedYaml, Location
 
@@ -22,6 +22,7 @@ PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
 """Names that templates already use for something else than an attribute."""
 
 NAME = re.compile(NAME_PATTERN)
+OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 Broken = Iterator[tuple[Location, str]]
 
@@ -36,12 +37,16 @@ def broken_rules(yaml: LocatedYaml, folder: Path, *, models: Collection[str] | N
         *_source(data),
         *_references(data),
         *_slices(data),
+        *_scorers(data),
+        *_gates(data),
     ]
     for name, variant in _mapping(data, "variants").items():
         if isinstance(variant, dict):
             found += _variant(data, name, variant)
-            found += _prompt_file(name, variant, folder)
-            found += _model(name, variant, models)
+            found += _prompt_file(("variants", name), variant, folder)
+            found += _model(("variants", name), variant, models)
+            found += _adapter(data, name, variant)
+    found += _finetuning(data, folder, models)
     for location, text in found:
         yield yaml.mistake(location, text)
 
@@ -129,6 +134,56 @@ def _slices(data: dict[str, Any]) -> Broken:
             yield ("evaluation", "slices", index), text
 
 
+def _scorers(data: dict[str, Any]) -> Broken:
+    evaluation = _mapping(data, "evaluation")
+    listed_scorers = _texts(evaluation, "scorers")
+    for index, text in enumerate(listed_scorers):
+        at: Location = ("evaluation", "scorers", index)
+        if text in listed_scorers[:index]:
+            yield at, wording(f"scorer {text!r} a second time", "each scorer once")
+        try:
+            kind, argument = scorer_parts(text)
+        except ValueError as error:
+            yield at, wording(f"scorer {text!r}", str(error), nearest(text, PLAIN_SCORERS))
+            continue
+        if kind == "fields" and data.get("task") in ("classify", "generate"):
+            yield at, wording(f"scorer 'fields' for task {data['task']!r}", "'fields' only for task 'extract'")
+        if kind == "regex" and argument is not None and (broken := _pattern_mistake(argument)) is not None:
+            yield at, wording(f"pattern {argument!r}, which ends in an error ({broken})", "a regular expression")
+    cluster, attributes = evaluation.get("cluster"), _texts(_mapping(data, "source"), "attributes")
+    if isinstance(cluster, str) and cluster not in attributes:
+        allowed = f"an attribute of the source ({listed(attributes)})"
+        yield ("evaluation", "cluster"), wording(f"cluster {cluster!r}", allowed, nearest(cluster, attributes))
+    for key in ("metrics", "panels"):
+        for index, text in enumerate(_texts(evaluation, key)):
+            if not OWN_FUNCTION.fullmatch(text):
+                yield ("evaluation", key, index), wording(f"{text!r}", "module:function, such as grading:strict")
+
+
+def _pattern_mistake(pattern: str) -> str | None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return str(error)
+    return None
+
+
+def _gates(data: dict[str, Any]) -> Broken:
+    evaluation = _mapping(data, "evaluation")
+    gates, first = _mapping(evaluation, "gates"), next(iter(_texts(evaluation, "scorers")), "")
+    at: Location = ("evaluation", "gates")
+    if gates.get("slices") is not None and not evaluation.get("slices"):
+        yield (*at, "slices"), wording("a gate on slices without slices", "'evaluation.slices', a list of attributes")
+    if data.get("references") is None:
+        for name in ("slices", "regression", "cost_usd_per_correct_answer", "latency_seconds_per_correct_answer"):
+            if gates.get(name) is not None:
+                found = f"a gate on {name} without references"
+                yield (*at, name), wording(found, "'references', a table of known answers")
+    if first.startswith("judge:") and gates.get("accuracy") is not None and gates.get("judge_agreement") is None:
+        found = f"a gate on the verdicts of {first!r} without one on its agreement with people"
+        yield (*at, "accuracy"), wording(found, "'judge_agreement', with a minimum and its reason")
+
+
 def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:
     at: Location = ("variants", name)
     task = data.get("task")
@@ -146,23 +201,54 @@ def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken
         yield (*at, "calibrate"), wording("calibrate without references", "'references', a table of known answers")
 
 
-def _prompt_file(name: str, variant: dict[str, Any], folder: Path) -> Broken:
+def _adapter(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:
+    """An adapter is trained for one prompt on one model; under another it says nothing anybody measured."""
+    adapter, known = variant.get("adapter"), _mapping(data, "finetuning")
+    at: Location = ("variants", name)
+    if not isinstance(adapter, str):
+        return
+    if adapter not in known:
+        allowed = (
+            f"a name under 'finetuning' ({listed(sorted(known))})" if known else "'finetuning', which names adapters"
+        )
+        yield (*at, "adapter"), wording(f"adapter {adapter!r}", allowed, nearest(adapter, sorted(known)))
+        return
+    for key in ("prompt", "model") if isinstance(known[adapter], dict) else ():
+        trained, used = known[adapter].get(key), variant.get(key)
+        if isinstance(trained, str) and isinstance(used, str) and trained != used:
+            found = f"{key} {used!r} with adapter {adapter!r}"
+            yield (*at, key), wording(found, f"the {key} that it is trained for, {trained!r}", trained)
+
+
+def _finetuning(data: dict[str, Any], folder: Path, models: Collection[str] | None) -> Broken:
+    for name, adapter in _mapping(data, "finetuning").items():
+        at: Location = ("finetuning", name)
+        if not NAME.fullmatch(name):
+            yield at, wording(f"adapter name {name!r}", f"text that matches {NAME_PATTERN}")
+        if data.get("references") is None:
+            yield at, wording("fine-tuning without references", "'references', a table of known answers")
+        if isinstance(adapter, dict):
+            yield from _prompt_file(at, adapter, folder)
+            yield from _model(at, adapter, models)
+
+
+def _prompt_file(at: Location, variant: dict[str, Any], folder: Path) -> Broken:
     prompt = variant.get("prompt")
     known = prompt_names(folder)
     if isinstance(prompt, str) and prompt not in known:
         stem = prompt.removeprefix(f"{PROMPTS_FOLDER}/").removesuffix(".md")
         suggestion = stem if stem in known else nearest(stem, known)
         allowed = f"the name of a file in {folder / PROMPTS_FOLDER} without '.md' ({listed(known)})"
-        yield ("variants", name, "prompt"), wording(f"prompt {prompt!r}", allowed, suggestion)
+        yield (*at, "prompt"), wording(f"prompt {prompt!r}", allowed, suggestion)
 
 
-def _model(name: str, variant: dict[str, Any], models: Collection[str] | None) -> Broken:
+def _model(at: Location, variant: dict[str, Any], models: Collection[str] | None) -> Broken:
     model = variant.get("model")
     if models is not None and isinstance(model, str) and model not in models:
         text = wording(
             f"model {model!r}", f"an entry of the lock file ({listed(sorted(models))})", nearest(model, models)
         )
-        yield ("variants", name, "model"), text
+        yield (*at, "model"), text
 
 
 def prompt_names(folder: Path) -> list[str]:

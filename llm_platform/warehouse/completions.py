@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,23 @@ ANSWERED_COLUMNS = (
 
 READ_ROWS = 5_000
 """Texts that are read at once while a run goes on: each read scans the keys of all documents."""
+
+
+@dataclass(frozen=True)
+class MeasuredTokens:
+    """A straight line through the tokens of stored answers.
+
+    Attributes:
+        answers: How many answers it is drawn through.
+        per_byte: Prompt tokens for each byte of a text; None where all texts have one length.
+        fixed: Prompt tokens beside the text.
+        completion: Mean tokens of an answer.
+    """
+
+    answers: int
+    per_byte: float | None
+    fixed: float
+    completion: float
 
 
 def completions_table(rows: Sequence[Completion]) -> pa.Table:
@@ -104,6 +122,36 @@ class Completions:
     def missing_count(self, release_id: str, *, bucket: int | None = None) -> int:
         """How many texts have no answer."""
         return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, bucket=bucket)})"))
+
+    def missing_size(self, release_id: str) -> tuple[int, int]:
+        """How many texts have no answer, and their length in bytes."""
+        documents = self._session.relation(self._application, "documents")
+        found = self._session.rows(
+            f"SELECT count(*), coalesce(sum(strlen(d.text)), 0)::BIGINT FROM {documents} d "
+            f"SEMI JOIN ({self._missing_keys(release_id, bucket=None)}) k ON k.document_id = d.document_id"
+        )
+        return int(found[0][0]), int(found[0][1])
+
+    def measured_tokens(self, release_id: str) -> MeasuredTokens | None:
+        """What the stored answers of a release took, against the length of their texts; None before the first."""
+        documents = self._session.relation(self._application, "documents")
+        found = self._session.rows(
+            "SELECT count(*), regr_slope(c.prompt_tokens, strlen(d.text)), "
+            "regr_intercept(c.prompt_tokens, strlen(d.text)), avg(c.prompt_tokens), avg(c.completion_tokens) "
+            f"FROM {self._answers('release_id')} c JOIN {documents} d USING (document_id, fingerprint) "
+            "WHERE NOT c.reused AND c.prompt_tokens > 0",
+            {"key": release_id},
+        )[0]
+        if not found[0]:
+            return None
+        # Texts of one length say nothing about a token's length.
+        slope = found[1] if found[1] is not None and found[1] > 0 else None
+        return MeasuredTokens(
+            answers=int(found[0]),
+            per_byte=slope,
+            fixed=found[2] if slope is not None else found[3],
+            completion=found[4],
+        )
 
     def append(self, lease: Lease, rows: Sequence[Completion]) -> int:
         """Store answers whose key is missing; returns how many. See `append_table`."""

@@ -72,6 +72,13 @@ class Documents:
             f"SELECT {selected} FROM {self._relation('documents', at_snapshot)} ORDER BY document_id"
         )
 
+    def fingerprint(self, document_id: str) -> str | None:
+        """Fingerprint of one document's text; None when there is no such document."""
+        found: str | None = self._session.value(
+            f"SELECT fingerprint FROM {self._relation('documents')} WHERE document_id = ?", [document_id]
+        )
+        return found
+
     def counts(self) -> dict[str, int]:
         """Status → number of documents."""
         return dict(

@@ -13,9 +13,12 @@ import duckdb
 import pyarrow as pa
 
 from llm_platform.errors import StorageError
+from llm_platform.warehouse.alerts import Alerts
+from llm_platform.warehouse.calls import Calls
 from llm_platform.warehouse.coordination import ATTACH, Coordinator
 from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
+from llm_platform.warehouse.endpoint_metrics import EndpointMetricsTable
 from llm_platform.warehouse.engine import (
     bare,
     connect,
@@ -26,7 +29,7 @@ from llm_platform.warehouse.engine import (
     redacted,
 )
 from llm_platform.warehouse.maintenance import CompactionReport, compact
-from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -49,6 +52,14 @@ class S3Access:
     endpoint: str = ""
     url_style: str = ""
     use_ssl: bool = True
+
+
+ROW_GROUP_ROWS = 8192
+"""Rows of a Parquet file that are read together at least.
+
+A run reads its texts in the order of their keys, some thousands at a time. In groups of DuckDB's own 122,880 rows each
+of those reads unpacked 250 MB of texts: memory that grew with the table, and a quarter of the CPU of a long run.
+"""
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,7 @@ class Warehouse:
                 # Two processes that make the same lake at once would both create its tables.
                 with coordinator.write_lock(ATTACH):
                     _attach(connection, location, alias=LAKE, read_only=False)
+                    _keep_row_groups_small(connection, location)
             schemas = {LAKE: location.schema}
             if upstream is not None:
                 _attach(connection, upstream, alias=UPSTREAM, read_only=True)
@@ -184,6 +196,21 @@ class Warehouse:
     def application(self, name: str) -> ApplicationStore:
         """The tables of one application; they are made when first written."""
         return ApplicationStore(self._session, name)
+
+    @property
+    def endpoint_metrics(self) -> EndpointMetricsTable:
+        """What every endpoint said about itself, over time."""
+        return EndpointMetricsTable(self._session)
+
+    @property
+    def alerts(self) -> Alerts:
+        """What people are to be told, and whether they were."""
+        return Alerts(self._session)
+
+    @property
+    def calls(self) -> Calls:
+        """Requests of people's and teams' own code, of all applications."""
+        return Calls(self._session)
 
     def compact(self, *, keep_days: float = 30.0) -> CompactionReport:
         """Merge small files, forget snapshots older than `keep_days`, and delete files that nothing refers to."""
@@ -238,6 +265,17 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
             raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from bare(error)
         raise platform_error(error, doing) from bare(error)
+
+
+def _keep_row_groups_small(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
+    # Not `ducklake_options`: it loads the whole catalog first, for a tenth of a second.
+    options = metadata_table("ducklake_metadata", catalog=LAKE, schema=location.schema)
+    try:
+        found = connection.execute(f"SELECT value FROM {options} WHERE key = 'parquet_row_group_size'").fetchone()
+        if found != (str(ROW_GROUP_ROWS),):
+            connection.execute(f"CALL {LAKE}.set_option('parquet_row_group_size', {ROW_GROUP_ROWS})")
+    except duckdb.Error as error:
+        raise platform_error(error, f"prepare the lake at {location.address}") from bare(error)
 
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:

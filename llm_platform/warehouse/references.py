@@ -11,6 +11,9 @@ from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import REFERENCES_SCHEMA
 from llm_platform.warehouse.session import Session, Transaction
 
+VERSIONED = ("document_id", "answer", "split")
+"""What a known answer says. Where it came from changes no grade."""
+
 
 class References:
     """References of one application."""
@@ -20,11 +23,14 @@ class References:
         self._application = application
 
     def replace(self, rows: pa.Table) -> int:
-        """Make `rows` (document_id, answer, split) the references; returns the snapshot id.
+        """Make `rows` (document_id, answer, split, and `table` or how it came about as provenance) the references;
+        returns the snapshot id.
 
         Raises:
             ContractBroken: a document has two references, or a column is missing.
         """
+        if "provenance" not in rows.column_names:
+            rows = rows.append_column("provenance", pa.repeat("table", rows.num_rows))
         missing = [name for name in REFERENCES_SCHEMA.names if name not in rows.column_names]
         if missing:
             raise ContractBroken(f"Reference rows lack the columns {missing}; they have {rows.column_names}.")
@@ -48,7 +54,7 @@ class References:
     def version(self, *, split: Split | None = None) -> str:
         """Hash of the references, of one split or of both."""
         where = "true" if split is None else f"split = {literal(split)}"
-        return version_of(self._session.rows(version_select(REFERENCES_SCHEMA.names, self._relation(), where))[0])
+        return version_of(self._session.rows(version_select(VERSIONED, self._relation(), where))[0])
 
     def _relation(self) -> str:
         return self._session.relation(self._application, "references")
@@ -56,6 +62,7 @@ class References:
 
 def _replace(transaction: Transaction) -> None:
     columns = ", ".join(REFERENCES_SCHEMA.names)
+    _add_provenance(transaction)
     stored = transaction.relation("references")
     staged = f"SELECT {columns} FROM staged"
     kept = f"SELECT {columns} FROM {stored}"
@@ -70,3 +77,10 @@ def _replace(transaction: Transaction) -> None:
         f"INSERT INTO {target} ({columns}) SELECT {columns} FROM staged "
         f"WHERE document_id NOT IN (SELECT document_id FROM {target}) ORDER BY document_id"
     )
+
+
+def _add_provenance(transaction: Transaction) -> None:
+    """Give a table that was made before verdicts became references its fourth column."""
+    described = transaction.run(f"DESCRIBE SELECT * FROM {transaction.relation('references')}")
+    if "provenance" not in {row[0] for row in described}:
+        transaction.run(f"ALTER TABLE {transaction.target('references')} ADD COLUMN provenance VARCHAR")

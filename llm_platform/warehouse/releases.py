@@ -41,6 +41,11 @@ class Releases:
                 return Release.model_validate_json(found)
         return None
 
+    def ids(self) -> list[str]:
+        """Ids of all releases of ours, oldest first."""
+        relation = self._session.relation(self._application, "releases")
+        return [row[0] for row in self._session.rows(f"SELECT release_id FROM {relation} ORDER BY created_at, 1")]
+
     def table(self) -> pa.Table:
         """All releases, oldest first."""
         relation = self._session.relation(self._application, "releases")

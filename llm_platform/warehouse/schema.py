@@ -44,8 +44,84 @@ COMPLETIONS_SCHEMA = pa.schema(
 )
 """Rows that `completions.append_table` takes; the fields of `records.Completion`, `label_logprobs` as JSON."""
 
-REFERENCES_SCHEMA = pa.schema([("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string())])
-"""Rows that `references.replace` takes."""
+REFERENCES_SCHEMA = pa.schema(
+    [("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string()), ("provenance", pa.string())]
+)
+"""Rows that `references.replace` takes; `provenance` is `table`, or the basis of a verdict."""
+
+ANNOTATIONS_SCHEMA = pa.schema(
+    [
+        ("annotation_id", pa.string()),
+        ("group_id", pa.string()),
+        ("kind", pa.string()),
+        ("subject_kind", pa.string()),
+        ("subject_id", pa.string()),
+        ("document_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("release_id", pa.string()),
+        ("verdict", pa.string()),
+        ("judged", pa.string()),
+        ("answer", pa.string()),
+        ("body", pa.string()),
+        ("queue", pa.string()),
+        ("blind", pa.bool_()),
+        ("role", pa.string()),
+        ("by", pa.string()),
+        ("at", pa.timestamp("us", tz="UTC")),
+        ("undoes", pa.string()),
+    ]
+)
+"""Rows that `annotations.append` stores; the fields of `records.Annotation`."""
+
+EXAMPLE_POOLS_SCHEMA = pa.schema(
+    [
+        ("pool", pa.string()),
+        ("document_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("text", pa.string()),
+        ("attributes", pa.string()),
+        ("answer", pa.string()),
+        ("preferred", pa.bool_()),
+    ]
+)
+"""Rows that `pools.put` stores; the fields of `records.PoolExample`, `attributes` as JSON."""
+
+TRIALS_SCHEMA = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("release_id", pa.string()),
+        ("prompt_name", pa.string()),
+        ("prompt_version", pa.string()),
+        ("against", pa.string()),
+        ("split", pa.string()),
+        ("documents", pa.int64()),
+        ("sent", pa.int64()),
+        ("score", pa.float64()),
+        ("difference", pa.float64()),
+        ("p_value", pa.float64()),
+        ("by", pa.string()),
+        ("at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""Rows that `trials.append` stores; the fields of `records.Trial`."""
+
+ENDPOINT_METRICS_SCHEMA = pa.schema(
+    [
+        ("entry", pa.string()),
+        ("base_url", pa.string()),
+        ("scraped_at", pa.timestamp("us", tz="UTC")),
+        ("healthy", pa.bool_()),
+        ("reason", pa.string()),
+        ("latency_seconds", pa.float64()),
+        *((name, pa.float64()) for name in ("running", "waiting", "max_running", "kv_cache_usage", "preemptions")),
+        *((name, pa.float64()) for name in ("prompt_tokens", "generation_tokens", "requests", "failed")),
+        *((name, pa.float64()) for name in ("prefix_cache_queries", "prefix_cache_hits", "prefix_cache_hit_rate")),
+        *((name, pa.string()) for name in ("time_to_first_token", "inter_token", "end_to_end", "queue_time")),
+        *((name, pa.string()) for name in ("finished", "adapters_running", "adapters_waiting")),
+        ("max_adapters", pa.int64()),
+    ]
+)
+"""Rows that `endpoint_metrics.append` stores: the fields of `nim.metrics.EndpointMetrics`, those of text as JSON."""
 
 SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -80,6 +156,7 @@ TABLES: dict[str, dict[str, str]] = {
     "documents": {**sql_columns(DOCUMENTS_SCHEMA), "updated_at": "TIMESTAMPTZ"},
     "documents_consumed": {"state": "VARCHAR", "consumed_at": "TIMESTAMPTZ"},
     "references": sql_columns(REFERENCES_SCHEMA),
+    "annotations": sql_columns(ANNOTATIONS_SCHEMA),
     "prompts": {"version": "VARCHAR", "name": "VARCHAR", "content": "VARCHAR", "created_at": "TIMESTAMPTZ"},
     "releases": {
         "release_id": "VARCHAR",
@@ -132,6 +209,39 @@ TABLES: dict[str, dict[str, str]] = {
         "evidence": "VARCHAR",
         "note": "VARCHAR",
     },
+    "example_pools": {**sql_columns(EXAMPLE_POOLS_SCHEMA), "frozen_at": "TIMESTAMPTZ"},
+    "trials": sql_columns(TRIALS_SCHEMA),
+    "judge_agreements": {
+        "judge": "VARCHAR",
+        "release_id": "VARCHAR",
+        "content": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+    },
+    "calls": {
+        "call_id": "VARCHAR",
+        "started_at": "TIMESTAMPTZ",
+        "latency_seconds": "DOUBLE",
+        "caller": "VARCHAR",
+        "user": "VARCHAR",
+        "run_id": "VARCHAR",
+        "entry": "VARCHAR",
+        "model": "VARCHAR",
+        "endpoint": "VARCHAR",
+        "path": "VARCHAR",
+        "request": "VARCHAR",
+        "status": "INTEGER",
+        "answer": "VARCHAR",
+        "response": "VARCHAR",
+        "streamed": "BOOLEAN",
+        "complete": "BOOLEAN",
+        "error": "VARCHAR",
+        "finish_reason": "VARCHAR",
+        "prompt_tokens": "BIGINT",
+        "completion_tokens": "BIGINT",
+        "cached_tokens": "BIGINT",
+        "attempt": "INTEGER",
+        "git_commit": "VARCHAR",
+    },
     "inference_runs": {
         "run_id": "VARCHAR",
         "release_id": "VARCHAR",
@@ -154,6 +264,78 @@ TABLES: dict[str, dict[str, str]] = {
         "causes": "VARCHAR",
         "git_commit": "VARCHAR",
     },
+    "training_sets": {
+        "content_hash": "VARCHAR",
+        "name": "VARCHAR",
+        "rules_hash": "VARCHAR",
+        "data": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+    },
+    "training_examples": {
+        "content_hash": "VARCHAR",
+        "position": "BIGINT",
+        "document_id": "VARCHAR",
+        "part": "VARCHAR",
+        "example": "VARCHAR",
+    },
+    "adapters": {
+        "adapter_id": "VARCHAR",
+        "name": "VARCHAR",
+        "inputs_hash": "VARCHAR",
+        "manifest": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+    },
+    "adapter_reports": {
+        "subject": "VARCHAR",
+        "kind": "VARCHAR",
+        "content": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+    },
+}
+
+
+TABLES |= {
+    "drift_reports": {
+        "drift_id": "VARCHAR",
+        "release_id": "VARCHAR",
+        "drifted": "VARCHAR",
+        "report": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+    },
+    "drift_flags": {
+        "drift_id": "VARCHAR",
+        "document_id": "VARCHAR",
+        "fingerprint": "VARCHAR",
+        "novelty": "DOUBLE",
+    },
+    "labelling": {
+        "release_id": "VARCHAR",
+        "fingerprint": "VARCHAR",
+        "document_id": "VARCHAR",
+        "probability": "DOUBLE",
+        "selected": "BOOLEAN",
+        "reason": "VARCHAR",
+        "considered_at": "TIMESTAMPTZ",
+    },
+    "alerts": {
+        "alert_id": "VARCHAR",
+        "kind": "VARCHAR",
+        "application": "VARCHAR",
+        "variant": "VARCHAR",
+        "state": "VARCHAR",
+        "message": "VARCHAR",
+        "link": "VARCHAR",
+        "run_id": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+    },
+    "alert_deliveries": {
+        "alert_id": "VARCHAR",
+        "channel": "VARCHAR",
+        "delivered": "BOOLEAN",
+        "error": "VARCHAR",
+        "attempted_at": "TIMESTAMPTZ",
+    },
+    "endpoint_metrics": sql_columns(ENDPOINT_METRICS_SCHEMA),
 }
 
 

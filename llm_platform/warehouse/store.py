@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSets
+from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.documents import Documents
+from llm_platform.warehouse.drift import Drift
+from llm_platform.warehouse.judgements import Judgements
 from llm_platform.warehouse.models import Models
+from llm_platform.warehouse.pools import Pools
 from llm_platform.warehouse.prompts import Prompts
 from llm_platform.warehouse.published import Published
 from llm_platform.warehouse.references import References
 from llm_platform.warehouse.releases import Releases
 from llm_platform.warehouse.reports import Reports
+from llm_platform.warehouse.review_items import ReviewItems
 from llm_platform.warehouse.rollout import Rollout
 from llm_platform.warehouse.runs import Runs
 from llm_platform.warehouse.scores import Scores
 from llm_platform.warehouse.session import Session
+from llm_platform.warehouse.trials import Trials
 
 
 class ApplicationStore:
@@ -21,9 +31,14 @@ class ApplicationStore:
 
     def __init__(self, session: Session, application: str) -> None:
         self.name = application
+        self._session = session
         self.documents = Documents(session, application)
         self.references = References(session, application)
+        self.annotations = Annotations(session, application)
         self.prompts = Prompts(session, application)
+        self.pools = Pools(session, application)
+        self.trials = Trials(session, application)
+        self.judgements = Judgements(session, application)
         self.releases = Releases(session, application)
         self.models = Models(session, application)
         self.completions = Completions(session, application)
@@ -32,3 +47,11 @@ class ApplicationStore:
         self.rollout = Rollout(session, application)
         self.published = Published(session, application)
         self.runs = Runs(session, application)
+        self.drift = Drift(session, application)
+        self.training_sets = TrainingSets(session, application)
+        self.adapters = Adapters(session, application)
+        self.adapter_reports = AdapterReports(session, application)
+
+    def review_items(self, *, second_opinions: float, clock: Callable[[], float] = time.monotonic) -> ReviewItems:
+        """What people can judge, copied into memory; see `ReviewItems`."""
+        return ReviewItems(self._session, self.name, second_opinions=second_opinions, clock=clock)

@@ -48,10 +48,10 @@ evaluation: {gates: {}}
 APPLICATION_KEYS = (
     "'name', 'title', 'description', 'owners', 'task', 'labels', 'fields', 'source', "
     "'documents', 'references', "
-    "'variants', 'evaluation', 'rollout', 'publish', 'max_failed_share'"
+    "'variants', 'finetuning', 'evaluation', 'rollout', 'publish', 'monitoring', 'max_failed_share', 'budget'"
 )
 SOURCE_KEYS = "'warehouse', 'table', 'url', 'key', 'text', 'attributes', 'watermark'"
-VARIANT_KEYS = "'prompt', 'model', 'sampling', 'decision', 'calibrate', 'repair'"
+VARIANT_KEYS = "'prompt', 'model', 'adapter', 'sampling', 'decision', 'calibrate', 'repair'"
 
 
 def application_folder(tmp_path: Path, text: str | bytes, name: str = "tickets") -> Path:
@@ -222,6 +222,44 @@ MISTAKES = [
         id="unknown-model",
     ),
     pytest.param(
+        "model: tiny",
+        "model: tiny\n    adapter: mood",
+        ["F/application.yaml:16: found adapter 'mood'; allowed: 'finetuning', which names adapters"],
+        id="adapter-without-finetuning",
+    ),
+    pytest.param(
+        "variants:\n  plain:",
+        "finetuning:\n  mood: {prompt: plain, model: tiny}\nvariants:\n  plain:\n    adapter: moood",
+        [
+            "F/application.yaml:16: found adapter 'moood'; allowed: a name under 'finetuning' ('mood'); "
+            "did you mean 'mood'?"
+        ],
+        id="unknown-adapter",
+    ),
+    pytest.param(
+        "variants:\n  plain:",
+        "finetuning:\n  mood: {prompt: polite, model: large}\nvariants:\n  plain:\n    adapter: mood",
+        [
+            "F/application.yaml:17: found prompt 'plain' with adapter 'mood'; allowed: the prompt that it is trained "
+            "for, 'polite'; did you mean 'polite'?",
+            "F/application.yaml:18: found model 'tiny' with adapter 'mood'; allowed: the model that it is trained for, "
+            "'large'; did you mean 'large'?",
+        ],
+        id="adapter-of-another-prompt-and-model",
+    ),
+    pytest.param(
+        "variants:",
+        "finetuning:\n  mood: {prompt: plan, model: tinny, rank: 0}\nvariants:",
+        [
+            "F/application.yaml:13: found '0' as finetuning.mood.rank; allowed: a whole number ≥ 1 and ≤ 256",
+            "F/application.yaml:13: found model 'tinny'; allowed: an entry of the lock file ('large', 'tiny'); "
+            "did you mean 'tiny'?",
+            "F/application.yaml:13: found prompt 'plan'; allowed: the name of a file in F/prompts without '.md' "
+            "('plain', 'polite'); did you mean 'plain'?",
+        ],
+        id="fine-tuning-with-three-mistakes",
+    ),
+    pytest.param(
         "slices: [product]",
         "slices: [products]",
         [
@@ -369,6 +407,69 @@ MISTAKES = [
         ["F/application.yaml:11: found no 'answer' in references; allowed: the column that holds the label"],
         id="references-without-an-answer",
     ),
+    pytest.param(
+        "slices: [product]",
+        "slices: [product]\n  scorers: [exat]",
+        [
+            "F/application.yaml:20: found scorer 'exat'; allowed: exact, normalized, set, fields, token_f1, rouge_l, "
+            "semantic, regex, json_schema, regex:PATTERN, json_schema:FILE, judge:NAME or module:function; "
+            "did you mean 'exact'?"
+        ],
+        id="unknown-scorer",
+    ),
+    pytest.param(
+        "slices: [product]",
+        "slices: [product]\n  scorers: [exact, fields, exact]",
+        [
+            "F/application.yaml:20: found scorer 'exact' a second time; allowed: each scorer once",
+            "F/application.yaml:20: found scorer 'fields' for task 'classify'; allowed: 'fields' only for task "
+            "'extract'",
+        ],
+        id="scorer-of-another-task-and-doubled",
+    ),
+    pytest.param(
+        "slices: [product]",
+        "slices: [product]\n  scorers: ['regex:(']",
+        [
+            "F/application.yaml:20: found pattern '(', which ends in an error (missing ), unterminated subpattern at "
+            "position 0); allowed: a regular expression"
+        ],
+        id="broken-pattern",
+    ),
+    pytest.param(
+        "slices: [product]",
+        "slices: [product]\n  cluster: langage\n  metrics: [no function]",
+        [
+            "F/application.yaml:20: found cluster 'langage'; allowed: an attribute of the source "
+            "('product', 'language'); did you mean 'language'?",
+            "F/application.yaml:21: found 'no function'; allowed: module:function, such as grading:strict",
+        ],
+        id="unknown-cluster-and-metric",
+    ),
+    pytest.param(
+        "  slices: [product]\n  gates:",
+        "  gates:\n    slices: {minimum: 0.5, reason: no product may be worse than a coin}",
+        [
+            "F/application.yaml:20: found a gate on slices without slices; allowed: 'evaluation.slices', a list of "
+            "attributes"
+        ],
+        id="gate-on-slices-without-slices",
+    ),
+    pytest.param(
+        "slices: [product]",
+        "slices: [product]\n  scorers: ['judge:strict']",
+        [
+            "F/application.yaml:22: found a gate on the verdicts of 'judge:strict' without one on its agreement with "
+            "people; allowed: 'judge_agreement', with a minimum and its reason"
+        ],
+        id="judge-that-nobody-checked",
+    ),
+    pytest.param(
+        "accuracy: {minimum: 0.6, reason: better than always saying BUG}",
+        "cost_usd_per_document: {maximum: 0, reason: nothing is free here}",
+        ["F/application.yaml:21: found '0' as evaluation.gates.cost_usd_per_document.maximum; allowed: a number > 0.0"],
+        id="ceiling-of-nothing",
+    ),
 ]
 
 
@@ -405,7 +506,7 @@ EXTRACT_MISTAKES = [
         [
             "F/application.yaml:6: found 'dat' as fields.since.type; allowed: 'string', "
             "'integer', 'number', 'boolean', "
-            "'date'; did you mean 'date'?"
+            "'date', 'money', 'list'; did you mean 'date'?"
         ],
         id="unknown-type",
     ),

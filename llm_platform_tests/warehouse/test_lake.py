@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
-from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform.warehouse.lake import ROW_GROUP_ROWS, LakeLocation, Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, consumed, document, fill
 from llm_platform_tests.warehouse.conftest import sqlite_location
 
@@ -134,6 +135,18 @@ def test_compaction_keeps_rows_and_makes_fewer_files(lake: Warehouse) -> None:
     assert expired.files_deleted > 0
     with pytest.raises(StorageError, match=r"Snapshot 2 .+expired"):
         lake.frame("reviews", "documents", at_snapshot=2)
+
+
+def test_texts_are_written_in_groups_that_a_run_can_read_one_by_one(location: LakeLocation) -> None:
+    """With DuckDB's own 122,880 rows a group, reading the next few thousand texts unpacked all of them."""
+    with Warehouse.attach(location) as lake:
+        fill(lake, [f"{number:06d}" for number in range(3 * ROW_GROUP_ROWS)])
+
+    files = sorted(Path(location.data_path).rglob("documents/*.parquet"))
+
+    groups = [pq.ParquetFile(file).metadata for file in files]
+    assert sum(group.num_rows for group in groups) == 3 * ROW_GROUP_ROWS
+    assert all(group.row_group(i).num_rows <= ROW_GROUP_ROWS for group in groups for i in range(group.num_row_groups))
 
 
 def test_a_snapshot_that_never_was_is_refused(local_lake: Warehouse) -> None:

@@ -1,0 +1,49 @@
+"""`calls`: requests that people's and teams' own code sent, of all applications; in the schema `platform`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from llm_platform.records import Call, canonical_json
+from llm_platform.warehouse.engine import identifier
+from llm_platform.warehouse.schema import TABLES
+from llm_platform.warehouse.session import Session, Transaction
+
+SCHEMA = "platform"
+LISTED = ", ".join(map(identifier, TABLES["calls"]))
+
+
+class Calls:
+    """Calls of one namespace."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def append(self, calls: Sequence[Call]) -> int:
+        """Store calls, each id once; returns the snapshot id."""
+        rows = {call.call_id: _values(call) for call in calls}
+        marks = ", ".join("?" * len(TABLES["calls"]))
+
+        def body(transaction: Transaction) -> None:
+            known = f"SELECT call_id FROM {transaction.relation('calls')} WHERE call_id IN (SELECT unnest(?))"
+            stored = {row[0] for row in transaction.run(known, [list(rows)])}
+            new = [values for call_id, values in rows.items() if call_id not in stored]
+            if new:
+                target = transaction.target("calls")
+                transaction.cursor.executemany(f"INSERT INTO {target} ({LISTED}) VALUES ({marks})", new)
+
+        return self._session.write(SCHEMA, body)[1]
+
+    def table(self, *, at_snapshot: int | None = None) -> pa.Table:
+        """All calls, oldest first, now or as of a snapshot."""
+        relation = self._session.relation(SCHEMA, "calls", at_snapshot=at_snapshot)
+        return self._session.table(f"SELECT * FROM {relation} ORDER BY started_at, call_id")
+
+
+def _values(call: Call) -> list[Any]:
+    flat = {**call.model_dump(exclude={"usage", "model"}), **call.usage.model_dump()}
+    flat["model"] = canonical_json(call.model.model_dump(mode="json"))
+    return [flat[name] for name in TABLES["calls"]]

@@ -1,0 +1,161 @@
+"""`drift_reports` and `drift_flags`: how live documents differ from those before; `labelling`: which were drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from llm_platform.warehouse.schema import sql_columns
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+
+FLAGS_SCHEMA = pa.schema([("document_id", pa.string()), ("fingerprint", pa.string()), ("novelty", pa.float64())])
+LABELLING_SCHEMA = pa.schema(
+    [
+        ("release_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("document_id", pa.string()),
+        ("probability", pa.float64()),
+        ("selected", pa.bool_()),
+        ("reason", pa.string()),
+        ("considered_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""Rows that `consider` takes: every live text once, drawn or not, with the probability of being drawn."""
+
+
+@dataclass(frozen=True)
+class StoredDrift:
+    """One look; `drifted` names what has, separated by commas, and `report` is the content as JSON."""
+
+    drift_id: str
+    release_id: str
+    drifted: str
+    report: str
+    created_at: datetime
+
+
+class Drift:
+    """Drift of one application's documents and answers, and the sample of live ones for labelling."""
+
+    def __init__(self, session: Session, application: str) -> None:
+        self._session = session
+        self._application = application
+
+    def append(self, row: StoredDrift, flags: pa.Table) -> None:
+        """Store a report with its flagged documents (`FLAGS_SCHEMA`), unless its id is there."""
+
+        def body(transaction: Transaction) -> None:
+            stored = transaction.relation("drift_reports")
+            if transaction.run(f"SELECT 1 FROM {stored} WHERE drift_id = ?", [row.drift_id]):
+                return
+            values = [row.drift_id, row.release_id, row.drifted, row.report, row.created_at]
+            transaction.run(f"INSERT INTO {transaction.target('drift_reports')} VALUES (?, ?, ?, ?, ?)", values)
+            target = transaction.target("drift_flags")
+            transaction.run(
+                f"INSERT INTO {target} SELECT ?, document_id, fingerprint, novelty FROM flags", [row.drift_id]
+            )
+
+        with self._session.cursor("write drift to") as cursor:
+            cursor.register("flags", flags.select(FLAGS_SCHEMA.names).cast(FLAGS_SCHEMA))
+            self._session.write(self._application, body, cursor=cursor)
+
+    def latest(self) -> StoredDrift | None:
+        """The newest report."""
+        found = self._session.rows(
+            f"SELECT drift_id, release_id, drifted, report, created_at FROM {self._relation('drift_reports')} "
+            "ORDER BY created_at DESC, drift_id LIMIT 1"
+        )
+        return StoredDrift(*found[0]) if found else None
+
+    def flagged(self) -> pa.Table:
+        """Documents most unlike the reference window, of all reports, as they are now: document_id, fingerprint,
+        novelty in [0, 1] (the largest measured), most unlike first. A document whose text has changed since is gone.
+        """
+        documents = self._relation("documents")
+        return self._session.table(
+            f"SELECT f.document_id, f.fingerprint, max(f.novelty) AS novelty FROM {self._relation('drift_flags')} f "
+            f"SEMI JOIN {documents} d ON d.document_id = f.document_id AND d.fingerprint = f.fingerprint "
+            "GROUP BY ALL ORDER BY novelty DESC, f.document_id"
+        )
+
+    def unconsidered(self, release_id: str, *, since: datetime) -> pa.Table:
+        """One row (fingerprint, document_id, confidence) per live text that a release answered and no draw has seen."""
+        return self._session.table(
+            f"SELECT d.fingerprint, min(d.document_id) AS document_id, any_value(c.confidence) AS confidence "
+            f"FROM {self._relation('documents')} d JOIN ({self._answers()}) c USING (fingerprint) "
+            "WHERE d.status = 'sendable' AND d.updated_at > $since AND NOT EXISTS ("
+            f"SELECT 1 FROM {self._relation('labelling')} l "
+            "WHERE l.release_id = $release AND l.fingerprint = d.fingerprint) "
+            "GROUP BY d.fingerprint ORDER BY document_id",
+            {"release": release_id, "since": since},
+        )
+
+    def consider(self, rows: pa.Table) -> int:
+        """Store draws (`LABELLING_SCHEMA`) of texts that no draw has seen; returns how many were stored."""
+        listed = ", ".join(sql_columns(LABELLING_SCHEMA))
+
+        def body(transaction: Transaction) -> int:
+            absent = (
+                f"FROM given g WHERE NOT EXISTS (SELECT 1 FROM {transaction.relation('labelling')} l "
+                "WHERE l.release_id = g.release_id AND l.fingerprint = g.fingerprint)"
+            )
+            if not transaction.count(f"SELECT count(*) {absent}"):
+                return 0
+            target = transaction.target("labelling")
+            return transaction.count(f"INSERT INTO {target} ({listed}) SELECT {listed} {absent}")
+
+        with self._session.cursor("write labelling to") as cursor:
+            cursor.register("given", rows.select(LABELLING_SCHEMA.names).cast(LABELLING_SCHEMA))
+            return self._session.write(self._application, body, cursor=cursor)[0]
+
+    def drawn(self, release_id: str) -> pa.Table:
+        """Texts drawn for labelling: document_id, fingerprint, probability, reason, oldest first."""
+        return self._session.table(
+            f"SELECT document_id, fingerprint, probability, reason FROM {self._relation('labelling')} "
+            "WHERE release_id = ? AND selected ORDER BY considered_at, document_id",
+            [release_id],
+        )
+
+    def considered_count(self, release_id: str) -> int:
+        """How many live texts have been through the draw."""
+        sql = f"SELECT count(*) FROM {self._relation('labelling')} WHERE release_id = ?"
+        return int(self._session.value(sql, [release_id]))
+
+    def window(self, release_id: str, *, since: datetime, live: bool, limit: int, seed: int) -> pa.Table:
+        """Texts of one window with a release's answers, one row a text, in the order of the keys.
+
+        `live` takes the newest texts after `since`, else those up to it, drawn by hash. Texts are cut at 4,000
+        characters: enough for what is measured. Columns: document_id, fingerprint, text; status, answer, confidence
+        and raw are null without an answer.
+        """
+        side = ">" if live else "<="
+        order = "newest DESC, fingerprint" if live else "md5_number(concat($seed, fingerprint))"
+        parameters = {"release": release_id, "since": since, "limit": limit}
+        documents = self._relation("documents")
+        return self._session.table(
+            f"WITH texts AS (SELECT fingerprint, min(document_id) AS document_id, max(updated_at) AS newest "
+            f"FROM {documents} WHERE status = 'sendable' GROUP BY fingerprint), "
+            f"chosen AS (SELECT * FROM texts WHERE newest {side} $since ORDER BY {order} LIMIT $limit) "
+            "SELECT t.document_id, t.fingerprint, left(d.text, 4000) AS text, c.status, c.answer, c.confidence, c.raw "
+            f"FROM chosen t JOIN {documents} d ON d.document_id = t.document_id "
+            f"LEFT JOIN ({self._answers()}) c ON c.fingerprint = t.fingerprint ORDER BY t.document_id",
+            parameters if live else {**parameters, "seed": str(seed)},
+        )
+
+    def _answers(self) -> str:
+        """One answer of $release per text: ours, else the upstream's."""
+        columns = "release_id, fingerprint, status, answer, confidence, raw"
+        both = " UNION ALL ".join(
+            f"SELECT {place} AS place, {columns} FROM "
+            + self._session.relation(self._application, "completions", catalog=catalog)
+            for place, catalog in enumerate((LAKE, UPSTREAM))
+        )
+        return (
+            f"SELECT * FROM ({both}) WHERE release_id = $release "
+            "QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY place) = 1"
+        )
+
+    def _relation(self, table: str) -> str:
+        return self._session.relation(self._application, table)
