@@ -1,4 +1,4 @@
-"""Whether an endpoint is alive, and which dialect it speaks.
+"""Whether an endpoint is alive, and which dialect it speaks; the lock file names it, here it is verified.
 
 Readiness may stay green while the engine behind it is dead, so alive means: ready, and one token generated just now.
 """
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
-from llm_platform.nim.dialects import METRICS_PATHS
+from llm_platform.nim.dialects import METRICS_PATHS, form
 from llm_platform.nim.metrics import read_metrics
 from llm_platform.records import Dialect, Record
 
@@ -68,19 +68,53 @@ def probe(base_url: str, served_name: str, client: Client) -> Probe:
 
 
 def detect_dialect(base_url: str, client: Client, *, ready_body: bytes | None = None) -> Dialect:
-    """The dialect an endpoint speaks, told by its health body, then by its metric names; 2.x where neither says."""
+    """The dialect an endpoint speaks: the line by its health body, the engine by its metric names.
+
+    One that has neither is taken for hosted: it says nothing about itself.
+    """
     root = base_url.rstrip("/").removesuffix("/v1")
     body = ready_body if ready_body is not None else client.get(f"{root}/v1/health/ready")[1]
     health = _json(body)
-    if "status" in health:
-        return "nim-2.x"
     if health.get("message") == "Service is ready.":
         return "nim-1.x"
+    engine = _engine(root, client)
+    if "status" in health:
+        return engine if engine == "nim-2.x-sglang" else "nim-2.x"
+    return engine
+
+
+def verify_dialect(base_url: str, declared: Dialect, client: Client) -> Dialect:
+    """The dialect that was found, when requests in the declared one are understood.
+
+    A bare vLLM is as good as a NIM 2.x here: requests and metrics are the same. An endpoint that says nothing about
+    itself cannot contradict.
+
+    Raises:
+        EndpointMismatch: structured output or metrics are another dialect's; answers would come unconstrained.
+        EndpointUnavailable: nothing answers.
+    """
+    found = detect_dialect(base_url, client)
+    said, heard = form(declared), form(found)
+    if found != "hosted" and (said.structure, said.metrics) != (heard.structure, heard.metrics):
+        raise EndpointMismatch(
+            f"{base_url} speaks {found!r}, and the lock file says {declared!r}. Correct 'dialect' in the lock file: "
+            "constraints in another dialect are ignored, and the text comes free."
+        )
+    return found
+
+
+def _engine(root: str, client: Client) -> Dialect:
     for path in METRICS_PATHS:
         status, text = client.get(f"{root}{path}")
-        if status == 200:
-            return "nim-1.x" if b"\nnum_requests_running" in text else "nim-2.x"
-    return "nim-2.x"
+        if status != 200:
+            continue
+        if b"\nvllm:" in text:
+            return "vllm"
+        if b"\nsglang:" in text:
+            return "nim-2.x-sglang"
+        if b"\nnum_requests_running" in text:
+            return "nim-1.x"
+    return "hosted"
 
 
 def find_metrics(base_url: str, client: Client) -> str | None:

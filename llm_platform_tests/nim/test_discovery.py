@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
-from llm_platform.nim.discovery import detect_dialect, find_metrics, probe, replicas
+from llm_platform.nim.discovery import detect_dialect, find_metrics, probe, replicas, verify_dialect
 from llm_platform.nim.http import EndpointClient
+from llm_platform.records import Dialect
 from llm_platform_tests.servers.faults import Status
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer
 
@@ -46,7 +47,7 @@ def test_real_endpoint_is_probed_with_one_token() -> None:
         probes = server.counts.probes
 
     assert probes == 1
-    assert (found.base_url, found.dialect, found.metrics_path) == (server.url, "nim-2.x", "/metrics")
+    assert (found.base_url, found.dialect, found.metrics_path) == (server.url, "vllm", "/metrics")
 
 
 def test_dead_engine_behind_a_green_health_check_is_found() -> None:
@@ -82,13 +83,39 @@ def test_endpoint_that_cannot_answer_says_why(
         pytest.param({"/v1/health/ready": (200, READY_1)}, "nim-1.x", id="health-1.x"),
         pytest.param({"/v1/health/ready": (200, READY_2)}, "nim-2.x", id="health-2.x"),
         pytest.param({"/v1/metrics": (200, b"# x\nnum_requests_running 0\n")}, "nim-1.x", id="metrics-1.x"),
-        pytest.param({"/metrics": (200, b"# x\nvllm:num_requests_running 0\n")}, "nim-2.x", id="bare-vllm"),
-        pytest.param({}, "nim-2.x", id="nothing-known"),
+        pytest.param(
+            {"/v1/health/ready": (200, READY_2), "/v1/metrics": (200, b"# x\nsglang:num_queue_reqs 0\n")},
+            "nim-2.x-sglang",
+            id="sglang-image",
+        ),
+        pytest.param({"/metrics": (200, b"# x\nvllm:num_requests_running 0\n")}, "vllm", id="bare-vllm"),
+        pytest.param({}, "hosted", id="nothing-known"),
     ],
 )
 def test_dialect_is_told_by_what_the_endpoint_says(documents: Mapping[str, tuple[int, Any]], dialect: str) -> None:
     """The lock file names the dialect; discovery verifies it."""
     assert detect_dialect("http://e", Canned(documents)) == dialect
+
+
+@pytest.mark.parametrize(
+    ("declared", "documents", "contradicted"),
+    [
+        pytest.param("nim-2.x", {"/v1/health/ready": (200, READY_1)}, True, id="older-line-than-declared"),
+        pytest.param("nim-1.x", {"/v1/health/ready": (200, READY_2)}, True, id="newer-line-than-declared"),
+        pytest.param("nim-2.x", {"/v1/metrics": (200, b"# x\nsglang:token_usage 0\n")}, True, id="other-engine"),
+        pytest.param("nim-2.x", {"/metrics": (200, b"# x\nvllm:num_requests_running 0\n")}, False, id="bare-vllm"),
+        pytest.param("nim-1.x", {}, False, id="says-nothing"),
+    ],
+)
+def test_declared_dialect_is_held_against_the_endpoint(
+    declared: Dialect, documents: Mapping[str, tuple[int, Any]], contradicted: bool
+) -> None:
+    """An upgrade of the image would otherwise turn constrained answers into free text, with HTTP 200."""
+    if contradicted:
+        with pytest.raises(EndpointMismatch, match=f"the lock file says {declared!r}"):
+            verify_dialect("http://e", declared, Canned(documents))
+    else:
+        verify_dialect("http://e", declared, Canned(documents))
 
 
 def test_metrics_that_cannot_be_read_are_no_metrics() -> None:

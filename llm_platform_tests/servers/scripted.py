@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from llm_platform_tests.servers.faults import Fault, Status, error_body, http_message
@@ -79,6 +80,7 @@ class ScriptedServer:
         capacity: Requests in flight above which it answers 429.
         logprobs: Token → log-probability listed for the first token.
         keep_bodies: Whether to keep request bodies and headers, for tests that look at them.
+        peft_source: Folder whose sub-folders are listed as adapters.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ScriptedServer:
         metrics: bool = True,
         keep_bodies: bool = False,
         tls: ssl.SSLContext | None = None,
+        peft_source: Path | None = None,
     ) -> None:
         self.answer, self.script, self.latency_seconds = answer, script, latency_seconds
         self.logprobs, self.finish_reason = logprobs, finish_reason
@@ -104,6 +107,7 @@ class ScriptedServer:
         self.port = 0
         self._slots_count, self._capacity, self._retry_after = slots, capacity, retry_after
         self._metrics, self._keep, self._tls = metrics, keep_bodies, tls
+        self._peft_source = peft_source
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scripted-server", daemon=True)
         self._server: asyncio.Server | None = None
@@ -235,7 +239,7 @@ class ScriptedServer:
     async def _probe(self, path: str, request: Mapping[str, Any], writer: asyncio.StreamWriter) -> bool:
         if path == "/tokenize":
             # One token per word, numbered by its text: enough to tell answers apart.
-            tokens = [sum(word.encode()) for word in str(request["prompt"]).split()]
+            tokens = [sum(word.encode()) for word in str(request.get("prompt") or request["messages"]).split()]
             writer.write(http_message(200, json.dumps({"count": len(tokens), "tokens": tokens}).encode()))
             return True
         self.counts.probes += 1
@@ -257,8 +261,15 @@ class ScriptedServer:
             return http_message(200, text.encode(), {"Content-Type": "text/plain"})
         if path == "/v1/models":
             card = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": "/models/x", "parent": None}
-            return http_message(200, json.dumps({"object": "list", "data": [{**card, "max_model_len": 4096}]}).encode())
+            cards = [{**card, "max_model_len": 4096}, *self._adapter_cards()]
+            return http_message(200, json.dumps({"object": "list", "data": cards}).encode())
         return http_message(404, error_body(404, "Not Found", "NotFoundError"))
+
+    def _adapter_cards(self) -> list[dict[str, Any]]:
+        source = self._peft_source
+        found = sorted(source.iterdir()) if source is not None and source.is_dir() else []
+        names = [path.name for path in found if path.is_dir() and not path.name.startswith(".")]
+        return [{"id": name, "object": "model", "root": f"/loras/{name}", "parent": MODEL} for name in names]
 
     def _completion(self, seen: Seen) -> bytes:
         text = self.answer(seen)
