@@ -50,6 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context-length", type=int, help="tokens of prompt and answer per request")
     parser.add_argument("--slots", type=int, help="requests computed at once")
     parser.add_argument("--threads", type=int, help="threads to compute with (default: the processors allowed)")
+    parser.add_argument("--dialect", choices=("nim-1.x", "nim-2.x"), help="line of NIM to speak like")
+    parser.add_argument(
+        "--peft-source",
+        type=Path,
+        default=os.environ.get("NIM_PEFT_SOURCE"),
+        help="folder of LoRA adapters (default: $NIM_PEFT_SOURCE)",
+    )
+    parser.add_argument(
+        "--peft-refresh-seconds",
+        type=float,
+        default=os.environ.get("NIM_PEFT_REFRESH_INTERVAL"),
+        help="how often to look there (default: $NIM_PEFT_REFRESH_INTERVAL)",
+    )
     parser.add_argument("--idle-exit-seconds", type=float, help="end after this long without a request, 0 for never")
     parser.add_argument("--state", type=Path, help="state folder to register in")
     parser.add_argument("--config", help="the whole configuration as JSON, instead of the options above")
@@ -69,7 +82,15 @@ def _config(options: argparse.Namespace) -> EmbeddedConfig:
     weights = options.weights.absolute()
     if not weights.is_file():
         raise ValueError(f"Could not start: no file at {str(weights)!r}. Name the GGUF file with --weights.")
-    names = ("context_length", "slots", "threads", "idle_exit_seconds")
+    names = (
+        "context_length",
+        "slots",
+        "threads",
+        "idle_exit_seconds",
+        "dialect",
+        "peft_source",
+        "peft_refresh_seconds",
+    )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return EmbeddedConfig(
         model_id=options.model_id,

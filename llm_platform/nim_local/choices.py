@@ -59,7 +59,7 @@ def generate_choice(engine: Engine, job: Job, *, emit: Emit, cancelled: threadin
             break
         allowed = allowed_tokens(engine.vocabulary, remaining)
         if usage is None or len(allowed) > 1:
-            scores, used = _score(engine, _prompt(job, tokens), allowed)
+            scores, used = _score(engine, _prompt(job, tokens), allowed, job.adapter)
             usage = usage or used
         else:
             scores = dict.fromkeys(allowed, 0.0)
@@ -90,14 +90,14 @@ def _prompt(job: Job, tokens: list[int]) -> str | list[str | int]:
 
 
 def _score(
-    engine: Engine, prompt: str | list[str | int], allowed: dict[int, bytes]
+    engine: Engine, prompt: str | list[str | int], allowed: dict[int, bytes], adapter: str | None
 ) -> tuple[dict[int, float], dict[str, Any]]:
     """Log-probabilities of the allowed tokens, normalized over them, and the usage of the call."""
     for margin in _witness_margins(allowed):
         lifted = dict.fromkeys(allowed, _LIFT)
         if margin is not None:
             lifted[_witness(engine.vocabulary, allowed)] = _LIFT + margin
-        answer = _ask(engine, prompt, lifted)
+        answer = _ask(engine, prompt, lifted, adapter)
         if content := (answer["choices"][0]["logprobs"] or {}).get("content"):
             found = {int(top["id"]): float(top["prob"]) for top in content[0]["top_probs"]}
             if found.keys() == lifted.keys():
@@ -127,7 +127,7 @@ def _witness(vocabulary: Vocabulary, allowed: dict[int, bytes]) -> int:
     return next(token for token in candidates if token not in allowed)
 
 
-def _ask(engine: Engine, prompt: str | list[str | int], lifted: dict[int, float]) -> Chunk:
+def _ask(engine: Engine, prompt: str | list[str | int], lifted: dict[int, float], adapter: str | None) -> Chunk:
     """One step of which only the probabilities of the lifted tokens matter, not the token that is drawn."""
     answers: list[Chunk] = []
 
@@ -147,7 +147,7 @@ def _ask(engine: Engine, prompt: str | list[str | int], lifted: dict[int, float]
         "logit_bias": [[token, lift] for token, lift in lifted.items()],
         "cache_prompt": True,
     }
-    engine.generate(request, receive, stream=False)
+    engine.generate(request, receive, adapter=adapter, stream=False)
     return answers[0]
 
 

@@ -9,12 +9,13 @@ import sys
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _HEX64 = r"^[0-9a-f]{64}$"
 _MOST_THREADS = 8
+_RELEASES = {"nim-1.x": "1.15.5", "nim-2.x": "2.1.5"}
 
 
 class EmbeddedConfig(BaseModel):
@@ -28,7 +29,11 @@ class EmbeddedConfig(BaseModel):
     context_length: int = Field(default=2048, ge=128, description="Tokens of prompt and answer together, per request.")
     slots: int = Field(default=8, ge=1, le=64, description="Requests computed at once; the others wait.")
     profile_id: str = Field(default="", pattern=r"^([0-9a-f]{64})?$", description="Empty: derived from the rest.")
-    release: str = Field(default="2.1.5", description="NIM release whose protocol is spoken.")
+    dialect: Literal["nim-1.x", "nim-2.x"] = Field(default="nim-2.x", description="Which line of NIM it speaks like.")
+    release: str | None = Field(default=None, description="NIM release it names; None: the newest of the dialect.")
+    peft_source: Path | None = Field(default=None, description="Folder of LoRA adapters; None serves none from one.")
+    peft_refresh_seconds: float = Field(default=1.0, gt=0, description="How often that folder is looked at.")
+    max_lora_rank: int = Field(default=32, ge=1, description="Adapters of a higher rank are refused; NIM's default.")
     licence_name: str = "Apache-2.0"
     licence_url: str = "https://www.apache.org/licenses/LICENSE-2.0"
     licence_text: str = "Licensed under the Apache License, Version 2.0. See the licence's address for its text."
@@ -52,6 +57,11 @@ class EmbeddedConfig(BaseModel):
             "context_length": self.context_length,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def served_release(self) -> str:
+        """The release that the endpoint names."""
+        return self.release or _RELEASES[self.dialect]
 
     @property
     def thread_count(self) -> int:

@@ -90,16 +90,18 @@ class GrammarGuard:
         self._engine = engine
         self._works = lru_cache(maxsize=256)(self._try)
 
-    def check(self, grammar: Grammar) -> None:
+    def check(self, grammar: Grammar, adapter: str | None = None) -> None:
         """Return when the engine enforces the grammar.
+
+        The adapter changes nothing about it, but the trial must not wait for slots that compute with another one.
 
         Raises:
             RequestRejected: it does not, because it cannot compile it.
         """
-        if not self._works(grammar):
+        if not self._works(grammar, adapter):
             raise RequestRejected("Grammar error: the engine cannot compile this schema, pattern or grammar")
 
-    def _try(self, grammar: Grammar) -> bool:
+    def _try(self, grammar: Grammar, adapter: str | None) -> bool:
         """Whether the grammar keeps out a control token that is otherwise certain."""
         control = self._engine.vocabulary.first_control_token_id
         chosen: list[int] = []
@@ -119,7 +121,7 @@ class GrammarGuard:
             "cache_prompt": False,
         }
         try:
-            self._engine.generate(request, receive)
+            self._engine.generate(request, receive, adapter=adapter)
         except RequestRejected:
             return False
         return bool(chosen) and chosen[0] != control

@@ -8,22 +8,25 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from llm_platform.errors import PlatformError, StorageError
+from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.registration import Registration
 from llm_platform.nim_local.server import Nim, create_app
+from llm_platform.nim_local.signals import handlers_kept, leave_signals_alone
 from llm_platform.nim_local.vocabulary import Vocabulary
 
 _DRAIN_SECONDS = 20
 _POLL_SECONDS = 0.01
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,10 @@ def serve(
     base_url = f"http://{host}:{bound_port}"
     registration = Registration.take(state, config) if state is not None else None
     try:
-        return asyncio.run(_serve(config, listener, base_url, registration=registration, on_ready=on_ready))
+        with tempfile.TemporaryDirectory(prefix="nim-adapters-") as scratch:
+            cache = Path(scratch) if registration is None else registration.folder / "adapters"
+            running = _serve(config, listener, base_url, cache=cache, registration=registration, on_ready=on_ready)
+            return asyncio.run(running)
     finally:
         listener.close()
         if registration is not None:
@@ -96,10 +102,17 @@ async def _serve(
     listener: socket.socket,
     base_url: str,
     *,
+    cache: Path,
     registration: Registration | None,
     on_ready: Callable[[str], None] | None,
 ) -> int:
-    nim = Nim(config)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=leave_signals_alone))
+
+    async def open_engine(adapters: Sequence[ServableAdapter]) -> Engine:
+        with handlers_kept(server.end_by_signal):
+            return await asyncio.to_thread(_open_engine, config, adapters)
+
+    nim = Nim(config, cache=cache, open_engine=open_engine)
     server = _Server(
         uvicorn.Config(
             create_app(nim),
@@ -125,37 +138,44 @@ async def _serve(
             )
             if on_ready is not None:
                 on_ready(base_url)
-            await _exit_when_idle(nim, server)
+            await asyncio.gather(_watch(nim), _exit_when_idle(nim, server))
 
-    # llama.cpp installs handlers of its own for these signals while it loads; blocked until ours are back.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     preparing = asyncio.create_task(prepare())
+    preparing.add_done_callback(_log_failure)
     try:
         await server.serve(sockets=[listener])
     finally:
         preparing.cancel()
         await asyncio.gather(preparing, return_exceptions=True)
-        await asyncio.to_thread(nim.close)
+        await nim.close()
     return server.exit_code
 
 
 async def _load(nim: Nim, server: _Server) -> bool:
     """Load the engine beside the event loop, which answers "live" meanwhile; false when that failed."""
     try:
-        engine = await asyncio.to_thread(_open_engine, nim.config)
+        await nim.shelf.open()
     except PlatformError as error:
         server.end(str(error), exit_code=1)
         return False
-    finally:
-        for number in _SIGNALS:
-            signal.signal(number, server.end_by_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    nim.ready_with(engine)
     return True
 
 
-def _open_engine(config: EmbeddedConfig) -> Engine:
-    return Engine(config, Vocabulary.read(config.weights))
+def _open_engine(config: EmbeddedConfig, adapters: Sequence[ServableAdapter]) -> Engine:
+    return Engine(config, Vocabulary.read(config.weights), adapters)
+
+
+def _log_failure(preparing: asyncio.Task[None]) -> None:
+    """A fault of ours beside the server: it goes on with what it serves, and the log has the trace."""
+    if not preparing.cancelled() and (error := preparing.exception()) is not None:
+        log.error("the PEFT folder and idleness are no longer watched", exc_info=error)
+
+
+async def _watch(nim: Nim) -> None:
+    """Look at the PEFT folder again and again."""
+    while nim.config.peft_source is not None:
+        await asyncio.sleep(nim.config.peft_refresh_seconds)
+        await nim.shelf.refresh()
 
 
 async def _exit_when_idle(nim: Nim, server: _Server) -> None:
@@ -172,3 +192,5 @@ def log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(levelname)s %(name)s %(message)s"
     )
+    # It reports every file it writes.
+    logging.getLogger("gguf").setLevel(logging.WARNING)

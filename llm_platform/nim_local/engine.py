@@ -13,11 +13,12 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm_platform.errors import EndpointUnavailable, RequestRejected
+from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.vocabulary import Vocabulary
 
@@ -48,8 +49,12 @@ class _SocketConnection(http.client.HTTPConnection):
 class Engine:
     """A loaded model. Every method is safe to call from any thread."""
 
-    def __init__(self, config: EmbeddedConfig, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, config: EmbeddedConfig, vocabulary: Vocabulary, adapters: Sequence[ServableAdapter] = ()
+    ) -> None:
         """Load the weights; takes a second, and the memory of the file and of `slots` contexts.
+
+        llama.cpp takes adapters only here: another adapter needs another engine.
 
         Raises:
             EndpointUnavailable: llama.cpp could not load them.
@@ -67,27 +72,41 @@ class Engine:
 
         self.config = config
         self.vocabulary = vocabulary
+        self.adapters = {adapter.name: adapter for adapter in adapters}
+        self._places = {adapter.name: place for place, adapter in enumerate(adapters)}
         self._folder = Path(tempfile.mkdtemp(prefix="nim-"))
         self._socket = str(self._folder / "engine.sock")
         self._local = threading.local()
+        self._connections: list[_SocketConnection] = []
         try:
-            self._server = Server(_parameters(config, self._socket))
+            self._server = Server(_parameters(config, self._socket, adapters))
         except RuntimeError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
+            beside = f" and {len(adapters)} adapters" if adapters else ""
             raise EndpointUnavailable(
-                f"Could not load {str(config.weights)!r} with {config.slots} slots of {config.context_length} tokens: "
+                f"Could not load {str(config.weights)!r}{beside} with {config.slots} slots of "
+                f"{config.context_length} tokens: "
                 f"{error}. Check that the file is whole and that memory is free."
             ) from error
 
     def close(self) -> None:
         """Release the model's memory and the socket."""
         self._server = None
+        for connection in self._connections:
+            connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def generate(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool], *, stream: bool = True) -> None:
+    def generate(
+        self,
+        request: dict[str, Any],
+        on_chunk: Callable[[Chunk], bool],
+        *,
+        adapter: str | None = None,
+        stream: bool = True,
+    ) -> None:
         """Run one completion in llama.cpp's form, calling `on_chunk` per token; true from it stops the generation.
 
-        Without `stream` it is called once, with the whole answer.
+        Without `stream` it is called once, with the whole answer. Without `adapter` the base model answers.
 
         Raises:
             RequestRejected: llama.cpp refused the request.
@@ -102,10 +121,20 @@ class Engine:
                 return True
             return on_chunk(chunk)
 
-        body = json.dumps({**request, "stream": stream, "timings_per_token": stream})
+        body = json.dumps({**request, "stream": stream, "timings_per_token": stream, **self._scales(adapter)})
         self._server.handle_completions(body.encode(), receive)
         if refusal:
             _raise_refusal(refusal[0])
+
+    def _scales(self, adapter: str | None) -> dict[str, Any]:
+        """Which adapter is on, said in every request.
+
+        One that does not say gets what the server was started with, and what another adapter left in the slot's cache.
+        """
+        if not self._places:
+            return {}
+        wanted = None if adapter is None else self._places[adapter]
+        return {"lora": [{"id": place, "scale": float(place == wanted)} for place in self._places.values()]}
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids of a text; control tokens written in it are recognized, as vLLM does."""
@@ -120,6 +149,7 @@ class Engine:
         connection: _SocketConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _SocketConnection(self._socket)
+            self._connections.append(connection)
         payload = json.dumps(body).encode()
         for attempt in (1, 2):
             try:
@@ -144,9 +174,9 @@ def _raise_refusal(error: dict[str, Any]) -> None:
     raise EndpointUnavailable(message)
 
 
-def _parameters(config: EmbeddedConfig, socket_path: str) -> Any:
+def _parameters(config: EmbeddedConfig, socket_path: str, adapters: Sequence[ServableAdapter]) -> Any:
     """llama.cpp's parameters; what is not set here is its default."""
-    from xllamacpp import CommonParams
+    from xllamacpp import CommonAdapterLoraInfo, CommonParams
 
     parameters = CommonParams()
     parameters.model.path = str(config.weights)
@@ -158,6 +188,9 @@ def _parameters(config: EmbeddedConfig, socket_path: str) -> Any:
         threads.n_threads = config.thread_count
     # The prefix cache inside the slots stays on; the second one in RAM copies every finished prompt and grows to 8 GB.
     parameters.cache_ram_mib = 0
+    # Scale 0: an adapter is on only where a request says so.
+    parameters.lora_adapters = [CommonAdapterLoraInfo(str(adapter.file), 0.0) for adapter in adapters]
+    parameters.lora_init_without_apply = True
     parameters.hostnames = [socket_path]
     parameters.n_threads_http = 2
     parameters.verbosity = 0

@@ -42,6 +42,7 @@ class Job:
     ignore_end: bool = False
     top_logprobs: int | None = None
     constraint: Constraint = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def generate_text(engine: Engine, job: Job, *, emit: Emit, cancelled: threading.
         EndpointUnavailable: llama.cpp failed.
     """
     reader = _Reader(job=job, emit=emit, cancelled=cancelled, scanner=StopScanner(job.stop))
-    engine.generate(_request(job, engine.config.context_length), reader.receive)
+    engine.generate(_request(job, engine.config.context_length), reader.receive, adapter=job.adapter)
     return reader.outcome()
 
 

@@ -50,7 +50,7 @@ def connect(config: EmbeddedConfig, *, state: Path, start: bool = True, timeout_
         LeaseHeld: other processes were starting one until the deadline.
         StorageError: the state folder cannot be written, or the weights are not there.
     """
-    folder = make_folder(server_folder(state, config.model_id))
+    folder = make_folder(server_folder(state, config.model_id, config.dialect))
     deadline = time.monotonic() + timeout_seconds
     with exclusive(folder / "connect.lock", timeout_seconds=timeout_seconds):
         if (found := _verified(folder, config)) is not None:
@@ -69,7 +69,7 @@ def connect(config: EmbeddedConfig, *, state: Path, start: bool = True, timeout_
 
 def status(config: EmbeddedConfig, *, state: Path) -> RunningNim | None:
     """The server of this configuration, or None when none runs."""
-    found = _verified(server_folder(state, config.model_id), config)
+    found = _verified(server_folder(state, config.model_id, config.dialect), config)
     return None if found is None else _running(found, started=False)
 
 
@@ -79,7 +79,7 @@ def stop(config: EmbeddedConfig, *, state: Path) -> bool:
     Raises:
         EndpointUnavailable: it did not end.
     """
-    folder = server_folder(state, config.model_id)
+    folder = server_folder(state, config.model_id, config.dialect)
     if not folder.exists():
         return False
     with exclusive(folder / "connect.lock", timeout_seconds=_STOP_SECONDS):
@@ -101,6 +101,8 @@ def _verified(folder: Path, config: EmbeddedConfig) -> Announcement | None:
     """What is announced, when a living server holds the folder and answers with the expected identity."""
     announced = read_announcement(folder)
     if announced is None or not is_served(folder):
+        return None
+    if announced.peft_source != (str(config.peft_source) if config.peft_source else None):
         return None
     metadata = _get(announced.base_url, "/v1/metadata")
     if metadata is None or metadata.get("selectedModelProfileId") != config.profile:

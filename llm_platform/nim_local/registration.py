@@ -24,12 +24,15 @@ class Announcement(BaseModel):
     model_id: str
     weights_sha256: str
     profile_id: str
+    dialect: str = "nim-2.x"
+    peft_source: str | None = None
     started_at: float
 
 
-def server_folder(state: Path, model_id: str) -> Path:
-    """The folder of one model's server inside a state folder."""
-    return state / "nim" / re.sub(r"[^A-Za-z0-9._-]+", "--", model_id).strip(".")
+def server_folder(state: Path, model_id: str, dialect: str = "nim-2.x") -> Path:
+    """The folder of one model's server inside a state folder; each dialect has a server of its own."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "--", model_id).strip(".")
+    return state / "nim" / (name if dialect == "nim-2.x" else f"{name}@{dialect}")
 
 
 def read_announcement(folder: Path) -> Announcement | None:
@@ -55,7 +58,7 @@ class Registration:
     """The hold of one server on its folder."""
 
     def __init__(self, folder: Path, config: EmbeddedConfig, descriptor: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._config = config
         self._descriptor = descriptor
 
@@ -67,7 +70,7 @@ class Registration:
             LeaseHeld: there is one already.
             StorageError: the folder cannot be written.
         """
-        folder = make_folder(server_folder(state, config.model_id))
+        folder = make_folder(server_folder(state, config.model_id, config.dialect))
         # Who only looks whether a server lives holds this lock for an instant.
         descriptor = wait_lock(folder / "server.lock", timeout_seconds=_GLANCE_SECONDS)
         if descriptor is None:
@@ -90,11 +93,13 @@ class Registration:
             model_id=self._config.model_id,
             weights_sha256=self._config.weights_sha256,
             profile_id=self._config.profile,
+            dialect=self._config.dialect,
+            peft_source=str(self._config.peft_source) if self._config.peft_source else None,
             started_at=time.time(),
         )
-        write_atomically(self._folder / "endpoint.json", announcement.model_dump_json(indent=2) + "\n")
+        write_atomically(self.folder / "endpoint.json", announcement.model_dump_json(indent=2) + "\n")
 
     def release(self) -> None:
         """Withdraw the address and the hold."""
-        (self._folder / "endpoint.json").unlink(missing_ok=True)
+        (self.folder / "endpoint.json").unlink(missing_ok=True)
         os.close(self._descriptor)

@@ -7,6 +7,7 @@ one that was asked for. Inputs are never repeated in an error: a request holds d
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -145,6 +146,20 @@ class DetokenizeRequest(_Request):
     tokens: list[Annotated[int, Field(ge=0)]]
 
 
+class LoadAdapterRequest(BaseModel):
+    """`POST /v1/load_lora_adapter`."""
+
+    lora_name: str
+    lora_path: str
+    load_inplace: bool = False
+
+
+class UnloadAdapterRequest(BaseModel):
+    """`POST /v1/unload_lora_adapter`."""
+
+    lora_name: str
+
+
 _UNSUPPORTED = (
     "prompt_logprobs",
     "allowed_token_ids",
@@ -161,8 +176,16 @@ _UNSUPPORTED = (
 AnyRequest = TypeVar("AnyRequest", bound=BaseModel)
 
 
-def parse(kind: type[AnyRequest], content_type: str, body: bytes) -> AnyRequest:
+def parse(
+    kind: type[AnyRequest], content_type: str, body: bytes, *, reword: Callable[[Any], Any] = lambda fields: fields
+) -> AnyRequest:
     """The request, validated.
+
+    Args:
+        kind: Which request.
+        content_type: The header's value.
+        body: JSON.
+        reword: Brings the dialect's fields into those of `kind`.
 
     Raises:
         ApiError: 400, as vLLM says it.
@@ -181,7 +204,7 @@ def parse(kind: type[AnyRequest], content_type: str, body: bytes) -> AnyRequest:
         detail = {"type": "json_invalid", "loc": ("body", position), "msg": "JSON decode error"}
         raise _validation_error([detail]) from error
     try:
-        request = kind.model_validate(fields)
+        request = kind.model_validate(reword(fields))
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise _validation_error([{**detail, "loc": ("body", *detail["loc"])} for detail in details]) from error

@@ -15,6 +15,8 @@ from llm_platform.nim_local.constraints import Choice, Grammar, GrammarGuard
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.generation import Job, Outcome, Piece, generate_text
 from llm_platform.nim_local.metrics import Metrics
+from llm_platform.nim_local.signals import leave_signals_alone
+from llm_platform.nim_local.turns import Turns
 
 
 @dataclass
@@ -43,8 +45,10 @@ class Scheduler:
         self._engine = engine
         self._metrics = metrics
         self._guard = GrammarGuard(engine)
-        self._slots = asyncio.Semaphore(engine.config.slots)
-        self._threads = ThreadPoolExecutor(engine.config.slots, thread_name_prefix="slot")
+        self._turns = Turns(engine.config.slots)
+        self._threads = ThreadPoolExecutor(
+            engine.config.slots, thread_name_prefix="slot", initializer=leave_signals_alone
+        )
 
     async def run(self, ticket: Ticket) -> Outcome:
         """Wait for a slot and generate. Cancelling the task stops the generation at its next token.
@@ -53,17 +57,15 @@ class Scheduler:
             RequestRejected: the engine refused the request.
             EndpointUnavailable: the engine failed.
         """
-        self._metrics.waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._metrics.waiting -= 1
+        adapter = ticket.job.adapter
+        with self._metrics.waiting(adapter):
+            await self._turns.enter(adapter)
         self._metrics.left_queue(time.perf_counter() - ticket.arrived)
-        self._metrics.running += 1
+        self._metrics.begin(adapter)
         held = _expected_tokens(ticket.job)
         self._metrics.hold(held)
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._generate, ticket)
-        running.add_done_callback(lambda done: self._release(done, held))
+        running.add_done_callback(lambda done: self._release(done, held, adapter))
         try:
             outcome = await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -82,16 +84,16 @@ class Scheduler:
         if isinstance(job.constraint, Choice):
             return generate_choice(self._engine, job, emit=ticket.emit, cancelled=ticket.cancelled)
         if isinstance(job.constraint, Grammar):
-            self._guard.check(job.constraint)
+            self._guard.check(job.constraint, job.adapter)
         return generate_text(self._engine, job, emit=ticket.emit, cancelled=ticket.cancelled)
 
-    def _release(self, done: asyncio.Future[Outcome], held: int) -> None:
+    def _release(self, done: asyncio.Future[Outcome], held: int, adapter: str | None) -> None:
         if not done.cancelled():
             # Looked at, so that asyncio does not report the failure of a generation nobody waits for any more.
             done.exception()
-        self._metrics.running -= 1
+        self._metrics.end(adapter)
         self._metrics.hold(-held)
-        self._slots.release()
+        self._turns.leave()
 
     def _record(self, ticket: Ticket, outcome: Outcome) -> None:
         self._metrics.finished(

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -18,12 +19,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_platform.errors import PlatformError
 from llm_platform.nim_local import protocol, requests
+from llm_platform.nim_local.adapters import RankTooLarge
+from llm_platform.nim_local.answers import STREAM_END, ChatAnswer, CompletionAnswer, event, usage
 from llm_platform.nim_local.config import EmbeddedConfig
+from llm_platform.nim_local.dialects import Dialect, dialect_of
 from llm_platform.nim_local.engine import Engine
-from llm_platform.nim_local.generation import Job, Outcome, Piece
+from llm_platform.nim_local.generation import Outcome, Piece
 from llm_platform.nim_local.metrics import Metrics
 from llm_platform.nim_local.service import Service, answer_for
+from llm_platform.nim_local.shelf import OpenEngine, Shelf
 
 Result = TypeVar("Result")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -36,28 +42,46 @@ _NOT_USE = ("/v1/health/", "/v1/metrics")
 
 @dataclass
 class Nim:
-    """The state of one server: loading, ready or draining."""
+    """The state of one server: loading, ready or draining.
+
+    Attributes:
+        cache: Folder for converted adapters.
+        open_engine: Loads the weights with some adapters, beside the event loop.
+    """
 
     config: EmbeddedConfig
+    cache: Path
+    open_engine: OpenEngine
+    dialect: Dialect = field(init=False)
     metrics: Metrics = field(init=False)
-    engine: Engine | None = None
+    shelf: Shelf = field(init=False)
     service: Service | None = None
     last_use: float = field(default_factory=time.monotonic)
     in_flight: int = 0
+    _retired: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.config.model_id, slots=self.config.slots, context_length=self.config.context_length)
+        config = self.config
+        self.dialect = dialect_of(config)
+        self.metrics = Metrics(
+            config.model_id, slots=config.slots, context_length=config.context_length, family=self.dialect.family
+        )
+        self.shelf = Shelf(config, cache=self.cache, open_engine=self.open_engine, install=self._install)
 
-    def ready_with(self, engine: Engine) -> None:
-        """The engine is loaded; called in the event loop."""
-        self.engine = engine
-        self.service = Service(engine, self.metrics)
+    def _install(self, engine: Engine) -> None:
+        """Let an engine answer from now on; one that answered before finishes its requests."""
+        replaced, self.service = self.service, Service(engine, self.metrics)
+        if replaced is not None:
+            task = asyncio.create_task(replaced.close_when_unused())
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
 
-    def close(self) -> None:
-        """Release the engine."""
-        if self.service is not None:
-            self.service.close()
-        self.service = self.engine = None
+    async def close(self) -> None:
+        """Release the engines."""
+        service, self.service = self.service, None
+        await asyncio.gather(*self._retired)
+        if service is not None:
+            await service.close_when_unused()
 
     def idle_seconds(self) -> float:
         """How long nobody has used the server."""
@@ -68,11 +92,12 @@ def create_app(nim: Nim) -> ASGIApp:
     """The NIM as an ASGI application."""
     endpoints, config, paths = _Endpoints(nim), nim.config, dict[str, list[str]]()
     bodies: dict[str, Callable[[], protocol.Body]] = {
-        "/v1/health/live": lambda: protocol.health("live"),
+        "/v1/health/live": lambda: nim.dialect.health("live"),
         "/v1/health/ready": endpoints.ready,
-        "/v1/models": lambda: protocol.models(config, now=int(time.time())),
+        "/v1/models": lambda: nim.dialect.models(config, nim.shelf.served.values(), now=int(time.time())),
+        "/v1/adapters": endpoints.adapters,
         "/v1/metadata": lambda: protocol.metadata(config),
-        "/v1/version": lambda: protocol.release(config),
+        "/v1/version": lambda: {"release": config.served_release, "api": nim.dialect.api_version},
         "/v1/license": lambda: protocol.licence(config),
         "/v1/manifest": lambda: protocol.manifest(config),
         "/openapi.json": lambda: protocol.openapi(config, paths),
@@ -83,6 +108,11 @@ def create_app(nim: Nim) -> ASGIApp:
         "/tokenize": endpoints.tokenize,
         "/detokenize": endpoints.detokenize,
     }
+    if nim.dialect.loads_adapters:
+        handlers |= {
+            "/v1/load_lora_adapter": endpoints.load_adapter,
+            "/v1/unload_lora_adapter": endpoints.unload_adapter,
+        }
     routes = [
         *(Route(path, endpoints.fixed(make), methods=["GET"]) for path, make in bodies.items()),
         Route("/v1/metrics", endpoints.metrics, methods=["GET"]),
@@ -90,10 +120,10 @@ def create_app(nim: Nim) -> ASGIApp:
     ]
     paths.update({route.path: sorted(route.methods or ()) for route in routes})
     errors: dict[Any, Any] = {
-        protocol.ApiError: _api_error,
+        protocol.ApiError: endpoints.api_error,
         HTTPException: _http_error,
         ClientDisconnect: _gone,
-        Exception: _crash,
+        Exception: endpoints.crash,
     }
     return _Frame(Starlette(routes=routes, exception_handlers=errors), nim, frozenset(paths))
 
@@ -145,8 +175,17 @@ class _Endpoints:
         return answer
 
     def ready(self) -> protocol.Body:
-        self._loaded()
-        return protocol.health("ready")
+        self._service()
+        return self._nim.dialect.health("ready")
+
+    def adapters(self) -> protocol.Body:
+        """Not NIM's: which adapters are served, and why the others are not."""
+        shelf = self._nim.shelf
+        served = {
+            name: {"root": str(adapter.root), "content": adapter.content, "rank": adapter.rank}
+            for name, adapter in shelf.served.items()
+        }
+        return {"adapters": served, "refused": shelf.refused}
 
     async def metrics(self, _: Request) -> Response:
         return Response(self._nim.metrics.text(), headers={"content-type": protocol.METRICS_CONTENT_TYPE})
@@ -158,86 +197,135 @@ class _Endpoints:
         return await self._generate(request, requests.CompletionRequest)
 
     async def tokenize(self, request: Request) -> Response:
-        service, _ = self._loaded()
+        self._service()
         asked = await self._read(request, requests.TokenizeRequest)
-        tokens = await service.tokenize(asked)
+        self._adapter(asked.model)
+        service = self._service()
+        with service.in_use():
+            tokens = await service.tokenize(asked)
         strings = service.token_strings(tokens) if asked.return_token_strs else None
         return _json(protocol.tokenized(tokens, context_length=self._nim.config.context_length, strings=strings))
 
     async def detokenize(self, request: Request) -> Response:
-        service, _ = self._loaded()
+        self._service()
         asked = await self._read(request, requests.DetokenizeRequest)
-        return _json(protocol.detokenized(await service.detokenize(asked.tokens)))
+        self._adapter(asked.model)
+        service = self._service()
+        with service.in_use():
+            return _json(protocol.detokenized(await service.detokenize(asked.tokens)))
+
+    async def load_adapter(self, request: Request) -> Response:
+        self._service()
+        asked = await self._read(request, requests.LoadAdapterRequest)
+        name, folder = asked.lora_name, Path(asked.lora_path)
+        if name in self._nim.shelf.served and not asked.load_inplace:
+            raise protocol.adapter_is_loaded(name)
+        if not await asyncio.to_thread(folder.is_dir):
+            raise protocol.no_adapter_at(name, asked.lora_path)
+        try:
+            await self._nim.shelf.load(name, folder)
+        except RankTooLarge as error:
+            raise protocol.engine_error(f"Call to add_lora method failed: {error}") from error
+        except PlatformError as error:
+            raise protocol.bad_request(f"Loading lora {name} failed: {error}") from error
+        return Response(f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def unload_adapter(self, request: Request) -> Response:
+        self._service()
+        asked = await self._read(request, requests.UnloadAdapterRequest)
+        if not self._nim.shelf.unload(asked.lora_name):
+            raise protocol.no_such_adapter(asked.lora_name)
+        return Response(f"Success: LoRA adapter '{asked.lora_name}' removed successfully.")
 
     async def _generate(
         self, request: Request, kind: type[requests.ChatRequest] | type[requests.CompletionRequest]
     ) -> Response:
-        service, engine = self._loaded()
+        self._service()
         asked: requests.ChatRequest | requests.CompletionRequest = await self._read(request, kind)
-        jobs = await service.jobs(asked)
+        # Between here and the first token nothing may replace the engine that has the adapter.
+        adapter, service = self._adapter(asked.model), self._service()
+        with service.in_use():
+            return await self._answer(request, asked, adapter, service)
+
+    async def _answer(
+        self,
+        request: Request,
+        asked: requests.ChatRequest | requests.CompletionRequest,
+        adapter: str | None,
+        service: Service,
+    ) -> Response:
+        jobs = await service.jobs(asked, adapter=adapter)
         request_id = request.headers.get("x-request-id") or secrets.token_hex(8)
-        answer = answer_for(asked, request_id=request_id, config=self._nim.config, engine=engine)
+        answer = answer_for(asked, request_id=request_id, config=self._nim.config, engine=service.engine)
         if asked.stream:
             if len(jobs) > 1:
                 raise protocol.bad_parameter("Several prompts cannot be streamed by this endpoint.", "prompt")
             with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
-            return await _stream(service, jobs[0], answer, with_usage=with_usage)
+            pieces = service.stream(jobs[0])
+            # The first piece shows that the engine took the request; before it an error still has a status.
+            first = await anext(pieces)
+            events = self._events(service, first, pieces, answer, with_usage=with_usage)
+            return StreamingResponse(events, headers={"content-type": "text/event-stream; charset=utf-8"})
         answers = await _unless_disconnected(request, service.run(jobs))
         if answers is None:
             return Response(status_code=_CLIENT_GONE)
-        used = protocol.usage([outcome for _, outcome in answers], answers_per_prompt=asked.n or 1)
+        used = usage([outcome for _, outcome in answers], answers_per_prompt=asked.n or 1)
         service.count_usage(used)
         return _json(answer.whole(answers, used))
 
+    async def _events(
+        self,
+        service: Service,
+        first: Piece | Outcome,
+        pieces: AsyncGenerator[Piece | Outcome],
+        answer: ChatAnswer | CompletionAnswer,
+        *,
+        with_usage: bool,
+    ) -> AsyncIterator[str]:
+        item = first
+        async with aclosing(pieces):
+            if opening := answer.opening():
+                yield opening
+            try:
+                while isinstance(item, Piece):
+                    yield answer.piece(item)
+                    item = await anext(pieces)
+            except protocol.ApiError as error:
+                # The stream has begun: its status can no longer say so.
+                yield event(self._nim.dialect.error(error))
+                yield STREAM_END
+                return
+            used = usage([item])
+            service.count_usage(used)
+            yield answer.closing(Piece(""), item)
+            if with_usage:
+                yield answer.used(used)
+            yield STREAM_END
+
     async def _read(self, request: Request, kind: type[requests.AnyRequest]) -> requests.AnyRequest:
-        asked = requests.parse(kind, request.headers.get("content-type", ""), await request.body())
-        model = getattr(asked, "model", None)
-        if model is not None and model != self._nim.config.model_id:
+        content_type, body = request.headers.get("content-type", ""), await request.body()
+        return requests.parse(kind, content_type, body, reword=self._nim.dialect.fields)
+
+    def _adapter(self, model: str | None) -> str | None:
+        """The adapter that a request asks for; None is the base model."""
+        if model is None or model == self._nim.config.model_id:
+            return None
+        if model not in self._nim.shelf.served:
             raise protocol.unknown_model(model)
-        return asked
+        return model
 
-    def _loaded(self) -> tuple[Service, Engine]:
-        if self._nim.service is None or self._nim.engine is None:
+    def _service(self) -> Service:
+        if self._nim.service is None:
             raise protocol.not_ready()
-        return self._nim.service, self._nim.engine
+        return self._nim.service
 
+    async def api_error(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, protocol.ApiError)
+        return _json(self._nim.dialect.error(error), error.status)
 
-async def _stream(
-    service: Service, job: Job, answer: protocol.ChatAnswer | protocol.CompletionAnswer, *, with_usage: bool
-) -> Response:
-    """The stream's response, once its first piece shows that the engine took the request."""
-    pieces = service.stream(job)
-    first = await anext(pieces)
-    events = _events(service, first, pieces, answer, with_usage=with_usage)
-    return StreamingResponse(events, headers={"content-type": "text/event-stream; charset=utf-8"})
-
-
-async def _events(
-    service: Service,
-    first: Piece | Outcome,
-    pieces: AsyncGenerator[Piece | Outcome],
-    answer: protocol.ChatAnswer | protocol.CompletionAnswer,
-    *,
-    with_usage: bool,
-) -> AsyncIterator[str]:
-    item = first
-    async with aclosing(pieces):
-        if opening := answer.opening():
-            yield opening
-        try:
-            while isinstance(item, Piece):
-                yield answer.piece(item)
-                item = await anext(pieces)
-        except protocol.ApiError as error:
-            yield protocol.stream_error(error)
-            yield protocol.STREAM_END
-            return
-        used = protocol.usage([item])
-        service.count_usage(used)
-        yield answer.closing(Piece(""), item)
-        if with_usage:
-            yield answer.used(used)
-        yield protocol.STREAM_END
+    async def crash(self, request: Request, _: Exception) -> Response:
+        """The envelope for a fault of ours; Starlette raises it again afterwards, so the log has the trace."""
+        return await self.api_error(request, protocol.engine_error("Internal server error"))
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:
@@ -267,11 +355,6 @@ def _json(body: protocol.Body, status: int = 200) -> Response:
     return Response(content, status_code=status, media_type="application/json")
 
 
-async def _api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, protocol.ApiError)
-    return _json(error.body, error.status)
-
-
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
@@ -279,8 +362,3 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 async def _gone(_: Request, __: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
-
-
-async def _crash(_: Request, __: Exception) -> Response:
-    """The envelope for a fault of ours; Starlette raises it again afterwards, so the log has the trace."""
-    return await _api_error(_, protocol.engine_error("Internal server error"))

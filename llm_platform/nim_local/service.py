@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from llm_platform.errors import EndpointUnavailable, RequestRejected
-from llm_platform.nim_local import protocol
+from llm_platform.nim_local import answers, protocol
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.constraints import (
     Constraint,
@@ -47,14 +47,39 @@ class Service:
         self._config: EmbeddedConfig = engine.config
         self._template = ChatTemplate(engine.vocabulary, model_id=engine.config.model_id)
         self._scheduler = Scheduler(engine, metrics)
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def engine(self) -> Engine:
+        """The model, with the adapters that are loaded beside it."""
+        return self._engine
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the engine for the length of a `with` block, also after it has been replaced."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._unused.set()
+
+    async def close_when_unused(self) -> None:
+        """Let every request finish, then release the engine; for one that new requests no longer reach."""
+        await self._unused.wait()
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Finish what runs and release the engine."""
         self._scheduler.close()
         self._engine.close()
 
-    async def jobs(self, request: ChatRequest | CompletionRequest) -> list[Job]:
-        """One job per answer wanted, in the order of `choices`.
+    async def jobs(self, request: ChatRequest | CompletionRequest, *, adapter: str | None = None) -> list[Job]:
+        """One job per answer wanted, in the order of `choices`; the base model's without `adapter`.
 
         Raises:
             ApiError: the request cannot be served.
@@ -80,6 +105,7 @@ class Service:
                 ignore_end=request.ignore_eos,
                 top_logprobs=scores,
                 constraint=constraint,
+                adapter=adapter,
             )
             for prompt, most in zip(prompts, limits, strict=True)
             for number in range(request.n or 1)
@@ -117,14 +143,15 @@ class Service:
         ticket = Ticket(job, on_piece=pass_on)
         task = asyncio.create_task(_as_api(self._scheduler.run(ticket)))
         task.add_done_callback(lambda _: queue.put_nowait(None))
-        try:
-            while (piece := await queue.get()) is not None:
-                yield piece
-            yield await task
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError, protocol.ApiError):
-                await task
+        with self.in_use():
+            try:
+                while (piece := await queue.get()) is not None:
+                    yield piece
+                yield await task
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError, protocol.ApiError):
+                    await task
 
     def count_usage(self, used: protocol.Body) -> None:
         """Add the usage that is about to be served to the counters."""
@@ -200,14 +227,14 @@ class Service:
 
 def answer_for(
     request: ChatRequest | CompletionRequest, *, request_id: str, config: EmbeddedConfig, engine: Engine
-) -> protocol.ChatAnswer | protocol.CompletionAnswer:
+) -> answers.ChatAnswer | answers.CompletionAnswer:
     """The maker of this request's bodies."""
-    kind = protocol.ChatAnswer if isinstance(request, ChatRequest) else protocol.CompletionAnswer
+    kind = answers.ChatAnswer if isinstance(request, ChatRequest) else answers.CompletionAnswer
     scored = request.logprobs not in (None, False)
     return kind(
         request_id=request_id,
         created=int(time.time()),
-        model=config.model_id,
+        model=request.model or config.model_id,
         vocabulary=engine.vocabulary,
         scored=scored,
     )

@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig, available_cores
+from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.server import Nim, create_app
+
+
+def loading(config: EmbeddedConfig) -> Nim:
+    """A server that has no engine yet."""
+
+    async def never(_: Sequence[ServableAdapter]) -> Engine:
+        raise AssertionError("nothing asks for an engine here")
+
+    return Nim(config, cache=Path("unused"), open_engine=never)
 
 
 def ask(nim: Nim, method: str, path: str, body: Any = None) -> httpx.Response:
@@ -27,7 +40,7 @@ def ask(nim: Nim, method: str, path: str, body: Any = None) -> httpx.Response:
 
 def test_live_at_once_and_not_ready_while_loading(config: EmbeddedConfig) -> None:
     """An orchestrator restarts what is not live and sends no traffic to what is not ready."""
-    nim = Nim(config)
+    nim = loading(config)
 
     assert ask(nim, "GET", "/v1/health/live").status_code == 200
     waiting = ask(nim, "GET", "/v1/health/ready")
@@ -38,15 +51,15 @@ def test_live_at_once_and_not_ready_while_loading(config: EmbeddedConfig) -> Non
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"])
 def test_requests_while_loading_are_a_503(path: str, config: EmbeddedConfig) -> None:
     """Transient: the same request succeeds a second later."""
-    refused = ask(Nim(config), "POST", path, {"prompt": "a"})
+    refused = ask(loading(config), "POST", path, {"prompt": "a"})
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, 503)
 
 
 def test_identity_is_known_before_the_model_is_loaded(config: EmbeddedConfig) -> None:
     """What will be served is decided; only the weights are missing."""
-    assert ask(Nim(config), "GET", "/v1/metadata").json()["selectedModelProfileId"] == config.profile
-    assert "vllm:num_requests_running" in ask(Nim(config), "GET", "/v1/metrics").text
+    assert ask(loading(config), "GET", "/v1/metadata").json()["selectedModelProfileId"] == config.profile
+    assert "vllm:num_requests_running" in ask(loading(config), "GET", "/v1/metrics").text
 
 
 def test_the_profile_changes_with_what_changes_answers(config: EmbeddedConfig) -> None:
