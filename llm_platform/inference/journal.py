@@ -18,39 +18,44 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
 from llm_platform.errors import StorageError
-from llm_platform.inference.sink import OnRows
-from llm_platform.records import Completion
+from llm_platform.records import Record
 
 _SUFFIX = ".journal"
 
+Row = TypeVar("Row", bound=Record)
 
-class Journal:
+
+class Journal(Generic[Row]):
     """A sink in front of a sink; use it as a context manager around a run.
 
     Args:
         folder: Where segments are kept; made when missing.
         commit: Stores rows for good; each row is given to it once, in the order it came.
         commit_rows, commit_seconds: It is called when this many rows wait, or the first has waited this long.
+        synced: Whether a batch is on the disk before it counts as taken; otherwise it is only safe from the death of
+            this process, until somebody calls `sync`.
     """
 
     def __init__(
         self,
         folder: Path,
-        commit: OnRows,
+        commit: Callable[[list[Row]], None],
         *,
         commit_rows: int = 5000,
         commit_seconds: float = 5.0,
+        synced: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commit, self._commit_rows, self._commit_seconds, self._clock = commit, commit_rows, commit_seconds, clock
-        self._rows: list[Completion] = []
+        self._rows: list[Row] = []
         self._since = 0.0
         self._failed = False
+        self._synced = synced
         self.path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,7 @@ class Journal:
         finally:
             self._file.close()
 
-    def __call__(self, rows: list[Completion]) -> None:
+    def __call__(self, rows: list[Row]) -> None:
         """Make rows safe, and commit if enough wait."""
         if not self._rows:
             self._since = self._clock()
@@ -94,12 +99,17 @@ class Journal:
         self._file.truncate(0)
         self._rows, self._failed = [], False
 
-    def _append(self, rows: list[Completion]) -> None:
+    def sync(self) -> None:
+        """Put what was written onto the disk."""
+        os.fsync(self._file.fileno())
+
+    def _append(self, rows: list[Row]) -> None:
         lines = b"".join(row.model_dump_json(exclude_defaults=True).encode() + b"\n" for row in rows)
         try:
             self._file.write(lines)
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._synced:
+                self.sync()
         except OSError as error:
             self._failed = True
             raise StorageError(
@@ -108,18 +118,18 @@ class Journal:
 
 
 @contextmanager
-def recover(folder: Path) -> Iterator[list[Completion]]:
+def recover(folder: Path, record: type[Row]) -> Iterator[list[Row]]:
     """What dead processes left behind; segments are removed when the block ends without an error.
 
     Segments of living processes are left alone. A line that was being written when the process died is not an answer.
 
     Example:
-        with recover(folder) as rows:
+        with recover(folder, Completion) as rows:
             store.append(rows)
     """
     segments = [file for path in sorted(folder.glob(f"*{_SUFFIX}")) if (file := _orphan(path)) is not None]
     try:
-        yield [row for file in segments for row in _rows(file)]
+        yield [row for file in segments for row in _rows(file, record)]
         for file in segments:
             Path(file.name).unlink(missing_ok=True)
     finally:
@@ -141,12 +151,12 @@ def _orphan(path: Path) -> BinaryIO | None:
     return file
 
 
-def _rows(file: BinaryIO) -> Iterator[Completion]:
+def _rows(file: BinaryIO, record: type[Row]) -> Iterator[Row]:
     for line in file:
         if not line.endswith(b"\n"):
             return
         try:
-            yield Completion.model_validate_json(line)
+            yield record.model_validate_json(line)
         except ValidationError:
             # Blocks of a file may reach the disk in any order: after a torn line nothing is certain.
             return

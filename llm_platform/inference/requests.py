@@ -114,11 +114,6 @@ def probe_body(model: str) -> bytes:
     return _ENCODE({"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}).encode()
 
 
-def model_name(release: Release) -> str:
-    """The name that requests carry: the adapter's, or the base model's."""
-    return release.adapter or release.model.served_name
-
-
 def repair_request(request: PreparedRequest, *, answer: str, reason: str) -> PreparedRequest:
     """The one second question after an invalid answer.
 
@@ -182,7 +177,7 @@ def _first_token(
 def _named_fields(release: Release) -> dict[str, Any]:
     sampling = release.sampling
     fields: dict[str, Any] = {
-        "model": model_name(release),
+        "model": release.served_name,
         "max_tokens": sampling.max_tokens,
         "seed": sampling.seed,
         "temperature": sampling.temperature,

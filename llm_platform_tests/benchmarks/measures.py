@@ -44,7 +44,7 @@ class Size:
 QUICK = Size(
     rows={(64, 0.05): 5_120, (256, 0.05): 15_360, (1024, 0.5): 10_240},
     sdk_rows=800,
-    memory_rows=(20_000, 100_000),
+    memory_rows=(20_000, 200_000),
     outage_seconds=5.0,
     throttled_rows=5_000,
     balanced_rows=8_000,

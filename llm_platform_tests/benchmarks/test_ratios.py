@@ -42,7 +42,7 @@ def test_nothing_is_lost(figures: dict[str, Figures]) -> None:
 
 def test_memory_does_not_grow_with_the_table(figures: dict[str, Figures]) -> None:
     """Peers keep 7 to 20 KB per row."""
-    assert figures["memory"]["kib_per_row"] < 2.0
+    assert figures["memory"]["kib_per_row"] < 0.5
 
 
 def test_outage_wastes_few_requests(figures: dict[str, Figures]) -> None:

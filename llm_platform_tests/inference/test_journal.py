@@ -88,7 +88,7 @@ def test_killed_process_leaves_what_it_had_not_committed(tmp_path: Path) -> None
     """Those answers were paid for; asking again would pay twice."""
     crash(tmp_path)
 
-    with recover(tmp_path) as found:
+    with recover(tmp_path, Completion) as found:
         left = found
 
     assert ids(left) == [3, 4]
@@ -100,9 +100,9 @@ def test_failed_recovery_can_be_tried_again(tmp_path: Path) -> None:
     """The lake may be locked at that moment."""
     crash(tmp_path)
 
-    with pytest.raises(StorageError), recover(tmp_path):
+    with pytest.raises(StorageError), recover(tmp_path, Completion):
         raise StorageError("locked")
-    with recover(tmp_path) as found:
+    with recover(tmp_path, Completion) as found:
         assert ids(found) == [3, 4]
 
 
@@ -113,9 +113,9 @@ def test_journal_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        with recover(tmp_path) as found:
+        with recover(tmp_path, Completion) as found:
             assert found == []
-    with recover(tmp_path) as found:
+    with recover(tmp_path, Completion) as found:
         assert ids(found) == [3, 4]
 
 
@@ -126,7 +126,7 @@ def test_torn_line_is_not_an_answer(tmp_path: Path) -> None:
     text = segment.read_bytes()
     segment.write_bytes(text[:-20])
 
-    with recover(tmp_path) as found:
+    with recover(tmp_path, Completion) as found:
         assert ids(found) == [3]
 
 
@@ -138,7 +138,7 @@ def test_failed_commit_keeps_the_rows_for_the_next_run(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="no space"), Journal(tmp_path, full, commit_rows=2) as journal:
         journal(rows(0, 2))
-    with recover(tmp_path) as found:
+    with recover(tmp_path, Completion) as found:
         assert ids(found) == [0, 1]
 
 
@@ -152,6 +152,6 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_no_journal_is_nothing_to_recover(tmp_path: Path) -> None:
     """The first run on a machine has no folder yet."""
-    with recover(tmp_path / "nothing") as found:
+    with recover(tmp_path / "nothing", Completion) as found:
         assert found == []
     assert not os.path.exists(tmp_path / "nothing")

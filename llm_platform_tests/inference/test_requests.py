@@ -99,7 +99,7 @@ PLAIN: dict[str, Any] = {"model": MODEL, "seed": 0, "temperature": 0.0, "top_p":
         ),
         pytest.param(
             release("generate", adapter="tuned"),
-            {**PLAIN, "model": "tuned", "messages": MESSAGES, "max_tokens": 16},
+            {**PLAIN, "model": "test-tuned", "messages": MESSAGES, "max_tokens": 16},
             id="adapter",
         ),
     ],
