@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,20 +17,26 @@ from llm_platform.prompts.examples import read_examples
 from llm_platform.prompts.render import failing_line
 from llm_platform.prompts.template_rules import broken_template
 from llm_platform.prompts.templates import document_variables, reads_examples
-from llm_platform.records import Api, Prompt, PromptMessage
+from llm_platform.records import Api, ExampleSelection, Prompt, PromptMessage
 
 MAX_EXAMPLES = 64
+POOL_HASH = re.compile(r"[0-9a-f]{16}")
 
 Examples = tuple[dict[str, str], ...]
 
 
 class ExamplePool(BaseModel):
-    """Few-shot examples: the first `count` rows of a frozen JSON Lines file in the application's folder."""
+    """Few-shot examples: the first `count` rows of a JSON Lines file in the application's folder.
+
+    With `select`, `count` examples are chosen for each document from a pool of known answers that
+    `llm-platform prompt freeze` has frozen, and `pool` is its hash.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pool: str
     count: int = Field(ge=1, le=MAX_EXAMPLES)
+    select: Literal["first", "random", "nearest"] = "first"
 
 
 class FrontMatter(BaseModel):
@@ -57,6 +65,19 @@ def load_prompts(application: Application) -> dict[str, Prompt]:
     return prompts
 
 
+def load_prompt(path: Path, application: Application) -> Prompt:
+    """One prompt file, wherever it is; a pool file that it names is in the application's folder.
+
+    Raises:
+        SpecificationError: the file is wrong; every mistake is a line of the message.
+    """
+    mistakes: list[Mistake] = []
+    prompt = _read(path, application, mistakes)
+    raise_all(mistakes)
+    assert prompt is not None  # with no mistake there is a prompt
+    return prompt
+
+
 def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prompt | None:
     text = read_text(path, mistakes)
     parts = split(path, text, mistakes) if text is not None else None
@@ -71,7 +92,8 @@ def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prom
     before = len(mistakes)
     sections = _sections(path, parts, yaml.data.get("api"), mistakes)
     _check_templates(path, application, sections, _example_keys(application, front, examples), mistakes)
-    if front is None or len(mistakes) > before or (front.examples is not None and not examples):
+    selection = None if front is None else _selection(front)
+    if front is None or len(mistakes) > before or (front.examples is not None and not (examples or selection)):
         return None
     variables = set().union(*(document_variables(section.template) for section in sections))
     _check_examples(yaml, examples, variables, sections, mistakes)
@@ -81,6 +103,7 @@ def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prom
         messages=tuple(PromptMessage(role=section.role, template=section.template) for section in sections),
         answers=front.answers or {label: label for label in application.labels},
         examples=examples,
+        selection=selection,
         variables=tuple(sorted(variables)),
     )
     mistakes += _failures(path, prompt, sections, application)
@@ -145,6 +168,11 @@ def _examples(application: Application, yaml: LocatedYaml, front: FrontMatter, m
     if front.examples is None:
         return ()
     name, count = front.examples.pool, front.examples.count
+    if front.examples.select != "first":
+        if not POOL_HASH.fullmatch(name):
+            allowed = "the hash of a frozen pool, which 'llm-platform prompt freeze' writes here"
+            mistakes.append(yaml.mistake(("examples", "pool"), wording(f"pool {name!r}", allowed)))
+        return ()
     folder = application.folder.resolve()
     path = (folder / name).resolve()
     if not path.is_relative_to(folder):
@@ -165,6 +193,13 @@ def _examples(application: Application, yaml: LocatedYaml, front: FrontMatter, m
     return examples
 
 
+def _selection(front: FrontMatter) -> ExampleSelection | None:
+    wanted = front.examples
+    if wanted is None or wanted.select == "first" or not POOL_HASH.fullmatch(wanted.pool):
+        return None
+    return ExampleSelection(select=wanted.select, count=wanted.count, pool=wanted.pool)
+
+
 def _check_examples(
     yaml: LocatedYaml,
     examples: Examples,
@@ -172,7 +207,7 @@ def _check_examples(
     sections: list[Section],
     mistakes: list[Mistake],
 ) -> None:
-    if examples and not any(reads_examples(section.template) for section in sections):
+    if yaml.data.get("examples") is not None and not any(reads_examples(section.template) for section in sections):
         text = wording("examples that no template reads", "a loop {% for example in examples %}, or no examples")
         mistakes.append(yaml.mistake(("examples",), text))
     for name in sorted(variables) if examples else ():

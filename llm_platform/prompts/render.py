@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes
 
-from llm_platform.errors import ContractBroken
-from llm_platform.prompts.templates import CONSTANTS, ENVIRONMENT, MAX_RENDERED_CHARACTERS, compiled
+from llm_platform.errors import ContractBroken, SpecificationError
+from llm_platform.prompts.templates import ENVIRONMENT, MAX_RENDERED_CHARACTERS, compiled
 from llm_platform.records import DocumentRow, Prompt
+
+Examples = Sequence[dict[str, str]]
+Choose = Callable[[DocumentRow], Examples]
+"""Gives the few-shot examples of one document; see `selection.ExampleSelector`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,19 @@ class RenderedPrompt:
 class Renderer:
     """A prompt, compiled for rendering many documents."""
 
-    def __init__(self, prompt: Prompt, labels: Sequence[str] = ()) -> None:
-        """Compile the templates of `prompt`; `labels` are the application's, in its order."""
+    def __init__(self, prompt: Prompt, labels: Sequence[str] = (), *, choose: Choose | None = None) -> None:
+        """Compile the templates of `prompt`; `labels` are the application's, in its order.
+
+        Raises:
+            SpecificationError: the prompt selects examples from a pool, and `choose` is not given.
+        """
+        if prompt.selection is not None and choose is None:
+            raise SpecificationError(
+                f"Prompt {prompt.name!r} selects its examples from pool {prompt.selection.pool}, which was not read. "
+                "Render it with a selector over that pool."
+            )
         self.prompt = prompt
+        self._choose = choose if prompt.selection is not None else None
         self._constants = _constants(prompt, labels)
         self._templates = [(message.role, compiled(message.template)) for message in prompt.messages]
         self._attributes = [name for name in prompt.variables if name != "text"]
@@ -45,6 +59,8 @@ class Renderer:
             ContractBroken: the document lacks an attribute that the template reads, or the result has no bounds.
         """
         context = dict(self._constants)
+        if self._choose is not None:
+            context["examples"] = _shown(self.prompt, self._choose(row))
         context["text"] = row.text
         for name in self._attributes:
             if name not in row.attributes:
@@ -77,9 +93,11 @@ def fixed_prefix(prompt: Prompt, *, labels: Sequence[str] = ()) -> str:
     Messages of a chat are joined as in `<role>\\n<content>\\n`: for grouping and estimates, not for sending.
     """
     context = _constants(prompt, labels)
+    # Examples that are chosen for each document are no more fixed than the document.
+    changing = set(prompt.variables) | ({"examples"} if prompt.selection is not None else set())
     parts: list[str] = []
     for message in prompt.messages:
-        head, whole = _before_variables(message.template, set(prompt.variables))
+        head, whole = _before_variables(message.template, changing)
         if prompt.api == "chat":
             parts.append(f"{message.role}\n")
         parts.append(_filled(head, context))
@@ -94,6 +112,13 @@ def failing_line(template: str, prompt: Prompt, labels: Sequence[str], value: st
     """Line and reason at which one template fails when every attribute is `value`; None when it renders."""
     code = compiled(template)
     context = {**_constants(prompt, labels), **dict.fromkeys(prompt.variables, value), "text": "tried"}
+    if prompt.selection is not None:
+        example = {
+            **dict.fromkeys(prompt.variables, value),
+            "text": "tried",
+            "answer": next(iter(prompt.answers), value),
+        }
+        context["examples"] = _shown(prompt, [example] * prompt.selection.count)
     try:
         _filled(code, context)
     except (TemplateError, TypeError, ValueError, ContractBroken) as error:
@@ -113,12 +138,15 @@ def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _constants(prompt: Prompt, labels: Sequence[str]) -> dict[str, Any]:
+    return {"examples": _shown(prompt, prompt.examples), "labels": tuple(labels)}
+
+
+def _shown(prompt: Prompt, examples: Examples) -> tuple[dict[str, str], ...]:
     # A template writes an example's answer as the model is to write it, so the label is replaced by its answer text.
-    examples = tuple(
+    return tuple(
         {**example, "label": example["answer"], "answer": prompt.answers.get(example["answer"], example["answer"])}
-        for example in prompt.examples
+        for example in examples
     )
-    return {"examples": examples, "labels": tuple(labels)}
 
 
 def _filled(template: Template, context: dict[str, Any]) -> str:
@@ -158,4 +186,4 @@ def _before_variables(source: str, variables: set[str]) -> tuple[Template, bool]
 
 def _reads(node: nodes.Node, variables: set[str]) -> bool:
     names = [node] if isinstance(node, nodes.Name) else list(node.find_all(nodes.Name))
-    return any(name.name in variables - CONSTANTS for name in names)
+    return any(name.name in variables for name in names)
