@@ -1,0 +1,1 @@
+"""Tests of fine-tuning, with a model of two layers that is really trained."""
