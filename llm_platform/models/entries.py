@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -20,11 +21,17 @@ class LockModel(BaseModel):
 
 
 class Image(LockModel):
-    """A container image, pinned by digest: tags are mutable."""
+    """A container image, pinned by digest: tags are mutable.
+
+    Attributes:
+        digest_from: `pod` where it was read from the `imageID` of a running pod; `declared` where somebody wrote it
+            down, and nothing that can be asked over HTTP confirms it.
+    """
 
     repository: str = Field(min_length=1)
     tag: str = Field(min_length=1)
     digest: ImageDigest
+    digest_from: Literal["declared", "pod"] = "declared"
 
     @property
     def reference(self) -> str:
@@ -66,17 +73,27 @@ class LockEntry(LockModel):
     """One model that applications may name, pinned.
 
     Attributes:
+        name: The key of the entry in the file.
         mode: Who runs it: this platform in a process of its own, somebody else, or this platform in a cluster.
         base_urls: Roots of the endpoints, without `/v1`; for `external`.
+        dns: Host and port of an `external` model; each address record of the host is an endpoint.
+        service: Name of the Kubernetes service of a `kubernetes` model; unset: made from the entry's name.
+        release: NIM release.
+        engine: Inference engine and its version.
         profile: NIM profile id, 64 hex digits.
         slots: Requests that one endpoint runs at once; more are queued by it.
+        tokenizer_sha256: SHA-256 of the token ids of the texts in `models.probes`, as the endpoint cuts them.
+        chat_template_sha256: The same of a conversation, which shows the template.
+        fingerprint: Greedy answers to the prompts in `models.probes`, in their order.
     """
 
-    name: str
+    name: str = Field(default="", exclude=True)
     mode: Mode
     dialect: Dialect = "nim-2.x"
     served_name: str = Field(min_length=1)
     base_urls: tuple[str, ...] = ()
+    dns: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+:\d+$")
+    service: str | None = Field(default=None, pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")
     image: Image | None = None
     release: str | None = None
     engine: str | None = None
@@ -92,6 +109,12 @@ class LockEntry(LockModel):
     price_per_gpu_hour_usd: float | None = Field(default=None, ge=0.0)
     tokenizer_sha256: Sha256 | None = None
     chat_template_sha256: Sha256 | None = None
+    fingerprint: tuple[str, ...] = ()
+
+    @property
+    def service_name(self) -> str:
+        """Name of the Kubernetes service: DNS allows lower-case letters, digits and hyphens."""
+        return self.service or "nim-" + (re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "model")[:59]
 
     @field_validator("base_urls")
     @classmethod
@@ -103,12 +126,14 @@ class LockEntry(LockModel):
 
     @model_validator(mode="after")
     def _complete_for_mode(self) -> Self:
-        if self.mode == "external" and not self.base_urls:
-            raise ValueError("mode 'external' needs 'base_urls': the addresses of the endpoints")
+        if self.mode == "external" and bool(self.base_urls) == bool(self.dns):
+            raise ValueError("mode 'external' needs either 'base_urls', the addresses of the endpoints, or 'dns'")
         if self.mode == "kubernetes" and self.image is None:
             raise ValueError("mode 'kubernetes' needs 'image' with repository, tag and digest")
         if self.mode == "embedded" and (self.weights is None or self.weights.artifact is None):
             raise ValueError("mode 'embedded' needs 'weights' with file, sha256 and artifact")
-        if self.mode != "external" and self.base_urls:
-            raise ValueError(f"'base_urls' belongs to mode 'external'; in mode {self.mode!r} the platform finds them")
+        if self.mode != "external" and (self.base_urls or self.dns):
+            raise ValueError(
+                f"'base_urls' and 'dns' belong to mode 'external'; in mode {self.mode!r} the platform finds endpoints"
+            )
         return self

@@ -54,7 +54,10 @@ class ServedIdentity(Record):
     @property
     def identity_hash(self) -> str:
         """Hash of what is served; the address is not part of it, so replicas agree."""
-        return content_hash(self.model_dump(mode="json", exclude={"base_url"}))
+        said = self.model_dump(mode="json", exclude={"base_url"})
+        # Adapters come and go beside a base model; a release names its own by content.
+        said["models"] = [model for model in said["models"] if model["base"] is None]
+        return content_hash(said)
 
 
 def observe(base_url: str, fetch: Fetch) -> ServedIdentity:
@@ -88,46 +91,85 @@ def observe(base_url: str, fetch: Fetch) -> ServedIdentity:
     )
 
 
+class Comparison(Record):
+    """One thing that an entry pins, beside what an endpoint says about it.
+
+    Attributes:
+        observed: None where the endpoint does not say.
+        difference: How the two disagree, in words; None where they do not.
+    """
+
+    name: str
+    locked: str
+    observed: str | None
+    difference: str | None = None
+
+
+def compare(entry: LockEntry, identity: ServedIdentity) -> list[Comparison]:
+    """What the entry pins and an endpoint may say, one by one."""
+    said = [_served(entry, identity), _context(entry, identity)]
+    for name, locked, observed in (
+        ("profile", entry.profile, identity.profile),
+        ("release", entry.release, identity.release),
+    ):
+        if locked is not None:
+            differs = observed is not None and observed != locked
+            found = f"{name} is {observed!r}, locked {locked!r}" if differs else None
+            said.append(Comparison(name=name, locked=locked, observed=observed, difference=found))
+    if entry.weights is not None:
+        said.append(_weights(entry, entry.weights.sha256, identity))
+    if entry.image is not None:
+        said.append(Comparison(name="image", locked=entry.image.reference, observed=None))
+    return said
+
+
 def mismatches(entry: LockEntry, identity: ServedIdentity) -> list[str]:
     """Sentences, one for each way in which an endpoint is not what the entry pins; empty when it matches."""
-    found: list[str] = []
-    served = next((model for model in identity.models if model.id == entry.served_name), None)
-    if served is None:
-        there = ", ".join(repr(model.id) for model in identity.models) or "no model"
-        found.append(f"{entry.served_name!r} is not served; the endpoint lists {there}")
-    elif served.max_model_len is not None and served.max_model_len < entry.context_length:
-        found.append(f"context length is {served.max_model_len}, locked {entry.context_length}")
-    if entry.profile and identity.profile and entry.profile != identity.profile:
-        found.append(f"profile is {identity.profile}, locked {entry.profile}")
-    if entry.release and identity.release and entry.release != identity.release:
-        found.append(f"release is {identity.release!r}, locked {entry.release!r}")
-    found.extend(_weights_mismatch(entry, identity))
-    where = f"{identity.base_url} is not {entry.name!r} of the lock file: "
-    return [f"{where}{sentence}." for sentence in found]
+    differences = [one.difference for one in compare(entry, identity) if one.difference is not None]
+    return [mismatch(entry, identity.base_url, difference) for difference in differences]
+
+
+def mismatch(entry: LockEntry, base_url: str, difference: str) -> str:
+    """One difference as a sentence."""
+    return f"{base_url} is not {entry.name!r} of the lock file: {difference}."
 
 
 def unverified(entry: LockEntry, identity: ServedIdentity) -> list[str]:
     """What the entry pins and the endpoint does not say, by name."""
-    served = next((model for model in identity.models if model.id == entry.served_name), None)
-    said = {
-        "profile": (entry.profile, identity.profile),
-        "release": (entry.release, identity.release),
-        "weights": (entry.weights, _hashes(identity) or None),
-        "context_length": (entry.context_length, served.max_model_len if served else None),
-        "image": (entry.image, None),
-    }
-    return [name for name, (locked, observed) in said.items() if locked is not None and observed is None]
+    return [one.name for one in compare(entry, identity) if one.observed is None]
 
 
-def _weights_mismatch(entry: LockEntry, identity: ServedIdentity) -> list[str]:
-    if entry.weights is None:
-        return []
+def _card_of(entry: LockEntry, identity: ServedIdentity) -> ServedModel | None:
+    return next((model for model in identity.models if model.id == entry.served_name), None)
+
+
+def _served(entry: LockEntry, identity: ServedIdentity) -> Comparison:
+    there = ", ".join(repr(model.id) for model in identity.models) or "no model"
+    missing = f"{entry.served_name!r} is not served; the endpoint lists {there}"
+    difference = missing if _card_of(entry, identity) is None else None
+    return Comparison(name="served_name", locked=entry.served_name, observed=there, difference=difference)
+
+
+def _context(entry: LockEntry, identity: ServedIdentity) -> Comparison:
+    card = _card_of(entry, identity)
+    length = card.max_model_len if card is not None else None
+    shorter = length is not None and length < entry.context_length
+    return Comparison(
+        name="context_length",
+        locked=str(entry.context_length),
+        observed=None if length is None else str(length),
+        difference=f"context length is {length}, locked {entry.context_length}" if shorter else None,
+    )
+
+
+def _weights(entry: LockEntry, locked: str, identity: ServedIdentity) -> Comparison:
     hashes = _hashes(identity)
-    if hashes and entry.weights.sha256 not in hashes:
-        return [f"weights have sha256 {', '.join(sorted(hashes))}, locked {entry.weights.sha256}"]
+    difference = None
+    if hashes and locked not in hashes:
+        difference = f"weights have sha256 {', '.join(sorted(hashes))}, locked {locked}"
     if not hashes and entry.mode == "embedded":
-        return [f"it does not say which weights it serves, locked sha256 {entry.weights.sha256}"]
-    return []
+        difference = f"it does not say which weights it serves, locked sha256 {locked}"
+    return Comparison(name="weights", locked=locked, observed=", ".join(sorted(hashes)) or None, difference=difference)
 
 
 def _hashes(identity: ServedIdentity) -> set[str]:

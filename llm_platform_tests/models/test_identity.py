@@ -54,7 +54,7 @@ NIM_ENTRY = {"served_name": "meta/llama3-8b-instruct", "context_length": 8192, "
         pytest.param(
             entry(**{**NIM_ENTRY, "profile": "0" * 64}),
             NIM1,
-            [f"profile is {PROFILE}, locked {'0' * 64}"],
+            [f"profile is '{PROFILE}', locked '{'0' * 64}'"],
             id="profile",
         ),
         pytest.param(

@@ -77,33 +77,70 @@ MISTAKES = {
         "served_name: meta",
         "serve_name: meta",
         5,
-        "'serve_name' (did you mean 'served_name'?); allowed: base_",
+        "found key 'serve_name' in models.llama; allowed: 'mode', 'dialect', 'served_name',",
     ),
-    "missing": ("    served_name: m\n", "", 16, "model 'remote': field 'served_name' is missing"),
+    "missing": ("    served_name: m\n", "", 16, "found no 'served_name' in models.remote; allowed: text"),
     "mode": (
         "mode: external",
         "mode: extern",
         17,
-        "(did you mean 'external'?); allowed: embedded, external, kubernetes",
+        "allowed: 'embedded', 'external', 'kubernetes'; did you mean 'external'?",
     ),
-    "dialect": ("dialect: nim-2.x", "dialect: nim-2", 4, "'dialect' is 'nim-2' (did you mean 'nim-2.x'?)"),
-    "digest": (f"sha256:{HEX}", "latest", 9, "'image.digest' is 'latest'; allowed: 'sha256:' and 64 hex digits"),
+    "dialect": (
+        "dialect: nim-2.x",
+        "dialect: nim-2",
+        4,
+        "found 'nim-2' as models.llama.dialect; allowed: 'nim-1.x', 'nim-2.x',",
+    ),
+    "digest": (
+        f"sha256:{HEX}",
+        "latest",
+        9,
+        "found 'latest' as models.llama.image.digest; allowed: text that matches ^sha256:",
+    ),
     "nested": (
         "  digest:",
         "  diggest:",
         9,
-        "'image.diggest' (did you mean 'digest'?); allowed: digest, repository, tag",
+        "found key 'diggest' in models.llama.image; allowed: 'repository', 'tag', 'digest', 'digest_from'; did you",
     ),
-    "profile": (f"profile: {HEX}", "profile: tp4", 11, "'profile' is 'tp4'; allowed: 64 hex digits"),
-    "number": ("context_length: 8192", "context_length: 8k", 14, "is '8k'; input should be a valid integer"),
-    "range": ("context_length: 8192", "context_length: 0", 14, "is 0; input should be greater than or equal to 1"),
-    "no-address": ('    base_urls: ["http://a:8000/v1/", "https://b"]\n', "", 16, "'external' needs 'base_urls'"),
-    "address": ("https://b", "b:8000", 19, "base_urls: 'b:8000' is not an http:// or https:// address"),
+    "profile": (f"profile: {HEX}", "profile: tp4", 11, "found 'tp4' as models.llama.profile"),
+    "number": (
+        "context_length: 8192",
+        "context_length: 8k",
+        14,
+        "found '8k' as models.llama.context_length; allowed: a whole number ≥ 1",
+    ),
+    "range": (
+        "context_length: 8192",
+        "context_length: 0",
+        14,
+        "found '0' as models.llama.context_length; allowed: a whole number ≥ 1",
+    ),
+    "no-address": (
+        '    base_urls: ["http://a:8000/v1/", "https://b"]\n',
+        "",
+        16,
+        "mode 'external' needs either 'base_urls'",
+    ),
+    "address": ("https://b", "b:8000", 19, "'b:8000' is not an http:// or https:// address"),
     "no-weights": ("mode: kubernetes", "mode: embedded", 2, "mode 'embedded' needs 'weights'"),
-    "twice": ("  remote:", "  llama:", 16, "key 'llama' is given twice, first in line 2"),
-    "top-key": ("models:", "modells:", 1, "found no models"),
-    "syntax": ("release: 2.1.5", "release: [2.1.5", 11, "not YAML"),
-    "no-mapping": ("  remote:\n", "  other: 3\n  remote:\n", 16, "model 'other' is not a mapping"),
+    "twice": ("  remote:", "  llama:", 16, "found key 'llama' a second time (first at line 2)"),
+    "top-key": ("models:", "modells:", 1, "found key 'modells'; allowed: 'models'; did you mean 'models'?"),
+    "syntax": ("release: 2.1.5", "release: [2.1.5", 11, "found YAML that cannot be read"),
+    "name": ("    mode: external\n", "    mode: external\n    name: other\n", 18, "found key 'name'; allowed: 'mode'"),
+    "dns": (
+        '    base_urls: ["http://a:8000/v1/", "https://b"]\n',
+        "    dns: nims\n",
+        19,
+        "found 'nims' as models.remote.dns",
+    ),
+    "no-mapping": (
+        "  remote:\n",
+        "  other: 3\n  remote:\n",
+        16,
+        "found '3' as models.other; allowed: a mapping with 'mode'",
+    ),
 }
 
 
@@ -132,8 +169,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
 
 def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     """A bare FileNotFoundError does not say which file is meant by whom."""
-    with pytest.raises(SpecificationError, match=r"nowhere.yaml: the lock file cannot be read"):
+    with pytest.raises(SpecificationError, match=r"nowhere.yaml:1: found no readable file"):
         load_lock(tmp_path / "nowhere.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecificationError, match="not UTF-8"):
+    with pytest.raises(SpecificationError, match="byte 0xff, which is not UTF-8"):
         load_lock(tmp_path / "binary.yaml")
