@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -13,11 +13,28 @@ from llm_platform.application import Application, References
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import canonical_json
 
-REFERENCES_SCHEMA = pa.schema([("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string())])
+REFERENCES_SCHEMA = pa.schema(
+    [("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string()), ("provenance", pa.string())]
+)
+
+
+class KnownAnswers(NamedTuple):
+    """References as stored, and how many approved verdicts are not among them.
+
+    Attributes:
+        rows: Columns of `REFERENCES_SCHEMA`.
+        held_back: Verdicts whose document the seed put into the evaluation split, although it was chosen for its
+            answers (a disagreement, a low confidence): it would make the evaluation harder than the documents are.
+        impossible: Verdicts whose answer is not a label any more.
+    """
+
+    rows: pa.Table
+    held_back: int
+    impossible: int
 
 
 def references_table(rows: pa.Table, documents: pa.Table, application: Application) -> pa.Table:
-    """References as stored: document_id, answer (a label, canonical JSON or text), split.
+    """References of the table: document_id, answer (a label, canonical JSON or text), split, provenance `table`.
 
     With no `split` column the split is drawn from a hash of the seed and the document's fingerprint: documents with
     equal text share a split, and a new reference never moves an old one.
@@ -51,8 +68,46 @@ def references_table(rows: pa.Table, documents: pa.Table, application: Applicati
     else:
         drawn = [drawn_split(known.get(key, key), seed=spec.seed, train_share=spec.train_share) for key in keys]
         splits = pd.Series(drawn, dtype="string")
-    columns = [keys.to_list(), answers.to_list(), splits.to_list()]
+    columns = [keys.to_list(), answers.to_list(), splits.to_list(), ["table"] * len(keys)]
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=REFERENCES_SCHEMA)
+
+
+def with_verdicts(known: pa.Table, approved: pa.Table, documents: pa.Table, application: Application) -> KnownAnswers:
+    """References of the table together with verdicts that hold.
+
+    The table's answer wins unless an adjudicator decided. A document that the table does not have gets the split of
+    its text if the text has one, else the one that the seed draws for it, as any other; into the evaluation split it
+    comes only if it was met in random order, so that what is evaluated stays a sample of the documents.
+
+    Args:
+        known: What `references_table` returned.
+        approved: Columns document_id, fingerprint, answer, basis, sampled; one row per document.
+        documents: Columns document_id and fingerprint.
+        application: Its `references` hold the seed; its labels say which answers are possible.
+    """
+    spec = application.references
+    if spec is None:
+        raise SpecificationError(f"{application.name} has no 'references' in application.yaml.")
+    rows = {row["document_id"]: row for row in known.to_pylist()}
+    fingerprints = dict(zip(documents["document_id"].to_pylist(), documents["fingerprint"].to_pylist(), strict=True))
+    splits = {fingerprints[key]: row["split"] for key, row in rows.items() if key in fingerprints}
+    held_back = impossible = 0
+    for verdict in approved.to_pylist():
+        key, basis = verdict["document_id"], verdict["basis"]
+        if application.task == "classify" and verdict["answer"] not in application.labels:
+            impossible += 1
+            continue
+        if key in rows:
+            if basis == "adjudicated" and rows[key]["answer"] != verdict["answer"]:
+                rows[key] = {**rows[key], "answer": verdict["answer"], "provenance": basis}
+            continue
+        drawn = drawn_split(verdict["fingerprint"], seed=spec.seed, train_share=spec.train_share)
+        split = splits.get(verdict["fingerprint"], drawn)
+        if split == "evaluation" and not verdict["sampled"]:
+            held_back += 1
+            continue
+        rows[key] = {"document_id": key, "answer": verdict["answer"], "split": split, "provenance": basis}
+    return KnownAnswers(pa.Table.from_pylist(list(rows.values()), schema=REFERENCES_SCHEMA), held_back, impossible)
 
 
 def drawn_split(identity: str, *, seed: int, train_share: float) -> str:

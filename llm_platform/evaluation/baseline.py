@@ -66,29 +66,50 @@ def tfidf_baseline(
     Raises:
         ContractBroken: a table lacks a column or repeats a document.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    train, held_out = _parts(documents, references)
-    train = train.loc[train["reference"].isin(labels)]
-    held_out = held_out.loc[held_out["reference"].isin(labels)]
+    train, held_out = _labelled_parts(documents, references, labels)
     counts = {"trained": len(train), "evaluated": len(held_out)}
     if train["reference"].nunique() < 2:
         return Baseline(name=TFIDF, accuracy=None, reason="the training split has fewer than two labels", **counts)
     if held_out.empty:
         return Baseline(name=TFIDF, accuracy=None, reason="no document to evaluate", **counts)
+    accuracy = share(_tfidf_right(train, held_out), held_out["fingerprint"].tolist(), confidence=confidence)
+    return Baseline(name=TFIDF, accuracy=accuracy, **counts)
+
+
+def tfidf_grades(documents: pd.DataFrame, references: pd.DataFrame, *, labels: tuple[str, ...]) -> dict[str, float]:
+    """Fingerprint of each held-out text → the share of its documents that counting words has right.
+
+    Empty where the training split has fewer than two labels. Leave training rows out of `references` to train on fewer.
+
+    Raises:
+        ContractBroken: a table lacks a column or repeats a document.
+    """
+    train, held_out = _labelled_parts(documents, references, labels)
+    if train["reference"].nunique() < 2 or held_out.empty:
+        return {}
+    graded = held_out.assign(right=_tfidf_right(train, held_out)).groupby("fingerprint")["right"].mean()
+    return {str(fingerprint): float(value) for fingerprint, value in graded.items()}
+
+
+def _labelled_parts(
+    documents: pd.DataFrame, references: pd.DataFrame, labels: tuple[str, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    train, held_out = _parts(documents, references)
+    return train.loc[train["reference"].isin(labels)], held_out.loc[held_out["reference"].isin(labels)]
+
+
+def _tfidf_right(train: pd.DataFrame, held_out: pd.DataFrame) -> list[bool]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
     # A token pattern that keeps one-letter words, so that no document is without a vocabulary; 10 is mild
     # regularization, which suits unit-length TF-IDF rows.
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]", max_features=100_000)
     model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=2000))
     model.fit(train["text"].tolist(), train["reference"].tolist())
-    right = [
-        given == truth
-        for given, truth in zip(model.predict(held_out["text"].tolist()), held_out["reference"], strict=True)
-    ]
-    accuracy = share(right, held_out["fingerprint"].tolist(), confidence=confidence)
-    return Baseline(name=TFIDF, accuracy=accuracy, **counts)
+    given = model.predict(held_out["text"].tolist())
+    return [bool(answer == truth) for answer, truth in zip(given, held_out["reference"], strict=True)]
 
 
 def frequent_values(

@@ -50,6 +50,11 @@ PAGE = """<!doctype html>
 {%- endfor %}
 </tbody></table></div>
 {%- endmacro %}
+{%- macro shown(panel) %}
+{%- if panel.note %}<p class="note">{{ panel.note }}</p>{% endif %}
+{%- if panel.picture %}<div class="picture">{{ panel.picture | safe }}</div>{% endif %}
+{%- if panel.rows %}{{ listing(panel.columns, panel.rows) }}{% endif %}
+{%- endmacro %}
 <main>
 <p class="kicker">Report card · <span class="id">{{ application }}</span> · {{ date }}</p>
 <h1>{{ title }}</h1>
@@ -82,6 +87,17 @@ PAGE = """<!doctype html>
 </ul>
 </section>
 {%- endif %}
+{%- if changes %}
+<section>
+<h2>What changed since the last report</h2>
+<div class="parts">
+{%- for change in changes %}
+<div><h3>{{ change.variant }}</h3><p class="note">{{ change.note }}</p>
+{%- if change.rows %}{{ listing(change.columns, change.rows) }}{% endif %}</div>
+{%- endfor %}
+</div>
+</section>
+{%- endif %}
 {%- for comparison in comparisons %}
 <section>
 <h2>{{ comparison.a }} and {{ comparison.b }}, document by document</h2>
@@ -90,7 +106,9 @@ PAGE = """<!doctype html>
 {{- matrix(comparison.columns, comparison.rows) }}
 {%- if comparison.ids %}
 <div><h3>Where they part</h3>
-<p class="note">Documents to read first: one variant is right, the other wrong.</p>
+<p class="note">Documents to read first: one variant is right, the other wrong.
+{%- if comparison.review_url %}
+<a href="{{ comparison.review_url }}">Read and judge them on the review page</a>.{% endif %}</p>
 <ul class="ids">{% for id in comparison.ids %}<li class="id">{{ id }}</li>{% endfor %}</ul></div>
 {%- endif %}
 </div>
@@ -129,9 +147,19 @@ PAGE = """<!doctype html>
 <p class="note">{{ variant.reliability_note }}</p></div>
 {%- endif %}
 {%- for part in variant.plots %}
-<div class="wide"><h3>{{ part.title }}</h3>{{ plot(part.rows) }}</div>
+<div class="wide"><h3>{{ part.title }}</h3>{{ plot(part.rows) }}
+{%- if part.note %}<p class="note">{{ part.note }}</p>{% endif %}</div>
 {%- endfor %}
+{%- for panel in panels if panel.variant == variant.name %}
+<div{% if panel.wide %} class="wide"{% endif %}><h3>{{ panel.title }}</h3>{{ shown(panel) }}</div>
+{%- endfor %}
+<div class="wide"><h3>Gates</h3>{{ listing(["gate", "measured", "limit", "verdict"], variant.gates) }}</div>
 </div>
+</section>
+{%- endfor %}
+{%- for panel in panels if panel.variant not in variant_names %}
+<section>
+<h2>{{ panel.title }}</h2>{{ shown(panel) }}
 </section>
 {%- endfor %}
 <section>
@@ -149,8 +177,7 @@ PAGE = """<!doctype html>
 <footer>
 <p>{{ measured_on }} An invalid, truncated or rejected answer counts as wrong, because its reader gets
 nothing. Documents with one text count as one observation.</p>
-<p>Intervals are two-sided: Wilson for shares, bootstrap over texts for partial scores and macro-F1. No text of
-a document is on this page.</p>
+<p>{{ intervals }} No text of a document is on this page.</p>
 </footer>
 </main>
 </body>

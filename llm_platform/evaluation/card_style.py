@@ -34,6 +34,8 @@ h1 { font-size: clamp(1.9rem, 5vw, 2.7rem); line-height: 1.1; letter-spacing: -0
 h2 { font-size: 1.28rem; line-height: 1.25; letter-spacing: -0.012em; margin-bottom: 0.35rem; }
 h3 { font-size: 0.92rem; margin-bottom: 0.7rem; }
 h1, h2, h3, b, .name { font-weight: 650; }
+a { color: var(--accent); text-underline-offset: 0.15em; }
+a:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .kicker { color: var(--soft); font-size: 0.86rem; margin-bottom: 0.6rem; }
 .lede { color: var(--soft); font-size: 1.12rem; max-width: 42rem; margin-top: 0.7rem; text-wrap: pretty; }
 .note { color: var(--soft); font-size: 0.86rem; max-width: 46rem; margin-top: 0.7rem; text-wrap: pretty; }
@@ -47,12 +49,14 @@ h3 + .note { margin-top: -0.4rem; }
 
 .verdicts {
   display: grid; gap: 1rem; margin-top: 2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr));
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr));
 }
 .verdict {
   background: var(--panel); border: 1px solid var(--rule); border-radius: 10px; padding: 1.15rem 1.3rem 1.3rem;
 }
 .verdict.approved { border-color: var(--accent); box-shadow: inset 0 3px 0 var(--accent); }
+.verdict.pending { border-style: dashed; background: none; }
+.verdict.pending .big { color: var(--faint); }
 .verdict header { display: flex; justify-content: space-between; align-items: baseline; gap: 0.8rem; flex-wrap: wrap; }
 .verdict .name { overflow-wrap: anywhere; }
 .badge {
@@ -88,6 +92,7 @@ svg .approved .dot, svg .plain .dot { fill: var(--accent); stroke: var(--accent)
 svg .reference .dot { fill: var(--soft); stroke: var(--soft); }
 svg .diagonal { stroke: var(--faint); stroke-width: 1.25; stroke-dasharray: 3 3; }
 .figure-square { width: min(100%, 21rem); }
+.picture { margin-top: 0.8rem; }
 .figure-square svg { display: block; width: 100%; height: auto; overflow: visible; }
 
 .steps { display: grid; gap: 1.1rem; margin-top: 1rem; }

@@ -8,10 +8,10 @@ from typing import Any
 
 from llm_platform.evaluation.effort import Effort
 from llm_platform.evaluation.figures import Axis, interval_row, reliability_diagram, scale
-from llm_platform.evaluation.metrics import Confusion, LabelMetrics, Slice
+from llm_platform.evaluation.metrics import Confusion, LabelMetrics, Reliability, Slice
 from llm_platform.evaluation.report import Report
-from llm_platform.evaluation.wording import counted, figure, interval_text
-from llm_platform.records import Interval
+from llm_platform.evaluation.wording import amount, counted, figure, interval_text
+from llm_platform.records import GateResult, Interval
 
 LARGEST_MATRIX = 12
 MISTAKES_SHOWN = 15
@@ -40,9 +40,10 @@ def variant_view(report: Report) -> dict[str, Any]:
         "reliability": reliability_diagram(table) if table is not None else None,
         "reliability_note": ""
         if table is None
-        else f"Expected calibration error {figure(table.expected_error)} over {counted(table.count, 'answer')}. Points "
-        "below the diagonal claim more than is true; larger points hold more documents.",
-        "plots": [*_fields(report), *_slices(report)],
+        else f"Expected calibration error {figure(table.expected_error)} over {counted(table.count, 'answer')}"
+        f"{_brier(table)}. Points below the diagonal claim more than is true; larger points hold more documents.",
+        "plots": [*_metrics(report), *_fields(report), *_slices(report)],
+        "gates": [_gate(gate) for gate in report.gates],
     }
 
 
@@ -60,6 +61,11 @@ def _tiles(report: Report) -> list[dict[str, str]]:
         ("Evaluated", f"{counts.evaluated:,}", _of(counts.evaluated, counts.labelled, "labelled")),
         ("Answered", f"{counts.answered:,}", _of(counts.answered, counts.documents, "documents")),
         *_effort(report.effort),
+        *(
+            (metric.name, amount(metric.value), "the application's own")
+            for metric in report.metrics
+            if not metric.interval
+        ),
     ]
     return [{"name": name, "value": value, "note": note} for name, value, note in tiles if value]
 
@@ -72,8 +78,58 @@ def _effort(effort: Effort) -> list[tuple[str, str, str]]:
         ("Tokens", f"{usage.total:,}" if usage.total else "", tokens),
         ("Tokens per second", f"{speed:,.0f}" if speed is not None else "", "prompt and answer"),
         ("Median latency", _seconds(p50), f"95 of 100 within {_seconds(p95)}"),
+        (
+            "Time per correct answer",
+            _seconds(_value(effort.latency_seconds_per_correct_answer)),
+            "of waiting for answers",
+        ),
+        ("Cost of a correct answer", _usd(effort.cost_usd_per_correct_answer), _usd_bounds(effort)),
         ("GPU cost", f"{effort.cost_usd:,.2f} USD" if effort.cost_usd is not None else "", "price of the GPU time"),
     ]
+
+
+def _value(interval: Interval | None) -> float | None:
+    return None if interval is None else interval.value
+
+
+def _usd(interval: Interval | None) -> str:
+    return "" if interval is None else f"{amount(interval.value)} USD"
+
+
+def _usd_bounds(effort: Effort) -> str:
+    found = effort.cost_usd_per_correct_answer
+    return "" if found is None else f"[{amount(found.lower)}, {amount(found.upper)}]"
+
+
+def _brier(table: Reliability) -> str:
+    if table.brier is None or table.brier_of_constant is None:
+        return ""
+    return f"; Brier score {table.brier:.3f}, and {table.brier_of_constant:.3f} for always claiming the mean"
+
+
+def _gate(gate: GateResult) -> tuple[str, ...]:
+    if gate.maximum is not None and gate.upper is None:
+        measured, limit = "not measured", f"at most {amount(gate.maximum)}"
+    elif gate.maximum is not None:
+        measured, limit = f"{amount(gate.value)}, up to {amount(gate.bound)}", f"at most {amount(gate.maximum)}"
+    else:
+        measured, limit = f"{gate.value:.3f}, at least {gate.bound:.3f}", f"at least {gate.limit:.3f}"
+    verdict = "passed" if gate.passed else "not decided" if gate.is_reached_by_value else "failed"
+    return (gate.name.replace("_", " "), measured, limit, verdict)
+
+
+def _metrics(report: Report) -> list[dict[str, Any]]:
+    """Further metrics that lie in [0, 1] on one axis; one that does not is a tile."""
+    measured = [(metric, metric.interval) for metric in report.metrics if metric.interval is not None]
+    shares = [(metric, interval) for metric, interval in measured if interval.lower >= 0 and interval.upper <= 1]
+    if not shares:
+        return []
+    axis = Axis.around(_bounds([interval for _, interval in shares]))
+    rows = [
+        interval_row(axis, interval, label=metric.name, note=counted(interval.count, "document"))
+        for metric, interval in shares
+    ]
+    return [{"title": "Further metrics", "rows": [*rows, scale(axis)], "note": ""}]
 
 
 def _measured(interval: Interval | None) -> tuple[str, str]:
@@ -131,7 +187,7 @@ def _fields(report: Report) -> list[dict[str, Any]]:
         interval_row(axis, item.accuracy, label=item.field, note=counted(item.accuracy.count, "document"))
         for item in report.fields
     ]
-    return [{"title": "By field", "rows": [*rows, scale(axis)]}]
+    return [{"title": "By field", "rows": [*rows, scale(axis)], "note": ""}]
 
 
 def _slices(report: Report) -> list[dict[str, Any]]:
@@ -140,7 +196,7 @@ def _slices(report: Report) -> list[dict[str, Any]]:
         return []
     axis = Axis.around(_bounds([part.accuracy for _, parts in groups for part in parts]))
     return [
-        {"title": f"By {attribute}", "rows": [*(_slice(axis, part) for part in parts), scale(axis)]}
+        {"title": f"By {attribute}", "rows": [*(_slice(axis, part) for part in parts), scale(axis)], "note": ""}
         for attribute, parts in groups
     ]
 

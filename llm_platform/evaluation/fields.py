@@ -8,14 +8,20 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from llm_platform.application import FieldType, OutputField
+from llm_platform.evaluation.items import overlap
+from llm_platform.evaluation.money import Money, read_money
 
 NUMBER = re.compile(r"^[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?$")
 ISO_DATE = re.compile(r"^(\d{4}-\d{2}-\d{2})([T ].*)?$")
 TOLERANCE = 1e-6
 TRUTH = {"true": True, "false": False}
+HALF_A_CENT = Decimal("0.005")
+AMOUNT_ONLY = 0.5
+"""Credit for the right amount of money in no or another currency."""
 
 
 class Grade(NamedTuple):
@@ -39,7 +45,7 @@ class Unreadable(NamedTuple):
     expected: FieldType
 
 
-Value = str | float | bool | date | None | Unreadable
+Value = str | float | bool | date | Money | tuple[str, ...] | None | Unreadable
 
 
 def grade_fields(
@@ -49,11 +55,13 @@ def grade_fields(
     *,
     tolerance: float = TOLERANCE,
 ) -> FieldsGrade:
-    """Share of fields that agree with the reference, with partial credit: three of four right is 0.75.
+    """Mean over the fields of how far each agrees with the reference: three of four right is 0.75.
 
     A field is right when both sides have the same value of the field's type: numbers within `tolerance` (relative),
-    dates as days, strings after Unicode NFKC, case folding and joining white space. Null, missing and an empty string
-    are one value of an optional field: nothing was there. A field whose reference is missing though required, or not
+    dates as days, strings after Unicode NFKC, case folding and joining white space. Two types earn part of a field: a
+    list has the F1 of its items, each taken once and in any order; money with the right amount in no or another
+    currency has 0.5. Null, missing, an empty string and an empty list are one value of an optional field: nothing was
+    there. A field whose reference is missing though required, or not
     of its type, is ungraded and leaves the share; an answer that cannot be read is wrong.
 
     Args:
@@ -73,7 +81,7 @@ def grade_fields(
     graded = [grade.score for grade in grades.values() if grade.score is not None]
     if not graded:
         return FieldsGrade(None, "no field of the reference can be read", grades)
-    wrong = [name for name, grade in grades.items() if grade.score == 0.0]
+    wrong = [name for name, grade in grades.items() if grade.score is not None and grade.score < 1.0]
     reason = f"wrong fields: {', '.join(wrong)}" if wrong else None
     return FieldsGrade(math.fsum(graded) / len(graded), reason, grades)
 
@@ -86,6 +94,10 @@ def read_value(value: object, kind: FieldType) -> Value:
         return normalized(value if isinstance(value, str) else json.dumps(value)) or None
     if kind == "boolean":
         return _boolean(value)
+    if kind == "money":
+        return _money(value)
+    if kind == "list":
+        return _list(value)
     return _date(value) if kind == "date" else _number(value, kind)
 
 
@@ -107,13 +119,21 @@ def _grade_field(
     answer = read_value(given.get(name), field.type)
     if isinstance(answer, Unreadable):
         return Grade(0.0, f"the answer is not a {answer.expected}")
-    return Grade(1.0) if _equal(answer, truth, tolerance) else Grade(0.0, "differs from the reference")
+    score = _agreement(answer, truth, tolerance)
+    return Grade(1.0) if score == 1.0 else Grade(score, "differs from the reference")
 
 
-def _equal(answer: Value, truth: Value, tolerance: float) -> bool:
+def _agreement(answer: Value, truth: Value, tolerance: float) -> float:
+    if isinstance(answer, Money) and isinstance(truth, Money):
+        if abs(answer.amount - truth.amount) > HALF_A_CENT:
+            return 0.0
+        # A reference that names no currency asks for none.
+        return 1.0 if truth.currency in (None, answer.currency) else AMOUNT_ONLY
     if type(answer) is float and type(truth) is float:
-        return math.isclose(answer, truth, rel_tol=tolerance, abs_tol=1e-9)
-    return answer == truth
+        return float(math.isclose(answer, truth, rel_tol=tolerance, abs_tol=1e-9))
+    if isinstance(answer, tuple) and isinstance(truth, tuple):
+        return overlap(answer, truth)
+    return float(answer == truth)
 
 
 def _mapping(value: object) -> Mapping[str, Any] | None:
@@ -149,6 +169,20 @@ def _number(value: object, kind: FieldType) -> float | Unreadable:
     if not math.isfinite(number) or (kind == "integer" and not number.is_integer()):
         return Unreadable(kind)
     return number
+
+
+def _money(value: object) -> Money | Unreadable:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return Unreadable("money")
+    return read_money(value if isinstance(value, str) else f"{value:.2f}") or Unreadable("money")
+
+
+def _list(value: object) -> tuple[str, ...] | Unreadable | None:
+    """Distinct items, normalized, sorted; None for an empty list."""
+    if not isinstance(value, list):
+        return Unreadable("list")
+    items = {normalized(item if isinstance(item, str) else json.dumps(item, sort_keys=True)) for item in value}
+    return tuple(sorted(items - {""})) or None
 
 
 def _date(value: object) -> date | Unreadable:

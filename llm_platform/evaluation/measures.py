@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llm_platform.application import Application
+from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.metrics import (
     Confusion,
     FieldAccuracy,
@@ -20,11 +21,24 @@ from llm_platform.evaluation.metrics import (
     reliability,
     slices,
 )
-from llm_platform.evaluation.statistics import mean_score
 from llm_platform.records import Interval, Record
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Metric(Record):
+    """One more number over the evaluated documents: of a further scorer, or of the application's own function.
+
+    Attributes:
+        interval: None where the function gave a bare number.
+        ungraded: Documents without a score by this scorer.
+    """
+
+    name: str
+    value: float
+    interval: Interval | None = None
+    ungraded: int = 0
 
 
 class Measures(Record):
@@ -32,6 +46,7 @@ class Measures(Record):
 
     Attributes:
         accuracy: Share of right answers, or mean score where credit is partial; None when nothing was evaluated.
+        metrics: By further scorers and the application's own.
         macro_f1: For `classify` only, as `labels`, `confusion` and `majority` are.
         fields: For `extract` only.
     """
@@ -44,6 +59,15 @@ class Measures(Record):
     fields: tuple[FieldAccuracy, ...] = ()
     slices: tuple[Slice, ...] = ()
     reliability: Reliability | None = None
+    metrics: tuple[Metric, ...] = ()
+
+
+def method_of(application: Application) -> Method:
+    """How the intervals of an application are made."""
+    evaluation = application.evaluation
+    return Method(
+        confidence=evaluation.gates.confidence, looks=evaluation.gates.looks, shared=evaluation.cluster is None
+    )
 
 
 def measure(rows: pd.DataFrame, application: Application) -> Measures:
@@ -54,21 +78,21 @@ def measure(rows: pd.DataFrame, application: Application) -> Measures:
     """
     if rows.empty:
         return Measures()
-    confidence = application.evaluation.gates.confidence
+    method = method_of(application)
     common = Measures(
-        accuracy=mean_score(rows["score"].tolist(), rows["fingerprint"].tolist(), confidence=confidence),
-        slices=slices(rows, application.evaluation.slices, confidence=confidence),
-        reliability=reliability(rows, confidence=confidence),
+        accuracy=method.mean(rows["score"].tolist(), clusters_of(rows)),
+        slices=slices(rows, application.evaluation.slices, method=method),
+        reliability=reliability(rows, method=method),
     )
     if application.task == "extract":
-        fields = field_accuracy(rows, application.fields, confidence=confidence)
+        fields = field_accuracy(rows, application.fields, method=method)
         return common.model_copy(update={"fields": fields})
     if application.task != "classify":
         return common
     table = confusion(rows, application.labels)
     return common.model_copy(
         update={
-            "macro_f1": macro_f1(rows, application.labels, confidence=confidence),
+            "macro_f1": macro_f1(rows, application.labels, method=method),
             "labels": label_metrics(table),
             "confusion": table,
             "majority": majority(rows["reference"].tolist()),

@@ -1,7 +1,7 @@
 """Metrics over graded rows: what a report holds, each with its interval and its count.
 
 `rows` is always a table of graded documents: `fingerprint`, `score` (never null), `predicted` (null without a valid
-answer), `reference`, `confidence` where the decision gives one.
+answer), `reference`, `confidence` where the decision gives one, and `cluster` where documents are not independent.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from llm_platform.application import OutputField
 from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.fields import grade_fields
-from llm_platform.evaluation.statistics import bootstrap_bounds, mean_score, share
+from llm_platform.evaluation.statistics import bootstrap_bounds
 from llm_platform.records import Interval, Record
 
 if TYPE_CHECKING:
@@ -77,11 +78,16 @@ class Reliability(Record):
         expected_error: Expected calibration error: mean distance between confidence and accuracy over bins, weighted
             by count.
         bins: Ten equal widths, without the empty ones.
+        brier: Mean squared distance between confidence and what was true; lower is better.
+        brier_of_constant: The same, had every answer claimed the mean score; a confidence that does not beat it tells
+            right answers from wrong ones no better than silence.
     """
 
     expected_error: float
     count: int
     bins: tuple[ReliabilityBin, ...]
+    brier: float | None = None
+    brier_of_constant: float | None = None
 
 
 class Majority(Record):
@@ -131,7 +137,7 @@ def label_metrics(table: Confusion) -> tuple[LabelMetrics, ...]:
     return tuple(metrics)
 
 
-def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, confidence: float) -> Interval:
+def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, method: Method) -> Interval:
     """Mean F1 over the labels that occur in the references, with a bootstrap interval over texts.
 
     A document with no valid answer lowers its label's recall and nobody's precision. Where every answer is right, or
@@ -140,20 +146,20 @@ def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, confidence: float) ->
     """
     import numpy as np
 
-    clusters = rows["fingerprint"].tolist()
+    clusters = clusters_of(rows)
     truth = np.asarray(rows["reference"].tolist(), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
     given = np.asarray(_predictions(rows, labels), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
     columns = np.hstack([truth & given, truth, given]).astype(np.float64)
     value = float(_mean_f1(columns.sum(axis=0, keepdims=True))[0])
     if value in (0.0, 1.0):
-        return share(rows["score"].tolist(), clusters, confidence=confidence)
-    lower, upper = bootstrap_bounds(columns, clusters, _mean_f1, confidence=confidence)
+        return method.mean(rows["score"].tolist(), clusters)
+    lower, upper = bootstrap_bounds(columns, clusters, _mean_f1, confidence=method.confidence)
     return Interval(
-        value=value, lower=min(lower, value), upper=max(upper, value), confidence=confidence, count=len(rows)
+        value=value, lower=min(lower, value), upper=max(upper, value), confidence=method.confidence, count=len(rows)
     )
 
 
-def slices(rows: pd.DataFrame, attributes: Sequence[str], *, confidence: float) -> tuple[Slice, ...]:
+def slices(rows: pd.DataFrame, attributes: Sequence[str], *, method: Method) -> tuple[Slice, ...]:
     """The score by value of each attribute, largest first, at most `LARGEST_SLICES` values of one attribute.
 
     Raises:
@@ -161,14 +167,14 @@ def slices(rows: pd.DataFrame, attributes: Sequence[str], *, confidence: float) 
     """
     found: list[Slice] = []
     for attribute in attributes:
-        parts = sorted(rows.groupby(_attribute(rows, attribute)), key=lambda part: (-len(part[1]), str(part[0])))
+        parts = sorted(rows.groupby(attribute_values(rows, attribute)), key=lambda part: (-len(part[1]), str(part[0])))
         for value, part in parts[:LARGEST_SLICES]:
-            accuracy = mean_score(part["score"].tolist(), part["fingerprint"].tolist(), confidence=confidence)
+            accuracy = method.mean(part["score"].tolist(), clusters_of(part))
             found.append(Slice(attribute=attribute, value=str(value), accuracy=accuracy))
     return tuple(found)
 
 
-def _attribute(rows: pd.DataFrame, attribute: str) -> list[str]:
+def attribute_values(rows: pd.DataFrame, attribute: str) -> list[str]:
     """Values of one attribute; from the column `attributes` where there is one, so that any name is possible."""
     if "attributes" in rows.columns:
         mappings = [json.loads(cell) if isinstance(cell, str) else cell for cell in rows["attributes"].tolist()]
@@ -183,28 +189,26 @@ def _attribute(rows: pd.DataFrame, attribute: str) -> list[str]:
 
 
 def field_accuracy(
-    rows: pd.DataFrame, fields: Mapping[str, OutputField], *, confidence: float
+    rows: pd.DataFrame, fields: Mapping[str, OutputField], *, method: Method
 ) -> tuple[FieldAccuracy, ...]:
     """Accuracy of each field over the documents whose reference has it; fields that no reference has are left out."""
     flags: dict[str, list[float]] = {name: [] for name in fields}
     clusters: dict[str, list[str]] = {name: [] for name in fields}
-    columns = (rows[name].tolist() for name in ("predicted", "reference", "fingerprint"))
-    for predicted, reference, fingerprint in zip(*columns, strict=True):
+    columns = (rows[name].tolist() for name in ("predicted", "reference"))
+    for predicted, reference, cluster in zip(*columns, clusters_of(rows), strict=True):
         for name, grade in grade_fields(predicted, reference, fields).fields.items():
             if grade.score is not None:
                 flags[name].append(grade.score)
-                clusters[name].append(fingerprint)
+                clusters[name].append(cluster)
     return tuple(
-        FieldAccuracy(field=name, accuracy=share(flags[name], clusters[name], confidence=confidence))
-        for name in fields
-        if flags[name]
+        FieldAccuracy(field=name, accuracy=method.mean(flags[name], clusters[name])) for name in fields if flags[name]
     )
 
 
-def reliability(rows: pd.DataFrame, *, confidence: float) -> Reliability | None:
+def reliability(rows: pd.DataFrame, *, method: Method) -> Reliability | None:
     """Claimed confidence against accuracy, over valid answers that state one; None where none does.
 
-    Source: Guo et al. 2017, equation 3.
+    Source: Guo et al. 2017, equation 3; Brier 1950.
     """
     if "confidence" not in rows.columns:
         return None
@@ -214,12 +218,20 @@ def reliability(rows: pd.DataFrame, *, confidence: float) -> Reliability | None:
     places = [min(int(value * BINS), BINS - 1) for value in stated["confidence"].tolist()]
     bins = []
     for place, part in sorted(stated.groupby(places), key=lambda pair: int(str(pair[0]))):
-        accuracy = mean_score(part["score"].tolist(), part["fingerprint"].tolist(), confidence=confidence)
+        accuracy = method.mean(part["score"].tolist(), clusters_of(part))
         lower = int(str(place)) / BINS
         claimed = math.fsum(part["confidence"].tolist()) / len(part)
         bins.append(ReliabilityBin(lower=lower, upper=lower + 1 / BINS, confidence=claimed, accuracy=accuracy))
     error = math.fsum(abs(b.accuracy.value - b.confidence) * b.accuracy.count for b in bins) / len(stated)
-    return Reliability(expected_error=error, count=len(stated), bins=tuple(bins))
+    scores, claims = stated["score"].tolist(), stated["confidence"].tolist()
+    mean = math.fsum(scores) / len(stated)
+    return Reliability(
+        expected_error=error,
+        count=len(stated),
+        bins=tuple(bins),
+        brier=math.fsum((claim - score) ** 2 for claim, score in zip(claims, scores, strict=True)) / len(stated),
+        brier_of_constant=math.fsum((mean - score) ** 2 for score in scores) / len(stated),
+    )
 
 
 def _predictions(rows: pd.DataFrame, labels: Sequence[str]) -> list[str | None]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,20 +11,20 @@ from llm_platform.application import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline
 from llm_platform.evaluation.effort import Effort, measured_effort
-from llm_platform.evaluation.gates import Constant, Evidence, Standing, hold, standing
+from llm_platform.evaluation.evidence import gather
+from llm_platform.evaluation.further import further_metrics
+from llm_platform.evaluation.gates import Standing, hold, standing
 from llm_platform.evaluation.measures import Measures, measure
-from llm_platform.evaluation.metrics import Majority
-from llm_platform.evaluation.scorers import scorer_of
+from llm_platform.evaluation.regression import AgainstChampion, ChampionScores
+from llm_platform.evaluation.scorers import scorers_of
 from llm_platform.evaluation.selection import (
     answered_outside_training,
     evaluation_rows,
     require_columns,
     scored_rows,
     sendable,
-    text_or_none,
 )
-from llm_platform.evaluation.statistics import effective_count, share
-from llm_platform.evaluation.wording import counted
+from llm_platform.evaluation.yardstick import evaluation_id
 from llm_platform.records import (
     CompletionStatus,
     Decision,
@@ -109,6 +108,8 @@ class Report(Measures):
         evaluation_id: Hash of the evaluation references, their documents' fingerprints, the scorer and the minimums:
             reports with equal ids were measured with the same yardstick and may be compared.
         valid_rate: Share of valid answers among all answered documents outside the training split, labelled or not.
+        regression: The score beside the champion's; None where nothing is published, or no gate asks.
+        judge_agreement: With people, of the judge that scores or gates.
     """
 
     report_id: str = ""
@@ -125,6 +126,8 @@ class Report(Measures):
     valid_rate: Interval | None
     baseline: Baseline | None = None
     effort: Effort
+    regression: AgainstChampion | None = None
+    judge_agreement: Interval | None = None
     gates: tuple[GateResult, ...]
     passed: bool
 
@@ -148,19 +151,27 @@ def build_report(
     runs: Sequence[InferenceRun] = (),
     gpu_hour_usd: float | None = None,
     gpus: int = 1,
+    champion: ChampionScores | None = None,
+    judges: Mapping[str, str] | None = None,
+    judge_agreement: Interval | None = None,
 ) -> Report:
     """The report on one release. Only the evaluation split is evaluated, and no text that the training split has.
 
     Args:
         answers: One row per document: `document_id`, `fingerprint`, `status` (null without a completion), `answer`,
             `confidence`; the attributes that are sliced by, in a column `attributes` (a mapping or its JSON text) or in
-            columns of their own; optional are `document_status`, the token columns, `latency_seconds` and `reused`.
+            columns of their own; optional are `document_status`, the token columns, `latency_seconds`, `reused`, and
+            `cluster` where documents of different texts are not independent.
         references: `document_id`, `answer`, `split`.
-        scores: Of this release and these references; those of training documents and of earlier texts are passed over.
+        scores: Of this release and these references, by every scorer; those of training documents and of earlier texts
+            are passed over.
         baseline: As `baseline_of` gives it for the same documents.
         runs: The inference runs of the release, for speed and cost.
         gpu_hour_usd: Price of one GPU for an hour; None leaves the cost open.
         gpus: GPUs in use during a run.
+        champion: What is published now; None where nothing is.
+        judges: Judge → version of the verdicts that count.
+        judge_agreement: As it was measured for the judge that scores or gates.
 
     Raises:
         ContractBroken: a table lacks a column or repeats a document, or a score is of another release or other
@@ -168,60 +179,62 @@ def build_report(
     """
     require_columns(answers, ANSWER_COLUMNS, table="answers")
     _require_own(scores, release=release, references_version=references_version)
-    labelled = scored_rows(evaluation_rows(answers, references), scores)
-    measures = measure(labelled.loc[labelled["score"].notna()].reset_index(drop=True), application)
-    outside = answered_outside_training(answers, references)
-    valid_rate = _valid_rate(outside, confidence=application.evaluation.gates.confidence)
-    evidence = _evidence(labelled, measures, release=release, baseline=baseline)
-    evidence = replace(evidence, valid_rate=valid_rate, valid_count=_effective(outside))
+    decisive, *others = scorers_of(application, judges)
+    rows = evaluation_rows(answers, references)
+    labelled = scored_rows(rows, [score for score in scores if score.scorer == decisive.name])
+    evaluated = labelled.loc[labelled["score"].notna()].reset_index(drop=True)
+    measures = measure(evaluated, application)
+    further = further_metrics(rows, scores, evaluated, scorers=others, application=application)
+    effort = measured_effort(
+        answers,
+        [run for run in runs if run.release_id == release.release_id],
+        gpu_hour_usd=gpu_hour_usd,
+        gpus=gpus,
+        graded=evaluated,
+        accuracy=measures.accuracy,
+        confidence=application.evaluation.gates.confidence,
+    )
+    evidence = gather(
+        labelled,
+        answered_outside_training(answers, references),
+        measures,
+        application=application,
+        release=release,
+        baseline=baseline,
+        champion=champion,
+        judge=decisive.label if decisive.grade is None else None,
+        judge_agreement=judge_agreement,
+        effort=effort,
+    )
     gates = hold(evidence, application)
-    own_runs = [run for run in runs if run.release_id == release.release_id]
     report = Report(
         application=application.name,
         task=application.task,
         variant=variant,
         release_id=release.release_id,
-        evaluation_id=evaluation_id(answers, references, application=application),
+        evaluation_id=evaluation_id(
+            answers,
+            references,
+            application=application,
+            champion_release_id=champion.release_id if champion is not None else None,
+            judges=judges,
+        ),
         references_version=references_version,
-        scorer=scorer_of(application).name,
+        scorer=decisive.name,
         created_at=created_at,
         release=ReleaseFacts.of(release),
         counts=_counts(answers, references, labelled),
-        valid_rate=valid_rate,
+        valid_rate=evidence.valid_rate,
         baseline=baseline,
-        effort=measured_effort(answers, own_runs, gpu_hour_usd=gpu_hour_usd, gpus=gpus),
+        effort=effort,
+        regression=evidence.regression,
+        judge_agreement=judge_agreement,
         gates=gates,
         passed=standing(gates) == "approved",
-        **dict(measures),
+        **{**dict(measures), "metrics": further},
     )
     content = report.model_dump(mode="json", exclude={"report_id", "created_at"})
     return report.model_copy(update={"report_id": content_hash(content)})
-
-
-def evaluation_id(documents: pd.DataFrame, references: pd.DataFrame, *, application: Application) -> str:
-    """Hash of what answers are held against: it depends on the sendable evaluation documents and on no answer."""
-    rows = evaluation_rows(documents, references)
-    rows = rows.loc[sendable(rows)]
-    columns = (rows[name].tolist() for name in ("document_id", "fingerprint", "reference"))
-    return content_hash(
-        {
-            "scorer": scorer_of(application).name,
-            "labels": sorted(application.labels),
-            "fields": {name: field.model_dump(mode="json") for name, field in application.fields.items()},
-            "gates": _minimums(application),
-            "references": [
-                [str(key), str(text), text_or_none(answer)] for key, text, answer in zip(*columns, strict=True)
-            ],
-        }
-    )
-
-
-def _minimums(application: Application) -> dict[str, float | None]:
-    """The numbers of the gates; the wording of their reasons may change."""
-    gates = application.evaluation.gates
-    minimums = {"accuracy": gates.accuracy, "valid_rate": gates.valid_rate}
-    numbers = {name: None if gate is None else gate.minimum for name, gate in minimums.items()}
-    return {"confidence": gates.confidence, **numbers}
 
 
 def _require_own(scores: Sequence[Score], *, release: Release, references_version: str) -> None:
@@ -235,57 +248,6 @@ def _require_own(scores: Sequence[Score], *, release: Release, references_versio
             f"{references_version!r} (first: document {foreign[0].document_id!r}, release {foreign[0].release_id!r}, "
             f"references {foreign[0].references_version!r}). Pass the scores of this release only."
         )
-
-
-def _valid_rate(outside: pd.DataFrame, *, confidence: float) -> Interval | None:
-    if outside.empty:
-        return None
-    flags = (outside["status"] == str(CompletionStatus.VALID)).tolist()
-    return share(flags, outside["fingerprint"].tolist(), confidence=confidence)
-
-
-def _effective(rows: pd.DataFrame) -> float:
-    return 0.0 if rows.empty else effective_count(rows["fingerprint"].tolist())
-
-
-def _evidence(labelled: pd.DataFrame, measures: Measures, *, release: Release, baseline: Baseline | None) -> Evidence:
-    """What the gate for accuracy needs to know."""
-    rows = labelled.loc[labelled["score"].notna()]
-    return Evidence(
-        accuracy=measures.accuracy,
-        accuracy_count=_effective(rows),
-        unanswered=int((sendable(labelled) & labelled["status"].isna()).sum()),
-        invalid=int(rows["predicted"].isna().sum()),
-        favourite=_favourite(measures),
-        decision=release.decision,
-        is_calibrated=release.calibration is not None,
-        constant=_constant(measures.majority, baseline),
-        baseline=baseline,
-        unevaluated=_commonest(labelled),
-    )
-
-
-def _favourite(measures: Measures) -> tuple[str, float] | None:
-    given = sum(item.predicted for item in measures.labels)
-    if not given:
-        return None
-    most = max(measures.labels, key=lambda item: item.predicted)
-    return most.label, most.predicted / given
-
-
-def _commonest(labelled: pd.DataFrame) -> str:
-    if labelled.empty:
-        return "no document has a reference in the evaluation split"
-    reason, count = Counter(labelled["ungraded"].tolist()).most_common(1)[0]
-    return f"{reason} ({count} of {counted(len(labelled), 'labelled document')})"
-
-
-def _constant(most: Majority | None, baseline: Baseline | None) -> Constant | None:
-    if most is not None:
-        return Constant(name=f"always answering {most.answer!r}", rate=most.rate)
-    if baseline is not None and baseline.accuracy is not None:
-        return Constant(name="always giving the most frequent value of each field", rate=baseline.accuracy.value)
-    return None
 
 
 def _counts(answers: pd.DataFrame, references: pd.DataFrame, labelled: pd.DataFrame) -> Counts:

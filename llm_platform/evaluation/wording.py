@@ -41,3 +41,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 def probability(value: float) -> str:
     """A p-value as papers write it."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def amount(value: float) -> str:
+    """A quantity of any size with three significant digits: `0.00312`, `1.5`, `12,300`."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    text = f"{value:.3g}"
+    return f"{value:.10f}".rstrip("0").rstrip(".") if "e" in text else text

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline, baseline_of
 from llm_platform.evaluation.card import render_card
-from llm_platform.evaluation.comparison import Candidate, compare
+from llm_platform.evaluation.card_style import STYLE
+from llm_platform.evaluation.changes import changes
+from llm_platform.evaluation.charts import Line, Point, bar_chart, line_chart
+from llm_platform.evaluation.comparison import Candidate, compare, compare_all
+from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.records import Interval
 from llm_platform_tests.evaluation.builders import World, application_of, release_of
 
 CANARY = "canary-7f3a"
-VOID = {"meta", "line", "circle", "path", "br"}
+VOID = {"meta", "line", "circle", "path", "br", "rect"}
 BASELINE = Baseline(
     name="TF-IDF + logistic regression",
     accuracy=Interval(value=0.7, lower=0.64, upper=0.75, confidence=0.95, count=200),
@@ -213,3 +219,136 @@ def test_importing_evaluation_loads_no_heavy_library() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "set()"
+
+
+def full_card() -> str:
+    """A card with everything that may be on one."""
+    reports, a, b, world = two_variants()
+    picture = line_chart(
+        [Line(name="tuned", points=(Point(x=50, y=0.7, lower=0.6, upper=0.8), Point(x=100, y=0.8)))],
+        title="Learning curve", x_label="examples", y_label="score", minimum=0.6,
+    )  # fmt: skip
+    bars = bar_chart(["HAPPY", "SAD"], [(0.4, 0.5), (0.6, 0.5)], title="Labels", series=("then", "now"))
+    panels = [
+        Panel(title="Learning curve", note="By examples.", picture=picture),
+        Panel(title="Labels then and now", picture=bars, variant="plain", wide=True),
+        Panel(title="Judge", columns=("judge", "kappa"), rows=(("strict", "0.41"),), variant="scaled"),
+    ]
+    return render_card(
+        reports,
+        compare_all([(a, b)], references=world.references),
+        title="Reviews",
+        panels=panels,
+        changes=[changes(reports[0].model_copy(update={"variant": "scaled"}), reports[1])],
+        pending={"tuned": "its adapter is not trained yet"},
+        review_url="http://127.0.0.1:8787/",
+    )
+
+
+def test_every_part_is_on_a_full_card() -> None:
+    """Panels, changes, gates and what is not there yet, each in its place."""
+    page = Page(full_card())
+
+    assert page.open == []
+    for words in (
+        "tuned Not there yet – no release to judge Its adapter is not trained yet.",
+        "What changed since the last report scaled",
+        "What moved: the prompt.",
+        "Learning curve By examples.",
+        "Labels then and now",
+        "strict 0.41",
+        "gate measured limit verdict accuracy 0.780, at least 0.718 at least 0.600 passed",
+    ):
+        assert words in page.text
+    assert ("a", "href", "http://127.0.0.1:8787/reviews/queue/disagreements") in page.found
+
+
+def test_pictures_say_what_they_show_and_tables_name_their_columns() -> None:
+    """A screen reader gets a name for every picture and a scope for every heading."""
+    page = Page(full_card())
+    named = [value for tag, name, value in page.found if tag == "svg" and name == "aria-label"]
+    scopes = [value for tag, name, value in page.found if tag == "th" and name == "scope"]
+    pictures = re.findall(r"<svg[^>]*>", full_card())
+
+    # A diamond is a picture inside a named one.
+    assert all("aria-hidden" in tag or "aria-label" in tag or "overflow" in tag for tag in pictures)
+    assert {"Learning curve", "Labels"} <= set(named)
+    assert all(named)
+    assert set(scopes) == {"row", "col"}
+    assert "" not in [word.strip() for word in re.findall(r"<th[^>]*>([^<]*)</th>", full_card())]
+
+
+def test_a_card_of_nothing_but_pending_variants_is_a_card() -> None:
+    """Before the first calibration is fitted there is no release, and the run is not a failure."""
+    html = render_card(
+        [], title="Reviews", application="reviews", pending={"scaled": "its calibration is not fitted yet"}
+    )
+
+    assert "No variant can be judged yet." in Page(html).text
+    assert Page(html).open == []
+
+
+def test_a_name_in_a_picture_is_shown_and_never_run() -> None:
+    """Pictures go onto the page as they are, so they escape by themselves."""
+    bad = "<script>alert(1)</script>"
+    drawn = bar_chart([bad], [(0.5,)], title=bad) + line_chart(
+        [Line(name=bad, points=(Point(x=1, y=1),)), Line(name="b", points=(Point(x=2, y=1),))],
+        title=bad, x_label=bad, y_label=bad,
+    )  # fmt: skip
+
+    assert "<script" not in drawn
+    assert "&lt;script&gt;" in drawn
+
+
+def test_ink_stands_out_from_paper_in_light_and_in_dark() -> None:
+    """4.5 to 1 for text, 3 to 1 for what a picture needs; WCAG 2.2, 1.4.3 and 1.4.11."""
+    themes = re.findall(
+        r"--paper: (#\w+); --panel: (#\w+); --ink: (#\w+); --soft: (#\w+);.*?\n?.*?--accent: (#\w+)", STYLE
+    )
+
+    assert len(themes) >= 2
+    for paper, panel, ink, soft, accent in themes[:2]:
+        for ground in (paper, panel):
+            assert contrast(ink, ground) >= 7.0
+            assert contrast(soft, ground) >= 4.5
+            assert contrast(accent, ground) >= 4.5
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_card_fits_a_phone_and_a_desk_and_asks_for_nothing(tmp_path: Path, width: int) -> None:
+    """In a real browser: no sideways scrolling, no request, no complaint."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    card = tmp_path / "card.html"
+    card.write_text(full_card(), encoding="utf-8")
+    asked: list[str] = []
+    said: list[str] = []
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(card.as_uri())
+        across = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+
+    assert across <= width
+    assert asked == [card.as_uri()]
+    assert said == []
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG's contrast ratio of two colours."""
+
+    def luminance(colour: str) -> float:
+        digits = colour.removeprefix("#")
+        digits = digits if len(digits) == 6 else "".join(digit * 2 for digit in digits)
+        channels = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)

@@ -9,7 +9,8 @@ import pytest
 
 from llm_platform.application import Evaluation, Gates, References
 from llm_platform.errors import ContractBroken
-from llm_platform.evaluation.report import Report, evaluation_id
+from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.yardstick import evaluation_id
 from llm_platform.records import Gate, InferenceRun, TokenUsage
 from llm_platform_tests.evaluation.builders import CREATED, MINIMUM, World, application_of, release_of
 

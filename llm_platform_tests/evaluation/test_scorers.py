@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_platform.application import FieldType, OutputField
+from llm_platform.application import Evaluation, FieldType, Gates, OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.fields import Grade, grade_fields
-from llm_platform.evaluation.scorers import exact, score_answers
-from llm_platform_tests.evaluation.builders import World, application_of
+from llm_platform.evaluation.matches import same_items
+from llm_platform.evaluation.scorers import Verdicts, exact, score_answers, scorer_of
+from llm_platform.evaluation.text_scores import rouge_l, token_f1
+from llm_platform_tests.evaluation.builders import MINIMUM, World, application_of
 
 
 @pytest.mark.parametrize(
@@ -189,3 +192,157 @@ def test_tables_of_the_wrong_shape_are_refused(world: World) -> None:
             score_answers(
                 world.answers, references, application=world.application, release_id="r", references_version="v"
             )
+
+
+def scores_by(
+    scorer: str, *cases: tuple[str | None, str], task: str = "generate", **changes: Any
+) -> list[float | None]:
+    """Scores of (answer, reference) pairs by one scorer; an answer of None is an invalid one."""
+    evaluation = Evaluation(scorers=(scorer,), gates=Gates())
+    world = World(application=application_of(task, evaluation=evaluation, **changes))
+    for answer, reference in cases:
+        world.add(answer=answer, reference=reference, status="invalid" if answer is None else "valid")
+    return [score.score for score in world.scores()]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "reference", "expected"),
+    [
+        pytest.param("exact", "a b", "a  b", 0.0, id="exact"),
+        pytest.param("normalized", "ＦＩＮＥ day", "fine  day", 1.0, id="normalized"),
+        pytest.param("set", "Red, blue; green", '["green", "RED"]', 0.8, id="set-gives-the-f1-of-items"),
+        pytest.param("set", "red", " , ", None, id="set-without-items-is-ungraded"),
+        pytest.param("token_f1", "the cat sat", "the cat sat on the mat", 6 / 9, id="token-f1"),
+        pytest.param("token_f1", "dogs", "the cat", 0.0, id="token-f1-nothing-shared"),
+        pytest.param("token_f1", "word", "!!!", None, id="token-f1-without-words-is-ungraded"),
+        pytest.param("rouge_l", "police kill the gunman", "police killed the gunman", 0.75, id="rouge-l-lin-2004"),
+        pytest.param("rouge_l", "the gunman kill police", "police killed the gunman", 0.5, id="rouge-l-minds-order"),
+        pytest.param("regex", " AB-17 ", r"[A-Z]{2}-\d+", 1.0, id="regex-of-the-reference"),
+        pytest.param("regex", "x", "(", None, id="regex-that-is-none-is-ungraded"),
+        pytest.param(r"regex:\d{4}", "2026", "anything", 1.0, id="regex-of-the-application"),
+        pytest.param(r"regex:\d{4}", "year 2026", "anything", 0.0, id="regex-matches-the-whole-answer"),
+    ],
+)
+def test_every_scorer_gives_the_value_worked_out_by_hand(
+    scorer: str, answer: str, reference: str, expected: float | None
+) -> None:
+    """What a scorer means is what its documentation says, to the digit."""
+    found = scores_by(scorer, (answer, reference))[0]
+
+    assert found == (expected if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    "scorer", ["exact", "normalized", "set", "token_f1", "rouge_l", "regex", "semantic", "regex:.*"]
+)
+def test_an_invalid_answer_is_wrong_by_every_scorer(scorer: str) -> None:
+    """A variant must not look better for failing where it would have been wrong."""
+    assert scores_by(scorer, (None, "known")) == [0.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_scores_stay_between_zero_and_one_and_equal_texts_are_right(answer: str, reference: str) -> None:
+    """Whatever people and models write."""
+    for grade_of in (token_f1, rouge_l, same_items):
+        found = grade_of(answer, reference)
+        assert found.score is None or 0.0 <= found.score <= 1.0
+        same = grade_of(reference, reference)
+        assert same.score in (None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "reference", "expected"),
+    [
+        pytest.param("money", "€ 1.234,50", "1234.50 EUR", 1.0, id="money-written-two-ways"),
+        pytest.param("money", "USD 12", "EUR 12.00", 0.5, id="money-in-another-currency"),
+        pytest.param("money", 12.5, "12.50 EUR", 0.5, id="money-without-a-currency"),
+        pytest.param("money", "$12.50", "12.5", 1.0, id="money-whose-reference-names-none"),
+        pytest.param("money", "12.51 EUR", "12.50 EUR", 0.0, id="money-a-cent-off"),
+        pytest.param("money", "1,234", "1234", 1.0, id="money-with-a-thousands-separator"),
+        pytest.param("money", "about a fiver", "5 GBP", 0.0, id="money-that-is-none"),
+        pytest.param("money", "12 EUR", "no idea", None, id="money-reference-that-is-none"),
+        pytest.param("list", ["B", "a"], ["a", "b"], 1.0, id="list-in-any-order-and-case"),
+        pytest.param("list", ["a", "x"], ["a", "b"], 0.5, id="list-half"),
+        pytest.param("list", ["a", "a"], ["a"], 1.0, id="list-takes-an-item-once"),
+        pytest.param("list", "a", ["a"], 0.0, id="list-that-is-none"),
+    ],
+)
+def test_money_and_lists_earn_what_is_stated(
+    kind: FieldType, answer: object, reference: object, expected: float
+) -> None:
+    """Partial credit is part of the contract, so it has values."""
+    fields = {"it": OutputField(type=kind)}
+
+    found = grade_fields(json.dumps({"it": answer}), {"it": reference}, fields).score
+
+    assert found == expected
+
+
+def test_schema_validity_says_nothing_of_the_values() -> None:
+    """It is a scorer for form; another one has to say whether the values are right."""
+    right = '{"total": 1, "day": "2026-01-02"}'
+
+    found = scores_by("json_schema", (right, "{}"), ('{"total": "one"}', "{}"), ("prose", "{}"), task="extract")
+
+    assert found == [1.0, 0.0, 0.0]
+
+
+def test_a_schema_file_of_the_application_is_used_and_its_content_is_part_of_the_name(tmp_path: Path) -> None:
+    """A changed schema gives other scores, so it must not find the old ones."""
+    (tmp_path / "shape.json").write_text('{"type": "array"}', encoding="utf-8")
+    evaluation = Evaluation(scorers=("json_schema:shape.json",), gates=Gates())
+    application = application_of("generate", evaluation=evaluation, folder=tmp_path)
+    first = scorer_of(application)
+    (tmp_path / "shape.json").write_text('{"type": "object"}', encoding="utf-8")
+
+    assert first.grade is not None
+    assert first.grade("[]", "").score == 1.0
+    assert scorer_of(application).name != first.name
+
+
+def test_semantic_similarity_is_about_the_subject_and_hardly_about_not() -> None:
+    """Its limits are stated in its documentation, so they are measured here."""
+    found = scores_by(
+        "semantic",
+        ("A printer burns", "The printer is on fire"),
+        ("I like cheese", "The printer is on fire"),
+        ("The printer is not on fire", "The printer is on fire"),
+        ("word", "   \u200b "),
+    )
+
+    assert found[0] is not None
+    assert found[0] > 0.6
+    assert found[1] is not None
+    assert found[1] < 0.2
+    assert found[2] is not None
+    assert found[2] > 0.9
+
+
+def test_several_scorers_give_a_score_each_and_the_first_decides() -> None:
+    """The others are metrics beside it."""
+    evaluation = Evaluation(scorers=("token_f1", "exact"), gates=Gates(accuracy=MINIMUM))
+    world = World(application=application_of("generate", evaluation=evaluation))
+    world.add(30, answer="a fine day", reference="one fine day")
+
+    report = world.report()
+
+    assert report.scorer == "token_f1/1"
+    assert report.accuracy is not None
+    assert report.accuracy.value == pytest.approx(2 / 3)
+    assert [(metric.name, metric.value) for metric in report.metrics] == [("exact", 0.0)]
+
+
+def test_a_judge_grades_by_the_verdicts_it_gave_and_leaves_open_what_it_was_not_asked() -> None:
+    """A score is stored once, so one that is still to come must not be."""
+    evaluation = Evaluation(scorers=("judge:strict",), gates=Gates())
+    world = World(application=application_of("generate", evaluation=evaluation)).add(2).add(status="invalid")
+    said = Verdicts("j1", {("d00000", "f-d00000"): Grade(0.5, None)})
+
+    scores = score_answers(
+        world.answers, world.references, application=world.application, release_id="r", references_version="v",
+        verdicts={"strict": said},
+    )  # fmt: skip
+
+    assert [(score.document_id, score.score) for score in scores] == [("d00000", 0.5), ("d00002", 0.0)]
+    assert {score.scorer for score in scores} == {"judge:strict/j1"}

@@ -1,0 +1,122 @@
+"""Which documents are not independent of each other, and how much evidence they carry together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm_platform.application import Looks
+from llm_platform.evaluation.fields import normalized
+from llm_platform.evaluation.sequential import sequence_bounds
+from llm_platform.evaluation.statistics import (
+    BOOTSTRAP_NEEDS,
+    bootstrap_bounds,
+    effective_count,
+    mean_score,
+    wilson_bounds,
+)
+from llm_platform.records import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_WORDS = re.compile(r"[\W_]+")
+CLUSTER = "cluster"
+
+
+def text_cluster(text: str) -> str:
+    """Equal for texts that differ only in punctuation, case and white space, such as one mail sent twice.
+
+    Digits count: two invoices that differ in their total are two documents. A text without any word is a cluster of
+    its own.
+    """
+    words = NOT_WORDS.sub(" ", normalized(text)).strip()
+    return hashlib.sha256((words or text).encode()).hexdigest()[:16]
+
+
+def clusters_of(rows: pd.DataFrame) -> list[str]:
+    """The cluster of each row: its column `cluster`, or the fingerprint where there is none."""
+    fingerprints = [str(value) for value in rows["fingerprint"].tolist()]
+    if CLUSTER not in rows.columns:
+        return fingerprints
+    given = rows[CLUSTER].tolist()
+    return [value if isinstance(value, str) else own for value, own in zip(given, fingerprints, strict=True)]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How intervals of mean scores are made.
+
+    Attributes:
+        looks: `any` gives confidence sequences, which hold at all looks together.
+        shared: Documents of a cluster share one answer and count once, as near-equal texts do; False where they are
+            merely alike, as documents of one customer are: then the scores say how much.
+    """
+
+    confidence: float
+    looks: Looks = "once"
+    shared: bool = True
+
+    def mean(self, scores: Sequence[float], clusters: Sequence[str]) -> Interval:
+        """Mean of scores in [0, 1] with its interval.
+
+        Raises:
+            ContractBroken: there is no score, or not one cluster per score.
+        """
+        plain = mean_score(scores, clusters, confidence=self.confidence)
+        if self.looks == "once" and self.shared:
+            return plain
+        count = self.effective(scores, clusters)
+        if self.looks == "any":
+            lower, upper = sequence_bounds(plain.value, count, confidence=self.confidence)
+        elif _varies(scores, clusters):
+            lower, upper = _resampled(scores, clusters, confidence=self.confidence)
+        else:
+            lower, upper = wilson_bounds(plain.value, count, confidence=self.confidence)
+        lower, upper = min(lower, plain.value), max(upper, plain.value)
+        return plain.model_copy(update={"lower": lower, "upper": upper})
+
+    def effective(self, scores: Sequence[float], clusters: Sequence[str]) -> float:
+        """Number of independent documents that carry as much evidence as these."""
+        if not scores:
+            return 0.0
+        return effective_count(clusters) if self.shared else measured_count(scores, clusters)
+
+
+def measured_count(scores: Sequence[float], clusters: Sequence[str]) -> float:
+    """Effective number of documents whose likeness within clusters is measured on their scores.
+
+    The variance of the mean over documents, as if independent, divided by its variance over clusters; never more than
+    there are documents, and never fewer than if each cluster were one answer.
+
+    Source: Rao and Scott 1992, equation 2.
+    """
+    count, fewest = float(len(scores)), effective_count(clusters)
+    mean = sum(scores) / count
+    sums: dict[str, float] = defaultdict(float)
+    for score, cluster in zip(scores, clusters, strict=True):
+        sums[cluster] += score - mean
+    apart = sum((score - mean) ** 2 for score in scores) / count**2
+    if len(sums) < 2 or apart <= 0.0:
+        return fewest
+    together = sum(value * value for value in sums.values()) / count**2 * len(sums) / (len(sums) - 1)
+    return min(count, max(fewest, count * apart / together)) if together > 0.0 else count
+
+
+def _varies(scores: Sequence[float], clusters: Sequence[str]) -> bool:
+    """Enough clusters on either side of perfect for a bootstrap, and scores that are not only right or wrong."""
+    imperfect = {cluster for score, cluster in zip(scores, clusters, strict=True) if score < 1.0}
+    nonzero = {cluster for score, cluster in zip(scores, clusters, strict=True) if score > 0.0}
+    is_binary = all(score in (0.0, 1.0) for score in scores)
+    return not is_binary and min(len(imperfect), len(nonzero)) >= BOOTSTRAP_NEEDS
+
+
+def _resampled(scores: Sequence[float], clusters: Sequence[str], *, confidence: float) -> tuple[float, float]:
+    import numpy as np
+
+    columns = np.column_stack([np.asarray(scores, dtype=np.float64), np.ones(len(scores))])
+    return bootstrap_bounds(columns, clusters, lambda sums: sums[:, 0] / sums[:, 1], confidence=confidence)
