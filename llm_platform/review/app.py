@@ -1,0 +1,318 @@
+"""The web page: routes, and what each hands to its template."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from llm_platform.errors import ContractBroken, PlatformError, TransientError
+from llm_platform.records import ReviewQueue, content_hash
+from llm_platform.review.corrections import corrected_answer
+from llm_platform.review.desk import Desk, Submitted
+from llm_platform.review.guard import (
+    FORM_COOKIE,
+    SIGNED_IN_SECONDS,
+    TOKEN_COOKIE,
+    Refused,
+    SecurityHeaders,
+    form_key,
+    person_of,
+    read_form,
+    set_cookie,
+)
+from llm_platform.review.items import Decision
+from llm_platform.review.people import Access, Person
+from llm_platform.review.queues import QUEUES
+from llm_platform.review.views import agreement_view, item_view
+
+HISTORY_ROWS = 50
+Handler = Callable[[Request, Person], Awaitable[Response]]
+
+
+def review_app(
+    desks: Mapping[str, Desk],
+    access: Access,
+    *,
+    hosts: tuple[str, ...],
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Starlette:
+    """The page over the desks of some applications.
+
+    Args:
+        desks: Application name → its desk.
+        access: How people are told apart.
+        hosts: Names under which the page may be asked for; another one is what a rebound DNS name would say.
+        clock: The time of verdicts.
+    """
+    pages = _Pages(desks, access, clock)
+    routes = [
+        Route("/", pages.guarded(pages.applications), name="applications"),
+        Route("/health", lambda _: PlainTextResponse("ok")),
+        Route("/sign-in", pages.sign_in, name="sign_in", methods=["GET", "POST"]),
+        Route("/sign-out", pages.sign_out, name="sign_out", methods=["POST"]),
+        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
+        Route("/{application}", pages.guarded(pages.overview), name="overview"),
+        Route("/{application}/queue/{queue}", pages.guarded(pages.item), name="queue"),
+        Route("/{application}/queue/{queue}", pages.guarded(pages.decide), name="decide", methods=["POST"]),
+        Route("/{application}/undo", pages.guarded(pages.undo), name="undo", methods=["POST"]),
+        Route("/{application}/history", pages.guarded(pages.history), name="history"),
+        Route("/{application}/agreement", pages.guarded(pages.agreement), name="agreement"),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(SecurityHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        exception_handlers={HTTPException: pages.not_found},
+    )
+
+
+class _Pages:
+    """Handlers of the page."""
+
+    def __init__(self, desks: Mapping[str, Desk], access: Access, clock: Callable[[], datetime]) -> None:
+        self._desks = desks
+        self._access = access
+        self._clock = clock
+        self._templates = Environment(
+            loader=PackageLoader("llm_platform.review"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """A handler that meets known people only, and whose errors become pages."""
+
+        async def guarded(request: Request) -> Response:
+            person: Person | None = None
+            try:
+                person = person_of(request, self._access)
+                if person is None:
+                    return self._stranger(request)
+                return await handler(request, person)
+            except Refused as refused:
+                return self._message(request, person, refused.status, refused.message)
+            except TransientError as error:
+                return self._message(request, person, 503, str(error))
+            except PlatformError as error:
+                return self._message(request, person, 409, str(error))
+
+        return guarded
+
+    async def applications(self, request: Request, person: Person) -> Response:
+        """What there is to review; straight on where it is one application."""
+        if len(self._desks) == 1:
+            return _see(request, "overview", application=next(iter(self._desks)))
+        overviews = {name: await run_in_threadpool(desk.overview, person) for name, desk in self._desks.items()}
+        return self._page(request, person, "applications.html", desks=self._desks, overviews=overviews)
+
+    async def overview(self, request: Request, person: Person) -> Response:
+        """Queues and progress of one application."""
+        desk = self._desk(request)
+        overview = await run_in_threadpool(desk.overview, person)
+        slices = await run_in_threadpool(desk.slices)
+        return self._page(request, person, "overview.html", desk=desk, overview=overview, slices=slices)
+
+    async def item(self, request: Request, person: Person) -> Response:
+        """The next document of a queue."""
+        queue = self._queue(request, person)
+        return await self._shown(request, person, queue, document_id=request.query_params.get("document"))
+
+    async def decide(self, request: Request, person: Person) -> Response:
+        """Take a decision; then the next document."""
+        queue = self._queue(request, person)
+        fields = await read_form(request)
+        form = dict(fields)
+        desk = self._desk(request)
+        try:
+            submitted = _submitted(form, [value for name, value in fields if name == "tag"], queue, desk, person)
+            await run_in_threadpool(desk.decide, person, submitted, at=self._clock())
+        except ContractBroken as error:
+            document_id = form.get("document")
+            return await self._shown(
+                request, person, queue, document_id=document_id, mistake=str(error), typed=form, status=422
+            )
+        return _see(
+            request,
+            "queue",
+            _query(queue, names=not submitted.blind),
+            application=desk.application.name,
+            queue=queue.name,
+        )
+
+    async def undo(self, request: Request, person: Person) -> Response:
+        """Take the newest decision back, and show its document again."""
+        await read_form(request)
+        desk = self._desk(request)
+        undone = await run_in_threadpool(desk.undo, person, at=self._clock())
+        name = desk.application.name
+        if undone is None or undone[0] not in QUEUES or undone[0] == "slice":
+            return _see(request, "overview", application=name)
+        return _see(request, "queue", {"document": undone[1]}, application=name, queue=undone[0])
+
+    async def history(self, request: Request, person: Person) -> Response:
+        """Decisions, newest first."""
+        desk = self._desk(request)
+        by, before = request.query_params.get("by") or None, request.query_params.get("before", "")
+        rows = await run_in_threadpool(desk.history, by=by, before=int(before) if before.isdecimal() else None)
+        more = rows[-1]["number"] if len(rows) == HISTORY_ROWS else None
+        return self._page(request, person, "history.html", desk=desk, rows=rows, by=by, more=more)
+
+    async def agreement(self, request: Request, person: Person) -> Response:
+        """How far people agree, and what is undecided."""
+        desk = self._desk(request)
+        found = await run_in_threadpool(desk.agreements)
+        overview = await run_in_threadpool(desk.overview, person)
+        rows = [agreement_view(one) for one in found]
+        return self._page(request, person, "agreement.html", desk=desk, rows=rows, overview=overview)
+
+    async def sign_in(self, request: Request) -> Response:
+        """The form for a token, and what it sends."""
+        if not self._access.by_token:
+            return _see(request, "applications")
+        if request.method == "GET":
+            return self._page(request, None, "sign_in.html", mistake=None)
+        try:
+            form = dict(await read_form(request))
+        except Refused as refused:
+            return self._message(request, None, refused.status, refused.message)
+        if self._access.of_token(form.get("token", "").strip()) is None:
+            return self._page(request, None, "sign_in.html", mistake="Nobody has this token.", status=403)
+        response = _see(request, "applications")
+        set_cookie(request, response, TOKEN_COOKIE, form["token"].strip(), seconds=SIGNED_IN_SECONDS)
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        """Forget the token in this browser."""
+        with contextlib.suppress(Refused):
+            await read_form(request)
+        response = _see(request, "sign_in")
+        response.delete_cookie(TOKEN_COOKIE, path="/")
+        return response
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        """A page for an address that does not exist."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        return self._message(request, None, status, "There is no such page.")
+
+    async def _shown(
+        self,
+        request: Request,
+        person: Person,
+        queue: ReviewQueue,
+        *,
+        document_id: str | None,
+        mistake: str | None = None,
+        typed: Mapping[str, str] | None = None,
+        status: int = 200,
+    ) -> Response:
+        desk = self._desk(request)
+        opened = await run_in_threadpool(desk.open, person, queue, document_id=document_id)
+        names = request.query_params.get("names") == "1"
+        shared: dict[str, Any] = {"desk": desk, "queue": queue, "text": QUEUES[queue.name], "names": names}
+        if opened is None:
+            return self._page(request, person, "empty.html", **shared)
+        view = item_view(opened, desk.application, names=names, typed=typed or {})
+        group_id = (typed or {}).get("group") or uuid4().hex
+        query = _query(queue, names=not names)
+        return self._page(
+            request, person, "item.html", **shared, view=view, group_id=group_id, mistake=mistake, status=status,
+            other_view=f"?{urlencode(query)}" if query else "?",
+        )  # fmt: skip
+
+    def _desk(self, request: Request) -> Desk:
+        name = request.path_params["application"]
+        if name not in self._desks:
+            raise Refused(404, f"There is no application {name!r} here.")
+        return self._desks[name]
+
+    def _queue(self, request: Request, person: Person) -> ReviewQueue:
+        self._desk(request)
+        parameters = request.query_params
+        values = {
+            "name": request.path_params["queue"],
+            "attribute": parameters.get("attribute"),
+            "value": parameters.get("value"),
+        }
+        try:
+            queue = ReviewQueue.model_validate(values)
+        except ValidationError as error:
+            raise Refused(404, "There is no such queue.") from error
+        if not person.judges:
+            raise Refused(403, "You may look at progress, agreement and history; documents are for reviewers.")
+        if queue.name == "adjudication" and not person.adjudicates:
+            raise Refused(403, "Only adjudicators decide where others disagree.")
+        return queue
+
+    def _stranger(self, request: Request) -> Response:
+        if self._access.by_token:
+            return _see(request, "sign_in")
+        raise Refused(401, "The proxy in front of this page did not say who you are. Ask whoever runs it.")
+
+    def _message(self, request: Request, person: Person | None, status: int, message: str) -> Response:
+        return self._page(request, person, "message.html", message=message, status=status)
+
+    def _page(
+        self, request: Request, person: Person | None, template: str, *, status: int = 200, **values: Any
+    ) -> Response:
+        key = form_key(request)
+        html = self._templates.get_template(template).render(
+            url=request.url_for, person=person, form_key=key, by_token=self._access.by_token, queues=QUEUES, **values
+        )
+        response = HTMLResponse(html, status_code=status)
+        if FORM_COOKIE not in request.cookies:
+            set_cookie(request, response, FORM_COOKIE, key)
+        return response
+
+
+def _see(request: Request, route: str, query: Mapping[str, str] | None = None, **path: str) -> RedirectResponse:
+    """On to another of our pages; the target is always made from a route, never from what was sent."""
+    target = request.app.url_path_for(route, **path)
+    return RedirectResponse(f"{target}?{urlencode(query)}" if query else str(target), status_code=303)
+
+
+def _query(queue: ReviewQueue, *, names: bool) -> dict[str, str]:
+    query = {"names": "1"} if names else {}
+    return query | {
+        key: value for key, value in (("attribute", queue.attribute), ("value", queue.value)) if value is not None
+    }
+
+
+def _submitted(form: Mapping[str, str], tags: list[str], queue: ReviewQueue, desk: Desk, person: Person) -> Submitted:
+    kind, _, letter = form.get("decision", "").partition(":")
+    if kind not in ("choice", "all", "none", "correction", "cannot_tell"):
+        raise ContractBroken("No decision was made. Choose one of the buttons.")
+    answer = corrected_answer({**form, **_chosen_label(letter)}, desk.application) if kind == "correction" else None
+    return Submitted(
+        document_id=form.get("document", ""),
+        shown=form.get("shown", ""),
+        decision=Decision(kind, letter or None, answer),  # type: ignore[arg-type]
+        # Bound to the person: nobody can take the place of another one's decision.
+        group_id=content_hash([form.get("group") or uuid4().hex, person.name]),
+        queue=queue,
+        blind=form.get("blind") == "1",
+        tags=[*tags, *form.get("tags", "").split(",")],
+        note=form.get("note", ""),
+    )
+
+
+def _chosen_label(label: str) -> dict[str, str]:
+    """The label of a button that is the correction itself."""
+    return {"label": label} if label else {}

@@ -1,0 +1,239 @@
+"""Verdicts as files: CSV and JSON Lines, out and in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llm_platform.application import Application
+from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.records import Annotation, ReviewRole, Verdict, canonical_json, content_hash
+from llm_platform.review.items import clean_tag, comparable
+
+COLUMNS = tuple(Annotation.model_fields)
+REQUIRED = ("document_id",)
+KNOWN = ("document_id", "fingerprint", "release_id", "verdict", "judged", "answer", "note", "tags", "by", "at")
+MOST_MISTAKES = 20
+IMPORTED = "import"
+"""Queue of rows that were not judged on the page: how their documents were chosen is not known."""
+
+
+@dataclass(frozen=True)
+class ImportDefaults:
+    """What holds for every row of a file that does not say otherwise."""
+
+    by: str
+    role: ReviewRole
+    at: datetime
+
+
+def written(rows: Sequence[Mapping[str, Any]], suffix: str) -> str:
+    """Rows as the text of a `.csv` or `.jsonl` file, one annotation a line; `import` reads it back.
+
+    Raises:
+        ContractBroken: the suffix is neither.
+    """
+    plain = [{name: _plain(row[name]) for name in COLUMNS} for row in rows]
+    if suffix == ".jsonl":
+        return "".join(canonical_json(row) + "\n" for row in plain)
+    if suffix != ".csv":
+        raise _unknown_suffix(suffix)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in plain])
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+
+
+def read_annotations(
+    path: Path, application: Application, *, known: Mapping[str, str], defaults: ImportDefaults
+) -> list[Annotation]:
+    """Annotations of a file: one that `written` made, or a table of answers with at least `document_id` and `answer`.
+
+    The same row has the same id, so a file that is imported twice adds nothing.
+
+    Args:
+        path: `.csv` or `.jsonl`.
+        application: Says what an answer may be.
+        known: Document id → fingerprint of the documents as they are now.
+        defaults: For what a row leaves out.
+
+    Raises:
+        ContractBroken: lists the mistakes as `file:line: …`; nothing was read then.
+        StorageError: the file cannot be read.
+    """
+    rows: list[Annotation] = []
+    mistakes: list[str] = []
+
+    def read(number: int, row: Mapping[str, Any]) -> None:
+        try:
+            rows.extend(_annotations(row, application, known=known, defaults=defaults))
+        except ContractBroken as error:
+            mistakes.append(f"{path}:{number}: {error}")
+
+    for number, row in _lines(path, mistakes.append):
+        read(number, row)
+    if mistakes:
+        more = f"\n… and {len(mistakes) - MOST_MISTAKES} more" if len(mistakes) > MOST_MISTAKES else ""
+        raise ContractBroken("\n".join(mistakes[:MOST_MISTAKES]) + more + "\nNothing was imported.")
+    return list({row.annotation_id: row for row in rows}.values())
+
+
+def _lines(path: Path, complain: Callable[[str], None]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(line number, row) of a file; complains of lines that are no rows."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise StorageError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ContractBroken(f"{path}: not UTF-8, at byte {error.start}. Save it as UTF-8.") from error
+    if path.suffix == ".jsonl":
+        yield from _json_lines(path, text, complain)
+    elif path.suffix == ".csv":
+        yield from _csv_lines(path, text, complain)
+    else:
+        raise _unknown_suffix(path.suffix)
+
+
+def _json_lines(path: Path, text: str, complain: Callable[[str], None]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            complain(f"{path}:{number}: not JSON, at character {error.pos}")
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            complain(f"{path}:{number}: found a {type(row).__name__}, expected an object with 'document_id'")
+
+
+def _csv_lines(path: Path, text: str, complain: Callable[[str], None]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+    if missing:
+        complain(f"{path}:1: found no column {', '.join(map(repr, missing))}, expected a header with it")
+        return
+    for row in reader:
+        if None in row or None in row.values():
+            complain(f"{path}:{reader.line_num}: the number of cells is not that of the header")
+        else:
+            yield reader.line_num, {name: value or None for name, value in row.items()}
+
+
+def _annotations(
+    row: Mapping[str, Any], application: Application, *, known: Mapping[str, str], defaults: ImportDefaults
+) -> list[Annotation]:
+    if row.get("annotation_id"):
+        return [_exported(row, application)]
+    unknown = sorted(set(row) - set(KNOWN))
+    if unknown:
+        raise ContractBroken(f"unknown column {unknown[0]!r}; known are {', '.join(KNOWN)}")
+    document_id = str(row.get("document_id") or "")
+    fingerprint = row.get("fingerprint") or known.get(document_id)
+    if not fingerprint:
+        raise ContractBroken(f"document {document_id!r} is not stored, and the row has no 'fingerprint' of its text")
+    answer = _answer(row.get("answer"), application)
+    verdict = _verdict(row, answer)
+    tags, note = _tags(row.get("tags")), str(row.get("note") or "").strip()
+    if verdict is None and not tags and not note:
+        raise ContractBroken("the row has neither 'answer' nor 'verdict', 'tags' or 'note'")
+    shared = {
+        "document_id": document_id,
+        "fingerprint": fingerprint,
+        "queue": IMPORTED,
+        "role": defaults.role,
+        "by": str(row.get("by") or defaults.by),
+        "at": _time(row.get("at")) or defaults.at,
+    }
+    identity = {**row, "by": shared["by"]}
+    group_id = "import-" + content_hash({name: str(value) for name, value in identity.items() if value is not None})
+    made: list[dict[str, Any]] = []
+    if verdict is not None:
+        release_id = row.get("release_id")
+        kind = ("answer", f"{release_id}/{document_id}") if release_id else ("document", document_id)
+        judged = _answer(row.get("judged"), application)
+        subject = {"subject_kind": kind[0], "subject_id": kind[1], "release_id": release_id}
+        made.append({"kind": "verdict", "verdict": verdict, "answer": answer, "judged": judged, **subject})
+    made += [{"kind": "tag", "body": tag, "subject_kind": "document", "subject_id": document_id} for tag in tags]
+    made += [{"kind": "note", "body": note, "subject_kind": "document", "subject_id": document_id}] if note else []
+    return [
+        Annotation(annotation_id=f"{group_id}-{number}", group_id=group_id, **shared, **values)
+        for number, values in enumerate(made)
+    ]
+
+
+def _exported(row: Mapping[str, Any], application: Application) -> Annotation:
+    """A row that `written` wrote; what it says is checked as if a person had typed it."""
+    unknown = sorted(set(row) - set(COLUMNS))
+    if unknown:
+        raise ContractBroken(f"unknown column {unknown[0]!r} in a row with an 'annotation_id'")
+    values = {name: row.get(name) for name in COLUMNS}
+    if isinstance(values["blind"], str):
+        values["blind"] = values["blind"].lower() == "true"
+    values["at"] = _time(values["at"])
+    values["answer"] = _answer(values["answer"], application)
+    try:
+        return Annotation.model_validate(values)
+    except ValueError as error:
+        fields = sorted({str(mistake["loc"][0]) for mistake in getattr(error, "errors", list)()})
+        raise ContractBroken(f"column {', '.join(map(repr, fields))} has a value that it cannot have") from error
+
+
+def _answer(value: Any, application: Application) -> str | None:
+    if value is None:
+        return None
+    if application.task == "classify" and value not in application.labels:
+        raise ContractBroken(f"the answer is not a label; labels are {', '.join(application.labels)}")
+    if application.task != "extract":
+        return str(value)
+    try:
+        fields = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ContractBroken(f"the answer is not JSON, at character {error.pos}") from error
+    unknown = sorted(set(fields) - set(application.fields)) if isinstance(fields, dict) else ["(no object)"]
+    if unknown:
+        raise ContractBroken(f"the answer has the field {unknown[0]!r}; fields are {', '.join(application.fields)}")
+    return comparable(canonical_json(fields), application)
+
+
+def _verdict(row: Mapping[str, Any], answer: str | None) -> Verdict | None:
+    said = row.get("verdict")
+    if said is None:
+        return Verdict.CORRECTED if answer is not None else None
+    if said not in set(Verdict):
+        raise ContractBroken(f"verdict {said!r} is not one of {', '.join(Verdict)}")
+    if said in (Verdict.RIGHT, Verdict.CORRECTED) and answer is None:
+        raise ContractBroken(f"verdict {said!r} needs an 'answer'")
+    return Verdict(said)
+
+
+def _tags(value: Any) -> list[str]:
+    given = value.split(";") if isinstance(value, str) else list(value or ())
+    return list(dict.fromkeys(clean_tag(str(tag)) for tag in given if str(tag).strip()))
+
+
+def _time(value: Any) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise ContractBroken("column 'at' is not a time such as 2026-03-31T12:00:00+00:00") from error
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _unknown_suffix(suffix: str) -> ContractBroken:
+    return ContractBroken(f"Cannot use a file that ends in {suffix!r}; use .csv or .jsonl.")

@@ -1,0 +1,120 @@
+"""Verdicts out to files and in again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.operations.review_files import import_annotations
+from llm_platform.review.files import written
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.review.cases import NOON, filled, open_lake, team_with
+from llm_platform_tests.team import NAME, Team
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
+    return team_with(tmp_path_factory.mktemp("team"))
+
+
+@pytest.fixture
+def lake(team: Team, tmp_path: Path) -> Iterator[Warehouse]:
+    with open_lake(tmp_path) as lake:
+        filled(lake, team.candidates, {"clear": {"0": "SAD", "1": "HAPPY"}})
+        yield lake
+
+
+def imported(lake: Warehouse, team: Team, path: Path) -> tuple[int, int]:
+    return import_annotations(lake, team.candidates.application, path, by="ada", at=NOON)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_what_is_written_is_read_back_and_twice_is_once(
+    lake: Warehouse, team: Team, tmp_path: Path, suffix: str
+) -> None:
+    """Verdicts move between deployments, and an import that is repeated must not count people twice."""
+    source = tmp_path / "given.jsonl"
+    rows = [{"document_id": "0", "answer": "SAD", "note": "two\nlines, and \"quotes\"", "tags": ["good example"]},
+            {"document_id": "1", "verdict": "cannot_tell", "by": "bob"}]  # fmt: skip
+    source.write_text("\n".join(map(json.dumps, rows)) + "\n\n", "utf-8")
+    assert imported(lake, team, source) == (4, 4)
+    store = lake.application(NAME)
+    before = store.annotations.table().to_pylist()
+    copy = tmp_path / f"copy{suffix}"
+    copy.write_text(written(before, suffix), "utf-8")
+
+    assert imported(lake, team, copy) == (0, 4)
+    assert imported(lake, team, source) == (0, 4)
+    with open_lake(tmp_path / "elsewhere") as other:
+        filled(other, team.candidates, {"clear": {"0": "SAD"}})
+        assert imported(other, team, copy) == (4, 4)
+        assert other.application(NAME).annotations.table().to_pylist() == before
+    assert [(row["document_id"], row["answer"]) for row in store.annotations.approved().to_pylist()] == [("0", "SAD")]
+
+
+def test_imported_verdicts_do_not_pass_for_a_random_sample(lake: Warehouse, team: Team, tmp_path: Path) -> None:
+    """How their documents were chosen is not known, so they must not decide what is published."""
+    path = tmp_path / "given.csv"
+    path.write_text("document_id,answer\n0,SAD\n", "utf-8")
+
+    imported(lake, team, path)
+
+    assert lake.application(NAME).annotations.approved()["sampled"].to_pylist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaints"),
+    [
+        pytest.param("x.csv", "id,answer\n0,SAD\n", [":1: found no column 'document_id'"], id="header"),
+        pytest.param(
+            "x.csv",
+            "document_id,answer\n0,SAD\n0,ANGRY\nnone,SAD\n1\n",
+            [":3: the answer is not a label", ":4: document 'none' is not stored", ":5: the number of cells"],
+            id="rows",
+        ),
+        pytest.param(
+            "x.csv", "document_id,queue\n0,audit\n", [":2: unknown column 'queue'"], id="no-claim-of-a-sample"
+        ),
+        pytest.param(
+            "x.jsonl",
+            '{"document_id":"0"}\n[]\n{\n',
+            [":1: the row has neither", ":2: found a list", ":3: not JSON"],
+            id="json",
+        ),
+        pytest.param(
+            "x.jsonl", '{"document_id":"0","verdict":"maybe"}', [":1: verdict 'maybe' is not one of"], id="verdict"
+        ),
+        pytest.param(
+            "x.jsonl", '{"document_id":"0","answer":"SAD","at":"noon"}', [":1: column 'at' is not a time"], id="time"
+        ),
+        pytest.param("x.txt", "0,SAD", ["ends in '.txt'; use .csv or .jsonl"], id="suffix"),
+    ],
+)
+def test_mistakes_are_named_by_line_and_nothing_is_imported(
+    lake: Warehouse, team: Team, tmp_path: Path, *, name: str, text: str, complaints: list[str]
+) -> None:
+    """Half an import is worse than none; people fix what they are pointed to."""
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+
+    with pytest.raises(ContractBroken) as refused:
+        imported(lake, team, path)
+
+    for complaint in complaints:
+        assert complaint in str(refused.value)
+    assert "ANGRY" not in str(refused.value)
+    assert lake.application(NAME).annotations.table().num_rows == 0
+
+
+def test_a_file_that_cannot_be_read_is_an_error_in_words(lake: Warehouse, team: Team, tmp_path: Path) -> None:
+    """A wrong path is the commonest mistake."""
+    with pytest.raises(StorageError, match="Cannot read"):
+        imported(lake, team, tmp_path / "absent.csv")
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes("document_id,note\n0,é\n".encode("latin-1"))
+    with pytest.raises(ContractBroken, match="not UTF-8"):
+        imported(lake, team, latin)
