@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnRows
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.examples import selector
 from llm_platform.operations.releases import latest_calibrated, requesting
 from llm_platform.prompts.budget import token_budget
-from llm_platform.prompts.render import RenderedPrompt, Renderer
+from llm_platform.prompts.render import Choose, RenderedPrompt, Renderer
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
@@ -38,6 +39,7 @@ class Asking:
     Attributes:
         endpoints: Gives the endpoints, once each has shown that it is what the lock pins; called only when there is
             something to send.
+        discover: Gives those there are now, while they are asked; None where they do not come and go.
         snapshot: The lake's snapshot that documents are read at; written on every answer.
         journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
             at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
@@ -51,6 +53,7 @@ class Asking:
     snapshot: int | None = None
     on_progress: Callable[[Progress], None] | None = None
     journal: Path | None = None
+    discover: Callable[[], Sequence[EndpointTarget]] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,30 @@ def _send(
     total = store.completions.missing_count(release.release_id)
     if not total:
         return None
+    return ask(store, release, _missing_rows(store, release), total=total, application=application, asking=asking)
+
+
+def ask(
+    store: ApplicationStore,
+    release: Release,
+    batches: Iterable[Sequence[DocumentRow]],
+    *,
+    total: int,
+    application: Application,
+    asking: Asking,
+) -> InferenceRun:
+    """Ask for the answers to these documents, and store them.
+
+    Args:
+        release: Sends its requests; a judge's, too.
+        batches: Documents without a stored answer of `release`; `total` of them.
+
+    Raises:
+        As `answer`.
+    """
+    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
     targets = asking.endpoints()
+    choose = selector(store, application, release.prompt)
     with (
         EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client,
         store.completions.lease(release.release_id, holder=asking.run_id) as lease,
@@ -109,8 +135,10 @@ def _send(
             )
         return run_completions(
             release,
-            BudgetedRenderer(release, application.labels, base_url=targets[0].root, client=client).render,
-            _missing_rows(store, release),
+            BudgetedRenderer(
+                release, application.labels, base_url=targets[0].root, client=client, choose=choose
+            ).render,
+            batches,
             sink,
             constraint=constraint(release),
             endpoints=targets,
@@ -118,6 +146,7 @@ def _send(
             connection=asking.connection,
             run_id=asking.run_id,
             documents_snapshot=asking.snapshot,
+            discover=asking.discover,
             total=total,
             on_progress=asking.on_progress,
             # Also for a run that ends early: what it paid is on record.
@@ -131,8 +160,16 @@ class BudgetedRenderer:
     A prompt with few bytes fits without being counted; the others are counted by the endpoint's own tokenizer.
     """
 
-    def __init__(self, release: Release, labels: Sequence[str], *, base_url: str, client: EndpointClient) -> None:
-        self._renderer = Renderer(release.prompt, labels)
+    def __init__(
+        self,
+        release: Release,
+        labels: Sequence[str],
+        *,
+        base_url: str,
+        client: EndpointClient,
+        choose: Choose | None = None,
+    ) -> None:
+        self._renderer = Renderer(release.prompt, labels, choose=choose)
         self._budget = token_budget(release.model.context_length, release.sampling)
         self._model, self._url, self._client = release.model.served_name, f"{base_url}/tokenize", client
 
@@ -178,7 +215,7 @@ def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Itera
 
 def _recover(store: ApplicationStore, release: Release, segments: Path, *, holder: str) -> None:
     """Store what a run that died had received and not yet committed."""
-    with store.completions.lease(release.release_id, holder=holder) as lease, recover(segments) as rows:
+    with store.completions.lease(release.release_id, holder=holder) as lease, recover(segments, Completion) as rows:
         store.completions.append(lease, rows)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from llm_platform.application import Application, TableRef
 from llm_platform.documents.prepare import prepare
-from llm_platform.documents.references import references_table
+from llm_platform.documents.references import KnownAnswers, references_table, with_verdicts
 from llm_platform.errors import SpecificationError
 from llm_platform.operations.releases import Candidates, champion_release
 from llm_platform.records import DocumentsChange, SourceState, content_hash
@@ -85,7 +85,17 @@ def missing_columns(lake: Warehouse, application: Application) -> list[str]:
 
 
 def read_references(lake: Warehouse, application: Application) -> pa.Table:
-    """Known answers as their table has them now: document_id, answer, split.
+    """Known answers as they are now: document_id, answer, split, provenance. See `known_answers`.
+
+    Raises:
+        SpecificationError: the application names no references.
+        ContractBroken: a column is gone, a key occurs twice, or an answer is not possible.
+    """
+    return known_answers(lake, application).rows
+
+
+def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
+    """Known answers as their table has them now, and what people have decided since.
 
     Raises:
         SpecificationError: the application names no references.
@@ -101,8 +111,10 @@ def read_references(lake: Warehouse, application: Application) -> pa.Table:
     wanted = [spec.key, *([spec.answer] if spec.answer else application.fields), *([spec.split] if spec.split else [])]
     present = lake.sources.columns(ref)
     rows = lake.sources.read(ref, [name for name in wanted if name in present])
-    known = lake.application(application.name).documents.table(columns=["document_id", "fingerprint"])
-    return references_table(rows, known, application)
+    store = lake.application(application.name)
+    documents = store.documents.table(columns=["document_id", "fingerprint"])
+    known = references_table(rows, documents, application)
+    return with_verdicts(known, store.annotations.approved(), documents, application)
 
 
 def _rules(candidates: Candidates, store: ApplicationStore) -> str:

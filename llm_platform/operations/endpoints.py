@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_platform.errors import EndpointMismatch, SpecificationError
+from llm_platform.inference.policy import Connection, EndpointTarget
 from llm_platform.models.entries import LockEntry
-from llm_platform.models.identity import ServedIdentity, mismatches, observe
+from llm_platform.models.identity import ServedIdentity, mismatch, mismatches, observe
 from llm_platform.models.lock import lock_hash, pin
+from llm_platform.models.probes import Probed, probe_differences, probe_model
+from llm_platform.nim.discovery import find_metrics, replicas
 from llm_platform.nim.http import EndpointClient
+from llm_platform.nim.metrics import read_metrics
 from llm_platform.nim_local.artifacts import Progress, WeightsArtifact, fetch_weights
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.process import connect
 from llm_platform.records import ModelPin, canonical_json
 from llm_platform.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
+
+NIM_PORT = 8000
 
 
 @dataclass(frozen=True)
@@ -74,39 +80,48 @@ class LocalNim:
             model_id=entry.served_name,
             weights=weights,
             weights_sha256=entry.weights.sha256 if entry.weights else "",
+            peft_source=self.state / "peft",
             context_length=entry.context_length,
             slots=self.slots or entry.slots or 8,
             threads=self.threads,
-            release=entry.release or "2.1.5",
+            release=entry.release,
+            dialect="nim-1.x" if entry.dialect == "nim-1.x" else "nim-2.x",
             licence_name=entry.licence,
             idle_exit_seconds=self.idle_seconds,
         )
 
 
-def base_urls(entry: LockEntry, local: LocalNim) -> tuple[str, ...]:
+def base_urls(entry: LockEntry, local: LocalNim, *, cluster_namespace: str | None = None) -> tuple[str, ...]:
     """Roots of the endpoints of an entry, without `/v1`; the embedded NIM is started, or joined if it runs.
 
+    Args:
+        entry: Says where its endpoints are.
+        local: How the embedded NIM runs here.
+        cluster_namespace: Kubernetes namespace of the services; None for that of the pod we run in.
+
     Raises:
-        SpecificationError: the entry's mode has no endpoints on this machine.
-        EndpointUnavailable: the embedded NIM did not come up.
+        EndpointUnavailable: the embedded NIM did not come up, or a name has no address.
     """
-    if entry.mode == "external":
-        return entry.base_urls
     if entry.mode == "embedded":
         return (connect(local.config(entry, local.fetch(entry)), state=local.state).base_url,)
-    raise SpecificationError(
-        f"Lock entry {entry.name!r} has mode {entry.mode!r}, and this deployment runs no pods. "
-        "Name the address of its service: mode 'external' with 'base_urls'."
-    )
+    if entry.mode == "kubernetes":
+        name = entry.service_name if cluster_namespace is None else f"{entry.service_name}.{cluster_namespace}"
+        return replicas(f"http://{name}:{NIM_PORT}")
+    return replicas(f"http://{entry.dns}") if entry.dns else entry.base_urls
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the endpoints of one entry say they are, held against the lock file."""
+    """What the endpoints of one entry say they are, held against the lock file.
+
+    Attributes:
+        probed: What they did with the fixed texts of `models.probes`, where they were asked.
+    """
 
     entry: LockEntry
     identities: dict[str, ServedIdentity]
     mismatches: tuple[str, ...]
+    probed: dict[str, Probed] = field(default_factory=dict)
 
     @property
     def matches(self) -> bool:
@@ -120,17 +135,45 @@ class Observation:
 
 
 def observe_entry(
-    entry: LockEntry, urls: tuple[str, ...], *, bearer_token: str | None = None, ca_file: Path | None = None
+    entry: LockEntry,
+    urls: tuple[str, ...],
+    *,
+    bearer_token: str | None = None,
+    ca_file: Path | None = None,
+    probes: bool | None = None,
 ) -> Observation:
     """Ask every endpoint of an entry what it is.
+
+    Args:
+        entry: What it should be.
+        urls: Roots of the endpoints.
+        bearer_token: For endpoints that ask for a key.
+        ca_file: Further certificate authority, PEM.
+        probes: Whether to ask for the fingerprint too, 48 tokens one after the other; None: where one is pinned and the
+            weights were not read by this platform itself.
 
     Raises:
         EndpointUnavailable: an endpoint does not answer.
     """
+    if probes is None:
+        pinned = entry.fingerprint or entry.tokenizer_sha256 or entry.chat_template_sha256
+        probes = bool(pinned) and entry.mode != "embedded"
     with EndpointClient(bearer_token=bearer_token, ca_file=ca_file) as client:
         identities = {url: observe(url, client.get) for url in urls}
-    found = tuple(line for identity in identities.values() for line in mismatches(entry, identity))
-    return Observation(entry=entry, identities=identities, mismatches=found)
+        found = [line for identity in identities.values() for line in mismatches(entry, identity)]
+        # A model that is not even served cannot be probed.
+        probed = {url: probe_model(url, entry.served_name, client.post) for url in urls if probes and not found}
+    found += [mismatch(entry, url, line) for url, said in probed.items() for line in probe_differences(entry, said)]
+    return Observation(entry=entry, identities=identities, mismatches=tuple(found), probed=probed)
+
+
+def target(url: str, *, slots: int | None, connection: Connection) -> EndpointTarget:
+    """An endpoint for a bulk run: with its slots where they are known, else with its queue, which finds them."""
+    if slots is not None:
+        return EndpointTarget(url, slots=slots)
+    with EndpointClient(bearer_token=connection.bearer_token, ca_file=connection.ca_file) as client:
+        path = find_metrics(url, client)
+    return EndpointTarget(url, metrics_path=path, read_metrics=read_metrics if path else None)
 
 
 def record(store: ApplicationStore, observation: Observation) -> None:

@@ -1,20 +1,26 @@
-"""Grade stored answers and hold them against the application's minimums."""
+"""Grade stored answers and hold them against the application's limits."""
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_platform.application import Application
-from llm_platform.evaluation.baseline import Baseline, baseline_of
-from llm_platform.evaluation.card import render_card
-from llm_platform.evaluation.comparison import Candidate, compare
-from llm_platform.evaluation.report import Report, build_report, evaluation_id
-from llm_platform.evaluation.scorers import score_answers
+from llm_platform.evaluation.baseline import baseline_of
+from llm_platform.evaluation.clusters import CLUSTER, text_cluster
+from llm_platform.evaluation.comparison import Candidate
+from llm_platform.evaluation.panel import Panel
+from llm_platform.evaluation.regression import ChampionScores
+from llm_platform.evaluation.report import Report, build_report
+from llm_platform.evaluation.scorers import score_answers, scorers_of
+from llm_platform.evaluation.yardstick import evaluation_id
+from llm_platform.operations.cards import card_html, pending_variants
+from llm_platform.operations.judging import judge_kappa, judge_versions, stored_verdicts
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release, requesting
 from llm_platform.records import InferenceRun, Release, Score
 from llm_platform.warehouse.lake import Warehouse
@@ -35,12 +41,18 @@ class Graded:
 
 @dataclass(frozen=True)
 class Reported:
-    """Reports by variant, and the card that shows them side by side; `champion` is the report on what is published."""
+    """Reports by variant, and the card that shows them side by side.
+
+    Attributes:
+        champion: The report on what is published.
+        pending: Variants that have no release yet, and what they wait for.
+    """
 
     reports: dict[str, Report]
     champion: Report | None
     card: Path
     snapshot_id: int
+    pending: dict[str, str] = field(default_factory=dict)
 
 
 def judged_releases(store: ApplicationStore, candidates: Candidates) -> dict[str, Release]:
@@ -57,33 +69,100 @@ def score_releases(lake: Warehouse, candidates: Candidates) -> Graded:
     """Store one grade for every answer that has a known answer and none yet."""
     application = candidates.application
     store = lake.application(application.name)
+    judges = judge_versions(store, candidates)
+    scorers = " ".join(scorer.name for scorer in scorers_of(application, judges))
     counts: dict[str, int] = {}
     versions: dict[str, str] = {}
     for variant, release in judged_releases(store, candidates).items():
-        scores = _scores(store, release, application)
+        scores = _scores(store, release, candidates)
         store.scores.append(scores)
-        counts[f"{variant}_graded"] = sum(score.score is not None for score in scores)
+        graded = {score.document_id for score in scores if score.score is not None}
+        counts[f"{variant}_graded"] = len(graded)
         answers = store.completions.data_version(release.release_id)
-        versions[variant] = f"{release.release_id}/{answers}/{store.references.version()}"
+        verdicts = len(scores) if judges else 0
+        versions[variant] = f"{release.release_id}/{answers}/{store.references.version()}/{scorers}/{verdicts}"
     return Graded(snapshot_id=lake.snapshot(), counts=counts, versions=versions)
 
 
 def report_releases(
-    lake: Warehouse, candidates: Candidates, *, cards_folder: Path, git_commit: str = "unknown"
+    lake: Warehouse,
+    candidates: Candidates,
+    *,
+    cards_folder: Path,
+    git_commit: str = "unknown",
+    panels: Sequence[Panel] = (),
+    review_url: str | None = None,
 ) -> Reported:
     """Build and store a report for every variant, and write the card that shows them side by side.
 
+    Args:
+        lake: Where the answers and scores are.
+        candidates: The application.
+        cards_folder: Where the card goes.
+        git_commit: Shown on the card.
+        panels: What other parts of the platform add to the card.
+        review_url: Address of the review page, for links from documents that are worth a look.
+
     Raises:
         ContractBroken: a table does not have the shape that evaluation needs, or an answer has not been graded.
+        SpecificationError: a scorer, metric or panel of the application cannot be loaded.
         StorageError: the card cannot be written.
     """
     application = candidates.application
     store = lake.application(application.name)
-    references = store.references.table().to_pandas()
-    baseline = _baseline(store, application, references)
-    judged: list[Candidate] = []
+    judged = _judged(store, candidates)
+    html = card_html(
+        store,
+        candidates,
+        judged,
+        provenance={"namespace snapshot": str(lake.snapshot()), "git commit": git_commit},
+        panels=panels,
+        review_url=review_url,
+    )
+    for candidate in judged:
+        _store_report(store, candidate.report)
+    card = write_text(cards_folder / "card.html", html)
+    serving = champion_release(store)
+    reports = {candidate.report.variant: candidate.report for candidate in judged}
+    return Reported(
+        reports=reports,
+        champion=next((one for one in reports.values() if serving and one.release_id == serving.release_id), None),
+        card=card,
+        snapshot_id=lake.snapshot(),
+        pending=pending_variants(store, candidates),
+    )
+
+
+def current_evaluation_id(store: ApplicationStore, candidates: Candidates) -> str:
+    """Identity of what answers are held against now: evaluation documents, known answers, scorer, gates, champion."""
+    champion = store.rollout.champion()
+    return evaluation_id_against(store, candidates, champion.release_id if champion is not None else None)
+
+
+def evaluation_id_against(store: ApplicationStore, candidates: Candidates, champion_release_id: str | None) -> str:
+    """`current_evaluation_id`, were this release the champion."""
+    documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pandas()
+    documents = documents.rename(columns={"status": "document_status"})
+    return evaluation_id(
+        documents,
+        store.references.table().to_pandas(),
+        application=candidates.application,
+        champion_release_id=champion_release_id,
+        judges=judge_versions(store, candidates),
+    )
+
+
+def _judged(store: ApplicationStore, candidates: Candidates) -> list[Candidate]:
+    """Every release with answers to judge, its report and what the report was built from."""
+    application = candidates.application
+    references, texts = store.references.table().to_pandas(), _referenced_texts(store)
+    baseline = baseline_of(texts, references, application=application)
+    serving = champion_release(store)
+    champion = ChampionScores(serving.release_id, _stored_scores(store, serving)) if serving is not None else None
+    judges = judge_versions(store, candidates)
+    judged = []
     for variant, release in judged_releases(store, candidates).items():
-        answers = answers_frame(store, release)
+        answers = with_clusters(answers_frame(store, release), texts, application)
         scores = _stored_scores(store, release)
         report = build_report(
             answers,
@@ -97,31 +176,38 @@ def report_releases(
             baseline=baseline,
             runs=_runs(store, release),
             gpu_hour_usd=candidates.price(release.model.entry),
+            champion=champion,
+            judges=judges,
+            judge_agreement=judge_kappa(store, candidates),
         )
-        _store_report(store, report)
         judged.append(Candidate(report, answers, scores))
-    html = render_card(
-        [candidate.report for candidate in judged],
-        [compare(a, b, references=references) for a, b in itertools.combinations(judged, 2) if _comparable(a, b)],
-        title=application.title,
-        provenance={"namespace snapshot": str(lake.snapshot()), "git commit": git_commit},
-    )
-    card = write_text(cards_folder / "card.html", html)
-    serving = champion_release(store)
-    reports = {candidate.report.variant: candidate.report for candidate in judged}
-    return Reported(
-        reports=reports,
-        champion=next((one for one in reports.values() if serving and one.release_id == serving.release_id), None),
-        card=card,
-        snapshot_id=lake.snapshot(),
-    )
+    return judged
 
 
-def current_evaluation_id(store: ApplicationStore, application: Application) -> str:
-    """Identity of what answers are held against now: evaluation documents, known answers, scorer and gates."""
-    documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pandas()
-    documents = documents.rename(columns={"status": "document_status"})
-    return evaluation_id(documents, store.references.table().to_pandas(), application=application)
+def with_clusters(answers: pd.DataFrame, texts: pd.DataFrame, application: Application) -> pd.DataFrame:
+    """`answers` with a column `cluster`: equal where documents are not independent, null where nothing is known.
+
+    Args:
+        answers: As `answers_frame` gives them.
+        texts: `document_id` and `text` of the documents that have a reference.
+        application: Names an attribute in `evaluation.cluster`, or none: then near-equal texts are one cluster.
+    """
+    attribute = application.evaluation.cluster
+    if attribute is not None:
+        values = [json.loads(cell).get(attribute) if isinstance(cell, str) else None for cell in answers["attributes"]]
+        return _with_column(answers, CLUSTER, values)
+    known = zip(texts["document_id"].tolist(), texts["text"].tolist(), strict=True)
+    clusters = {document_id: text_cluster(text) for document_id, text in known if isinstance(text, str)}
+    return _with_column(answers, CLUSTER, [clusters.get(document_id) for document_id in answers["document_id"]])
+
+
+def _with_column(frame: pd.DataFrame, name: str, values: list[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    copied = frame.copy()
+    # The dtype is stated, because a column of nothing but None would become one of numbers.
+    copied[name] = pd.Series(values, index=frame.index, dtype=object)
+    return copied
 
 
 def answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
@@ -136,15 +222,16 @@ def answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
     return frame
 
 
-def _scores(store: ApplicationStore, release: Release, application: Application) -> list[Score]:
+def _scores(store: ApplicationStore, release: Release, candidates: Candidates) -> list[Score]:
     """Grades of documents that have an answer; a grade is stored once, so one that is still open is not."""
     answers = answers_frame(store, release)
     return score_answers(
         answers[answers["status"].notna()],
         store.references.table().to_pandas(),
-        application=application,
+        application=candidates.application,
         release_id=release.release_id,
         references_version=store.references.version(),
+        verdicts=stored_verdicts(store, candidates, release),
     )
 
 
@@ -172,13 +259,13 @@ def _store_report(store: ApplicationStore, report: Report) -> None:
     )
 
 
-def _baseline(store: ApplicationStore, application: Application, references: pd.DataFrame) -> Baseline | None:
+def _referenced_texts(store: ApplicationStore) -> pd.DataFrame:
+    """Documents that have a known answer, with their texts."""
     documents = store.documents.table(columns=["document_id", "fingerprint", "text", "status"]).to_pandas()
-    return baseline_of(documents.rename(columns={"status": "document_status"}), references, application=application)
-
-
-def _comparable(a: Candidate, b: Candidate) -> bool:
-    return bool(a.report.counts.evaluated and b.report.counts.evaluated)
+    known = set(store.references.table()["document_id"].to_pylist())
+    documents = documents.rename(columns={"status": "document_status"})
+    referenced: pd.DataFrame = documents.loc[documents["document_id"].isin(known)]
+    return referenced
 
 
 def write_text(path: Path, text: str) -> Path:

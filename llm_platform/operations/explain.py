@@ -12,7 +12,19 @@ from llm_platform.records import Release
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
-ORDER = ("published", "document", "completion", "run", "release", "pin", "prompt", "model", "rollout", "report")
+ORDER = (
+    "published",
+    "document",
+    "completion",
+    "run",
+    "release",
+    "pin",
+    "adapter",
+    "prompt",
+    "model",
+    "rollout",
+    "report",
+)
 
 
 def explain_document(
@@ -37,6 +49,7 @@ def explain_document(
     if release is not None:
         chain["release"].update(_settings(release))
         chain["pin"] = release.model.model_dump(mode="json")
+        chain.update(_adapter(store, release))
     if release is not None and "completion" in chain and "run" not in chain:
         chain.update(_paid_by(store, release, chain["completion"]["run_id"]))
     if "rollout" in chain:
@@ -61,6 +74,15 @@ def _paid_by(store: ApplicationStore, release: Release, run_id: str) -> dict[str
     runs = store.runs.of_release(requesting(release).release_id)
     sent = next((run for run in runs if run.run_id == run_id), None)
     return {"run": sent.model_dump(mode="json")} if sent else {}
+
+
+def _adapter(store: ApplicationStore, release: Release) -> dict[str, dict[str, Any]]:
+    """What the adapter of a release was made from; nothing without one."""
+    manifest = store.adapters.get(release.adapter) if release.adapter is not None else None
+    if manifest is None:
+        return {}
+    made = {"adapter_id": manifest.adapter_id, "served_name": release.served_name}
+    return {"adapter": {**made, **manifest.model_dump(mode="json", exclude={"metrics", "base", "application"})}}
 
 
 def _gate(gate: Mapping[str, Any]) -> str:

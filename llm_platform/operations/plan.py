@@ -78,7 +78,9 @@ def _completions(store: ApplicationStore, candidates: Candidates) -> list[Step]:
     for variant in candidates.application.variants:
         release = candidates.release(variant, store)
         if release is None:
-            steps.append(Step(f"completions/{variant}", "its calibration is not fitted yet"))
+            # Training is asked for by itself: an adapter that is not there yet leaves nothing undone.
+            if candidates.requesting(variant, store) is not None:
+                steps.append(Step(f"completions/{variant}", "its calibration is not fitted yet"))
             continue
         missing = store.completions.missing_count(release.release_id)
         if missing:
@@ -95,10 +97,11 @@ def _judged(store: ApplicationStore, candidates: Candidates) -> list[Step]:
     application = candidates.application
     steps = []
     passed = False
-    evaluation_id = current_evaluation_id(store, application)
+    evaluation_id = current_evaluation_id(store, candidates)
     for variant, release in judged_releases(store, candidates).items():
         report = store.reports.latest(release.release_id, evaluation_id)
-        passed |= report is not None and report.passed and variant in application.variants
+        chosen_by_itself = variant in application.variants and release.adapter is None
+        passed |= chosen_by_itself and report is not None and report.passed
         if report is None:
             steps.append(Step("report", f"{variant} has no report on the present documents and known answers"))
     champion = store.rollout.champion()

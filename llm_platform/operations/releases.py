@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.compute as pc
 
-from llm_platform.application import Application
+from llm_platform.application import Application, Finetuning, Variant
 from llm_platform.errors import SpecificationError
+from llm_platform.finetuning.adapter import base_identity
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock, pin
+from llm_platform.prompts.judge_file import load_judges
 from llm_platform.prompts.load import load_prompts
-from llm_platform.records import Prompt, Release
+from llm_platform.records import AdapterManifest, Judge, Prompt, Release
 from llm_platform.settings import Settings
 from llm_platform.specification.load import find_applications, load_application
 from llm_platform.warehouse.store import ApplicationStore
@@ -28,19 +30,33 @@ class Candidates:
     Attributes:
         application: The specification.
         prompts: Prompt name → prompt, for every prompt that a variant names.
-        lock: Lock entry name → entry, for every entry that a variant names.
+        lock: Lock entry name → entry, for every entry that a variant or a judge names.
+        judges: Judge → its rubric.
     """
 
     application: Application
     prompts: Mapping[str, Prompt]
     lock: Mapping[str, LockEntry]
+    judges: Mapping[str, Judge] = field(default_factory=dict)
 
     def price(self, entry: str) -> float | None:
         """Price of one GPU of a lock entry for an hour, USD; None for an entry that the files no longer name."""
         return self.lock[entry].price_per_gpu_hour_usd if entry in self.lock else None
 
-    def requesting(self, variant_name: str) -> Release:
-        """The release that sends the requests of a variant: everything but what is applied to the answers."""
+    def requesting(self, variant_name: str, store: ApplicationStore) -> Release | None:
+        """The release that sends the requests of a variant: everything but what is applied to the answers.
+
+        None while its adapter is not trained yet.
+        """
+        wanted = self.application.variants[variant_name].adapter
+        release = self.without_adapter(variant_name)
+        if wanted is None:
+            return release
+        adapter = self.adapter(wanted, store)
+        return release.model_copy(update={"adapter": adapter.adapter_id}) if adapter is not None else None
+
+    def without_adapter(self, variant_name: str) -> Release:
+        """What a variant sends to its base model."""
         variant = self.application.variants[variant_name]
         return Release(
             application=self.application.name,
@@ -53,15 +69,37 @@ class Candidates:
         )
 
     def release(self, variant_name: str, store: ApplicationStore) -> Release | None:
-        """The release that a variant points at, or None while its calibration is not fitted yet.
+        """The release that a variant points at, or None while it is `pending`.
 
         A calibration is frozen once fitted: the newest release with the same requests is taken, so new labels change
-        nothing until somebody asks for a new fit.
+        nothing until somebody asks for a new fit. The same holds for an adapter.
         """
-        requesting = self.requesting(variant_name)
-        if not self.application.variants[variant_name].calibrate:
+        requesting = self.requesting(variant_name, store)
+        if requesting is None or not self.application.variants[variant_name].calibrate:
             return requesting
         return latest_calibrated(store, requesting.request_id)
+
+    def pending(self, variant_name: str, store: ApplicationStore) -> str | None:
+        """Why a variant points at no release yet, in words; None when it does."""
+        if self.requesting(variant_name, store) is None:
+            return f"its adapter {self.application.variants[variant_name].adapter!r} is not trained yet"
+        return None if self.release(variant_name, store) else "its calibration is not fitted yet"
+
+    def adapter(self, name: str, store: ApplicationStore) -> AdapterManifest | None:
+        """The adapter that a name of `finetuning` points at: the newest that fits what the files say.
+
+        It fits when it was made for the present pin and, unless it was trained elsewhere, for the present prompt by the
+        present recipe. New labels change nothing until somebody trains again.
+        """
+        spec = self.application.finetuning[name]
+        wanted = (self.prompts[spec.prompt].version, base_identity(pin(self.lock[spec.model])))
+        for manifest in store.adapters.named(name):
+            imported = manifest.imported_from is not None
+            made_for = wanted[0] if imported else manifest.prompt_version
+            fits = imported or manifest.recipe == spec.recipe()
+            if fits and (made_for, base_identity(manifest.base)) == wanted:
+                return manifest
+        return None
 
 
 def load_applications(settings: Settings) -> dict[str, Candidates]:
@@ -99,12 +137,14 @@ def load_candidates(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> d
         try:
             application = load_application(folder, models=lock)
             prompts = load_prompts(application)
+            judges = load_judges(application, models=lock)
         except SpecificationError as error:
             mistakes.append(str(error))
             continue
-        used = {variant.prompt for variant in application.variants.values()}
-        entries = {variant.model: lock[variant.model] for variant in application.variants.values()}
-        found[name] = Candidates(application, {key: prompts[key] for key in sorted(used)}, entries)
+        named: list[Variant | Finetuning] = [*application.variants.values(), *application.finetuning.values()]
+        used = {one.prompt for one in named}
+        entries = {one.model: lock[one.model] for one in (*named, *judges.values())}
+        found[name] = Candidates(application, {key: prompts[key] for key in sorted(used)}, entries, judges)
     if mistakes:
         raise SpecificationError("\n".join(mistakes))
     return found

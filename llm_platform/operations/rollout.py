@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from llm_platform.application import Application
 from llm_platform.errors import ContractBroken, EvidenceMissing
 from llm_platform.evaluation.report import Report
+from llm_platform.operations.adapter_evidence import require_adapter_report
 from llm_platform.operations.evaluation import current_evaluation_id
 from llm_platform.operations.releases import Candidates
 from llm_platform.records import CompletionStatus, Release, RolloutEvent
@@ -37,16 +38,15 @@ def evidence(
     if row is None:
         raise EvidenceMissing(
             f"{application.name}/{variant} (release {release.release_id}) has no report on the present evaluation "
-            f"documents. Materialize its completions, scores and report, then promote it."
+            f"documents, gates and champion. Materialize its completions, scores and report, then promote it."
         )
     report = Report.model_validate_json(row.report)
-    if not report.passed:
+    # The verdict is taken from the gates themselves: a flag beside them, like a check event, is only a copy.
+    if report.standing != "approved" or report.release_id != release.release_id:
         failed = [gate for gate in report.gates if not gate.passed]
-        lines = "\n".join(
-            f"  {gate.name}: lower bound {gate.lower:.3f}, minimum {gate.minimum:.3f}. {gate.next_step or ''}".rstrip()
-            for gate in failed
-        )
+        lines = "\n".join(f"  {gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip() for gate in failed)
         raise EvidenceMissing(f"{application.name}/{variant} (release {release.release_id}) is refused:\n{lines}")
+    require_adapter_report(store, release, evaluation_id=evaluation_id)
     return report
 
 
@@ -107,18 +107,22 @@ def decide(store: ApplicationStore, candidates: Candidates) -> Decision:
     Only the first champion is chosen here, and only if the application says so; every later change is a person's.
     """
     application = candidates.application
-    evaluation_id = current_evaluation_id(store, application)
+    evaluation_id = current_evaluation_id(store, candidates)
     passing: list[tuple[float, str, Release]] = []
     refused: dict[str, str] = {}
     for variant in application.variants:
         release = candidates.release(variant, store)
         if release is None:
-            refused[variant] = "its calibration is not fitted yet"
+            refused[variant] = str(candidates.pending(variant, store))
             continue
         try:
             report = evidence(store, application, variant, release=release, evaluation_id=evaluation_id)
         except EvidenceMissing as error:
             refused[variant] = str(error)
+            continue
+        if release.adapter is not None:
+            # What it has to beat must serve first, and be there to go back to.
+            refused[variant] = "it has passed, and an adapter serves only once somebody promotes it"
             continue
         passing.append((report.accuracy.lower if report.accuracy else 0.0, variant, release))
     champion = store.rollout.champion()
@@ -176,7 +180,8 @@ def _require_evidence(store: ApplicationStore, application: Application, champio
         found = None if all(gate.passed for gate in champion.evidence) else "upstream's, with gates that did not pass"
     else:
         row = store.reports.get(champion.report_id)
-        passed = row is not None and row.release_id == champion.release_id and row.passed
+        report = Report.model_validate_json(row.report) if row is not None else None
+        passed = report is not None and report.release_id == champion.release_id and report.standing == "approved"
         refused = "missing" if row is None else "not a passing report of that release"
         found = None if passed else refused
     if found is not None:

@@ -60,7 +60,7 @@ class Estimate:
 
 def estimates(store: ApplicationStore, candidates: Candidates) -> list[Estimate]:
     """One estimate a variant that has missing answers or could have; the champion's own only if no variant is it."""
-    # A calibration that is not fitted yet changes nothing about what is sent; an adapter that is not trained asks nothing.
+    # A calibration that is not fitted changes nothing about what is sent; an adapter that is not trained asks nothing.
     senders = {name: candidates.requesting(name, store) for name in candidates.application.variants}
     wanted = {name: release for name, release in senders.items() if release is not None}
     champion = champion_release(store)

@@ -1,0 +1,96 @@
+"""The report card of an application, from reports and what they were built from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llm_platform.application import Application
+from llm_platform.evaluation.card import render_card
+from llm_platform.evaluation.changes import Changes, changes
+from llm_platform.evaluation.comparison import Candidate, compare_all
+from llm_platform.evaluation.further import own_panels
+from llm_platform.evaluation.panel import Panel
+from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.yardstick import evaluated_rows
+from llm_platform.operations.releases import Candidates, champion_release
+from llm_platform.warehouse.store import ApplicationStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def card_html(
+    store: ApplicationStore,
+    candidates: Candidates,
+    judged: Sequence[Candidate],
+    *,
+    provenance: Mapping[str, str],
+    panels: Sequence[Panel],
+    review_url: str | None,
+) -> str:
+    """The card of these candidates; call it before their reports are stored, since it says what changed since the last.
+
+    Args:
+        judged: One candidate per variant that has a release.
+        provenance: Further facts to list.
+        panels: What other parts of the platform add.
+        review_url: Address of the review page.
+    """
+    application = candidates.application
+    references = store.references.table().to_pandas()
+    serving = champion_release(store)
+    return render_card(
+        [candidate.report for candidate in judged],
+        compare_all(
+            _pairs(judged, serving.release_id if serving is not None else None),
+            references=references,
+            looks=application.evaluation.gates.looks,
+        ),
+        title=application.title,
+        application=application.name,
+        provenance=provenance,
+        panels=[*_own_panels(judged, references, application), *panels],
+        changes=_since(store, [candidate.report for candidate in judged]),
+        pending=pending_variants(store, candidates),
+        review_url=review_url,
+    )
+
+
+def pending_variants(store: ApplicationStore, candidates: Candidates) -> dict[str, str]:
+    """Variants that point at no release yet, and what they wait for."""
+    waiting = {name: candidates.pending(name, store) for name in candidates.application.variants}
+    return {name: reason for name, reason in waiting.items() if reason is not None}
+
+
+def _own_panels(judged: Sequence[Candidate], references: pd.DataFrame, application: Application) -> list[Panel]:
+    if not application.evaluation.panels:
+        return []
+    return [
+        panel
+        for candidate in judged
+        for panel in own_panels(
+            evaluated_rows(candidate.answers, references, candidate.scores, scorer=candidate.report.scorer),
+            application,
+            variant=candidate.report.variant,
+        )
+    ]
+
+
+def _since(store: ApplicationStore, reports: Sequence[Report]) -> list[Changes]:
+    """What is different from each variant's last stored report that says anything else."""
+    found = []
+    for report in reports:
+        earlier = [row for row in store.reports.for_variant(report.variant) if row.report_id != report.report_id]
+        if earlier:
+            found.append(changes(Report.model_validate_json(earlier[0].report), report))
+    return found
+
+
+def _pairs(judged: Sequence[Candidate], champion: str | None) -> list[tuple[Candidate, Candidate]]:
+    """Every candidate beside the champion; every two of them while there is none, since each comparison costs power."""
+    measured = [candidate for candidate in judged if candidate.report.counts.evaluated]
+    pairs = list(itertools.combinations(measured, 2))
+    beside = [pair for pair in pairs if champion in {candidate.report.release_id for candidate in pair}]
+    return beside or pairs
