@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import dagster as dg
 
+from llm_platform.defs.alerts import alerts_sensor
 from llm_platform.defs.application import application_definitions
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.models import model_asset
+from llm_platform.defs.monitoring import endpoint_metrics_asset, monitoring_definitions
+from llm_platform.defs.team import team_definitions
 from llm_platform.errors import SpecificationError
+from llm_platform.models.lock import load_lock
 from llm_platform.operations.releases import load_applications
+from llm_platform.resources.alerts import AlertsResource
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings import Settings, load_settings
@@ -21,16 +26,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """The whole graph of one deployment."""
     applications = load_applications(settings)
     users: dict[str, list[str]] = {}
-    entries = {}
+    entries = load_lock(settings.models_lock)
     for name, candidates in applications.items():
-        for entry_name, entry in candidates.lock.items():
+        for entry_name in candidates.lock:
             users.setdefault(entry_name, []).append(name)
-            entries[entry_name] = entry
     if len({resource_key(name) for name in entries}) < len(entries):
         raise SpecificationError(
             f"Two lock entries differ only in punctuation: {', '.join(sorted(entries))}. Rename one."
         )
-    models = {name: model_asset(entry, users[name]) for name, entry in entries.items()}
+    models = {name: model_asset(entries[name], named_by) for name, named_by in users.items()}
     graphs = [
         application_definitions(Graph(candidates, settings), models) for _, candidates in sorted(applications.items())
     ]
@@ -38,11 +42,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         assets=list(models.values()),
         resources={
             "warehouse": WarehouseResource.of(settings),
+            "alerts": AlertsResource.of(settings),
             **{resource_key(name): NIMResource.of(settings, name) for name in entries},
         },
+        sensors=[alerts_sensor(settings)],
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(platform, *graphs)
+    looks = [endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()]
+    teams = [team_definitions(name) for name in settings.modules]
+    return dg.Definitions.merge(platform, monitoring_definitions(looks, settings), *graphs, *teams)
 
 
 defs = build_definitions(load_settings())

@@ -6,14 +6,20 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from llm_platform.defs.adapter_reports import adapter_reports_asset
 from llm_platform.defs.completions import completions_asset
 from llm_platform.defs.documents import documents_asset, references_asset
+from llm_platform.defs.drift import drift_asset
 from llm_platform.defs.evaluation import report_asset, scores_asset
+from llm_platform.defs.finetuning import adapter_asset, training_examples_asset
 from llm_platform.defs.graph import Graph
+from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
+from llm_platform.defs.runs import APPLICATION_TAG
 from llm_platform.defs.sensors import source_changed_sensor
-from llm_platform.defs.sources import references_source_asset, source_asset
+from llm_platform.defs.sources import annotations_asset, references_source_asset, source_asset
+from llm_platform.defs.studies import learning_curve_asset, sweep_asset
 from llm_platform.operations.releases import CHAMPION
 
 
@@ -29,29 +35,58 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     documents = documents_asset(graph, source)
     prompts = {name: prompt_asset(graph, prompt) for name, prompt in graph.candidates.prompts.items()}
     reference_source = references_source_asset(application)
-    references = references_asset(graph, reference_source, documents) if reference_source else None
+    known = [reference_source, annotations_asset(application)] if reference_source else []
+    references = references_asset(graph, known, documents) if known else None
+    judged = [references] if references else []
+    trainings = {
+        name: training_examples_asset(graph, name, [documents, *judged, prompts[spec.prompt]])
+        for name, spec in application.finetuning.items()
+    }
+    adapters = {name: adapter_asset(graph, name, [examples]) for name, examples in trainings.items()}
     completions = []
     for name, variant in application.variants.items():
         fitted_on = [references] if references and variant.calibrate else []
-        deps = [documents, prompts[variant.prompt], models[variant.model], *fitted_on]
+        adapted = [adapters[variant.adapter]] if variant.adapter else []
+        deps = [documents, prompts[variant.prompt], models[variant.model], *fitted_on, *adapted]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
     used = [models[name] for name in graph.candidates.lock]
     champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.candidates.lock))
-    judged = [references] if references else []
-    scores = scores_asset(graph, [*completions, champion, *judged])
+    judgements = {
+        name: judgements_asset(graph, judge, [*completions, champion, *judged, models[judge.model]])
+        for name, judge in graph.candidates.judges.items()
+    }
+    # A judge that scores is part of every run; another one is asked when somebody wants to know how good it is.
+    scoring = [one for name, one in judgements.items() if f"judge:{name}" in application.evaluation.scorers]
+    scores = scores_asset(graph, [*completions, champion, *judged, *scoring])
     report = report_asset(graph, [scores])
     rollout = rollout_asset(graph, report)
     published = published_asset(graph, [rollout, documents, champion])
-    own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published]
-    job = dg.define_asset_job(
-        application.name,
-        selection=dg.AssetSelection.assets(*own, *used),
-        description=f"Bring everything of {application.title} up to date. What is unchanged sends nothing to a model.",
-        tags={"llm_platform/application": application.name, "llm_platform/namespace": graph.settings.namespace},
-    )
-    sources = [source, reference_source] if reference_source else [source]
+    drift = drift_asset(graph, [rollout, documents, champion, *judged])
+    adapter_reports = [adapter_reports_asset(graph, name, [report, adapter]) for name, adapter in adapters.items()]
+    own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published, drift]
+    own += [*adapter_reports, *scoring]
+    training = [*trainings.values(), *adapters.values()]
+    kinds = (sweep_asset, learning_curve_asset)
+    studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
+    jobs = {application.name: ([*own, *used], "Bring everything of {} up to date")}
+    if training:
+        # Training takes minutes and money, so it is asked for by name; the other job answers with what was trained.
+        everything = [*own, *used, *training]
+        jobs[f"{application.name}_finetune"] = (everything, "Train the adapters of {}, and judge them")
+        jobs[f"{application.name}_studies"] = (studies, "Compare recipes and numbers of examples of {}")
+    if judgements:
+        jobs[f"{application.name}_judge"] = ([*judgements.values()], "Ask the judges of {}, and measure them")
+    sources = [source, *known]
     return dg.Definitions(
-        assets=[*sources, *own],
-        jobs=[job],
+        assets=[*sources, *own, *training, *studies, *(one for one in judgements.values() if one not in scoring)],
+        jobs=[
+            dg.define_asset_job(
+                name,
+                selection=dg.AssetSelection.assets(*assets),
+                description=f"{does.format(application.title)}. What is unchanged sends nothing to a model.",
+                tags={APPLICATION_TAG: application.name, "llm_platform/namespace": graph.settings.namespace},
+            )
+            for name, (assets, does) in jobs.items()
+        ],
         sensors=[source_changed_sensor(graph, source=source, job_name=application.name)],
     )

@@ -8,9 +8,11 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph, column_schema, share
-from llm_platform.inference.engine import Progress
+from llm_platform.inference.engine import EndpointTarget, Progress
+from llm_platform.operations.adapters import serve_adapter
 from llm_platform.operations.completions import Answered, Asking, answer
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
+from llm_platform.operations.spending import estimate, within_budget
 from llm_platform.records import CompletionStatus, Release, content_hash
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.progress import listener
@@ -20,6 +22,7 @@ from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA
 from llm_platform.warehouse.store import ApplicationStore
 
 LOG_EVERY_SECONDS = 10.0
+NOTHING_PUBLISHED = "nothing is published yet"
 CompletionEvent = dg.MaterializeResult | dg.AssetCheckResult
 
 
@@ -66,16 +69,18 @@ def completions_asset(
         warehouse: WarehouseResource = context.resources.warehouse
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            release = champion_release(store) if spec is None else graph.candidates.requesting(variant)
+            release = champion_release(store) if spec is None else graph.candidates.requesting(variant, store)
             if release is None:
-                yield from _nothing_published()
+                reason = NOTHING_PUBLISHED if spec is None else str(graph.candidates.pending(variant, store))
+                yield from _nothing_to_ask(reason)
                 return
+            context.log.info(estimate(store, graph.candidates, variant, requesting(release)).line)
             answered = answer(
                 store,
                 release,
                 application=application,
                 calibrate=bool(spec and spec.calibrate),
-                asking=_asking(context, graph, release, variant, snapshot=lake.snapshot()),
+                asking=asking(context, graph, release, variant, snapshot=lake.snapshot()),
             )
             yield from _results(lake, store, answered)
 
@@ -87,19 +92,36 @@ def _task(graph: Graph) -> list[object]:
     return [application.task, list(application.labels), application.output_schema()]
 
 
-def _asking(
-    context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str, *, snapshot: int
-) -> Asking:
+def asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str, *, snapshot: int) -> Asking:
+    """How the documents of a release are sent; its endpoints serve its adapter before the first one is."""
     nim: NIMResource = getattr(context.resources, resource_key(release.model.entry))
+
+    def endpoints() -> Sequence[EndpointTarget]:
+        targets = nim.verified_targets(release.model)
+        if release.adapter is not None:
+            serve_adapter(
+                graph.settings,
+                nim.pinned,
+                name=release.served_name,
+                adapter_id=release.adapter,
+                base=release.model,
+                base_urls=[target.root for target in targets],
+            )
+        return targets
+
     return Asking(
-        endpoints=lambda: nim.verified_targets(release.model),
-        policy=nim.policy(max_failed_share=graph.application.max_failed_share),
+        endpoints=endpoints,
+        policy=within_budget(
+            nim.policy(max_failed_share=graph.application.max_failed_share), graph.application.budget, nim.pinned
+        ),
         connection=nim.connection(),
         run_id=context.run.run_id,
         git_commit=graph.settings.git_commit,
         snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
         journal=graph.settings.namespace_folder / "journal",
+        # A replica that joins late has not got the adapter yet.
+        discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
     )
 
 
@@ -126,11 +148,10 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _nothing_published() -> Iterator[CompletionEvent]:
-    reason = "nothing is published yet"
+def _nothing_to_ask(reason: str) -> Iterator[CompletionEvent]:
     yield dg.AssetCheckResult(check_name="every_document_answered", passed=True, metadata={"note": reason})
     yield dg.AssetCheckResult(check_name="answers_valid", passed=True, metadata={"note": reason})
-    yield dg.MaterializeResult(data_version=dg.DataVersion("no-champion"), metadata={"note": reason})
+    yield dg.MaterializeResult(data_version=dg.DataVersion("no-release"), metadata={"note": reason})
 
 
 def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> Iterator[CompletionEvent]:

@@ -1,7 +1,7 @@
 """`documents` and `references`: what others write, as this application reads it."""
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.documents.prepare import DOCUMENTS_SCHEMA
 from llm_platform.documents.references import REFERENCES_SCHEMA
 from llm_platform.errors import ContractBroken
-from llm_platform.operations.documents import missing_columns, read_references, update_documents
+from llm_platform.operations.documents import known_answers, missing_columns, update_documents
 from llm_platform.records import content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 
@@ -74,34 +74,39 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
     return documents
 
 
-def references_asset(graph: Graph, source: dg.AssetSpec, documents: dg.AssetsDefinition) -> dg.AssetsDefinition:
+def references_asset(
+    graph: Graph, sources: Sequence[dg.AssetSpec], documents: dg.AssetsDefinition
+) -> dg.AssetsDefinition:
     """Known answers, split once into training and evaluation."""
     application = graph.application
     spec = application.references
 
     @dg.asset(
         key=graph.key("references"),
-        deps=[source, documents],
+        deps=[*sources, documents],
         group_name=graph.group,
         owners=graph.owners,
         kinds={"duckdb"},
         code_version=content_hash(spec.model_dump(mode="json") if spec else None),
         metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
-        description="Known answers. Training and evaluation share no document and no text.",
+        description="Known answers: the table's, and verdicts of people. Training and evaluation share no text.",
     )
     def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
         with dagster_failures(context), warehouse.open() as lake:
-            rows = read_references(lake, application)
+            known = known_answers(lake, application)
             store = lake.application(application.name)
-            snapshot = store.references.replace(rows)
+            snapshot = store.references.replace(known.rows)
             version = store.references.version()
-        splits = rows["split"].to_pylist()
+        splits, origins = known.rows["split"].to_pylist(), known.rows["provenance"].to_pylist()
         return dg.MaterializeResult(
             data_version=dg.DataVersion(version),
             metadata={
                 "dagster/row_count": len(splits),
                 "train": splits.count("train"),
                 "evaluation": splits.count("evaluation"),
+                **{f"from_{origin}": origins.count(origin) for origin in sorted(set(origins))},
+                "verdicts_held_back": known.held_back,
+                "verdicts_impossible": known.impossible,
                 "snapshot": snapshot,
             },
         )

@@ -8,11 +8,15 @@ import dagster as dg
 from llm_platform.application import Application
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
+from llm_platform.evaluation.gate_names import CLAIMS, gate_names
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.evaluation import Reported, report_releases, score_releases
+from llm_platform.operations.panels import stored_panels
 from llm_platform.operations.releases import CHAMPION
-from llm_platform.records import content_hash
+from llm_platform.records import GateResult, Interval, content_hash
 from llm_platform.resources.warehouse import WarehouseResource
+
+NO_CAUSE = "the report found no cause to hold this gate"
 
 
 def scores_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
@@ -24,7 +28,9 @@ def scores_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         group_name=graph.group,
         owners=graph.owners,
         kinds={"python"},
-        code_version="1",
+        code_version=content_hash(graph.application.evaluation.scorers)
+        if graph.application.evaluation.scorers
+        else "1",
         description="Grades in [0, 1], or ungraded with a reason; one per release, document and known answer.",
     )
     def scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -42,7 +48,7 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
     """Metrics with intervals against minimums, and the card that shows them."""
     application = graph.application
     key = graph.key("report")
-    gates = [name for name in ("accuracy", "valid_rate") if getattr(application.evaluation.gates, name) is not None]
+    gates = gate_names(application)
 
     @dg.asset(
         key=key,
@@ -53,9 +59,9 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         code_version=content_hash(application.evaluation.model_dump(mode="json")),
         check_specs=[
             dg.AssetCheckSpec(
-                f"{variant}_{gate}_at_least_minimum",
+                f"{variant}_{CLAIMS[gate]}",
                 asset=key,
-                description=f"The lower bound of {gate} of {variant!r} reaches the application's minimum.",
+                description=f"What {variant!r} measured, against the limit of {gate!r} in application.yaml.",
             )
             for variant in (*application.variants, CHAMPION)
             for gate in gates
@@ -71,6 +77,8 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
                 graph.candidates,
                 cards_folder=graph.cards_folder,
                 git_commit=graph.settings.git_commit,
+                panels=stored_panels(lake.application(application.name), graph.candidates),
+                review_url=graph.settings.review_url,
             )
             yield from _gate_results(application, made, gates)
         yield dg.MaterializeResult(
@@ -89,42 +97,66 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
 def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
     for variant in application.variants:
         # A candidate that is refused is a finding, not a fault of what is published.
-        yield from _held(variant, made.reports.get(variant), gates, dg.AssetCheckSeverity.WARN)
-    yield from _held(CHAMPION, made.champion, gates, dg.AssetCheckSeverity.ERROR)
+        why = made.pending.get(variant, "no report")
+        # An adapter that nobody has trained is no candidate yet, so nothing is wrong with it.
+        untrained = application.variants[variant].adapter is not None and variant in made.pending
+        severity = dg.AssetCheckSeverity.WARN
+        yield from _held(variant, made.reports.get(variant), gates, severity, absent=why, excused=untrained)
+    error, absent = dg.AssetCheckSeverity.ERROR, "nothing is published yet"
+    yield from _held(CHAMPION, made.champion, gates, error, absent=absent, excused=True)
 
 
 def _held(
-    variant: str, report: Report | None, gates: Sequence[str], severity: dg.AssetCheckSeverity
+    variant: str,
+    report: Report | None,
+    gates: Sequence[str],
+    severity: dg.AssetCheckSeverity,
+    *,
+    absent: str,
+    excused: bool,
 ) -> Iterator[dg.AssetCheckResult]:
     results = {gate.name: gate for gate in report.gates} if report is not None else {}
     for name in gates:
-        gate = results.get(name)
-        check = f"{variant}_{name}_at_least_minimum"
-        if gate is None:
-            # No report is no evidence; only a champion may be absent without being a failure.
-            absent = variant == CHAMPION and report is None
-            note = "nothing is published yet" if absent else "no report"
-            yield dg.AssetCheckResult(check_name=check, passed=absent, severity=severity, metadata={"note": note})
-            continue
-        yield dg.AssetCheckResult(
-            check_name=check,
-            passed=gate.passed,
-            severity=severity,
-            metadata={
-                "value": gate.value,
-                "lower": gate.lower,
-                "minimum": gate.minimum,
-                "reason": gate.reason,
-                "next_step": gate.next_step or "none",
-            },
-        )
+        gate, check = results.get(name), f"{variant}_{CLAIMS[name]}"
+        if gate is not None:
+            yield dg.AssetCheckResult(
+                check_name=check, passed=gate.passed, severity=severity, metadata=gate_metadata(gate)
+            )
+        elif report is not None:
+            # A gate that a report leaves out had no cause: every document was answered, say.
+            yield dg.AssetCheckResult(check_name=check, passed=True, severity=severity, metadata={"note": NO_CAUSE})
+        else:
+            # No report is no evidence.
+            yield dg.AssetCheckResult(check_name=check, passed=excused, severity=severity, metadata={"note": absent})
+
+
+def gate_metadata(gate: GateResult) -> dict[str, float | str]:
+    """One gate as metadata of its check: the numbers that are compared, and the words."""
+    words = {"reason": gate.reason, "next_step": gate.next_step or "none"}
+    if gate.maximum is None:
+        return {"value": gate.value, "lower": gate.lower, "minimum": gate.limit, **words}
+    measured = {} if gate.upper is None else {"value": gate.value, "upper": gate.upper}
+    return {**measured, "maximum": gate.maximum, **words}
 
 
 def _numbers(reports: dict[str, Report]) -> dict[str, dg.MetadataValue]:
+    """The few numbers of each variant that people follow from run to run."""
     numbers: dict[str, dg.MetadataValue] = {}
     for variant, report in reports.items():
-        if report.accuracy is not None:
-            numbers[f"{variant}_accuracy"] = dg.MetadataValue.float(report.accuracy.value)
-            numbers[f"{variant}_accuracy_lower"] = dg.MetadataValue.float(report.accuracy.lower)
+        effort, accuracy = report.effort, report.accuracy
+        measured = {
+            "accuracy": accuracy.value if accuracy else None,
+            "accuracy_lower": accuracy.lower if accuracy else None,
+            "valid_rate": report.valid_rate.value if report.valid_rate else None,
+            "latency_p95_seconds": effort.latency_p95_seconds,
+            "cost_usd_per_correct_answer": _value(effort.cost_usd_per_correct_answer),
+            "calibration_error": report.reliability.expected_error if report.reliability else None,
+        }
+        found = {name: value for name, value in measured.items() if value is not None}
+        numbers |= {f"{variant}_{name}": dg.MetadataValue.float(value) for name, value in found.items()}
         numbers[f"{variant}_passed"] = dg.MetadataValue.bool(report.passed)
     return numbers
+
+
+def _value(interval: Interval | None) -> float | None:
+    return interval.value if interval is not None else None

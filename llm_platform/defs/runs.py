@@ -11,6 +11,7 @@ import dagster as dg
 from llm_platform.warehouse.leases import node, process_started
 
 STATE_TAG = "llm_platform/source_state"
+APPLICATION_TAG = "llm_platform/application"
 PROCESS_TAG = "llm_platform/process"
 NO_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 """Dagster's own tag; with the value `false` on runs that ended with a permanent error."""
@@ -64,10 +65,15 @@ def attempts(instance: dg.DagsterInstance, state: str) -> Attempts:
 def under_way(instance: dg.DagsterInstance, application: str) -> str | None:
     """Id of a run of the application that has not ended, whoever asked for it."""
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
-        # The UI runs a selection of assets in a job of its own.
-        if run.job_name == application or any(key.path[0] == application for key in run.asset_selection or ()):
+        if works_on(run, application):
             return run.run_id
     return None
+
+
+def works_on(run: dg.DagsterRun, application: str) -> bool:
+    """Whether a run is of one of the application's jobs, or of a selection of its assets, as the UI makes them."""
+    selected = any(key.path[0] == application for key in run.asset_selection or ())
+    return selected or application in (run.job_name, run.tags.get(APPLICATION_TAG))
 
 
 def take_up(context: dg.AssetExecutionContext) -> None:

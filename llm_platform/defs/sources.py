@@ -26,6 +26,16 @@ def source_asset(application: Application) -> dg.AssetSpec:
     )
 
 
+def annotations_asset(application: Application) -> dg.AssetSpec:
+    """Verdicts, tags and notes of people, as the review page and the command line write them."""
+    return dg.AssetSpec(
+        key=dg.AssetKey([application.name, "annotations"]),
+        group_name="upstream",
+        kinds={"table"},
+        description=f"What people said about {application.title}: verdicts, tags and notes (llm-platform review).",
+    )
+
+
 def references_source_asset(application: Application) -> dg.AssetSpec | None:
     """The table of known answers, as its owners write it."""
     if application.references is None:

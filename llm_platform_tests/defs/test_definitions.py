@@ -21,21 +21,28 @@ from llm_platform_tests.team import NAME, Team
 
 SHIPPED = {
     "models/smollm2-135m",
+    "endpoint_metrics/smollm2-135m",
     "upstream/reviews",
     "upstream/review_labels",
     "upstream/package_metadata",
     "upstream/package_fields",
     "movie_reviews/documents",
+    "movie_reviews/annotations",
     "movie_reviews/references",
     "movie_reviews/prompts/literal",
     "movie_reviews/prompts/sentiment",
     "movie_reviews/completions/literal",
     "movie_reviews/completions/sentiment",
     "movie_reviews/completions/champion",
+    "movie_reviews/training_examples/sentiment",
+    "movie_reviews/adapters/sentiment",
+    "movie_reviews/completions/tuned",
+    "movie_reviews/adapter_reports/sentiment",
     "movie_reviews/scores",
     "movie_reviews/report",
     "movie_reviews/rollout",
     "movie_reviews/published",
+    "movie_reviews/drift",
 }
 
 
@@ -54,7 +61,7 @@ def test_the_shipped_graph_has_these_assets_and_no_invented_ones(shipped: dg.Def
     assert keys >= SHIPPED
     assert graph.get_all_asset_keys() == declared
     assert {key.to_user_string() for key in graph.unexecutable_asset_keys} == {
-        k for k in keys if k.startswith("upstream/")
+        k for k in keys if k.startswith("upstream/") or k.endswith("/annotations")
     }
 
 
@@ -74,6 +81,7 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
 
     assert {job.name for job in shipped.resolve_all_job_defs()} >= {"movie_reviews", "package_metadata"}
     assert {sensor.name for sensor in shipped.sensors or []} == {
+        "alerts",
         "movie_reviews_source_changed",
         "package_metadata_source_changed",
     }
@@ -148,6 +156,7 @@ CHANGES = {
     "source": {
         "tickets/documents", "tickets/references", "tickets/completions/clear", "tickets/completions/vague",
         "tickets/completions/champion", "tickets/scores", "tickets/report", "tickets/rollout", "tickets/published",
+        "tickets/drift",
     },
     "gate": {"tickets/report", "tickets/rollout"},
     "sampling": {"tickets/completions/vague", "tickets/scores", "tickets/report", "tickets/rollout"},

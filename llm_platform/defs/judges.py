@@ -1,0 +1,95 @@
+"""One asset a judge: its verdicts on the stored answers, and how far it agrees with people."""
+
+# Annotations are evaluated here: Dagster reads those of an asset's context and resources.
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.graph import Graph, share
+from llm_platform.operations.completions import Asking
+from llm_platform.operations.judge_runs import Judged, judge_answers
+from llm_platform.operations.judging import judge_release
+from llm_platform.operations.spending import within_budget
+from llm_platform.records import Interval, Judge, content_hash
+from llm_platform.resources.nim import NIMResource, resource_key
+from llm_platform.resources.warehouse import WarehouseResource
+
+READABLE = 0.9
+"""Share of verdicts that have to be readable before a judge's scores say much; under it the check warns."""
+
+
+def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks."""
+    application = graph.application
+    key = graph.key("judgements", judge.name)
+
+    @dg.asset(
+        key=key,
+        deps=list(deps),
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"nim", "duckdb"},
+        pool=f"nim-{judge.model}",
+        code_version=content_hash(judge.model_dump(mode="json")),
+        required_resource_keys={"warehouse", resource_key(judge.model)},
+        check_specs=[
+            dg.AssetCheckSpec("verdicts_readable", asset=key, description="The judge says what it was asked to say.")
+        ],
+        description=f"What judge {judge.name!r} ({judge.model}) says of stored answers, and its agreement with people.",
+    )
+    def judgements(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        warehouse: WarehouseResource = context.resources.warehouse
+        with dagster_failures(context), warehouse.open() as lake:
+            store = lake.application(application.name)
+            asking = _asking(context, graph, judge, snapshot=lake.snapshot())
+            judged = judge_answers(store, graph.candidates, judge.name, asking=asking)
+            yield from _results(judged)
+
+    return judgements
+
+
+def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int) -> Asking:
+    nim: NIMResource = getattr(context.resources, resource_key(judge.model))
+    release = judge_release(graph.candidates, judge)
+    # A verdict that cannot be read is ungraded, and no reason to end the run.
+    policy = within_budget(nim.policy(max_failed_share=1.0), graph.application.budget, nim.pinned)
+    return Asking(
+        endpoints=lambda: nim.verified_targets(release.model),
+        policy=policy,
+        connection=nim.connection(),
+        run_id=context.run.run_id,
+        git_commit=graph.settings.git_commit,
+        snapshot=snapshot,
+    )
+
+
+def _results(judged: Judged) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    agreement = judged.agreement
+    unread = sum(agreement.ungraded.values())
+    readable = share(agreement.judged - unread, agreement.judged)
+    yield dg.AssetCheckResult(
+        check_name="verdicts_readable",
+        passed=agreement.judged > 0 and readable >= READABLE,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"readable_share": readable, "minimum": READABLE, "judged": agreement.judged, "ungraded": unread},
+    )
+    measured = {"kappa": agreement.kappa, "position_bias": agreement.position, "obeys_documents": agreement.injection}
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(judged.version),
+        metadata={
+            "release": judged.release.release_id,
+            "judged": agreement.judged,
+            "requests_sent": judged.sent,
+            "judged_by_hand": agreement.by_hand,
+            **_numbers(measured),
+            **({"length_correlation": agreement.length.correlation} if agreement.length else {}),
+        },
+    )
+
+
+def _numbers(measured: dict[str, Interval | None]) -> dict[str, float]:
+    found = {name: interval for name, interval in measured.items() if interval is not None}
+    return {name: one.value for name, one in found.items()} | {
+        f"{name}_lower": one.lower for name, one in found.items()
+    }

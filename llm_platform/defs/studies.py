@@ -1,0 +1,100 @@
+"""`sweeps` and `learning_curves`: studies of an adapter, in a job of their own, since each trains several."""
+
+# Annotations are evaluated here: Dagster reads those of an asset's context and resources.
+from collections.abc import Callable
+
+import dagster as dg
+
+from llm_platform.defs.completions import asking
+from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.finetuning import train
+from llm_platform.defs.graph import Graph
+from llm_platform.operations.adapters import AdapterFolders
+from llm_platform.operations.completions import Asking
+from llm_platform.operations.studies import learning_curve, sweep
+from llm_platform.records import Release, content_hash
+from llm_platform.resources.nim import resource_key
+from llm_platform.resources.warehouse import WarehouseResource
+
+
+def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """A handful of recipes, compared on validation examples only."""
+    application = graph.application
+    spec = application.finetuning[name]
+
+    @dg.asset(
+        key=graph.key("sweeps", name),
+        deps=[examples],
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"pytorch"},
+        pool="training",
+        code_version="1",
+        description=f"Four recipes for adapter {name!r}, at most {4 * spec.max_minutes:g} minutes; validation decides.",
+    )
+    def sweeps(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+        with dagster_failures(context), warehouse.open() as lake:
+            found = sweep(
+                lake,
+                graph.candidates,
+                name,
+                settings=graph.settings,
+                folders=AdapterFolders(graph.settings),
+                train=lambda training: train(context, graph, training),
+            )
+        best = found.trials[0]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(content_hash(found.model_dump(mode="json"))),
+            metadata={
+                "trials": len(found.trials),
+                "validation_examples": found.validation,
+                "best_rank": best.recipe.rank,
+                "best_learning_rate": best.recipe.learning_rate,
+                "best_validation_loss": best.loss,
+                "best_validation_accuracy": best.accuracy,
+            },
+        )
+
+    return sweeps
+
+
+def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """How much more examples bring, on held-out documents, beside counting words."""
+    application = graph.application
+    spec = application.finetuning[name]
+
+    @dg.asset(
+        key=graph.key("learning_curves", name),
+        deps=[examples],
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"pytorch", "nim"},
+        pool="training",
+        code_version="1",
+        required_resource_keys={"warehouse", resource_key(spec.model)},
+        description=f"Scores of {name!r} from 50 examples to all; at most {spec.max_minutes:g} minutes a point.",
+    )
+    def learning_curves(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        warehouse: WarehouseResource = context.resources.warehouse
+        with dagster_failures(context), warehouse.open() as lake:
+            found = learning_curve(
+                lake,
+                graph.candidates,
+                name,
+                settings=graph.settings,
+                folders=AdapterFolders(graph.settings),
+                train=lambda training: train(context, graph, training),
+                asking=_asking(context, graph, f"{name}_curve", snapshot=lake.snapshot()),
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(content_hash(found.model_dump(mode="json"))),
+            metadata={f"score_of_{point.examples}": point.score.value for point in found.points},
+        )
+
+    return learning_curves
+
+
+def _asking(
+    context: dg.AssetExecutionContext, graph: Graph, shown: str, *, snapshot: int
+) -> Callable[[Release], Asking]:
+    return lambda release: asking(context, graph, release, shown, snapshot=snapshot)

@@ -1,0 +1,224 @@
+"""The chain from known answers to a judged adapter, run through Dagster: a tiny model is trained for real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from llm_platform.errors import EvidenceMissing, PermanentError
+from llm_platform.finetuning.abilities import ABILITIES
+from llm_platform.operations.adapter_evidence import AdapterReport, report_kind, stored_report
+from llm_platform.operations.adapters import AdapterFolders, retire_adapter
+from llm_platform.operations.evaluation import current_evaluation_id
+from llm_platform.operations.plan import plan
+from llm_platform.operations.rollout import promote
+from llm_platform.operations.training_plan import promotable, training_plan
+from llm_platform.records import AdapterManifest, RolloutEvent
+from llm_platform.warehouse.store import ApplicationStore
+from llm_platform_tests.finetuning.tiny import tiny_base
+from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
+from llm_platform_tests.team import ENTRY, NAME, right_answer
+from llm_platform_tests.tiny_model import TuningTeam
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+KNOWN = {ability.prompt: ability.answer for ability in ABILITIES}
+
+
+def answer(seen: Seen) -> str:
+    """Asked clearly, the base misses half of the happy ones; its adapter is right; both still know their capitals."""
+    if not seen.document_id:
+        return KNOWN.get(str(seen.body["prompt"]), "no idea")
+    number = int(seen.document_id)
+    if "messages" in seen.body:
+        return right_answer(number) if "clearly" in str(seen.body) and number % 4 == 1 else "SAD"
+    right = {"HAPPY": "good", "SAD": "bad"}[right_answer(number)]
+    return right if seen.body["model"] != MODEL else "bad"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a base model, made once."""
+    folder = tmp_path_factory.mktemp("bases")
+    tiny_base(folder / ENTRY)
+    return folder
+
+
+@dataclass(frozen=True)
+class Site:
+    """A team with its endpoint, which lists what is published to its folder, and its history."""
+
+    team: TuningTeam
+    model: ScriptedServer
+    instance: dg.DagsterInstance
+
+    def run(self, job: str) -> dg.ExecuteInProcessResult:
+        found = self.team.definitions().resolve_job_def(job)
+        return found.execute_in_process(instance=self.instance, raise_on_error=False, run_config=QUIET)
+
+    @contextmanager
+    def store(self) -> Iterator[ApplicationStore]:
+        with self.team.warehouse.open() as lake:
+            yield lake.application(NAME)
+
+    def adapter(self) -> AdapterManifest:
+        with self.store() as store:
+            found = self.team.candidates.adapter("mood", store)
+        assert found is not None
+        return found
+
+
+@contextmanager
+def site(root: Path, base: Path) -> Iterator[Site]:
+    source = root / "peft"
+    with ScriptedServer(answer=answer, peft_source=source) as model, dg.DagsterInstance.ephemeral() as instance:
+        (root / "bases").symlink_to(base)
+        yield Site(TuningTeam(root, model.url, nim_peft_source=source), model, instance)
+
+
+@pytest.fixture
+def untrained(tmp_path: Path, base: Path) -> Iterator[Site]:
+    """Nothing has run yet."""
+    with site(tmp_path, base) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[tuple[Site, dg.ExecuteInProcessResult]]:
+    """The whole chain has run once, from nothing, by one click; training takes seconds, so it is done once."""
+    with site(tmp_path_factory.mktemp("team"), base) as made:
+        result = made.run(made.team.job)
+        assert result.success, failure(result)
+        yield made, result
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    events = [event for event in result.all_node_events if event.is_step_failure]
+    return "\n".join(str(event.step_failure_data.error_display_string) for event in events)
+
+
+def metadata(result: dg.ExecuteInProcessResult, *key: str) -> dict[str, Any]:
+    (event,) = result.asset_materializations_for_node("__".join([NAME, *key]))
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+
+
+def test_before_training_the_variant_is_a_plain_state(untrained: Site) -> None:
+    """The everyday job must neither train, nor fail, nor leave something undone, because nobody has trained yet."""
+    team = untrained.team
+
+    result = untrained.run(NAME)
+
+    assert result.success, failure(result)
+    assert checks(result)["tuned_accuracy_at_least_minimum"]
+    assert checks(result)["adapter_improves_on_champion"]
+    assert metadata(result, "completions", "tuned") == {"note": "its adapter 'mood' is not trained yet"}
+    with team.warehouse.open() as lake:
+        assert plan(lake, team.candidates) == []
+        steps = training_plan(lake, team.candidates, team.settings)
+    assert [step.asset for step in steps] == ["training_examples/mood"]
+
+
+def test_one_click_trains_serves_and_judges(trained: tuple[Site, dg.ExecuteInProcessResult]) -> None:
+    """The chain as a person sees it: examples, an adapter, answers by its name, a comparison with what is there."""
+    there, result = trained
+
+    made, examples = metadata(result, "adapters", "mood"), metadata(result, "training_examples", "mood")
+    with there.store() as store:
+        release = there.team.candidates.release("tuned", store)
+        assert release is not None
+        report = stored_report(store, release)
+        champion = store.rollout.champion()
+
+    assert made["trained_now"] is True
+    assert examples["train"] + examples["validation"] == examples["dagster/row_count"] > 30
+    assert examples["dropped_duplicates"] == 0
+    assert made["validation_loss"] < made["validation_loss_of_base"]
+    assert Path(made["loss_curve"]).read_text(encoding="utf-8").startswith("<svg")
+    assert checks(result)["apart_from_evaluation"]
+    assert checks(result)["adapter_improves_on_champion"]
+    assert checks(result)["base_abilities_kept"]
+    assert (there.team.root / "peft" / release.served_name / "adapter_config.json").is_file()
+    assert not list((there.team.settings.namespace_folder / "training").iterdir())
+    assert report is not None
+    assert [pair.name.split(",")[0] for pair in report.pairs][1:] == ["base", "TF-IDF + logistic regression"]
+    assert champion is not None
+    assert champion.variant == "clear"
+
+
+def test_the_same_inputs_train_nothing_and_ask_nothing(trained: tuple[Site, dg.ExecuteInProcessResult]) -> None:
+    """Nothing in Dagster prevents a second training; the record of the first one does."""
+    there, _ = trained
+    before = there.adapter()
+    there.run(there.team.job)  # the champion is chosen in the first run, and answers in the second
+    asked = there.model.counts.requests
+
+    again = there.run(there.team.job)
+
+    assert again.success, failure(again)
+    assert metadata(again, "adapters", "mood")["trained_now"] is False
+    assert metadata(again, "adapters", "mood")["adapter"] == before.adapter_id
+    assert there.model.counts.requests == asked
+    with there.team.warehouse.open() as lake:
+        assert training_plan(lake, there.team.candidates, there.team.settings) == []
+
+
+def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_only(
+    trained: tuple[Site, dg.ExecuteInProcessResult],
+) -> None:
+    """Passing the gates is not enough: it has to be better than what serves now, on record; then it is not retired."""
+    there, _ = trained
+    candidates, manifest = there.team.candidates, there.adapter()
+    there.run(there.team.job)
+
+    with there.store() as store:
+        release = candidates.release("tuned", store)
+        assert release is not None
+        report = stored_report(store, release)
+        assert report is not None
+        evaluation_id = current_evaluation_id(store, candidates)
+
+        def decided(on: AdapterReport) -> RolloutEvent:
+            store.adapter_reports.append(manifest.adapter_id, report_kind(release), on.model_dump_json())
+            return promote(
+                store, candidates.application, "tuned", release=release, evaluation_id=evaluation_id, by="test"
+            )
+
+        with pytest.raises(EvidenceMissing, match="there is nothing to compare it with"):
+            decided(report.model_copy(update={"pairs": ()}))
+        with pytest.raises(EvidenceMissing, match="not been held against the champion"):
+            decided(report.model_copy(update={"evaluation_id": "another"}))
+        with pytest.raises(EvidenceMissing, match="was held against release another"):
+            decided(report.model_copy(update={"rival_id": "another"}))
+        assert promotable(store, candidates) is None
+        store.adapter_reports.append(manifest.adapter_id, report_kind(release), report.model_dump_json())
+        assert promotable(store, candidates) == ("tuned", release)
+        decided(report)
+        assert promotable(store, candidates) is None
+        entry = candidates.lock[ENTRY]
+        with pytest.raises(PermanentError, match=f"the champion, release {release.release_id}"):
+            retire_adapter(store, candidates, manifest, settings=there.team.settings, entry=entry)
+
+
+def test_the_chain_refuses_an_adapter_whose_file_was_changed(
+    trained: tuple[Site, dg.ExecuteInProcessResult],
+) -> None:
+    """An adapter is loaded again and again; each time it has to be the one that was measured."""
+    there, _ = trained
+    weights = AdapterFolders(there.team.settings).path(there.adapter().adapter_id) / "adapter_model.safetensors"
+    right = weights.read_bytes()
+    weights.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+
+    result = there.run(there.team.job)
+
+    weights.write_bytes(right)
+    assert not result.success
+    assert "its manifest says" in failure(result)

@@ -1,0 +1,38 @@
+"""The job that looks at every endpoint: a row, checks and a card, without a request to a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from llm_platform.defs.monitoring import JOB
+from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.team import ENTRY, Team
+
+QUIET: Any = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def test_a_look_stores_a_row_and_asks_no_model(team: Team, model: ScriptedServer, instance: dg.DagsterInstance) -> None:
+    """It runs every five minutes on endpoints that work for others."""
+    job = team.definitions().resolve_job_def(JOB)
+
+    done = job.execute_in_process(instance=instance, run_config=QUIET)
+
+    found = {one.check_name: one.passed for one in done.get_asset_check_evaluations()}
+    assert found == {"endpoints_healthy": True, "queue_not_growing": True, "error_rate_at_most_maximum": True}
+    with team.warehouse.open(read_only=True) as lake:
+        rows = lake.endpoint_metrics.latest().to_pylist()
+    assert [(row["entry"], row["base_url"], row["waiting"]) for row in rows] == [(ENTRY, model.url, 0.0)]
+    assert (team.settings.cards_folder / "endpoints" / f"{ENTRY}.html").is_file()
+    assert model.counts.requests == model.counts.probes == 0
+
+
+def test_the_schedule_is_off_unless_sensors_are_on(team: Team) -> None:
+    """A laptop that loads the graph must not begin to look at the company's endpoints."""
+    off = team.definitions().schedules
+    team.settings = team.settings.model_copy(update={"sensors": True})
+    on = team.definitions().schedules
+
+    assert {one.default_status.value for one in off} == {"STOPPED"}
+    assert {one.default_status.value for one in on} == {"RUNNING"}
