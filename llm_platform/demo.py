@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from sqlalchemy.exc import DBAPIError
 
 from llm_platform.definitions import build_definitions
-from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs
+from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
 from llm_platform.errors import LeaseHeld, PermanentError, StorageError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
@@ -27,12 +28,13 @@ from llm_platform.operations.plan import plan
 from llm_platform.operations.releases import Candidates, candidates_of, requesting
 from llm_platform.operations.samples import load_sample
 from llm_platform.records import TokenUsage
-from llm_platform.resources.progress import listener
+from llm_platform.resources.progress import listener, training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings import CHECKOUT, Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
+DOCUMENTS = 400
 PLAIN_SECONDS = 20.0
 """Between two lines of progress where there is no terminal for a bar."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -46,16 +48,22 @@ class Checks:
     failed: tuple[str, ...]
 
 
-def run_demo(settings: Settings, *, application: str, documents: int, console: Console) -> None:
+def run_demo(settings: Settings, *, application: str, documents: int | None, console: Console) -> None:
     """Bring an application up to date on this machine, and say what happened.
+
+    Args:
+        settings: Of the deployment.
+        application: One that ships documents.
+        documents: How many; None takes as many as there are, at least 400.
+        console: Where it is said.
 
     Raises:
         PermanentError: a step failed; says which, why, and what to do.
     """
     started = time.monotonic()
     candidates = candidates_of(settings, application)
-    load_sample(settings.source_warehouses["upstream"], application, documents=documents)
     warehouse = WarehouseResource.of(settings)
+    load_documents(settings, application, documents=documents, least=DOCUMENTS)
     with warehouse.open() as lake:
         steps = plan(lake, candidates)
     if not steps:
@@ -76,6 +84,14 @@ def run_demo(settings: Settings, *, application: str, documents: int, console: C
     console.print(f"{time.monotonic() - started:.0f} s in all. Run it again: nothing is sent twice.")
 
 
+def load_documents(settings: Settings, application: str, *, documents: int | None, least: int) -> None:
+    """Load the shipped documents: so many, or as many as an earlier demo has loaded, at least `least`."""
+    if documents is None:
+        with WarehouseResource.of(settings).open() as lake:
+            documents = max(least, sum(lake.application(application).documents.counts().values()))
+    load_sample(settings.source_warehouses["upstream"], application, documents=documents)
+
+
 def fetch_weights(settings: Settings, candidates: Candidates, *, console: Console) -> None:
     """Fetch the weights of embedded models ahead, since a first fetch takes as long as all the rest."""
     local = LocalNim.of(settings)
@@ -85,8 +101,22 @@ def fetch_weights(settings: Settings, candidates: Candidates, *, console: Consol
                 local.fetch(entry, lambda stage, detail: status.update(f"Model {entry.name}: {stage} {detail}"))  # noqa: B023
 
 
-def materialize(settings: Settings, application: str, *, console: Console, only: Sequence[str] | None = None) -> Checks:
-    """Run the application's job, or a selection of its assets, in this process on the deployment's Dagster instance.
+def materialize(
+    settings: Settings,
+    application: str,
+    *,
+    console: Console,
+    only: Sequence[str] | None = None,
+    job: str | None = None,
+) -> Checks:
+    """Run a job of the application, or a selection of its assets, in this process on the deployment's Dagster instance.
+
+    Args:
+        settings: Of the deployment.
+        application: Its name is that of its main job, too.
+        console: Where progress is shown.
+        only: Assets by the rest of their key.
+        job: One of its other jobs.
 
     Raises:
         LeaseHeld: another process of this machine is at it; nothing was started.
@@ -96,9 +126,11 @@ def materialize(settings: Settings, application: str, *, console: Console, only:
     with recorded(settings) as instance, bars(console):
         require_idle(instance, application)
         defs = build_definitions(settings)
-        job = defs.resolve_job_def(application)
+        found = defs.resolve_job_def(job or application)
         keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
-        result = job.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET)
+        result = found.execute_in_process(
+            instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET
+        )
     evaluations = result.get_asset_check_evaluations()
     named = [
         (f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}", evaluation.passed)
@@ -182,8 +214,7 @@ def require_idle(instance: dg.DagsterInstance, application: str) -> None:
         LeaseHeld: says which run and which process.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        selected = any(key.path[0] == application for key in run.asset_selection or ())
-        if PROCESS_TAG in run.tags and (selected or run.job_name == application):
+        if PROCESS_TAG in run.tags and works_on(run, application):
             _, process, _ = json.loads(run.tags[PROCESS_TAG])
             raise LeaseHeld(
                 f"Run {run.run_id} (process {process}) is bringing {application} up to date; nothing was started. "
@@ -193,7 +224,7 @@ def require_idle(instance: dg.DagsterInstance, application: str) -> None:
 
 @contextmanager
 def bars(console: Console) -> Iterator[None]:
-    """Progress bars for the assets that ask a model, one each, while the block runs."""
+    """Progress bars for the assets that ask a model or train one, one each, while the block runs."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -216,11 +247,24 @@ def bars(console: Console) -> Iterator[None]:
                 said = time.monotonic()
                 console.print(f"  {name}: {state.done} of {state.total} texts, {speed}")
 
-        token = listener.set(show)
+        def train(name: str, event: Mapping[str, Any]) -> None:
+            nonlocal said
+            if event["event"] != "step":
+                return
+            speed = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s"
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=event["steps"], speed="")
+            progress.update(tasks[name], completed=event["step"], total=event["steps"], speed=speed)
+            if not console.is_terminal and time.monotonic() - said >= PLAIN_SECONDS:
+                said = time.monotonic()
+                console.print(f"  {name}: step {event['step']} of {event['steps']}, {speed}")
+
+        token, other = listener.set(show), training_listener.set(train)
         try:
             yield
         finally:
             listener.reset(token)
+            training_listener.reset(other)
 
 
 def print_summary(
@@ -235,7 +279,7 @@ def print_summary(
         release = candidates.release(variant, store)
         stored = store.reports.latest(release.release_id) if release else None
         if release is None or stored is None:
-            console.print(f"{variant:<11} no report yet")
+            console.print(f"{variant:<11} {candidates.pending(variant, store) or 'no report yet'}")
             continue
         report = Report.model_validate_json(stored.report)
         usage = store.completions.usage(requesting(release).release_id)
@@ -267,7 +311,7 @@ def print_summary(
 
 def _approved_beside(store: ApplicationStore, candidates: Candidates, published: str) -> str | None:
     """A variant whose present release is approved and is not what is published."""
-    evaluation_id = current_evaluation_id(store, candidates.application)
+    evaluation_id = current_evaluation_id(store, candidates)
     for variant in candidates.application.variants:
         release = candidates.release(variant, store)
         if release is None or release.release_id == published:
@@ -299,8 +343,5 @@ def _variant_lines(variant: str, report: Report, usage: TokenUsage) -> str:
     lines = [", ".join(parts)]
     if beside:
         lines.append(f"            beside it: {', '.join(beside)}")
-    lines += [
-        f"            {gate.name} {gate.lower:.3f} < {gate.minimum:.3f}: {gate.next_step or gate.reason}"
-        for gate in refused
-    ]
+    lines += [f"            {gate.name}, {gate.comparison}: {gate.next_step or gate.reason}" for gate in refused]
     return "\n".join(line.replace("[0", "\\[0") for line in lines)

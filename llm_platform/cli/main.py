@@ -7,7 +7,23 @@ import sys
 import typer
 from rich.console import Console
 
-from llm_platform.cli import application, branch, model, nim, pipeline, rollout, state
+from llm_platform.cli import (
+    adapter,
+    application,
+    bom,
+    branch,
+    judge,
+    model,
+    monitor,
+    nim,
+    pipeline,
+    prompt,
+    review,
+    rollout,
+    state,
+    tag,
+    trial,
+)
 from llm_platform.errors import PlatformError
 
 app = typer.Typer(
@@ -16,12 +32,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, rollout):
+for group in (pipeline, trial, rollout, bom):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,
     "model": model.commands,
     "application": application.commands,
+    "adapter": adapter.commands,
+    "prompt": prompt.commands,
+    "judge": judge.commands,
+    "review": review.commands,
+    "tag": tag.commands,
+    "monitor": monitor.commands,
     "state": state.commands,
     "branch": branch.commands,
 }.items():

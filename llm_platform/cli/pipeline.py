@@ -18,13 +18,24 @@ commands = typer.Typer()
 
 @commands.command()
 def demo(
-    documents: Annotated[int, typer.Option(help="How many documents to load.", min=20)] = 400,
+    documents: Annotated[
+        int | None,
+        typer.Option(
+            help="How many documents to load; as many as are loaded if not given, at least 400 (600 with --finetune).",
+            min=20,
+        ),
+    ] = None,
     application: Annotated[str, typer.Option(help="A shipped application.")] = "movie_reviews",
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train an adapter, too, and publish it if it is better.")
+    ] = False,
 ) -> None:
     """Real documents through a real model to a published table, on this machine."""
     from llm_platform.demo import run_demo
+    from llm_platform.demo_finetune import run_finetune_demo
 
-    run_demo(load_settings(), application=application, documents=documents, console=console)
+    run_it = run_finetune_demo if finetune else run_demo
+    run_it(load_settings(), application=application, documents=documents, console=console)
 
 
 @commands.command()
@@ -57,6 +68,21 @@ def show_plan(application: ApplicationName) -> None:
         console.print(f"{step.asset}: {step.reason}")
     if not steps:
         console.print("Nothing to do.")
+
+
+@commands.command("estimate")
+def show_estimate(application: ApplicationName) -> None:
+    """Read what is new in the source, and say what its answers will take in tokens, time and money. Asks no model."""
+    from llm_platform.operations.documents import update_documents
+    from llm_platform.operations.spending import estimates
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        update_documents(lake, candidates)
+        for found in estimates(lake.application(application), candidates):
+            console.print(found.line, markup=False)
 
 
 @commands.command()

@@ -37,14 +37,15 @@ def promote(
         release = candidates.release(variant, store)
         if release is None:
             raise SpecificationError(
-                f"{application}/{variant} has no calibration yet. First: llm-platform run {application}"
+                f"{application}/{variant} cannot be promoted: {candidates.pending(variant, store)}. First: "
+                f"llm-platform {'adapter train' if candidates.application.variants[variant].adapter else 'run'} {application}"
             )
         event = promote_release(
             store,
             candidates.application,
             variant,
             release=release,
-            evaluation_id=current_evaluation_id(store, candidates.application),
+            evaluation_id=current_evaluation_id(store, candidates),
             by=getpass.getuser(),
             note=note,
         )

@@ -168,7 +168,7 @@ def promote_variant(settings: Settings, variant: str) -> Any:
         store = lake.application(NAME)
         release = candidates.release(variant, store)
         assert release is not None
-        evaluation = current_evaluation_id(store, candidates.application)
+        evaluation = current_evaluation_id(store, candidates)
         return promote(store, candidates.application, variant, release=release, evaluation_id=evaluation, by="somebody")
 
 

@@ -44,9 +44,10 @@ def ledger(team: Team) -> Ledger:
     with team.warehouse.open(read_only=True) as lake:
         store = lake.application(NAME)
         for variant in team.candidates.application.variants:
-            release = team.candidates.requesting(variant).release_id
-            documents = store.completions.of_release(release, ["document_id"])["document_id"].to_pylist()
-            answers.update((release, document) for document in documents)
+            release = team.candidates.requesting(variant, store)
+            assert release is not None
+            documents = store.completions.of_release(release.release_id, ["document_id"])["document_id"].to_pylist()
+            answers.update((release.release_id, document) for document in documents)
             stored[variant] = set(documents)
         rows = store.published.table(1).to_pylist()
         champion = store.rollout.champion()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,10 @@ def test_orders_inside_documents_never_break_the_form_of_an_answer(
         update_documents(lake, candidates)
         store = lake.application(NAME)
         for variant in candidates.application.variants:
-            release = candidates.requesting(variant)
+            release = candidates.requesting(variant, store)
+            assert release is not None
             asking = Asking(
-                endpoints=lambda: nim.verified_targets(candidates.requesting("literal").model),
+                endpoints=partial(nim.verified_targets, release.model),
                 policy=nim.policy(max_failed_share=1.0),
                 connection=Connection(),
                 run_id="injection",

@@ -1,0 +1,280 @@
+"""`llm-platform adapter`: adapters that were trained or imported, what is known of them, and who serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llm_platform.cli.console import ApplicationName, candidates_named, console, new_table, show
+from llm_platform.errors import PermanentError, SpecificationError
+from llm_platform.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from llm_platform.operations.releases import Candidates
+    from llm_platform.records import AdapterManifest
+    from llm_platform.warehouse.store import ApplicationStore
+
+commands = typer.Typer(no_args_is_help=True, help="LoRA adapters: trained, measured, served.")
+
+AdapterName = Annotated[str, typer.Argument(help="A name under 'finetuning' of application.yaml.")]
+AdapterId = Annotated[str, typer.Argument(help="Id of an adapter, or its first digits; see: llm-platform adapter list")]
+
+
+@commands.command("list")
+def adapter_list(application: ApplicationName) -> None:
+    """List the adapters of an application: what they were trained on, who serves them, who uses them."""
+    from llm_platform.operations.adapters import published_names, uses
+    from llm_platform.records import adapter_name
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    table = new_table("name", "id", "made", "examples", "validation", "published", "used by")
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        store = lake.application(application)
+        users, published = uses(store, candidates), published_names(settings, candidates.lock)
+        for manifest in store.adapters.all():
+            table.add_row(
+                manifest.name,
+                manifest.adapter_id,
+                f"{manifest.created_at:%Y-%m-%d %H:%M}",
+                str(manifest.data.train) if manifest.data else f"imported: {manifest.imported_from}",
+                _validation(manifest),
+                "yes" if adapter_name(application, manifest.adapter_id) in published else "no",
+                "; ".join(users.get(manifest.adapter_id, [])) or "nobody",
+            )
+    show(table)
+
+
+@commands.command("show")
+def adapter_show(application: ApplicationName, adapter: AdapterId) -> None:
+    """Print what an adapter was made from and what training measured."""
+    from llm_platform.operations.adapters import uses
+    from llm_platform.records import adapter_name
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        store = lake.application(application)
+        manifest = _named(store, application, adapter)
+        users = uses(store, candidates).get(manifest.adapter_id, [])
+    console.print(f"adapter {manifest.adapter_id}", markup=False)
+    console.print(f"  served as {adapter_name(application, manifest.adapter_id)}", markup=False)
+    console.print(f"  folder {settings.adapters_folder / manifest.adapter_id}", markup=False)
+    console.print(f"  used by {'; '.join(users) or 'nobody'}", markup=False)
+    for key, value in manifest.model_dump(mode="json", exclude={"metrics"}).items():
+        console.print(f"  {key}: {value}", markup=False)
+    metrics = manifest.metrics
+    for one in metrics.validations if metrics else ():
+        mark = " (kept)" if metrics and one.step == metrics.best_step else ""
+        console.print(f"  step {one.step}: validation loss {one.loss:.4f}, accuracy {one.accuracy:.3f}{mark}")
+
+
+@commands.command("compare")
+def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
+    """Print how an adapter does beside the champion, its base and counting words, on the same held-out documents."""
+    from llm_platform.evaluation.wording import interval_text
+    from llm_platform.operations.adapter_evidence import stored_report, verdict
+    from llm_platform.operations.adapter_reports import adapted_releases
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    _require_name(candidates, name)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        store = lake.application(application)
+        reports = [stored_report(store, release) for release in adapted_releases(store, candidates, name).values()]
+    found = [report for report in reports if report is not None]
+    if not found:
+        raise PermanentError(
+            f"Adapter {name!r} of {application} has not been compared with anything yet. In Dagster's UI run the job "
+            f"{application}_finetune, or: llm-platform adapter train {application}"
+        )
+    for report in found:
+        table = new_table("compared with", "its score", f"{report.variant}", "difference", "p")
+        for pair in report.pairs:
+            intervals = (interval_text(one) for one in (pair.theirs, pair.ours, pair.difference))
+            table.add_row(pair.name, *intervals, f"{pair.p_value:.4f}")
+        show(table)
+        console.print(f"{report.variant}: {verdict(report)}", markup=False)
+
+
+@commands.command("train")
+def adapter_train(application: ApplicationName) -> None:
+    """Train the adapters of an application, answer with them and judge them: the job <application>_finetune."""
+    from llm_platform.demo import fetch_weights, materialize, print_summary
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    _require_finetuning(candidates)
+    fetch_weights(settings, candidates, console=console)
+    checks = materialize(settings, application, console=console, job=f"{application}_finetune")
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        print_summary(lake, candidates, settings, console=console, checks=checks)
+
+
+@commands.command("publish")
+def adapter_publish(application: ApplicationName, adapter: AdapterId) -> None:
+    """Let the endpoints of its base model serve an adapter, and wait until each has answered with it."""
+    from llm_platform.operations.adapters import serve_adapter
+    from llm_platform.operations.endpoints import LocalNim, base_urls
+    from llm_platform.records import adapter_name
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        manifest = _named(lake.application(application), application, adapter)
+    entry = candidates.lock[manifest.base.entry]
+    urls = base_urls(entry, LocalNim.of(settings))
+    name = adapter_name(application, manifest.adapter_id)
+    serve_adapter(settings, entry, name=name, adapter_id=manifest.adapter_id, base=manifest.base, base_urls=urls)
+    console.print(f"{name} answers at {', '.join(urls)}", markup=False)
+
+
+@commands.command("retire")
+def adapter_retire(
+    application: ApplicationName,
+    adapter: Annotated[str, typer.Argument(help="Id of an adapter; without one, all that no release uses.")] = "",
+) -> None:
+    """Take an adapter from the endpoints, or every one that no release uses; its files and its record stay."""
+    from llm_platform.operations.adapters import retire_adapter, uses
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        store = lake.application(application)
+        users = uses(store, candidates)
+        unused = [manifest for manifest in store.adapters.all() if manifest.adapter_id not in users]
+        chosen = [_named(store, application, adapter)] if adapter else unused
+        for manifest in chosen:
+            entry = candidates.lock[manifest.base.entry]
+            gone = retire_adapter(store, candidates, manifest, settings=settings, entry=entry)
+            console.print(f"{manifest.adapter_id}: {'retired' if gone else 'was not published'}")
+    if not chosen:
+        console.print("Every adapter is used by a release.")
+
+
+@commands.command("import")
+def adapter_import(
+    application: ApplicationName,
+    name: AdapterName,
+    folder: Annotated[Path, typer.Argument(help="Folder in Hugging Face layout.")],
+    note: Annotated[str, typer.Option(help="Where it comes from; kept in its manifest.")] = "",
+) -> None:
+    """Take in an adapter that was trained elsewhere: it gets a manifest, and the same comparisons and checks."""
+    from llm_platform.finetuning.adapter import import_adapter
+    from llm_platform.models.lock import pin
+    from llm_platform.operations.adapters import AdapterFolders
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    _require_name(candidates, name)
+    base = pin(candidates.lock[candidates.application.finetuning[name].model])
+    manifest = import_adapter(
+        folder, settings.adapters_folder, application=application, name=name, base=base, note=note
+    )
+    AdapterFolders(settings).store(manifest.adapter_id)
+    with WarehouseResource.of(settings).open() as lake:
+        lake.application(application).adapters.append(manifest, inputs_hash="")
+    console.print(f"Adapter {manifest.adapter_id} is {name!r} of {application} now. To answer with it and judge it:")
+    console.print(f"  llm-platform run {application}")
+
+
+@commands.command("curve")
+def adapter_curve(application: ApplicationName, name: AdapterName) -> None:
+    """Train on 50 examples, on 100, and so on to all, and measure each on the held-out documents."""
+    from llm_platform.operations.adapter_panels import curve_panel
+    from llm_platform.operations.adapter_studies import stored_curve
+
+    settings, candidates = _study(application, name, "learning_curves")
+    with _store(application) as store:
+        curve = stored_curve(store, name)
+    if curve is None:
+        raise PermanentError(f"The learning curve of {name!r} was not stored.")
+    panel = curve_panel(curve)
+    table = new_table(*panel.columns)
+    for row in panel.rows:
+        table.add_row(*row)
+    show(table)
+    console.print(f"Picture: {settings.cards_folder / candidates.application.name / 'adapters.html'}", markup=False)
+
+
+@commands.command("sweep")
+def adapter_sweep(application: ApplicationName, name: AdapterName) -> None:
+    """Train by four recipes and compare them on validation examples; nothing held out is looked at."""
+    from llm_platform.operations.adapter_studies import stored_sweep
+
+    _study(application, name, "sweeps")
+    with _store(application) as store:
+        found = stored_sweep(store, name)
+    table = new_table("rank", "learning rate", "validation loss", "validation accuracy", "kept step", "seconds")
+    for trial in found.trials if found else ():
+        recipe = trial.recipe
+        numbers = (f"{trial.loss:.4f}", f"{trial.accuracy:.3f}", str(trial.best_step), f"{trial.wall_seconds:.0f}")
+        table.add_row(str(recipe.rank), f"{recipe.learning_rate:g}", *numbers)
+    show(table)
+
+
+def _study(application: str, name: str, kind: str) -> tuple[Settings, Candidates]:
+    from llm_platform.demo import fetch_weights, materialize
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    _require_name(candidates, name)
+    spec = candidates.application.finetuning[name]
+    console.print(f"Several trainings of at most {spec.max_minutes:g} minutes each; none is done twice.")
+    fetch_weights(settings, candidates, console=console)
+    materialize(settings, application, console=console, job=f"{application}_studies", only=[f"{kind}/{name}"])
+    return settings, candidates
+
+
+@contextmanager
+def _store(application: str) -> Iterator[ApplicationStore]:
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    with WarehouseResource.of(load_settings()).open(read_only=True) as lake:
+        yield lake.application(application)
+
+
+def _named(store: ApplicationStore, application: str, adapter: str) -> AdapterManifest:
+    found = [manifest for manifest in store.adapters.all() if manifest.adapter_id.startswith(adapter)]
+    if len(found) != 1:
+        known = ", ".join(manifest.adapter_id for manifest in store.adapters.all()) or "none"
+        raise SpecificationError(
+            f"{application} has {'several adapters' if found else 'no adapter'} {adapter!r}. There are: {known}."
+        )
+    return found[0]
+
+
+def _validation(manifest: AdapterManifest) -> str:
+    validations = manifest.metrics.validations if manifest.metrics else ()
+    if not validations:
+        return "–"
+    best = min(validations, key=lambda one: one.loss)
+    return f"loss {best.loss:.3f}, accuracy {best.accuracy:.3f}"
+
+
+def _require_finetuning(candidates: Candidates) -> None:
+    if not candidates.application.finetuning:
+        raise SpecificationError(
+            f"{candidates.application.name} trains no adapter. Add 'finetuning' to its application.yaml; see "
+            "docs/finetuning.md."
+        )
+
+
+def _require_name(candidates: Candidates, name: str) -> None:
+    _require_finetuning(candidates)
+    known = candidates.application.finetuning
+    if name not in known:
+        raise SpecificationError(
+            f"{candidates.application.name} has no adapter {name!r} under 'finetuning'. There are: {', '.join(known)}."
+        )

@@ -1,0 +1,36 @@
+"""`llm-platform bom`: the bill of materials of this deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_platform.cli.console import console
+from llm_platform.errors import StorageError
+from llm_platform.settings import load_settings
+
+commands = typer.Typer()
+
+
+@commands.command()
+def bom(
+    output: Annotated[Path | None, typer.Option(help="File to write; the terminal if not given.")] = None,
+) -> None:
+    """Write what this deployment is made of as CycloneDX 1.6: packages, images, models, adapters, prompts, data."""
+    from llm_platform.operations.bom import bill_of_materials
+    from llm_platform.operations.releases import load_applications
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    with WarehouseResource.of(settings).open() as lake:
+        text = bill_of_materials(settings, load_applications(settings), lake)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"Cannot write {output}: {error.strerror}.") from error
+    console.print(f"Wrote {output}: {text.count(chr(10))} lines of CycloneDX 1.6.")

@@ -1,0 +1,134 @@
+"""`llm-platform review`: the page where people judge answers, and verdicts as files."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llm_platform.cli.console import ApplicationName, candidates_named, console
+from llm_platform.errors import SpecificationError
+from llm_platform.records import ReviewRole
+from llm_platform.settings import load_settings
+
+
+class ServeByDefault(TyperGroup):
+    """`llm-platform review [APPLICATION]` opens the page; the other commands have names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the default command where none is given."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["page", *args]
+        return super().parse_args(ctx, args)
+
+
+commands = typer.Typer(cls=ServeByDefault, help="The page where people judge answers; verdicts as files.")
+
+
+@commands.command("page")
+def serve(
+    application: Annotated[str | None, typer.Argument(help="Name of an application; all of them if not given.")] = None,
+    *,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's need people.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the web page.", min=0, max=65535)] = 8765,
+    name: Annotated[
+        str | None, typer.Option("--as", help="Who judges, on this machine; the user if not given.")
+    ] = None,
+    role: Annotated[str, typer.Option(help="viewer, reviewer or adjudicator, on this machine.")] = "reviewer",
+    second_opinions: Annotated[
+        float, typer.Option(help="Share of documents that two people judge.", min=0.0, max=1.0)
+    ] = 0.2,
+) -> None:
+    """Open the review page. Without a name of a command, this is what `llm-platform review` does."""
+    from llm_platform.operations.releases import load_applications
+    from llm_platform.operations.review_server import serve_review
+    from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.review.people import access
+
+    settings = load_settings()
+    chosen = {application: candidates_named(settings, application)} if application else load_applications(settings)
+    who = access(
+        host=host,
+        header=settings.review_identity_header,
+        people_file=settings.review_people,
+        local_name=name or getpass.getuser(),
+        local_role=_role(role),
+    )
+    with WarehouseResource.of(settings).open() as lake, contextlib.suppress(KeyboardInterrupt):
+        serve_review(
+            lake, chosen, who, host=host, port=port, second_opinions=second_opinions,
+            ready=lambda url: console.print(f"Open {url} and stop with Ctrl-C."),
+        )  # fmt: skip
+
+
+@commands.command("export")
+def export_verdicts(
+    application: ApplicationName,
+    to: Annotated[Path, typer.Argument(help="A .csv or .jsonl file.", dir_okay=False)],
+    everything: Annotated[bool, typer.Option("--all", help="Also tags, notes, and what was taken back.")] = False,
+) -> None:
+    """Write verdicts to a file, which `review import` reads."""
+    from llm_platform.operations.evaluation import write_text
+    from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.review.files import written
+
+    settings = load_settings()
+    candidates_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        annotations = lake.application(application).annotations
+        rows: Sequence[dict[str, Any]] = (annotations.table() if everything else annotations.verdicts()).to_pylist()
+    write_text(to, written(rows, to.suffix))
+    console.print(f"Wrote {len(rows)} rows to {to}.")
+
+
+@commands.command("import")
+def import_verdicts(
+    application: ApplicationName,
+    file: Annotated[Path, typer.Argument(help="A .csv or .jsonl file with at least document_id and answer.")],
+    name: Annotated[
+        str | None, typer.Option("--by", help="Who judged, where a row does not say; the user if not given.")
+    ] = None,
+) -> None:
+    """Read verdicts, tags and notes from a file; the same file twice adds nothing."""
+    from llm_platform.operations.review_files import import_annotations
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    candidates = candidates_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        added, given = import_annotations(
+            lake, candidates.application, file, by=name or getpass.getuser(), at=datetime.now(UTC)
+        )
+    console.print(f"{added} rows are new, {given - added} were there already.")
+
+
+@commands.command("token")
+def make_token(
+    name: Annotated[str, typer.Argument(help="The person; no spaces.")],
+    role: Annotated[str, typer.Option(help="viewer, reviewer or adjudicator.")] = "reviewer",
+) -> None:
+    """Make a token for a person: the line for the people file, and the token, which is shown once."""
+    from llm_platform.review.people import new_token, token_hash
+
+    if not name.strip() or len(name.split()) != 1 or "#" in name:
+        raise SpecificationError(f"Cannot name a person {name!r}: a name has no spaces and no '#'.")
+    token = new_token()
+    console.print(f"Line for the file that LLM_PLATFORM_REVIEW_PEOPLE names:\n{name} {_role(role)} {token_hash(token)}")
+    console.print(f"Token for {name}; it is not stored anywhere:\n{token}")
+
+
+def _role(text: str) -> ReviewRole:
+    from llm_platform.review.people import ROLES
+
+    found = next((role for role in ROLES if role == text), None)
+    if found is None:
+        raise SpecificationError(f"There is no role {text!r}. There are: {', '.join(ROLES)}.")
+    return found
