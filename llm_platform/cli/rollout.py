@@ -36,9 +36,10 @@ def promote(
         store = lake.application(application)
         release = candidates.release(variant, store)
         if release is None:
+            first = "adapter train" if candidates.requesting(variant, store) is None else "run"
             raise SpecificationError(
-                f"{application}/{variant} cannot be promoted: {candidates.pending(variant, store)}. First: "
-                f"llm-platform {'adapter train' if candidates.application.variants[variant].adapter else 'run'} {application}"
+                f"{application}/{variant} cannot be promoted: {candidates.pending(variant, store)}. "
+                f"First: llm-platform {first} {application}"
             )
         event = promote_release(
             store,

@@ -132,6 +132,8 @@ class LockEntry(LockModel):
             raise ValueError("mode 'kubernetes' needs 'image' with repository, tag and digest")
         if self.mode == "embedded" and (self.weights is None or self.weights.artifact is None):
             raise ValueError("mode 'embedded' needs 'weights' with file, sha256 and artifact")
+        if self.mode == "embedded" and self.dialect not in ("nim-1.x", "nim-2.x"):
+            raise ValueError(f"mode 'embedded' speaks 'nim-1.x' or 'nim-2.x', not {self.dialect!r}")
         if self.mode != "external" and (self.base_urls or self.dns):
             raise ValueError(
                 f"'base_urls' and 'dns' belong to mode 'external'; in mode {self.mode!r} the platform finds endpoints"

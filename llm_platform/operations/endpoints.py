@@ -12,7 +12,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity, mismatch, mismatches, observe
 from llm_platform.models.lock import lock_hash, pin
 from llm_platform.models.probes import Probed, probe_differences, probe_model
-from llm_platform.nim.discovery import find_metrics, replicas
+from llm_platform.nim.discovery import find_metrics, replicas, verify_dialect
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.metrics import read_metrics
 from llm_platform.nim_local.artifacts import Progress, WeightsArtifact, fetch_weights
@@ -161,10 +161,19 @@ def observe_entry(
     with EndpointClient(bearer_token=bearer_token, ca_file=ca_file) as client:
         identities = {url: observe(url, client.get) for url in urls}
         found = [line for identity in identities.values() for line in mismatches(entry, identity)]
+        found += [line for url in urls for line in _dialect_differences(entry, url, client)]
         # A model that is not even served cannot be probed.
         probed = {url: probe_model(url, entry.served_name, client.post) for url in urls if probes and not found}
     found += [mismatch(entry, url, line) for url, said in probed.items() for line in probe_differences(entry, said)]
     return Observation(entry=entry, identities=identities, mismatches=tuple(found), probed=probed)
+
+
+def _dialect_differences(entry: LockEntry, url: str, client: EndpointClient) -> list[str]:
+    try:
+        verify_dialect(url, entry.dialect, client)
+    except EndpointMismatch as error:
+        return [str(error)]
+    return []
 
 
 def target(url: str, *, slots: int | None, connection: Connection) -> EndpointTarget:

@@ -259,9 +259,10 @@ def test_documents_are_text_and_never_markup(tmp_path: Path) -> None:
 
 def test_an_address_in_use_is_an_error_in_words(lake: Warehouse, team: Team) -> None:
     """The page is often still open in another terminal."""
-    with socket.socket() as taken, pytest.raises(StorageError, match="Choose another --port"):
+    access = Access(local=Person("ada", "reviewer"))
+    with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        access = Access(local=Person("ada", "reviewer"))
         port = taken.getsockname()[1]
-        serve_review(lake, {NAME: team.candidates}, access, host="127.0.0.1", port=port, ready=lambda _: None)
+        with pytest.raises(StorageError, match="Choose another --port"):
+            serve_review(lake, {NAME: team.candidates}, access, host="127.0.0.1", port=port, ready=lambda _: None)
