@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from sqlalchemy.exc import DBAPIError
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
-from llm_platform.errors import LeaseHeld, PermanentError, StorageError
+from llm_platform.errors import EvidenceMissing, LeaseHeld, PermanentError, StorageError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.endpoints import LocalNim
 from llm_platform.operations.evaluation import current_evaluation_id
 from llm_platform.operations.plan import plan
 from llm_platform.operations.releases import Candidates, candidates_of, requesting
+from llm_platform.operations.rollout import evidence
 from llm_platform.operations.samples import load_sample
 from llm_platform.records import TokenUsage
 from llm_platform.resources.progress import listener, training_listener
@@ -316,8 +317,8 @@ def _approved_beside(store: ApplicationStore, candidates: Candidates, published:
         release = candidates.release(variant, store)
         if release is None or release.release_id == published:
             continue
-        report = store.reports.latest(release.release_id, evaluation_id)
-        if report is not None and report.passed:
+        with suppress(EvidenceMissing):
+            evidence(store, candidates.application, variant, release=release, evaluation_id=evaluation_id)
             return variant
     return None
 

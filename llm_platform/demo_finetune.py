@@ -25,7 +25,7 @@ from llm_platform.warehouse.store import ApplicationStore
 
 BY = "demo --finetune: the adapter passed its gates and is better than the champion"
 DOCUMENTS = 600
-"""Half of them train: enough to beat the prompt beyond doubt on the other half, in minutes on two cores."""
+"""Half of them train, half of them judge: what two cores answer and train on in about ten minutes."""
 NEEDED = ("torch", "transformers", "peft")
 
 
