@@ -129,21 +129,20 @@ def _seconds_per_correct(graded: pd.DataFrame | None, *, confidence: float) -> I
         return None
     import numpy as np
 
-    timed = graded.loc[graded["latency_seconds"].notna()]
+    # A row without a latency says nothing about speed.
+    timed = graded.loc[graded["latency_seconds"].fillna(0.0) > 0.0]
     if timed.empty or float(timed["score"].sum()) <= 0.0:
         return None
     columns = timed[["latency_seconds", "score"]].to_numpy(dtype=np.float64)
-
-    with np.errstate(divide="ignore"):
-        lower, upper = bootstrap_bounds(
-            columns, clusters_of(timed), lambda sums: sums[:, 0] / sums[:, 1], confidence=confidence
-        )
-    value = float(columns[:, 0].sum() / columns[:, 1].sum())
-    if not math.isfinite(upper):
-        return None
-    return Interval(
-        value=value, lower=min(lower, value), upper=max(upper, value), confidence=confidence, count=len(timed)
+    # Of the rate, which is zero where the time is infinite: a resample may hold no right answer at all.
+    slowest, fastest = bootstrap_bounds(
+        columns, clusters_of(timed), lambda sums: sums[:, 1] / sums[:, 0], confidence=confidence
     )
+    if slowest <= 0.0:
+        return None
+    value = float(columns[:, 0].sum() / columns[:, 1].sum())
+    lower, upper = min(1.0 / fastest, value), max(1.0 / slowest, value)
+    return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=len(timed))
 
 
 def _seconds(paid: pd.DataFrame) -> list[float]:

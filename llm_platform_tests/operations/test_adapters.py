@@ -108,9 +108,14 @@ def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Set
         endpoint = "{}:{}".format(*server.get_host_and_port())
         keys = {"aws_access_key_id": "key", "aws_secret_access_key": "s3cret"}
         client = boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1", **keys)
-        client.create_bucket(Bucket="lake")
+        client.create_bucket(Bucket="adapters")
         client.close()
-        given = {"data_root": "s3://lake/all", "s3_endpoint": endpoint, "s3_use_ssl": False, "s3_region": "us-east-1"}
+        given = {
+            "data_root": "s3://adapters/all",
+            "s3_endpoint": endpoint,
+            "s3_use_ssl": False,
+            "s3_region": "us-east-1",
+        }
         given |= {"s3_key_id": "key", "s3_secret": SecretStr("s3cret")}
         here = AdapterFolders(Settings(state=settings.state, namespace="test", **given))
         source = layout(tmp_path / "elsewhere")
@@ -124,7 +129,7 @@ def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Set
         assert sorted(path.name for path in found.iterdir()) == sorted(
             path.name for path in here.path(made.adapter_id).iterdir()
         )
-        with pytest.raises(StorageError, match="s3://lake/all"):
+        with pytest.raises(StorageError, match="s3://adapters/all"):
             elsewhere.find("0123456789abcdef", PIN)
     finally:
         server.stop()
