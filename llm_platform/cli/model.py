@@ -154,7 +154,7 @@ def _diff(settings: Settings, name: str, before: LockEntry, after: LockEntry) ->
 
     console.print(f"{name} → {after.name}" if after.name != name else name)
     _show_changes(entry_changes(before, after))
-    table = new_table("application", "variant", "prompt", "release now", "release then", "reports void", "serves")
+    table = new_table("application", "variant", "prompt", "release before", "release after", "reports void", "serves")
     with WarehouseResource.of(settings).open() as lake:
         for application, candidates in load_applications(settings).items():
             store = lake.application(application)
