@@ -2,6 +2,7 @@
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 
@@ -9,12 +10,14 @@ from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.finetuning import train
 from llm_platform.defs.graph import Graph
+from llm_platform.operations.adapter_reports import write_page
 from llm_platform.operations.adapters import AdapterFolders
 from llm_platform.operations.completions import Asking
 from llm_platform.operations.studies import learning_curve, sweep
 from llm_platform.records import Release, content_hash
 from llm_platform.resources.nim import resource_key
 from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.warehouse.lake import Warehouse
 
 
 def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -42,10 +45,12 @@ def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.As
                 folders=AdapterFolders(graph.settings),
                 train=lambda training: train(context, graph, training),
             )
+            page = _page(lake, graph)
         best = found.trials[0]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(content_hash(found.model_dump(mode="json"))),
             metadata={
+                "page": dg.MetadataValue.path(str(page)),
                 "trials": len(found.trials),
                 "validation_examples": found.validation,
                 "best_rank": best.recipe.rank,
@@ -86,12 +91,22 @@ def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition)
                 train=lambda training: train(context, graph, training),
                 asking=_asking(context, graph, f"{name}_curve", snapshot=lake.snapshot()),
             )
+            page = _page(lake, graph)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(content_hash(found.model_dump(mode="json"))),
-            metadata={f"score_of_{point.examples}": point.score.value for point in found.points},
+            metadata={
+                "page": dg.MetadataValue.path(str(page)),
+                **{f"score_of_{point.examples}": point.score.value for point in found.points},
+            },
         )
 
     return learning_curves
+
+
+def _page(lake: Warehouse, graph: Graph) -> Path:
+    """The page of the application's adapters, with what was just stored."""
+    store = lake.application(graph.application.name)
+    return write_page(store, graph.candidates, graph.cards_folder / "adapters.html")
 
 
 def _asking(
