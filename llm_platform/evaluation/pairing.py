@@ -14,6 +14,7 @@ from llm_platform.evaluation.statistics import (
     RESAMPLES,
     SEED,
     bootstrap_bounds,
+    mcnemar,
     paired_difference,
     quantile,
 )
@@ -45,6 +46,19 @@ def is_partial(differences: Sequence[float]) -> bool:
     """Some difference is a fraction, and enough texts differ for a bootstrap to vary."""
     differing = [value for value in differences if value != 0.0]
     return len(differing) >= BOOTSTRAP_NEEDS and any(abs(value) != 1.0 for value in differing)
+
+
+def paired_p_value(pairs: Sequence[tuple[float, float]]) -> float:
+    """Two-sided p-value that two variants score the same texts equally well.
+
+    Exact McNemar test for right against wrong; a paired bootstrap where scores are partial, of which McNemar's test
+    would see only the perfect ones.
+    """
+    differences = [b - a for a, b in pairs]
+    if is_partial(differences):
+        return paired_bootstrap(differences)
+    rights = [(a == 1.0, b == 1.0) for a, b in pairs]
+    return mcnemar(rights.count((True, False)), rights.count((False, True)))
 
 
 def paired_bootstrap(differences: Sequence[float], *, seed: int = SEED, resamples: int = RESAMPLES) -> float:

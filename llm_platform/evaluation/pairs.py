@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.evaluation.pairing import difference_interval
+from llm_platform.evaluation.pairing import difference_interval, paired_p_value
 from llm_platform.evaluation.selection import evaluation_rows
-from llm_platform.evaluation.statistics import mcnemar, mean_score
+from llm_platform.evaluation.statistics import mean_score
 from llm_platform.records import Interval, Record, Score
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Pair(Record):
         release_id: Of that; None for a method without a language model.
         ours, theirs: Mean grades on the texts that both have a grade for.
         difference: Ours minus theirs, text by text, with its paired interval.
-        p_value: Of the exact McNemar test that both are right equally often.
+        p_value: That both score equally well, as in `paired_p_value`.
     """
 
     name: str
@@ -75,12 +75,11 @@ def pair(ours: Grades, theirs: Grades, *, name: str, release_id: str | None = No
     if not texts:
         return None
     a, b = [ours[text] for text in texts], [theirs[text] for text in texts]
-    rights = [(x == 1.0, y == 1.0) for x, y in zip(a, b, strict=True)]
     return Pair(
         name=name,
         release_id=release_id,
         ours=mean_score(a, texts, confidence=confidence),
         theirs=mean_score(b, texts, confidence=confidence),
         difference=difference_interval([x - y for x, y in zip(a, b, strict=True)], confidence=confidence),
-        p_value=mcnemar(rights.count((True, False)), rights.count((False, True))),
+        p_value=paired_p_value(list(zip(a, b, strict=True))),
     )

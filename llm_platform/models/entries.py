@@ -116,6 +116,11 @@ class LockEntry(LockModel):
         """Name of the Kubernetes service: DNS allows lower-case letters, digits and hyphens."""
         return self.service or "nim-" + (re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "model")[:59]
 
+    @property
+    def gpus(self) -> int:
+        """GPUs in use while all endpoints of the entry are asked; replicas behind one name count as one."""
+        return self.parallelism.tensor * self.parallelism.pipeline * max(1, len(self.base_urls))
+
     @field_validator("base_urls")
     @classmethod
     def _roots(cls, urls: tuple[str, ...]) -> tuple[str, ...]:

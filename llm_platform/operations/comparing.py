@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from llm_platform.application import Application
 from llm_platform.errors import SpecificationError
-from llm_platform.evaluation.pairing import difference_interval, is_partial, paired_bootstrap
+from llm_platform.evaluation.pairing import difference_interval, paired_p_value
 from llm_platform.evaluation.scorers import score_answers, scorers_of
-from llm_platform.evaluation.statistics import mcnemar, mean_score
+from llm_platform.evaluation.statistics import mean_score
 from llm_platform.operations.completions import completion_rows
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release
 from llm_platform.prompts.text import prompt_difference
@@ -139,15 +139,11 @@ def pair(a: Side, b: Side, *, confidence: float) -> Paired | None:
         return None
     changes = [(before, after, (after.score or 0.0) - (before.score or 0.0)) for before, after in shared]
     values = [change for _, _, change in changes]
-    rights = [(before.score == 1.0, after.score == 1.0) for before, after in shared]
-    p_value = mcnemar(rights.count((True, False)), rights.count((False, True)))
-    if is_partial(values):
-        p_value = paired_bootstrap(values)
     return Paired(
         a=a.name,
         b=b.name,
         difference=difference_interval(values, confidence=confidence),
-        p_value=p_value,
+        p_value=paired_p_value([(before.score or 0.0, after.score or 0.0) for before, after in shared]),
         better=tuple(after.document_id for _, after, change in changes if change > 0),
         worse=tuple(after.document_id for _, after, change in changes if change < 0),
         other_answers=tuple(

@@ -176,6 +176,7 @@ def _judged(store: ApplicationStore, candidates: Candidates) -> list[Candidate]:
             baseline=baseline,
             runs=_runs(store, release),
             gpu_hour_usd=candidates.price(release.model.entry),
+            gpus=candidates.gpus(release.model.entry),
             champion=champion,
             judges=judges,
             judge_agreement=judge_kappa(store, candidates),

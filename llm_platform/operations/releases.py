@@ -43,6 +43,10 @@ class Candidates:
         """Price of one GPU of a lock entry for an hour, USD; None for an entry that the files no longer name."""
         return self.lock[entry].price_per_gpu_hour_usd if entry in self.lock else None
 
+    def gpus(self, entry: str) -> int:
+        """GPUs of a lock entry in use during a run; one for an entry that the files no longer name."""
+        return self.lock[entry].gpus if entry in self.lock else 1
+
     def requesting(self, variant_name: str, store: ApplicationStore) -> Release | None:
         """The release that sends the requests of a variant: everything but what is applied to the answers.
 

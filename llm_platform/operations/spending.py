@@ -76,7 +76,7 @@ def estimate(store: ApplicationStore, candidates: Candidates, variant: str, rele
     prompt, completion, source = _tokens(store, candidates, release, documents=documents, size_bytes=size)
     rate = _tokens_per_second(store, release.model)
     seconds = None if rate is None else (prompt + completion) / rate
-    hours = None if seconds is None else seconds * gpus(entry) / SECONDS_PER_HOUR
+    hours = None if seconds is None else seconds * (entry.gpus if entry is not None else 1) / SECONDS_PER_HOUR
     price = entry.price_per_gpu_hour_usd if entry is not None else None
     return Estimate(
         variant=variant,
@@ -90,13 +90,6 @@ def estimate(store: ApplicationStore, candidates: Candidates, variant: str, rele
         gpu_hours=hours,
         cost_usd=None if hours is None or price is None else hours * price,
     )
-
-
-def gpus(entry: LockEntry | None) -> int:
-    """GPUs in use while a run asks the endpoints of an entry."""
-    if entry is None:
-        return 1
-    return entry.parallelism.tensor * entry.parallelism.pipeline * max(1, len(entry.base_urls))
 
 
 def within_budget(policy: EnginePolicy, budget: Budget, entry: LockEntry) -> EnginePolicy:
@@ -122,7 +115,7 @@ def hourly_usd(entry: LockEntry) -> float:
             f"budget.cost_usd needs the price of model {entry.name!r}, and its entry in models.lock.yaml has no "
             "price_per_gpu_hour_usd. Add it there, or give the budget in tokens or minutes."
         )
-    return entry.price_per_gpu_hour_usd * gpus(entry)
+    return entry.price_per_gpu_hour_usd * entry.gpus
 
 
 def _tokens(
