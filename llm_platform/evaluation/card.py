@@ -10,7 +10,7 @@ from typing import Any
 
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation import charts
-from llm_platform.evaluation.card_key import BADGES, accuracy_minimum, key_note, key_rows
+from llm_platform.evaluation.card_key import BADGES, accuracy_minimum, key_note, key_rows, standing_of
 from llm_platform.evaluation.card_page import PAGE
 from llm_platform.evaluation.card_sources import changes_view, measured_on, sources
 from llm_platform.evaluation.card_style import STYLE
@@ -47,6 +47,7 @@ def render_card(
     panels: Sequence[Panel] = (),
     changes: Sequence[Changes] = (),
     pending: Mapping[str, str] | None = None,
+    withheld: Mapping[str, str] | None = None,
     review_url: str | None = None,
 ) -> str:
     """A page that needs no script, network or other file, light or dark as the reader's system is, and printable.
@@ -61,6 +62,7 @@ def render_card(
         panels: Further parts; those with a variant stand in its section.
         changes: What is different from each variant's last report.
         pending: Variants without a release, and what they wait for.
+        withheld: Variants that clear their gates and may not be published yet, and what else they have to show.
         review_url: Address of the review page.
 
     Raises:
@@ -68,7 +70,7 @@ def render_card(
     """
     from jinja2 import Environment, StrictUndefined
 
-    waiting = pending or {}
+    waiting, held = pending or {}, withheld or {}
     name = _application(reports, application, waiting)
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
     return page.render(
@@ -78,11 +80,11 @@ def render_card(
         title=title,
         application=name,
         date=_date(reports),
-        lede=f"{description.strip()} {_outcome(reports)}".strip(),
-        verdicts=[*(_verdict(report) for report in reports), *(_waiting(*item) for item in waiting.items())],
+        lede=f"{description.strip()} {_outcome(reports, held)}".strip(),
+        verdicts=[*(_verdict(report, held) for report in reports), *(_waiting(*item) for item in waiting.items())],
         measure=_measure(reports[0]) if reports else "",
         key_note=key_note(reports),
-        key_rows=key_rows(reports),
+        key_rows=key_rows(reports, held),
         steps=_steps(reports),
         changes=[changes_view(found) for found in changes],
         comparisons=[_comparison(comparison, review_url=_queue(review_url, name)) for comparison in comparisons],
@@ -119,10 +121,10 @@ def _date(reports: Sequence[Report]) -> str:
     return f"{newest.day} {newest:%B %Y}, {newest:%H:%M} {newest.tzname() or ''}".strip()
 
 
-def _outcome(reports: Sequence[Report]) -> str:
+def _outcome(reports: Sequence[Report], withheld: Mapping[str, str]) -> str:
     if not reports:
         return "No variant can be judged yet."
-    approved = sum(report.passed for report in reports)
+    approved = sum(report.passed and report.variant not in withheld for report in reports)
     if len(reports) == 1:
         return f"This variant may {'' if approved else 'not '}be published."
     if approved in (0, len(reports)):
@@ -134,8 +136,9 @@ def _measure(report: Report) -> str:
     return "Mean score" if report.task == "extract" else "Accuracy"
 
 
-def _verdict(report: Report) -> dict[str, str]:
-    view = {"variant": report.variant, "state": report.standing, "why": _why(report)}
+def _verdict(report: Report, withheld: Mapping[str, str]) -> dict[str, str]:
+    why = withheld.get(report.variant) if report.passed else None
+    view = {"variant": report.variant, "state": standing_of(report, withheld), "why": why or _why(report)}
     if report.accuracy is None:
         return {**view, "value": "–", "range": "nothing was evaluated"}
     minimum = accuracy_minimum(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from llm_platform.evaluation.figures import Axis, Mark, Row, interval_row, minimum_head, scale, value_row
 from llm_platform.evaluation.gates import ACCURACY
@@ -35,7 +35,12 @@ def key_note(reports: Sequence[Report], *, looks: str = "once") -> str:
     return note
 
 
-def key_rows(reports: Sequence[Report]) -> list[Row]:
+def standing_of(report: Report, withheld: Collection[str]) -> str:
+    """Key of `BADGES`: what its gates say, unless it has more to show than its gates."""
+    return "undecided" if report.passed and report.variant in withheld else report.standing
+
+
+def key_rows(reports: Sequence[Report], withheld: Collection[str] = ()) -> list[Row]:
     """Every variant, the minimum, the baseline and the majority label on one axis."""
     minimums = {accuracy_minimum(report) for report in reports}
     common = minimums.pop() if len(minimums) == 1 else None
@@ -52,8 +57,9 @@ def key_rows(reports: Sequence[Report]) -> list[Row]:
     axis = Axis.around(values)
     rows = [minimum_head(axis, common)] if common is not None else []
     for report, interval in measured:
-        mark: Mark = "approved" if report.passed else "refused"
-        note = f"{BADGES[report.standing].lower()}, {counted(interval.count, 'document')}"
+        standing = standing_of(report, withheld)
+        mark: Mark = "approved" if standing == "approved" else "refused"
+        note = f"{BADGES[standing].lower()}, {counted(interval.count, 'document')}"
         rows.append(
             interval_row(axis, interval, label=report.variant, note=note, mark=mark, minimum=accuracy_minimum(report))
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llm_platform.application import Application
+from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.card import render_card
 from llm_platform.evaluation.changes import Changes, changes
 from llm_platform.evaluation.comparison import Candidate, compare_all
@@ -14,6 +15,7 @@ from llm_platform.evaluation.further import own_panels
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.yardstick import evaluated_rows
+from llm_platform.operations.adapter_evidence import require_adapter_report
 from llm_platform.operations.releases import Candidates, champion_release
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -54,6 +56,7 @@ def card_html(
         panels=[*_own_panels(judged, references, application), *panels],
         changes=_since(store, [candidate.report for candidate in judged]),
         pending=pending_variants(store, candidates),
+        withheld=_withheld(store, judged),
         review_url=review_url,
     )
 
@@ -62,6 +65,20 @@ def pending_variants(store: ApplicationStore, candidates: Candidates) -> dict[st
     """Variants that point at no release yet, and what they wait for."""
     waiting = {name: candidates.pending(name, store) for name in candidates.application.variants}
     return {name: reason for name, reason in waiting.items() if reason is not None}
+
+
+def _withheld(store: ApplicationStore, judged: Sequence[Candidate]) -> dict[str, str]:
+    """Variants with an adapter that has not been shown to be better than what is published, and what is said of it."""
+    found = {}
+    for report in (candidate.report for candidate in judged):
+        release = store.releases.get(report.release_id)
+        if release is None:
+            continue
+        try:
+            require_adapter_report(store, release, evaluation_id=report.evaluation_id)
+        except EvidenceMissing as error:
+            found[report.variant] = str(error)
+    return found
 
 
 def _own_panels(judged: Sequence[Candidate], references: pd.DataFrame, application: Application) -> list[Panel]:

@@ -97,6 +97,18 @@ def test_the_card_says_what_was_decided_and_why() -> None:
     assert "scaled is right more often than plain on the same 200 texts" in text
 
 
+def test_a_variant_that_has_more_to_show_than_its_gates_is_not_called_approved() -> None:
+    """An adapter must also beat the champion; a page that approves what `promote` refuses is wrong."""
+    reports, *_ = two_variants()
+    reason = "Adapter 1f3c9ab is refused: not shown to be better than plain"
+
+    text = Page(render_card(reports, title="Reviews", withheld={"scaled": reason})).text
+
+    assert "No variant may be published." in text
+    assert f"scaled Not decided 0.78 accuracy, [0.72, 0.83], minimum 0.60 {reason}" in text
+    assert "Approved" not in text
+
+
 def test_the_card_names_where_it_came_from() -> None:
     """Everything on it can be found again by id."""
     reports, *_ = two_variants()
