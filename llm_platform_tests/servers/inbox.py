@@ -8,11 +8,12 @@ import email.policy
 import json
 import threading
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from llm_platform_tests.servers.local import LocalServer, QuietHandler
 
-class HttpInbox:
+
+class HttpInbox(LocalServer):
     """Takes POSTs; a context manager.
 
     Attributes:
@@ -27,33 +28,14 @@ class HttpInbox:
         self.received: list[tuple[str, dict[str, str], Any]] = []
         inbox = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:  # noqa: N802 - the name is the library's
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 inbox.received.append((self.path, headers, json.loads(raw)))
-                answer = json.dumps(inbox.body).encode()
-                self.send_response(inbox.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                self.reply(inbox.status, json.dumps(inbox.body).encode(), kind="application/json")
 
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 class MailInbox:
