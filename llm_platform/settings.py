@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     nim_peft_source: Path | None = Field(
         default=None, description="Folder that endpoints other than the embedded NIM watch for adapters."
     )
+    nim_peft_mount: Path | None = Field(
+        default=None, description="The same folder as those endpoints see it; unset: under the same path."
+    )
     base_models: Path | None = Field(
         default=None, description="Folder with base models in Hugging Face layout, each named like its lock entry."
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_platform.errors import PermanentError, SpecificationError, StorageError
+from llm_platform.errors import PermanentError, RequestRejected, SpecificationError, StorageError
 from llm_platform.finetuning.adapter import verify
 from llm_platform.models.entries import LockEntry
-from llm_platform.nim.adapters import publish, retire, wait_served
+from llm_platform.nim.adapters import load, publish, retire, unload, wait_served
+from llm_platform.nim.dialects import form
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.releases import Candidates
 from llm_platform.records import AdapterManifest, ModelPin, adapter_name
@@ -165,10 +167,31 @@ def serve_adapter(
         EndpointUnavailable: an endpoint does not serve it in time.
     """
     folder = AdapterFolders(settings).find(adapter_id, base)
-    publish(folder, peft_source(settings, entry), name)
-    bearer = settings.nim_api_key.get_secret_value() if settings.nim_api_key else None
-    with EndpointClient(bearer_token=bearer, ca_file=settings.nim_ca_file) as client:
+    published = publish(folder, peft_source(settings, entry), name)
+    with _client(settings) as client:
+        for url in base_urls if _takes_calls(entry) else ():
+            seen_as = (settings.nim_peft_mount or published.parent) / name
+            _called(entry, partial(load, url, name, str(seen_as), client))
         wait_served(base_urls, name, client, deadline_seconds=SERVED_WITHIN_SECONDS)
+
+
+def _client(settings: Settings) -> EndpointClient:
+    bearer = settings.nim_api_key.get_secret_value() if settings.nim_api_key else None
+    return EndpointClient(bearer_token=bearer, ca_file=settings.nim_ca_file)
+
+
+def _takes_calls(entry: LockEntry) -> bool:
+    """Whether adapters are loaded by a call, too; the embedded NIM looks at its folder every second."""
+    return entry.mode != "embedded" and form(entry.dialect).loads_adapters
+
+
+def _called(entry: LockEntry, call: Callable[[], object]) -> None:
+    """Make a call about adapters. A NIM that has such calls switched off looks at its folder itself; others do not."""
+    try:
+        call()
+    except RequestRejected:
+        if not form(entry.dialect).has_nim_paths:
+            raise
 
 
 def uses(store: ApplicationStore, candidates: Candidates) -> dict[str, list[str]]:
@@ -205,7 +228,12 @@ def retire_adapter(
             f"Adapter {manifest.adapter_id} of {candidates.application.name} is not retired: it serves "
             f"{'; '.join(users)}. Promote another release, or let the variant point at another adapter, first."
         )
-    return retire(peft_source(settings, entry), adapter_name(candidates.application.name, manifest.adapter_id))
+    name = adapter_name(candidates.application.name, manifest.adapter_id)
+    gone = retire(peft_source(settings, entry), name)
+    with _client(settings) as client:
+        for url in entry.base_urls if gone and _takes_calls(entry) else ():
+            _called(entry, partial(unload, url, name, client))
+    return gone
 
 
 def published_names(settings: Settings, lock: Mapping[str, LockEntry]) -> set[str]:

@@ -11,12 +11,14 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from llm_platform.application import Finetuning
-from llm_platform.errors import EndpointMismatch, SpecificationError, StorageError
+from llm_platform.errors import EndpointMismatch, RequestRejected, SpecificationError, StorageError
 from llm_platform.evaluation.pairs import held_out_grades, pair
 from llm_platform.finetuning.abilities import ABILITIES, is_right
 from llm_platform.finetuning.adapter import import_adapter
 from llm_platform.finetuning.job import read_job
 from llm_platform.models.entries import LockEntry
+from llm_platform.nim.adapters import unload
+from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.abilities import KeptAbilities, measure_abilities
 from llm_platform.operations.adapters import AdapterFolders, peft_source, serve_adapter
 from llm_platform.operations.finetuning import Training
@@ -66,6 +68,33 @@ def test_an_imported_adapter_is_served_under_a_name_of_its_content(
             serve_adapter(settings, entry, name=name, adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
 
     assert [path.name for path in (tmp_path / "peft").iterdir()] == [name]
+
+
+def test_an_endpoint_that_watches_no_folder_is_told_to_load_and_to_unload(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
+) -> None:
+    """A plain vLLM loads what it is told to and nothing else; it may see the folder under another path."""
+    (tmp_path / "mounted").symlink_to(tmp_path / "peft")
+    mounted = settings.model_copy(update={"nim_peft_mount": tmp_path / "mounted"})
+    plain = entry.model_copy(update={"dialect": "vllm"})
+    name = adapter_name("tickets", imported.adapter_id)
+    with ScriptedServer(loads_adapters=True) as model:
+        given = {"name": name, "adapter_id": imported.adapter_id, "base": PIN, "base_urls": [model.url]}
+        serve_adapter(mounted, plain, **given)
+        assert model.loaded == {name: str(tmp_path / "mounted" / name)}
+        with EndpointClient() as client:
+            assert unload(model.url, name, client)
+
+    assert model.loaded == {}
+
+
+def test_an_endpoint_that_can_do_neither_says_what_it_was_asked(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry
+) -> None:
+    """Waiting two minutes for a server that will never look would help nobody."""
+    plain = entry.model_copy(update={"dialect": "vllm"})
+    with ScriptedServer() as model, pytest.raises(RequestRejected, match="load adapter 'n'"):
+        serve_adapter(settings, plain, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
 
 
 def test_a_tampered_adapter_and_another_base_are_refused_before_anything_is_published(

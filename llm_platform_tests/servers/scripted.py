@@ -81,6 +81,7 @@ class ScriptedServer:
         logprobs: Token → log-probability listed for the first token.
         keep_bodies: Whether to keep request bodies and headers, for tests that look at them.
         peft_source: Folder whose sub-folders are listed as adapters.
+        loads_adapters: Whether it has vLLM's calls to load and unload one; what it loaded stands in `loaded`.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class ScriptedServer:
         keep_bodies: bool = False,
         tls: ssl.SSLContext | None = None,
         peft_source: Path | None = None,
+        loads_adapters: bool = False,
     ) -> None:
         self.answer, self.script, self.latency_seconds = answer, script, latency_seconds
         self.logprobs, self.finish_reason = logprobs, finish_reason
@@ -107,7 +109,8 @@ class ScriptedServer:
         self.port = 0
         self._slots_count, self._capacity, self._retry_after = slots, capacity, retry_after
         self._metrics, self._keep, self._tls = metrics, keep_bodies, tls
-        self._peft_source = peft_source
+        self._peft_source, self._loads_adapters = peft_source, loads_adapters
+        self.loaded: dict[str, str] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scripted-server", daemon=True)
         self._server: asyncio.Server | None = None
@@ -242,6 +245,9 @@ class ScriptedServer:
             tokens = [sum(word.encode()) for word in str(request.get("prompt") or request["messages"]).split()]
             writer.write(http_message(200, json.dumps({"count": len(tokens), "tokens": tokens}).encode()))
             return True
+        if path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+            writer.write(self._adapter_call(path, request))
+            return True
         self.counts.probes += 1
         seen = Seen("", self.counts.requests, 0, path, request)
         fault = self.script(seen)
@@ -250,6 +256,21 @@ class ScriptedServer:
             return await fault.play(reply, writer)
         writer.write(reply)
         return True
+
+    def _adapter_call(self, path: str, request: Mapping[str, Any]) -> bytes:
+        name = request["lora_name"]
+        if not self._loads_adapters:
+            return http_message(404, error_body(404, "Not Found", "NotFoundError"))
+        if path == "/v1/unload_lora_adapter":
+            if self.loaded.pop(name, None) is None:
+                return http_message(
+                    404, error_body(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
+                )
+            return http_message(200, f"Success: LoRA adapter '{name}' removed successfully.".encode())
+        if not (Path(request["lora_path"]) / "adapter_config.json").is_file():
+            return http_message(404, error_body(404, f"No adapter found for '{request['lora_path']}'", "NotFoundError"))
+        self.loaded[name] = request["lora_path"]
+        return http_message(200, f"Success: LoRA adapter '{name}' added successfully.".encode())
 
     def _document(self, path: str) -> bytes:
         if path == "/metrics" and self._metrics:
@@ -269,7 +290,8 @@ class ScriptedServer:
         source = self._peft_source
         found = sorted(source.iterdir()) if source is not None and source.is_dir() else []
         names = [path.name for path in found if path.is_dir() and not path.name.startswith(".")]
-        return [{"id": name, "object": "model", "root": f"/loras/{name}", "parent": MODEL} for name in names]
+        named = dict.fromkeys(sorted({*names, *self.loaded}))
+        return [{"id": name, "object": "model", "root": f"/loras/{name}", "parent": MODEL} for name in named]
 
     def _completion(self, seen: Seen) -> bytes:
         text = self.answer(seen)
