@@ -17,7 +17,9 @@ from llm_platform.inference.policy import Connection, EndpointTarget, EnginePoli
 from llm_platform.inference.requests import RenderedPrompt, RequestBuilder
 from llm_platform.inference.sink import OnRows
 from llm_platform.inference.supervision import Discover
-from llm_platform.inference.wire import RustWire, Wire
+from llm_platform.inference.wire import Wire
+from llm_platform.inference.wire_http import HttpWire
+from llm_platform.inference.wire_rust import RustWire
 from llm_platform.records import DocumentRow, InferenceRun, Release
 
 __all__ = ["Connection", "EndpointTarget", "EnginePolicy", "Progress", "run_completions"]
@@ -26,8 +28,10 @@ WireFactory = Callable[[Connection, EnginePolicy], Wire]
 
 
 def default_wire(connection: Connection, policy: EnginePolicy) -> Wire:
-    """The Rust client."""
-    return RustWire(connection, timeout_seconds=policy.request_timeout_seconds)
+    """The lean client; the Rust one where a proxy stands between."""
+    if connection.trust_environment_proxies:
+        return RustWire(connection, timeout_seconds=policy.request_timeout_seconds)
+    return HttpWire(connection)
 
 
 def run_completions(

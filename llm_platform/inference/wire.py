@@ -1,4 +1,4 @@
-"""The one interface through which the engine reaches the network, and its default.
+"""The one interface through which the engine reaches the network.
 
 A failed request is a value, not an exception: at thousands of requests a second most failures are expected ones, and
 the engine decides what each means.
@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Protocol, Self
-
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import RequestError, RequestTimeoutError
+from typing import Protocol
 
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import Connection
@@ -52,63 +48,6 @@ class Wire(Protocol):
         """Drop all connections."""
 
 
-class RustWire:
-    """`pyreqwest`: Rust's reqwest under asyncio, about 0.1 ms of CPU per request.
-
-    Redirects are not followed: a POST that is sent elsewhere is a mistake in the address.
-    """
-
-    def __init__(self, connection: Connection, *, timeout_seconds: float) -> None:
-        self._timeout_seconds = timeout_seconds
-        builder = (
-            ClientBuilder()
-            .follow_redirects(False)
-            .timeout(timedelta(seconds=timeout_seconds))
-            .connect_timeout(timedelta(seconds=connection.connect_timeout_seconds))
-            .pool_idle_timeout(timedelta(seconds=connection.keep_alive_seconds))
-            .default_headers(request_headers(connection))
-            .user_agent("llm-platform")
-        )
-        if not connection.trust_environment_proxies:
-            builder = builder.no_proxy()
-        if connection.ca_file is not None:
-            builder = builder.add_root_certificate_pem(read_ca(connection))
-        self._client: Client = builder.build()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def post(self, url: str, body: bytes, *, timeout_seconds: float) -> Reply:
-        """Send a JSON body."""
-        request = self._client.post(url).body_bytes(body)
-        if timeout_seconds != self._timeout_seconds:
-            request = request.timeout(timedelta(seconds=timeout_seconds))
-        try:
-            response = await request.build().send()
-            status = response.status
-            content = (await response.bytes()).to_bytes()
-        except RequestError as error:
-            return _failed(error)
-        if status == 200:
-            return Reply(status, NO_HEADERS, content)
-        return Reply(status, {name: response.get_header(name) or "" for name in ("retry-after", "location")}, content)
-
-    async def get(self, url: str, *, timeout_seconds: float) -> Reply:
-        """Read a document."""
-        try:
-            response = await self._client.get(url).timeout(timedelta(seconds=timeout_seconds)).build().send()
-            return Reply(response.status, NO_HEADERS, (await response.bytes()).to_bytes())
-        except RequestError as error:
-            return _failed(error)
-
-    async def close(self) -> None:
-        """Drop all connections."""
-        await self._client.close()
-
-
 def request_headers(connection: Connection) -> dict[str, str]:
     """Headers of every request."""
     token = connection.bearer_token
@@ -125,13 +64,3 @@ def read_ca(connection: Connection) -> bytes:
         return connection.ca_file.read_bytes() if connection.ca_file else b""
     except OSError as error:
         raise SpecificationError(f"{connection.ca_file}: the CA file cannot be read ({error.strerror}).") from error
-
-
-def _failed(error: RequestError) -> Reply:
-    causes = [cause["message"] for cause in error.details["causes"] or []]
-    # The exception's class does not tell the phase: a hang-up before the reply is a ConnectError, too.
-    if any("(Connect)" in cause for cause in causes):
-        failure = "connect"
-    else:
-        failure = "timeout" if isinstance(error, RequestTimeoutError) else "reset"
-    return Reply(0, NO_HEADERS, failure=failure, detail=causes[-1] if causes else error.message)

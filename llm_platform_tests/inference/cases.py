@@ -11,7 +11,7 @@ from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.policy import Connection, EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
-from llm_platform.inference.wire import RustWire
+from llm_platform.inference.wire_http import HttpWire
 from llm_platform.nim.dialects import constraint
 from llm_platform.records import (
     Api,
@@ -139,7 +139,7 @@ def ask(
             if stop_when is not None and stop_when(progress):
                 stop.set()
 
-        async with RustWire(Connection(), timeout_seconds=policy.request_timeout_seconds) as wire:
+        async with HttpWire(Connection()) as wire:
             return await complete(
                 requests(asked, count),
                 release=asked,

@@ -12,7 +12,8 @@ import pytest
 from llm_platform.errors import EndpointMismatch, StorageError, TransientError
 from llm_platform.inference.core import complete
 from llm_platform.inference.policy import Connection, EndpointTarget
-from llm_platform.inference.wire import Reply, RustWire
+from llm_platform.inference.wire import Reply
+from llm_platform.inference.wire_http import HttpWire
 from llm_platform.records import Completion, CompletionStatus
 from llm_platform_tests.inference.cases import QUICK, ask, release, requests
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
@@ -250,7 +251,7 @@ def test_cancelled_run_stores_what_came_back() -> None:
     rows: list[Completion] = []
 
     async def run(url: str) -> None:
-        async with RustWire(Connection(), timeout_seconds=5) as wire:
+        async with HttpWire(Connection()) as wire:
             task = asyncio.create_task(
                 complete(
                     requests(release(), 100_000),

@@ -18,15 +18,16 @@ from cryptography.x509.oid import NameOID
 
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import Connection
-from llm_platform.inference.wire import Reply, RustWire, Wire
-from llm_platform.inference.wire_aiohttp import AiohttpWire
+from llm_platform.inference.wire import Reply, Wire
+from llm_platform.inference.wire_http import HttpWire
+from llm_platform.inference.wire_rust import RustWire
 from llm_platform_tests.servers.faults import Fault, Hangup, NeverAnswer, Status
 from llm_platform_tests.servers.scripted import ScriptedServer
 
 BODY = b'{"prompt":"DOC#1#"}'
 WIRES = {
+    "http": HttpWire,
     "rust": lambda connection: RustWire(connection, timeout_seconds=5.0),
-    "aiohttp": AiohttpWire,
 }
 MakeWire = Callable[[Connection], Wire]
 
