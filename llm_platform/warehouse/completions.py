@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -50,15 +49,14 @@ class MeasuredTokens:
 def completions_table(rows: Sequence[Completion]) -> pa.Table:
     """Completions in the form that `append_table` takes.
 
-    Column by column: a row at a time costs nine times as much (73 against 8 µs per row).
+    Column by column: a row at a time costs many times as much.
     """
-    columns = [pa.array([_stored(row, field.name) for row in rows], field.type) for field in COMPLETIONS_SCHEMA]
-    return pa.table(columns, schema=COMPLETIONS_SCHEMA)
-
-
-def _stored(row: Completion, name: str) -> Any:
-    value = row.__dict__[name]
-    return canonical_json(value) if name == "label_logprobs" and value is not None else value
+    values = [row.__dict__ for row in rows]
+    columns = {field.name: [row[field.name] for row in values] for field in COMPLETIONS_SCHEMA}
+    scores = columns["label_logprobs"]
+    columns["label_logprobs"] = [None if one is None else canonical_json(one) for one in scores]
+    arrays = [pa.array(columns[field.name], field.type) for field in COMPLETIONS_SCHEMA]
+    return pa.table(arrays, schema=COMPLETIONS_SCHEMA)
 
 
 class Completions:
