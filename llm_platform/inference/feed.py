@@ -13,6 +13,7 @@ from llm_platform.errors import RequestRejected
 from llm_platform.inference.answers import Reading
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.requests import PreparedRequest, RenderedPrompt, RequestBuilder
+from llm_platform.inference.threads import step_aside
 from llm_platform.records import CompletionStatus, DocumentRow
 
 Item = TypeVar("Item")
@@ -134,7 +135,9 @@ class RowFeed:
         outbox: Outbox,
     ) -> None:
         # One thread for all batches: a database cursor belongs to the thread that uses it.
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm-platform-documents")
+        self._reader = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="llm-platform-documents", initializer=step_aside
+        )
         self._chunks = ReadAhead(self._read(iter(batches)), ahead=_CHUNKS_AHEAD)
         self._ready: Iterator[PreparedRequest | _Unsendable] = iter(())
         self._used_up = True

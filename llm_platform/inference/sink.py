@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from llm_platform.errors import PlatformError, StorageError
+from llm_platform.inference.threads import step_aside
 from llm_platform.records import Completion
 
 OnRows = Callable[[list[Completion]], None]
@@ -72,6 +73,7 @@ class SinkWriter:
             self._thread.join(timeout=0.05)
 
     def _write(self) -> None:
+        step_aside()
         while (rows := self._queue.get()) is not None:
             rows = rows + self._waiting()
             self._busy_since = time.monotonic()
