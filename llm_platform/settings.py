@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
     nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
+    nim_background: bool = Field(
+        default=False, description="Whether bulk runs use only what others leave of an endpoint, as development should."
+    )
     nim_cluster_namespace: str | None = Field(
         default=None, description="Kubernetes namespace of the NIM services; unset: that of the pod we run in."
     )

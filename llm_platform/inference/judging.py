@@ -84,7 +84,7 @@ class Judge:
         self._answered(endpoint, now)
         self._meter.count(reading, latency_seconds)
         tokens = reading.prompt_tokens + reading.completion_tokens
-        endpoint.limit.on_answer(latency_seconds, tokens)
+        endpoint.limit.on_answer(now, latency_seconds=latency_seconds, in_flight=endpoint.in_flight)
         invalid = reading.status is CompletionStatus.INVALID
         if invalid and not row.repaired and self._policy.repair and self._reader.can_repair:
             self._meter.wasted_tokens += tokens

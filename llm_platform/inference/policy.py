@@ -52,6 +52,8 @@ class EnginePolicy:
 
     Attributes:
         limit: Requests in flight per endpoint; None finds it.
+        background: Use only what others leave: on an endpoint where anything waits, send less and less, down to one
+            request at a time, and come back when nothing does.
         slots_factor: Requests in flight per slot of an endpoint whose slots are known.
         attempts: Requests that may fail for one row while its endpoint answers others; an outage costs none.
         breaker_failures: Failures in a row after which an endpoint gets only probes until one succeeds.
@@ -66,6 +68,7 @@ class EnginePolicy:
     """
 
     limit: int | None = None
+    background: bool = False
     initial_limit: int = 32
     max_limit: int = 2048
     slots_factor: float = 2.0

@@ -17,6 +17,8 @@ from llm_platform.inference.sink import SinkWriter
 from llm_platform.inference.wire import Wire
 
 _TICK_SECONDS = 0.025
+# While the limit doubles from look to look, each look too late is a queue that has to drain.
+_SEARCHING_SHARE = 0.4
 
 Discover = Callable[[], Sequence[EndpointTarget]]
 
@@ -126,7 +128,8 @@ class Supervision:
             endpoint.gauges = gauges
             endpoint.limit.poll(time.monotonic(), endpoint.in_flight, gauges)
             self.session.pump()
-            await asyncio.sleep(self.policy.poll_seconds)
+            searching = readable and endpoint.limit.is_searching
+            await asyncio.sleep(self.policy.poll_seconds * (_SEARCHING_SHARE if searching else 1.0))
 
     async def _discover(self, discover: Discover) -> None:
         """Let endpoints join and leave."""

@@ -67,6 +67,7 @@ class NIMResource(dg.ConfigurableResource):
     threads: int | None = Field(default=None, description="Threads of the embedded NIM.")
     idle_seconds: float = Field(default=1800.0, description="The embedded NIM exits after this long unused.")
     outage_seconds: float = Field(default=120.0, description="How long a run waits for endpoints that do not answer.")
+    background: bool = Field(default=False, description="Whether bulk runs use only what others leave.")
     cluster_namespace: str | None = Field(default=None, description="Kubernetes namespace of the NIM services.")
 
     api_key: str | None = Field(default=None, description="Bearer token of external endpoints.")
@@ -91,6 +92,7 @@ class NIMResource(dg.ConfigurableResource):
             threads=settings.nim_threads,
             idle_seconds=settings.nim_idle_minutes * 60,
             outage_seconds=settings.outage_seconds,
+            background=settings.nim_background,
             cluster_namespace=settings.nim_cluster_namespace,
             # Resolved when a run starts, so that the key is in no snapshot of the code location.
             api_key=dg.EnvVar("LLM_PLATFORM_NIM_API_KEY") if settings.nim_api_key else None,
@@ -249,7 +251,11 @@ class NIMResource(dg.ConfigurableResource):
 
     def policy(self, *, max_failed_share: float) -> EnginePolicy:
         """How hard a bulk run tries."""
-        return EnginePolicy(unavailable_after_seconds=self.outage_seconds, max_failed_share=max_failed_share)
+        return EnginePolicy(
+            background=self.background,
+            unavailable_after_seconds=self.outage_seconds,
+            max_failed_share=max_failed_share,
+        )
 
     def _observe(self, urls: Sequence[str], *, probes: bool | None = None) -> Observation:
         connection = self.connection()
@@ -268,6 +274,8 @@ class NIMResource(dg.ConfigurableResource):
             require_match(self._observe(new))
             pinned = self.pinned
             slots = self.slots or pinned.slots if pinned.mode == "embedded" else pinned.slots
+            if self.background:
+                slots = None  # What is free, only the endpoint's own queue tells.
             for url in new:
                 self._verified[url] = now, target(url, slots=slots, connection=self.connection())
         return tuple(self._verified[url][1] for url in urls)
