@@ -51,6 +51,8 @@ class Options:
         capacity: Requests in flight above which it answers 429 at once. 0 means no bound.
         outage_after, outage_seconds: After so many answers everything gets 503 for so long. 0 seconds means never.
         label: Whether the answer is a label instead of an object of five fields.
+        close_every: After so many answers a connection is closed, as a server does that limits its connections.
+        drop_every: Of so many requests one gets no answer but a closed connection.
     """
 
     latency: float = 0.05
@@ -59,6 +61,8 @@ class Options:
     outage_after: int = 0
     outage_seconds: float = 0.0
     label: bool = False
+    close_every: int = 0
+    drop_every: int = 0
     core: int = -1
 
     def arguments(self) -> list[str]:
@@ -76,6 +80,7 @@ class Counts:
     probes: int = 0
     refused: int = 0
     failed: int = 0
+    dropped: int = 0
     in_flight: int = 0
     peak_in_flight: int = 0
     connections: int = 0
@@ -140,7 +145,10 @@ class Endpoint:
         counts.requests += 1
         counts.asked[document] += 1
         counts.first_at = counts.first_at or time.time()
-        if failing:
+        if options.drop_every and counts.requests % options.drop_every == 0:
+            counts.dropped += 1
+            connection.drop()
+        elif failing:
             counts.failed += 1
             connection.send(self.unavailable)
         elif options.capacity and counts.in_flight >= options.capacity:
@@ -195,6 +203,9 @@ class Endpoint:
         self.counts.answered += 1
         self.counts.last_at = time.time()
         connection.send(self.head + document + self.tail if self.tail else self.head)
+        connection.answered += 1
+        if self.options.close_every and connection.answered >= self.options.close_every:
+            connection.drop()
 
     def _is_down(self) -> bool:
         options, now = self.options, time.monotonic()
@@ -223,6 +234,11 @@ class Connection(asyncio.Protocol):
         self._endpoint = endpoint
         self._data = b""
         self._transport: asyncio.WriteTransport | None = None
+        self.answered = 0
+
+    def drop(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
