@@ -175,6 +175,7 @@ class _Exchange(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[Reply] | None = None
         self._deadline = 0.0
         self._headers: list[tuple[bytes, bytes]] = []
+        self._has_head = False
         self._body: list[bytes] = []
         self._size = 0
         self.idle_since = 0.0
@@ -227,8 +228,8 @@ class _Exchange(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """Called by the transport: a reply of unknown length ends here."""
-        named = {name for name, _ in self._headers}
-        if self._headers and not named & {b"content-length", b"transfer-encoding"}:
+        framed = {name for name, _ in self._headers} & {b"content-length", b"transfer-encoding"}
+        if self._has_head and not framed:
             self._complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -242,6 +243,10 @@ class _Exchange(asyncio.BufferedProtocol):
         """Called by the parser."""
         self._headers.append((name.lower(), value))
 
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._has_head = True
+
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
         self._body.append(body)
@@ -253,7 +258,7 @@ class _Exchange(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         if self._parser.get_status_code() < 200:
-            self._headers = []
+            self._headers, self._has_head = [], False
             return
         self._complete()
         if not self._parser.should_keep_alive():
@@ -269,7 +274,7 @@ class _Exchange(asyncio.BufferedProtocol):
 
     def _finish(self, reply: Reply) -> None:
         waiter, self._waiter = self._waiter, None
-        self._headers, self._body, self._size = [], [], 0
+        self._headers, self._body, self._size, self._has_head = [], [], 0, False
         if waiter is not None and not waiter.done():
             waiter.set_result(reply)
 

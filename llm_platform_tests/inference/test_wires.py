@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import ssl
@@ -158,3 +159,122 @@ def test_missing_authority_file_is_a_specification_error(make_wire: MakeWire, tm
     """It must fail before anything is sent, and name the file."""
     with pytest.raises(SpecificationError, match=r"nowhere\.pem"):
         talk(make_wire, post("http://127.0.0.1:1"), ca_file=tmp_path / "nowhere.pem")
+
+
+def scripted(*pieces: bytes, close: bool = False) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
+    """What a peer says to each request, piece by piece."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"}"):
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.002)
+                if close:
+                    break
+        writer.close()
+
+    return serve
+
+
+def asked(make_wire: MakeWire, handler: Any, times: int = 2) -> list[Reply]:
+    serving: set[asyncio.Task[None]] = set()
+
+    def serve(*streams: Any) -> None:
+        serving.add(asyncio.create_task(handler(*streams)))
+
+    async def run() -> list[Reply]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/completions"
+        # The Rust client leaves idle connections to their time.
+        wire = make_wire(Connection(keep_alive_seconds=0.2))
+        try:
+            return [await wire.post(url, BODY, timeout_seconds=2.0) for _ in range(times)]
+        finally:
+            await wire.close()
+            await asyncio.gather(*serving)
+            server.close()
+            await server.wait_closed()
+
+    return asyncio.run(run())
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "close"),
+    [
+        pytest.param((OK + b"Content-Length: 4\r\n\r\nbody",), False, id="whole"),
+        pytest.param((OK + b"Conte", b"nt-Length: 4\r", b"\n\r\nbo", b"dy"), False, id="in-pieces"),
+        pytest.param(
+            (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n", b"2\r\ndy\r\n0\r\n\r\n"), False, id="chunked"
+        ),
+        pytest.param((OK + b"\r\nbo", b"dy"), True, id="until-the-connection-ends"),
+        pytest.param((OK + b"Content-Length: 4\r\nConnection: close\r\n\r\nbody",), True, id="told-to-close"),
+        pytest.param((b"HTTP/1.1 100 Continue\r\n\r\n", OK + b"Content-Length: 4\r\n\r\nbody"), False, id="continue"),
+        pytest.param((b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nbody",), True, id="http-1.0"),
+    ],
+)
+def test_every_form_of_a_whole_reply_is_read(make_wire: MakeWire, pieces: tuple[bytes, ...], close: bool) -> None:
+    """Proxies and servers cut and frame replies as they like."""
+    replies = asked(make_wire, scripted(*pieces, close=close))
+
+    assert [(reply.status, reply.body) for reply in replies] == [(200, b"body")] * 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "close"),
+    [
+        pytest.param((OK + b"Content-Length: 40\r\n\r\nbody",), True, id="cut-off"),
+        pytest.param((OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nbody",), True, id="cut-off-in-a-chunk"),
+        pytest.param((b"SSH-2.0-OpenSSH_9.2\r\n",), True, id="not-http"),
+        pytest.param((b"",), True, id="nothing"),
+    ],
+)
+def test_half_a_reply_is_a_failure(make_wire: MakeWire, pieces: tuple[bytes, ...], close: bool) -> None:
+    """Half an answer that parses would be stored as a whole one."""
+    replies = asked(make_wire, scripted(*pieces, close=close))
+
+    assert {(reply.status, reply.failure) for reply in replies} <= {(0, "reset"), (0, "connect")}
+
+
+def test_reply_of_a_cancelled_request_is_nobody_elses(make_wire: MakeWire) -> None:
+    """A stopped run leaves requests behind; their replies must not answer what is asked next."""
+
+    async def run(url: str) -> Reply:
+        wire = make_wire(Connection())
+        try:
+            slow = asyncio.create_task(wire.post(f"{url}/v1/completions", b'{"prompt":"DOC#slow#"}', timeout_seconds=5))
+            await asyncio.sleep(0.05)
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+            return await wire.post(f"{url}/v1/completions", b'{"prompt":"DOC#next#"}', timeout_seconds=5)
+        finally:
+            await wire.close()
+
+    with ScriptedServer(latency_seconds=0.2) as server:
+        reply = asyncio.run(run(server.url))
+
+    assert b"answer to next" in reply.body
+
+
+def test_connection_that_idled_too_long_is_not_used_again(make_wire: MakeWire) -> None:
+    """A server drops idle connections after seconds; a request on one of them is lost for nothing."""
+
+    async def run(url: str) -> None:
+        wire = make_wire(Connection(keep_alive_seconds=0.1))
+        try:
+            for pause in (0.0, 0.3):
+                await wire.post(f"{url}/v1/completions", BODY, timeout_seconds=5)
+                await asyncio.sleep(pause)
+            await wire.post(f"{url}/v1/completions", BODY, timeout_seconds=5)
+        finally:
+            await wire.close()
+
+    with ScriptedServer() as server:
+        asyncio.run(run(server.url))
+
+        assert server.counts.connections == 2
