@@ -12,7 +12,7 @@ from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.adapters import peft_source
 from llm_platform.operations.endpoints import LocalNim, base_urls
-from llm_platform.operations.pods import require_adapter_models, objects_of, pod_settings, route_of, served_model
+from llm_platform.operations.pods import objects_of, pod_settings, require_adapter_models, route_of, served_model
 from llm_platform.operations.pods_yaml import as_yaml, write_yaml
 from llm_platform.settings import Settings
 
