@@ -1,0 +1,170 @@
+"""A real kube-apiserver on its etcd, on loopback, from binaries that the environment names.
+
+    LLM_PLATFORM_TEST_KUBE_APISERVER=PATH LLM_PLATFORM_TEST_ETCD=PATH pytest llm_platform_tests/nim
+
+`LLM_PLATFORM_TEST_CRDS` names a folder with the custom resource definitions of the NIM operator. There are no
+controllers and no nodes: what they do is written by the tests, as on the emulated API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm_platform.nim.cluster import Cluster
+
+_SERVER = os.environ.get("LLM_PLATFORM_TEST_KUBE_APISERVER", "")
+_ETCD = os.environ.get("LLM_PLATFORM_TEST_ETCD", "")
+_CRDS = os.environ.get("LLM_PLATFORM_TEST_CRDS", "")
+
+WHY_NOT = (
+    None
+    if _SERVER and _ETCD
+    else "no kube-apiserver: name its binary in LLM_PLATFORM_TEST_KUBE_APISERVER, and etcd's in LLM_PLATFORM_TEST_ETCD"
+)
+"""Why nothing is tested on a real API server; None when it is."""
+
+_PATIENCE_SECONDS = 90.0
+_TOKEN = "token-of-tests"
+
+
+class RealApi:
+    """A running API server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @classmethod
+    @contextmanager
+    def start(cls) -> Iterator[RealApi]:
+        """Start etcd and the server, and end both."""
+        folder = Path(tempfile.mkdtemp(prefix="llm_platform_kube_"))
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            etcd, peer, port = _free_port(), _free_port(), _free_port()
+            processes.append(_start(_etcd_command(folder, etcd, peer), folder / "etcd.log"))
+            processes.append(_start(_server_command(folder, etcd, port), folder / "kube-apiserver.log"))
+            running = cls(f"https://127.0.0.1:{port}")
+            running._wait(processes, folder)
+            running._apply_crds()
+            yield running
+        finally:
+            for process in reversed(processes):
+                process.terminate()
+                process.wait(timeout=30)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def connect(self, namespace: str) -> Cluster:
+        """As an administrator."""
+        from kubernetes import client
+
+        configuration = client.Configuration(host=self.url)
+        configuration.verify_ssl = False
+        configuration.api_key = {"authorization": f"Bearer {_TOKEN}"}
+        return Cluster(client.ApiClient(configuration), namespace)
+
+    def empty(self, namespace: str) -> None:
+        """Make the namespace, or delete what earlier tests have left in it."""
+        with self.connect(namespace) as cluster:
+            self._ask(cluster, "POST", "/api/v1/namespaces", {"metadata": {"name": namespace}}, allowed=(201, 409))
+            account = {"metadata": {"name": "default"}}
+            path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+            self._ask(cluster, "POST", path, account, allowed=(201, 409))
+            for kind in ("pods", "events", "persistentvolumeclaims", "services"):
+                for found in self._ask(cluster, "GET", f"/api/v1/namespaces/{namespace}/{kind}")["items"]:
+                    self._remove(cluster, f"/api/v1/namespaces/{namespace}/{kind}/{found['metadata']['name']}")
+            path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+            for found in self._ask(cluster, "GET", path)["items"]:
+                self._remove(cluster, f"{path}/{found['metadata']['name']}")
+
+    def _remove(self, cluster: Cluster, path: str) -> None:
+        # Without controllers nobody takes finalizers away, and no kubelet ends pods.
+        finalizers = {"metadata": {"finalizers": None}}
+        cluster.send("PATCH", path, body=finalizers, content_type="application/merge-patch+json")
+        cluster.send("DELETE", path, body={"gracePeriodSeconds": 0})
+
+    def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
+        from llm_platform.errors import EndpointUnavailable
+
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with self.connect("default") as cluster:
+            while time.monotonic() < deadline:
+                dead = [process.args for process in processes if process.poll() is not None]
+                assert not dead, f"{dead}: {(folder / 'kube-apiserver.log').read_text()[-2000:]}"
+                try:
+                    if cluster.send("GET", "/readyz")[0] == 200:
+                        return
+                except EndpointUnavailable:
+                    pass
+                time.sleep(0.2)
+        raise AssertionError(f"not ready after {_PATIENCE_SECONDS:g} s: {folder / 'kube-apiserver.log'}")
+
+    def _apply_crds(self) -> None:
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        with self.connect("default") as cluster:
+            for file in sorted(Path(_CRDS).glob("*.yaml")) if _CRDS else ():
+                crd = yaml.safe_load(file.read_text(encoding="utf-8"))
+                self._ask(cluster, "POST", path, crd, allowed=(201, 409))
+
+    @staticmethod
+    def _ask(
+        cluster: Cluster, method: str, path: str, body: object = None, *, allowed: tuple[int, ...] = (200,)
+    ) -> Any:
+        status, answer = cluster.send(method, path, body=body)
+        assert status in allowed, f"{method} {path}: HTTP {status}, {answer[:500]!r}"
+        return json.loads(answer)
+
+
+def _etcd_command(folder: Path, port: int, peer: int) -> list[str]:
+    url, peer_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
+    return [
+        _ETCD,
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={url}",
+        f"--advertise-client-urls={url}",
+        f"--listen-peer-urls={peer_url}",
+        f"--initial-advertise-peer-urls={peer_url}",
+        f"--initial-cluster=default={peer_url}",
+    ]
+
+
+def _server_command(folder: Path, etcd: int, port: int) -> list[str]:
+    key, tokens = folder / "account.key", folder / "tokens.csv"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    tokens.write_text(f"{_TOKEN},admin,1,system:masters\n", encoding="utf-8")
+    return [
+        _SERVER,
+        f"--etcd-servers=http://127.0.0.1:{etcd}",
+        "--bind-address=127.0.0.1",
+        "--advertise-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--cert-dir={folder}",  # it makes a certificate of its own there
+        f"--token-auth-file={tokens}",
+        "--authorization-mode=RBAC",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        "--service-cluster-ip-range=10.0.0.0/24",
+    ]
+
+
+def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
