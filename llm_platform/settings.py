@@ -18,6 +18,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llm_platform.errors import SpecificationError
+from llm_platform.settings_pods import PodFields
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE_FOLDER.parent
@@ -73,7 +74,7 @@ def _git_commit() -> str:
     return next((line.split()[0] for line in lines if line.endswith(f" {reference}")), "unknown")
 
 
-class Settings(BaseSettings):
+class Settings(PodFields, BaseSettings):
     """Values of one deployment."""
 
     model_config = SettingsConfigDict(

@@ -1,4 +1,4 @@
-"""`llm-platform nim`: the embedded NIM."""
+"""`llm-platform nim`: the embedded NIM, and the pods of NIMs in a cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from llm_platform.cli import nim_manifests
 from llm_platform.cli.console import ModelName, console, entry_named
 from llm_platform.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="The embedded NIM: a small real model behind the NIM protocol.")
+nim_manifests.register(commands)
 
 
 @commands.command("serve")

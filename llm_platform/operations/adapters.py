@@ -141,7 +141,7 @@ class AdapterFolders:
 
 
 def peft_source(settings: Settings, entry: LockEntry) -> Path:
-    """Folder that the endpoints of an entry watch for adapters.
+    """Folder that the endpoints of an entry watch for adapters; each model in a cluster has one of its own.
 
     Raises:
         SpecificationError: nobody said which.
@@ -153,7 +153,12 @@ def peft_source(settings: Settings, entry: LockEntry) -> Path:
             f"The endpoints of {entry.name!r} watch a folder for adapters (their NIM_PEFT_SOURCE), and nobody said "
             "which. Mount it here and name it in LLM_PLATFORM_NIM_PEFT_SOURCE."
         )
-    return settings.nim_peft_source
+    return _of_entry(settings.nim_peft_source, entry)
+
+
+def _of_entry(source: Path, entry: LockEntry) -> Path:
+    """As `nim.manifests` lays out the claim: an adapter must not be offered to pods of another base."""
+    return source / entry.service_name if entry.mode == "kubernetes" else source
 
 
 def serve_adapter(
@@ -170,7 +175,8 @@ def serve_adapter(
     published = publish(folder, peft_source(settings, entry), name)
     with _client(settings) as client:
         for url in base_urls if _takes_calls(entry) else ():
-            seen_as = (settings.nim_peft_mount or published.parent) / name
+            mount = settings.nim_peft_mount
+            seen_as = (_of_entry(mount, entry) if mount else published.parent) / name
             _called(entry, partial(load, url, name, str(seen_as), client))
         wait_served(base_urls, name, client, deadline_seconds=SERVED_WITHIN_SECONDS)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llm_platform.errors import EndpointMismatch, SpecificationError
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
 from llm_platform.inference.policy import Connection, EndpointTarget
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity, mismatch, mismatches, observe
@@ -14,6 +14,7 @@ from llm_platform.models.lock import lock_hash, pin
 from llm_platform.models.probes import Probed, probe_differences, probe_model
 from llm_platform.nim.discovery import find_metrics, replicas, verify_dialect
 from llm_platform.nim.http import EndpointClient
+from llm_platform.nim.manifests.names import pods_service
 from llm_platform.nim.metrics import read_metrics
 from llm_platform.nim_local.artifacts import Progress, WeightsArtifact, fetch_weights
 from llm_platform.nim_local.config import EmbeddedConfig
@@ -105,9 +106,17 @@ def base_urls(entry: LockEntry, local: LocalNim, *, cluster_namespace: str | Non
     if entry.mode == "embedded":
         return (connect(local.config(entry, local.fetch(entry)), state=local.state).base_url,)
     if entry.mode == "kubernetes":
-        name = entry.service_name if cluster_namespace is None else f"{entry.service_name}.{cluster_namespace}"
-        return replicas(f"http://{name}:{NIM_PORT}")
+        return _in_cluster(entry, cluster_namespace)
     return replicas(f"http://{entry.dns}") if entry.dns else entry.base_urls
+
+
+def _in_cluster(entry: LockEntry, namespace: str | None) -> tuple[str, ...]:
+    """Each replica by itself where a headless service lists them, as `nim.manifests` makes one; else the service."""
+    domain = "" if namespace is None else f".{namespace}"
+    try:
+        return replicas(f"http://{pods_service(entry.service_name)}{domain}:{NIM_PORT}")
+    except EndpointUnavailable:
+        return replicas(f"http://{entry.service_name}{domain}:{NIM_PORT}")
 
 
 @dataclass(frozen=True)

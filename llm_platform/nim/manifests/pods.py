@@ -1,9 +1,8 @@
-"""What a model's pods are rendered from: the model, and how pods run in this deployment."""
+"""What a model's objects are rendered from: the model, and how pods run in this deployment."""
 
 from __future__ import annotations
 
-import hashlib
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,11 +16,11 @@ AutoscalingKind = Literal["none", "hpa", "keda"]
 
 PORT = 8000
 STORE = "/model-store"
-"""Where the operator mounts the volume of a NIM; the pods of a bare engine have it in the same place."""
-OWNER_LABEL = "llm-platform/owner"
-MODEL_LABEL = "llm-platform/model"
-SERVICE_LABEL = "llm-platform/service"
-MAX_LABEL_LENGTH = 63
+"""Where the operator mounts the volume of a NIM; the pods of a bare vLLM have it in the same place."""
+UNKNOWN_SLOTS = 32
+"""Requests that a replica runs at once, where the lock file does not say it."""
+MAX_SERVICE_LENGTH = 59
+"""The operator names a container `<service>-ctr`, and no container's name has more than 63 characters."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,8 @@ class ServedModel:
         service: Name of the Kubernetes service, and of every object of the model.
         repository: Image without tag.
         digest: `sha256:` and 64 hex digits.
-        profile: NIM profile id.
-        model: Name of the weights at their publisher.
         context_length: Tokens of prompt and answer together.
+        profile: NIM profile id.
         slots: Requests that one replica runs at once, where that is known.
         tensor: GPUs that share each layer.
         pipeline: Groups of layers, each on GPUs of its own.
@@ -49,13 +47,17 @@ class ServedModel:
     repository: str
     tag: str
     digest: str
-    model: str
     context_length: int
     profile: str | None = None
     slots: int | None = None
     tensor: int = 1
     pipeline: int = 1
     adapters: bool = False
+
+    @property
+    def is_nim(self) -> bool:
+        """Whether the NIM operator runs it; a bare vLLM is a Deployment of our own."""
+        return self.dialect != "vllm"
 
     @property
     def gpus(self) -> int:
@@ -72,20 +74,42 @@ class ServedModel:
         """The whole reference."""
         return f"{self.repository}:{self.pinned_tag}"
 
+    @property
+    def adapters_folder(self) -> str:
+        """Where its pods see their adapters: a folder a model, since an adapter fits one base only."""
+        return f"{STORE}/adapters/{self.service}"
+
+    def check(self) -> None:
+        """Refuse a model that nobody can run in a cluster of their own.
+
+        Raises:
+            SpecificationError: it is a hosted endpoint, or its service has too long a name.
+        """
+        if self.dialect == "hosted":
+            raise SpecificationError(
+                f"Cannot make pods for {self.name!r}: dialect 'hosted' is an endpoint of somebody else. "
+                "Give it the dialect of an image that runs in your cluster, or use it with mode 'external'."
+            )
+        if len(self.service) > MAX_SERVICE_LENGTH:
+            raise SpecificationError(
+                f"Cannot make pods for {self.name!r}: its service {self.service!r} has {len(self.service)} characters, "
+                f"and the operator needs at most {MAX_SERVICE_LENGTH}. Give the entry a shorter 'service'."
+            )
+
 
 @dataclass(frozen=True)
 class Autoscaling:
     """How many replicas a model has.
 
     Attributes:
-        kind: `hpa` counts through the cluster's metrics API, `keda` asks Prometheus; only KEDA can scale to zero.
+        kind: `hpa` asks the cluster's metrics API, `keda` asks Prometheus; only KEDA can scale to zero.
         replicas: Without autoscaling.
-        minimum: Smallest number of replicas.
-        maximum: Largest number of replicas.
-        requests_per_replica: Running and waiting requests that one replica should have; None: three quarters of its slots.
+        minimum: Fewest replicas.
+        maximum: Most replicas.
+        requests_per_replica: Running and waiting requests that a replica should have; None: most of its slots.
         idle_seconds: KEDA takes the last replica away after this long without requests.
         prometheus_url: Where KEDA asks.
-        demand_query: PromQL that counts work waiting for the model while no pod of it runs.
+        demand_query: PromQL that counts work for the models while no pod of them runs.
     """
 
     kind: AutoscalingKind = "none"
@@ -98,14 +122,38 @@ class Autoscaling:
     demand_query: str | None = None
 
     @property
-    def fewest(self) -> int:
-        """Replicas there are at least."""
-        return self.replicas if self.kind == "none" else self.minimum
-
-    @property
     def most(self) -> int:
         """Replicas there are at most."""
         return self.replicas if self.kind == "none" else self.maximum
+
+    def check(self) -> None:
+        """Refuse bounds that the autoscaler cannot keep.
+
+        Raises:
+            SpecificationError: the bounds contradict each other, or nothing could wake the model from zero.
+        """
+        if self.kind == "none":
+            return
+        if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
+            raise SpecificationError(
+                f"Cannot scale between {self.minimum} and {self.maximum} replicas. Set LLM_PLATFORM_NIM_MIN_REPLICAS "
+                "to at most LLM_PLATFORM_NIM_MAX_REPLICAS, and that to at least 1."
+            )
+        if self.minimum == 0 and self.kind == "hpa":
+            raise SpecificationError(
+                "A HorizontalPodAutoscaler cannot scale to zero. Set LLM_PLATFORM_NIM_MIN_REPLICAS to 1, or "
+                "LLM_PLATFORM_NIM_AUTOSCALING to 'keda'."
+            )
+        if self.minimum == 0 and not self.demand_query:
+            raise SpecificationError(
+                "Scaling to zero needs a sign of work that is there while no pod is: a model that does not run "
+                "publishes no metrics. Name a PromQL query in LLM_PLATFORM_NIM_DEMAND_QUERY, e.g. one that counts "
+                "the pods of running jobs, or set LLM_PLATFORM_NIM_MIN_REPLICAS to 1."
+            )
+
+    def target(self, slots: int | None) -> int:
+        """Requests that one replica should have: below its slots, so that a full one is a reason for another."""
+        return self.requests_per_replica or max(1, (slots or UNKNOWN_SLOTS) * 3 // 4)
 
 
 @dataclass(frozen=True)
@@ -114,25 +162,27 @@ class PodSettings:
 
     Attributes:
         namespace: Kubernetes namespace of the models.
-        owner: Who made the objects: deployment and namespace of the platform.
+        owner: Who made the objects: deployment and namespace of the platform, as a label's value.
         claim: Volume claim with weights and adapters, shared by the models of the namespace.
         claim_size: A Kubernetes quantity.
-        storage_class: None: the cluster's default. It has to allow many writers where pods run on several nodes.
+        storage_class: None: the cluster's default. It has to allow many writers.
         pull_secret: Secret that image pulls use; None for a registry that asks for none.
-        ngc_secret: Secret with the key `NGC_API_KEY`; only the download sees it. None: weights are on the claim already.
-        priority_class: PriorityClass of serving pods.
+        ngc_secret: Secret with the key `NGC_API_KEY`; only the download sees it. None: the weights are on the claim.
+        priority_class: PriorityClass of serving pods; None: the cluster's default.
         autoscaling: How many replicas there are.
         gpu_resource: What a node calls its GPUs.
-        node_selector: Labels that a node must have.
-        tolerated_taints: Keys of taints that GPU nodes have.
+        cpu: Cores that a replica asks for, a Kubernetes quantity.
+        memory: Main memory that a replica asks for, a Kubernetes quantity.
         shared_memory: Size of `/dev/shm`, a Kubernetes quantity.
+        node_labels: Labels that a node must have.
+        tolerated_taints: Keys of taints that GPU nodes have.
         client_namespaces: Kubernetes namespaces whose pods may ask the models.
         monitoring_namespace: That of Prometheus.
-        operator_namespace: That of the NIM operator, which reads the name of the model from the endpoint.
-        monitor_labels: Labels by which Prometheus finds its ServiceMonitors.
+        operator_namespace: That of the NIM operator, which asks a NIM for its model before it calls it ready.
+        start_seconds: How long a replica may take from its start until it is ready.
         refresh_seconds: How often a NIM looks for new adapters.
         user_id: User that containers run as.
-        group_id: Their group, which owns the claim.
+        group_id: Their group, which may write to the claim.
     """
 
     namespace: str
@@ -142,71 +192,18 @@ class PodSettings:
     storage_class: str | None = None
     pull_secret: str | None = "ngc-secret"
     ngc_secret: str | None = "ngc-api-secret"
-    priority_class: str = "llm-platform-development"
+    priority_class: str | None = None
     autoscaling: Autoscaling = field(default_factory=Autoscaling)
     gpu_resource: str = "nvidia.com/gpu"
-    node_selector: dict[str, str] = field(default_factory=dict)
-    tolerated_taints: tuple[str, ...] = ("nvidia.com/gpu",)
+    cpu: str = "4"
+    memory: str = "32Gi"
     shared_memory: str = "16Gi"
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    tolerated_taints: tuple[str, ...] = ("nvidia.com/gpu",)
     client_namespaces: tuple[str, ...] = ()
     monitoring_namespace: str = "monitoring"
     operator_namespace: str = "nim-operator"
-    monitor_labels: dict[str, str] = field(default_factory=dict)
+    start_seconds: int = 1800
     refresh_seconds: int = 60
     user_id: int = 1000
     group_id: int = 2000
-
-
-def owner_label(deployment: str, namespace: str) -> str:
-    """The label value that says which deployment and namespace of the platform made an object.
-
-    A name that a label cannot hold is shortened, and a hash of the whole keeps two of them apart.
-    """
-    whole = f"{deployment}.{namespace}"
-    value = re.sub(r"[^A-Za-z0-9._-]", "-", whole).strip("._-")
-    if value == whole and len(value) <= MAX_LABEL_LENGTH:
-        return value
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-    return f"{value[: MAX_LABEL_LENGTH - 9].rstrip('._-')}-{digest}".lstrip("-")
-
-
-def labels(pods: PodSettings, model: ServedModel | None = None) -> dict[str, str]:
-    """Labels of an object: who made it, and for which model."""
-    own = {"app.kubernetes.io/part-of": "llm-platform", OWNER_LABEL: pods.owner}
-    if model is None:
-        return own
-    return {
-        "app.kubernetes.io/name": model.service,
-        "app.kubernetes.io/component": "model",
-        **own,
-        MODEL_LABEL: label_value(model.name),
-        SERVICE_LABEL: model.service,
-    }
-
-
-def label_value(text: str) -> str:
-    """A text as a label value: what labels do not allow becomes a hyphen."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:MAX_LABEL_LENGTH].strip("._-")
-
-
-def selector(model: ServedModel) -> dict[str, str]:
-    """Labels that exactly the serving pods of a model have."""
-    return {SERVICE_LABEL: model.service}
-
-
-def metadata(pods: PodSettings, model: ServedModel, name: str | None = None) -> Manifest:
-    """Metadata of an object of a model, named like its service unless said otherwise."""
-    return {"name": name or model.service, "namespace": pods.namespace, "labels": labels(pods, model)}
-
-
-def require_servable(model: ServedModel) -> None:
-    """Refuse a model that nobody can run in a cluster of their own.
-
-    Raises:
-        SpecificationError: its dialect is that of hosted endpoints.
-    """
-    if model.dialect == "hosted":
-        raise SpecificationError(
-            f"Cannot make pods for {model.name!r}: dialect 'hosted' is an endpoint of somebody else. "
-            "Give it the dialect of an image that runs in your cluster, or use it with mode 'external'."
-        )

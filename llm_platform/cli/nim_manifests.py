@@ -1,0 +1,93 @@
+"""`llm-platform nim render|route|pool`: Kubernetes objects as YAML, for a repository that a cluster follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llm_platform.cli.console import ModelName, console, entry_named
+from llm_platform.errors import SpecificationError
+from llm_platform.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llm_platform.nim.manifests.pods import Manifest
+
+Output = Annotated[Path | None, typer.Option(help="File to write; the terminal if not given.")]
+
+
+def register(commands: typer.Typer) -> None:
+    """Add these commands to `llm-platform nim`."""
+    commands.command("render")(nim_render)
+    commands.command("route")(nim_route)
+    commands.command("pool")(nim_pool)
+
+
+def nim_render(model: ModelName, output: Output = None) -> None:
+    """Write the Kubernetes objects that serve a model; nothing is applied, and no cluster is asked."""
+    from llm_platform.models.lock import load_lock
+    from llm_platform.operations.pods import objects_of
+
+    settings = load_settings()
+    _give(objects_of(entry_named(load_lock(settings.models_lock), model), settings), output)
+
+
+def nim_route(
+    name: Annotated[str, typer.Argument(help="Name of the route.")],
+    to: Annotated[list[str], typer.Option(help="ENTRY=WEIGHT, once for each model that shares the requests.")],
+    mirror: Annotated[str | None, typer.Option(help="Entry that gets a copy of every request.")] = None,
+    hostname: Annotated[str | None, typer.Option(help="Name that clients ask; every one if not given.")] = None,
+    output: Output = None,
+) -> None:
+    """Write an HTTPRoute that shares other clients' requests between models, by weight."""
+    from llm_platform.models.lock import load_lock
+    from llm_platform.operations.pods import route_of
+
+    settings = load_settings()
+    lock = load_lock(settings.models_lock)
+    shares = dict(_share(text) for text in to)
+    for entry in (*shares, *([mirror] if mirror else [])):
+        entry_named(lock, entry)
+    _give([route_of(name, shares, lock=lock, settings=settings, mirror=mirror, hostname=hostname)], output)
+
+
+def nim_pool(
+    gpus: Annotated[int, typer.Option(help="GPUs of the pool.")],
+    production_gpus: Annotated[int, typer.Option(help="GPUs that production always has.")],
+    production: Annotated[str, typer.Option(help="Kubernetes namespace of production's models.")] = "nim-production",
+    development: Annotated[
+        list[str] | None, typer.Option(help="Kubernetes namespace of other models; may be given again.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Write priority classes, namespaces and quotas that share one pool of GPUs."""
+    from llm_platform.nim.manifests.capacity import GpuPool, pool_objects
+
+    pool = GpuPool(
+        gpus=gpus,
+        production_gpus=production_gpus,
+        production_namespace=production,
+        development_namespaces=tuple(development or ["nim-development"]),
+        gpu_resource=load_settings().nim_gpu_resource,
+    )
+    _give(pool_objects(pool), output)
+
+
+def _share(text: str) -> tuple[str, int]:
+    entry, separator, weight = text.rpartition("=")
+    if not separator or not weight.isdigit():
+        raise SpecificationError(f"Cannot read the share {text!r}. Write ENTRY=WEIGHT, e.g. llama-8b=90.")
+    return entry, int(weight)
+
+
+def _give(objects: Sequence[Manifest], output: Path | None) -> None:
+    from llm_platform.operations.pods_yaml import as_yaml, write_yaml
+
+    if output is None:
+        typer.echo(as_yaml(objects), nl=False)
+        return
+    write_yaml(objects, output)
+    console.print(f"Wrote {output}: {', '.join(str(found['kind']) for found in objects)}.")
