@@ -68,11 +68,14 @@ class Cluster:
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
     @classmethod
-    def connect(cls, *, namespace: str | None = None, context: str | None = None) -> Cluster:
+    def connect(
+        cls, *, namespace: str | None = None, kubeconfig: Path | None = None, context: str | None = None
+    ) -> Cluster:
         """The cluster of the kubeconfig file, else the one that this process runs in.
 
         Args:
             namespace: Of our objects; None for that of the context, or of the pod we run in.
+            kubeconfig: Such a file; None for the one that kubectl would take.
             context: Of the kubeconfig file; None for its current one.
 
         Raises:
@@ -81,16 +84,17 @@ class Cluster:
         from kubernetes import client, config
 
         configuration = client.Configuration()
+        file = str(kubeconfig) if kubeconfig is not None else None
         try:
-            config.load_kube_config(context=context, client_configuration=configuration)
-            return cls(client.ApiClient(configuration), namespace or _context_namespace(context) or "default")
+            config.load_kube_config(file, context=context, client_configuration=configuration)
+            return cls(client.ApiClient(configuration), namespace or _context_namespace(file, context) or "default")
         except config.ConfigException as outside:
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException as inside:
                 raise ClusterRefused(
                     f"No Kubernetes cluster is configured: {outside}; and this is not a pod ({inside}). "
-                    "Name a file in KUBECONFIG and a context in LLM_PLATFORM_KUBE_CONTEXT. "
+                    "Name a file in LLM_PLATFORM_NIM_KUBECONFIG, and a context in LLM_PLATFORM_NIM_KUBE_CONTEXT. "
                     "To run the model on this machine instead, add --local."
                 ) from inside
             return cls(client.ApiClient(configuration), namespace or _own_namespace(), is_inside=True)
@@ -180,23 +184,11 @@ class Cluster:
         status, body = self.send("GET", self._collection(any_of), query)
         return list(self._answer(f"list {kind}s of {namespace!r}", status, body).get("items") or [])
 
-    def knows(self, api_version: str, kind: str) -> bool:
-        """Whether the cluster has this kind of object."""
-        try:
-            self._resource(api_version, kind)
-        except ClusterRefused:
-            return False
-        return True
-
     def log(self, ref: Ref, container: str, *, lines: int, previous: bool) -> str:
         """Last lines that a container of a pod has written; empty where they cannot be read."""
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         status, body = self.send("GET", f"{self._path(ref)}/log", query)
         return body.decode("utf-8", errors="replace") if status == 200 else ""
-
-    def proxy_path(self, ref: Ref, port: int) -> str:
-        """Path under which the API passes requests on to a service."""
-        return f"/api/v1/namespaces/{ref.namespace}/services/http:{ref.name}:{port}/proxy"
 
     def send(
         self,
@@ -266,11 +258,11 @@ def _root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
-def _context_namespace(name: str | None) -> str | None:
+def _context_namespace(file: str | None, name: str | None) -> str | None:
     """Namespace of a context of the kubeconfig file, of the current one if it is not named."""
     from kubernetes import config
 
-    every, current = config.list_kube_config_contexts()
+    every, current = config.list_kube_config_contexts(file)
     chosen = current if name is None else next(one for one in every if one["name"] == name)
     found: str | None = chosen["context"].get("namespace")
     return found

@@ -13,8 +13,9 @@ from typing import Any
 
 from llm_platform.errors import EndpointUnavailable, PlatformError, PodsFailed
 from llm_platform.nim.cluster import Cluster, Object, Ref
-from llm_platform.nim.manifests.pods import SERVICE_LABEL
+from llm_platform.nim.manifests.names import SERVICE_LABEL
 from llm_platform.nim.ownership import (
+    CACHE_KINDS,
     Applied,
     Removed,
     apply_all,
@@ -23,7 +24,7 @@ from llm_platform.nim.ownership import (
     foreign,
     owner_of,
 )
-from llm_platform.nim.pod_states import Evidence, Phase, State, last_words, state_of
+from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, last_words, pod_state, state_of
 from llm_platform.nim.waiting import Waiting
 
 WORKLOADS = frozenset({"NIMService", "NIMCache", "Deployment", "StatefulSet"})
@@ -90,6 +91,18 @@ def bring_up(
     return BroughtUp(applied, tuple(pods), waiting.seconds)
 
 
+def rehearse(cluster: Cluster, manifests: Sequence[Object], *, force: bool = False) -> BroughtUp:
+    """What `bring_up` would make and change: the API checks it, and changes nothing.
+
+    Raises:
+        ForeignObject: an object of this name is not ours.
+        ClusterRefused: the API would not take one.
+    """
+    applied = Applied("rehearsal")
+    apply_all(cluster, manifests, applied, pause=Waiting("rehearsal", 0.0).pause, force=force, dry_run=True)
+    return BroughtUp(applied, (), 0.0)
+
+
 def wait_ready(
     cluster: Cluster, manifests: Sequence[Object], waiting: Waiting, *, image_digest: str | None = None
 ) -> list[Object]:
@@ -141,24 +154,35 @@ def take_down(
 
 
 @dataclass(frozen=True)
-class Found:
-    """One object of a model as it is; `reason` says why it is not ours, where it is not."""
+class Looked:
+    """A model in a cluster, as it is.
 
-    ref: Ref
-    exists: bool
-    reason: str | None = None
+    Attributes:
+        state: None where none of its workloads is there.
+        pods: State of each pod.
+        foreign: Objects of its names that are not ours, with the reason.
+    """
+
+    state: State | None
+    pods: tuple[State, ...] = ()
+    foreign: tuple[tuple[Ref, str], ...] = ()
 
 
-def look(cluster: Cluster, manifests: Sequence[Object]) -> tuple[list[Found], State | None]:
-    """The objects of a model, and how far it is; no state when none of its workloads is there."""
-    owner, found = owner_of(manifests), []
+def look(cluster: Cluster, manifests: Sequence[Object]) -> Looked:
+    """How far a model is. Nothing is changed."""
+    owner, others, there = owner_of(manifests), [], []
     for manifest in manifests:
         ref = cluster.ref(manifest)
-        there = cluster.get(ref)
-        found.append(Found(ref, there is not None, None if there is None else foreign(there, owner)))
-    if not any(one.exists for one in found if one.ref.kind in WORKLOADS):
-        return found, None
-    return found, state_of(evidence_of(cluster, manifests))
+        if (found := cluster.get(ref)) is None:
+            continue
+        there.append(ref.kind)
+        if (reason := foreign(found, owner)) is not None:
+            others.append((ref, reason))
+    if not WORKLOADS.intersection(there) - CACHE_KINDS:
+        return Looked(None, foreign=tuple(others))
+    evidence = evidence_of(cluster, manifests)
+    pods = tuple(pod_state(pod, events_of(evidence.events, pod)) for pod in evidence.pods)
+    return Looked(state_of(evidence), pods, tuple(others))
 
 
 def evidence_of(cluster: Cluster, manifests: Sequence[Object]) -> Evidence:

@@ -14,7 +14,7 @@ from typing import Any
 
 from llm_platform.errors import ClusterRefused, ForeignObject, PlatformError
 from llm_platform.nim.cluster import MANAGER, AlreadyThere, Changed, Cluster, Object, Ref
-from llm_platform.nim.manifests.pods import MODEL_LABEL, OWNER_LABEL
+from llm_platform.nim.manifests.names import OWNER_LABEL, SERVICE_LABEL
 
 UP_ANNOTATION = "llm-platform/up"
 """Holds the id of the `up` that made the object."""
@@ -255,7 +255,7 @@ def _kept(found: Mapping[str, Any], ref: Ref, owner: str, *, delete_cache: bool,
     made_by = found["metadata"]["annotations"][UP_ANNOTATION]
     if up_id is not None and made_by != up_id:
         return "it was made anew by another `nim up`"
-    if MODEL_LABEL not in _labels(found):
+    if SERVICE_LABEL not in _labels(found):
         return "it is shared by the models of the namespace"
     if ref.kind in CACHE_KINDS and not delete_cache:
         return "what it holds took long to make; `nim down --delete-cache` deletes it"

@@ -93,7 +93,7 @@ def state_of(evidence: Evidence, *, image_digest: str | None = None) -> State:
     found = [workload_state(one) for one in evidence.workloads.values() if one is not None]
     found += [workload_state(one) for one in evidence.rollouts]
     living = [pod for pod in evidence.pods if "deletionTimestamp" not in pod["metadata"]]
-    found += [pod_state(pod, _events_of(evidence.events, pod), image_digest=image_digest) for pod in living]
+    found += [pod_state(pod, events_of(evidence.events, pod), image_digest=image_digest) for pod in living]
     if not living:
         found += _without_pods(evidence.events, found)
     return max(reversed(found), key=lambda state: (state.phase, state.crashed is not None))
@@ -249,7 +249,7 @@ def _was_told(pod: _Object, digest: str) -> bool:
     return any(str(one.get("image") or "").endswith(f"@{digest}") for one in containers)
 
 
-def _events_of(events: Sequence[_Object], pod: _Object) -> list[_Object]:
+def events_of(events: Sequence[_Object], pod: _Object) -> list[_Object]:
     """Events of one pod, oldest first."""
     uid, name = pod["metadata"].get("uid"), pod["metadata"]["name"]
     own = [event for event in events if (event.get("involvedObject") or {}).get("uid") == uid]

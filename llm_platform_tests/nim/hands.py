@@ -22,7 +22,7 @@ Action = Callable[[], None]
 def model_objects() -> list[Object]:
     """A shared claim, and a deployment and a service of one model."""
     labels = {"llm-platform/owner": OWNER, "app.kubernetes.io/part-of": "llm-platform"}
-    own = {**labels, "llm-platform/model": MODEL, "llm-platform/service": MODEL}
+    own = {**labels, "llm-platform/entry": MODEL, "llm-platform/service": MODEL}
     selector = {"llm-platform/service": MODEL}
     container = {"name": "nim", "image": IMAGE, "env": [{"name": "NIM_SERVED_MODEL_NAME", "value": "llama"}]}
     template = {"metadata": {"labels": own}, "spec": {"containers": [container]}}
@@ -64,7 +64,7 @@ class Hands:
         """A pod of the model in this state; made where it is not there yet."""
         ref = Ref("v1", "Pod", NAMESPACE, name)
         if self.cluster.get(ref) is None:
-            labels = {"llm-platform/model": MODEL, "llm-platform/service": MODEL}
+            labels = {"llm-platform/entry": MODEL, "llm-platform/service": MODEL}
             self.cluster.create(
                 {
                     "apiVersion": "v1",

@@ -418,7 +418,7 @@ def test_down_deletes_what_up_has_made_and_keeps_caches_unless_asked(cluster: Cl
     rehearsed = take_down(cluster, manifests, Steps(), dry_run=True)
     kept = hands.has(DEPLOYMENT)
     removed = take_down(cluster, manifests, Steps(lambda: hands.delete(POD)))
-    down = look(cluster, manifests)[1]
+    down = look(cluster, manifests).state
     emptied = take_down(cluster, manifests, Steps(), delete_cache=True)
 
     assert kept

@@ -14,7 +14,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -70,15 +70,21 @@ class KubernetesApi:
         services: Name of a service → root URL that the API's proxy passes requests on to.
         refusals: Beginning of "METHOD path" → HTTP status that is answered instead, with a message.
         missing: Kinds that this cluster does not have.
+        controller: Told of every new object; may write objects and statuses of its own.
     """
 
-    def __init__(self, *, missing: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        *,
+        missing: frozenset[str] = frozenset(),
+        controller: Callable[[KubernetesApi, Object], None] | None = None,
+    ) -> None:
         self.objects: dict[Key, Object] = {}
         self.requests: list[str] = []
         self.logs: dict[tuple[str, bool], str] = {}
         self.services: dict[str, str] = {}
         self.refusals: dict[str, tuple[int, str]] = {}
-        self.missing = missing
+        self.missing, self.controller = missing, controller
         self._versions, self._uids = itertools.count(1), itertools.count(1)
         self._lock = threading.Lock()
         api = self
@@ -101,6 +107,13 @@ class KubernetesApi:
 
     def __exit__(self, *error: object) -> None:
         self._server.__exit__(*error)
+
+    def put(self, version: str, plural: str, found: Object) -> None:
+        """Keep an object, as a controller would have made it."""
+        metadata = found["metadata"]
+        stored = {**found, "metadata": {**metadata, "uid": f"uid-{next(self._uids)}"}}
+        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.objects[version, plural, metadata["namespace"], metadata["name"]] = stored
 
     def answer(self, method: str, target: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         address = urlsplit(target)
@@ -180,7 +193,10 @@ class KubernetesApi:
             raise Refused(409, "AlreadyExists", f'{place[1]} "{key[3]}" already exists')
         metadata = {**data["metadata"], "namespace": place[2], "uid": f"uid-{next(self._uids)}", "generation": 0}
         metadata["managedFields"] = [_held(query.get("fieldManager", "somebody"), "Update", data)]
-        return self._store(key, {**data, "metadata": metadata}, query)
+        made = self._store(key, {**data, "metadata": metadata}, query)
+        if self.controller is not None and key in self.objects:
+            self.controller(self, made)
+        return made
 
     def _store(self, key: Key, found: Object, query: dict[str, str]) -> Object:
         before = self.objects.get(key)
