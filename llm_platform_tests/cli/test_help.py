@@ -63,7 +63,9 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
         pytest.param(("nim", "down", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-down"),
         pytest.param(("nim", "serve", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-serve"),
         pytest.param(("nim", "serve", "scripted"), "Lock entry 'scripted' names no weights", id="nim-serve-external"),
-        pytest.param(("nim", "down", "scripted"), "'scripted' has mode 'external': somebody else runs it", id="nim-down-external"),
+        pytest.param(
+            ("nim", "down", "scripted"), "'scripted' has mode 'external': somebody else runs it", id="nim-down-external"
+        ),
         pytest.param(("application", "check", "/nowhere"), "/nowhere:1: found no such folder", id="check-nothing"),
         pytest.param(
             ("branch", "down", "test", "--yes"), "Namespace 'test' is not a branch, so it stays", id="no-branch"
