@@ -1,6 +1,6 @@
 """LoRA adapters in pods: the claim they lie on, and what each line of NIM calls its limits.
 
-The limits are NIM's own defaults, written out because both lines have to agree with what `nim.adapters` publishes.
+The limits are NIM's own defaults, written out so that both lines have the same; the embedded NIM has this rank, too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Kubernetes objects of models: what they say, and that clusters accept them."""
