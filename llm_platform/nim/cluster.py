@@ -17,6 +17,7 @@ from llm_platform.errors import ClusterRefused, EndpointUnavailable
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
+    from kubernetes.stream.ws_client import PortForward
 
 Object = dict[str, Any]
 
@@ -189,6 +190,25 @@ class Cluster:
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         status, body = self.send("GET", f"{self._path(ref)}/log", query)
         return body.decode("utf-8", errors="replace") if status == 200 else ""
+
+    def forward(self, ref: Ref, port: int) -> PortForward:
+        """A connection to a port of a pod, which may be one of many.
+
+        Raises:
+            ClusterRefused: the role may not.
+            EndpointUnavailable: the pod, or the API, cannot be reached.
+        """
+        from kubernetes import client, stream
+        from kubernetes.client.exceptions import ApiException
+
+        call = client.CoreV1Api(self._api).connect_get_namespaced_pod_portforward
+        try:
+            return stream.portforward(call, ref.name, ref.namespace, ports=str(port))
+        except ApiException as error:
+            said = f"Could not reach port {port} of {ref} through {self.host}: {error.reason}"
+            if "403" in str(error.reason) or "401" in str(error.reason):
+                raise ClusterRefused(f"{said}. The role needs `get` and `create` on pods/portforward.") from error
+            raise EndpointUnavailable(said) from error
 
     def send(
         self,

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from llm_platform.errors import (
-    ClusterRefused,
-    EndpointMismatch,
-    EndpointUnavailable,
-    SpecificationError,
-)
+from llm_platform.errors import EndpointMismatch, SpecificationError
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.manifests import image_of_pods
 from llm_platform.nim.cluster import Cluster, Object
@@ -21,6 +14,7 @@ from llm_platform.nim.discovery import Client, probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.lifecycle import BroughtUp, bring_up, rehearse, take_down
 from llm_platform.nim.ownership import Removed
+from llm_platform.nim.port_forward import Forwarded
 from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.process import connect, stop
 from llm_platform.operations.endpoints import (
@@ -168,61 +162,22 @@ class _Endpoint:
         """
         entry = self._entry
         self.image_digest = _verify_image(entry, pods)
-        if not self._cluster.is_inside:
-            self._verify_through(_Proxied(self._cluster), (f"{self._cluster.host}{self._proxy()}",))
-            return
-        with EndpointClient() as client:
-            self._verify_through(client, in_cluster(entry, self._settings.nim_cluster_namespace))
+        if self._cluster.is_inside:
+            with EndpointClient() as client:
+                self._verify_through(client, in_cluster(entry, self._settings.nim_cluster_namespace))
+        else:
+            forwarded = Forwarded(self._cluster, _serving(pods), NIM_PORT)
+            self._verify_through(forwarded, forwarded.urls)
 
     def _verify_through(self, client: Client, urls: tuple[str, ...]) -> None:
         for url in urls:
             probe(url, self._entry.served_name, client)
         require_match(observe_through(client, self._entry, urls))
 
-    def _proxy(self) -> str:
-        namespace = self._settings.nim_cluster_namespace
-        return f"/api/v1/namespaces/{namespace}/services/http:{self._entry.service_name}:{NIM_PORT}/proxy"
-
-
-class _Proxied:
-    """A client of an endpoint in a cluster from outside: the API passes requests on."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    def get(self, url: str) -> tuple[int, bytes]:
-        """Status and body."""
-        return self._passed_on("GET", url, None)
-
-    def post(self, url: str, payload: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and body."""
-        return self._passed_on("POST", url, payload)
-
-    def _passed_on(self, method: str, url: str, payload: dict[str, Any] | None) -> tuple[int, bytes]:
-        status, body = self._cluster.send(method, url.removeprefix(self._cluster.host), body=payload)
-        said = _status_of_api(body) if status >= 400 else None
-        if said is None:
-            return status, body
-        if status in (401, 403):
-            raise ClusterRefused(f"Could not ask the model through the API: {said}. The role needs services/proxy.")
-        raise EndpointUnavailable(f"the model's service cannot be reached through the API: {said}")
-
-
-def _status_of_api(body: bytes) -> str | None:
-    """What the API itself has to say; None where the answer is the model's."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        # Where it cannot reach a pod, the API answers in plain words.
-        return body.decode("utf-8", errors="replace")[:200] if body.startswith(b"error trying to reach") else None
-    is_status = isinstance(found, dict) and found.get("kind") == "Status" and found.get("status") == "Failure"
-    return str(found.get("message")) if is_status else None
-
 
 def _verify_image(entry: LockEntry, pods: Sequence[Object]) -> str:
     assert entry.image is not None
-    serving = [pod for pod in pods if not _of_job(pod)]
-    found = str(image_of_pods(serving, entry.image.repository)["digest"])
+    found = str(image_of_pods(_serving(pods), entry.image.repository)["digest"])
     if found != entry.image.digest:
         raise EndpointMismatch(
             f"The pods of {entry.name!r} run {entry.image.repository}@{found}, and the lock file pins "
@@ -231,8 +186,10 @@ def _verify_image(entry: LockEntry, pods: Sequence[Object]) -> str:
     return found
 
 
-def _of_job(pod: Object) -> bool:
-    return any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
+def _serving(pods: Sequence[Object]) -> list[Object]:
+    """Pods that are no downloads, which jobs make."""
+    owners = {id(pod): {one.get("kind") for one in pod["metadata"].get("ownerReferences") or []} for pod in pods}
+    return [pod for pod in pods if "Job" not in owners[id(pod)]]
 
 
 def _verify_local(entry: LockEntry, url: str) -> None:

@@ -27,7 +27,7 @@ def operator() -> Operator:
 @pytest.fixture
 def api(operator: Operator) -> Iterator[KubernetesApi]:
     with KubernetesApi(controller=operator) as running, ScriptedServer(answer=answer) as model:
-        running.services[SERVICE] = model.url
+        running.endpoints[f"{SERVICE}-0"] = model.port
         yield running
 
 

@@ -35,7 +35,7 @@ def operator() -> Operator:
 @pytest.fixture
 def api(operator: Operator) -> Iterator[KubernetesApi]:
     with KubernetesApi(controller=operator) as running, ScriptedServer(answer=answer) as model:
-        running.services[SERVICE] = model.url
+        running.endpoints[f"{SERVICE}-0"] = model.port
         yield running
 
 
@@ -53,7 +53,7 @@ def no_sleep(_: float) -> None:
 
 
 def test_up_serves_what_is_pinned_and_says_so(team: ClusterTeam, api: KubernetesApi) -> None:
-    """From a laptop, through the cluster's API: objects made, pods ready, one real token, the pinned digest."""
+    """From a laptop, through a forwarded port: objects made, pods ready, one real token, the pinned digest."""
     said: list[str] = []
 
     up = bring_model_up(team.entry, team.settings, report=said.append, sleep=no_sleep)
@@ -63,7 +63,7 @@ def test_up_serves_what_is_pinned_and_says_so(team: ClusterTeam, api: Kubernetes
     assert up.done.startswith("made: PersistentVolumeClaim 'llm-platform-nim'")
     assert kinds(api) == ALL
     assert said == [f"cluster {api.url}, namespace models"]
-    assert any("/proxy/v1/completions" in request for request in api.requests)
+    assert any(request.endswith("/portforward") for request in api.requests)
 
 
 def test_pods_of_another_digest_are_refused_and_taken_back(
@@ -89,11 +89,11 @@ def test_an_endpoint_that_is_another_model_is_taken_back(team: ClusterTeam, api:
     assert kinds(api) == ["NIMCache", "PersistentVolumeClaim"]
 
 
-def test_a_service_that_reaches_no_pod_is_waited_for_until_the_deadline(team: ClusterTeam, api: KubernetesApi) -> None:
-    """Between a ready pod and a service that knows it there are moments; more than those is a fault."""
-    api.services.clear()
+def test_a_pod_that_does_not_answer_is_waited_for_until_the_deadline(team: ClusterTeam, api: KubernetesApi) -> None:
+    """A pod may be ready by its probe and refuse connections; that is waited for, and then told."""
+    api.endpoints.clear()
 
-    with pytest.raises(EndpointUnavailable, match="cannot be reached through the API: no endpoints available"):
+    with pytest.raises(EndpointUnavailable, match=r"the pod does not answer .connection refused"):
         bring_model_up(team.entry, team.settings, report=quiet, deadline_minutes=0.001, sleep=no_sleep)
 
     assert kinds(api) == ["NIMCache", "PersistentVolumeClaim"]

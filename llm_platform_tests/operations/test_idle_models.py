@@ -62,7 +62,7 @@ def test_only_a_model_that_is_known_to_be_idle_counts_as_such(readings: list[Rea
 @pytest.fixture
 def api() -> Iterator[KubernetesApi]:
     with KubernetesApi(controller=Operator()) as running, ScriptedServer(answer=answer) as model:
-        running.services[SERVICE] = model.url
+        running.endpoints[f"{SERVICE}-0"] = model.port
         yield running
 
 

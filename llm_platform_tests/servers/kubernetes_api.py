@@ -12,13 +12,12 @@ import itertools
 import json
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from llm_platform_tests.servers.local import LocalServer, QuietHandler
+from llm_platform_tests.servers.port_forward import forward
 
 Object = dict[str, Any]
 Path = tuple[str, ...]
@@ -67,7 +66,7 @@ class KubernetesApi:
         objects: (version, plural, namespace, name) → object.
         requests: Method and path of everything that was asked.
         logs: (pod, previous) → text.
-        services: Name of a service → root URL that the API's proxy passes requests on to.
+        endpoints: Name of a pod → port of this machine that its port is.
         refusals: Beginning of "METHOD path" → HTTP status that is answered instead, with a message.
         missing: Kinds that this cluster does not have.
         controller: Told of every new object; may write objects and statuses of its own.
@@ -82,7 +81,7 @@ class KubernetesApi:
         self.objects: dict[Key, Object] = {}
         self.requests: list[str] = []
         self.logs: dict[tuple[str, bool], str] = {}
-        self.services: dict[str, str] = {}
+        self.endpoints: dict[str, int] = {}
         self.refusals: dict[str, tuple[int, str]] = {}
         self.missing, self.controller = missing, controller
         self._versions, self._uids = itertools.count(1), itertools.count(1)
@@ -91,6 +90,9 @@ class KubernetesApi:
 
         class Handler(QuietHandler):
             def handle_any(self) -> None:
+                if self.headers.get("Upgrade", "").lower() == "websocket":
+                    forward(self, api.forwarded(self.path))
+                    return
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
                 status, answer = api.answer(self.command, self.path, body, self.headers.get("Content-Type") or "")
@@ -115,6 +117,12 @@ class KubernetesApi:
         stored["metadata"]["resourceVersion"] = str(next(self._versions))
         self.objects[version, plural, metadata["namespace"], metadata["name"]] = stored
 
+    def forwarded(self, target: str) -> int | None:
+        """Port of this machine that stands for the port of a pod which somebody wants to reach."""
+        path = urlsplit(target).path
+        self.requests.append(f"GET {path}")
+        return self.endpoints.get(path.split("/")[-2])
+
     def answer(self, method: str, target: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         address = urlsplit(target)
         query = {key: values[-1] for key, values in parse_qs(address.query).items()}
@@ -123,8 +131,6 @@ class KubernetesApi:
         for start, (status, message) in self.refusals.items():
             if f"{method} {path}".startswith(start):
                 return status, json.dumps(Refused(status, "Refused", message).body).encode()
-        if "/proxy/" in path:
-            return self._pass_on(method, path, body)
         try:
             with self._lock:
                 status, answer = self._answer(method, path, query, body, content_type)
@@ -268,20 +274,6 @@ class KubernetesApi:
             else:
                 _set(changed, tuple(path), one["value"])
         return self._store(key, changed, query)
-
-    def _pass_on(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        name = path.split("/services/")[1].split(":")[1]
-        if name not in self.services:
-            return 503, json.dumps(Refused(503, "ServiceUnavailable", "no endpoints available").body).encode()
-        url = f"{self.services[name]}/{path.split('/proxy/', 1)[1]}"
-        request = urllib.request.Request(url, data=body or None, method=method)
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
 
 
 def _check(found: Object, preconditions: Object) -> None:
