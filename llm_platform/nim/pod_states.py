@@ -131,7 +131,7 @@ def pod_state(pod: _Object, events: Sequence[_Object] = (), *, image_digest: str
         return _not_running(f"pod {name}", phase, status, events)
     if not _is_ready(status):
         return State(Phase.WAITING, f"pod {name}: running, not ready{_last_probe(events)}")
-    if image_digest is not None and _serves(pod) and not _was_told(pod, image_digest):
+    if image_digest is not None and serves(pod) and not _was_told(pod, image_digest):
         return State(Phase.WAITING, f"pod {name} still runs the image of before")
     return State(Phase.READY, f"pod {name}: ready")
 
@@ -239,8 +239,8 @@ def _is_ready(status: _Object) -> bool:
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or [])
 
 
-def _serves(pod: _Object) -> bool:
-    """Whether it is no download, which a job has made."""
+def serves(pod: _Object) -> bool:
+    """Whether a pod serves: downloads are made by jobs."""
     return not any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
 
 

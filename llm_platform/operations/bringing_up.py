@@ -14,6 +14,7 @@ from llm_platform.nim.discovery import Client, probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.lifecycle import BroughtUp, bring_up, rehearse, take_down
 from llm_platform.nim.ownership import Removed
+from llm_platform.nim.pod_states import serves
 from llm_platform.nim.port_forward import Forwarded
 from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.process import connect, stop
@@ -187,9 +188,8 @@ def _verify_image(entry: LockEntry, pods: Sequence[Object]) -> str:
 
 
 def _serving(pods: Sequence[Object]) -> list[Object]:
-    """Pods that are no downloads, which jobs make."""
-    owners = {id(pod): {one.get("kind") for one in pod["metadata"].get("ownerReferences") or []} for pod in pods}
-    return [pod for pod in pods if "Job" not in owners[id(pod)]]
+    """Pods that are no downloads."""
+    return [pod for pod in pods if serves(pod)]
 
 
 def _verify_local(entry: LockEntry, url: str) -> None:

@@ -11,6 +11,7 @@ from llm_platform.errors import ClusterRefused, EndpointMismatch, EndpointUnavai
 from llm_platform.nim.cluster import Cluster, Object
 from llm_platform.nim.lifecycle import BroughtUp, bring_up, look, take_down
 from llm_platform.nim.ownership import UP_ANNOTATION
+from llm_platform_tests.nim.conftest import connected
 from llm_platform_tests.nim.hands import (
     CLAIM,
     DEPLOYMENT,
@@ -457,8 +458,6 @@ def test_an_up_right_after_a_down_waits_for_it(cluster: Cluster, hands: Hands) -
 
 def test_the_last_words_of_a_crash_are_shown_without_secrets(api: KubernetesApi, hands: Hands) -> None:
     """Why an engine does not start stands in its log, and a log may hold a key."""
-    from llm_platform_tests.nim.conftest import connected
-
     api.logs["llama-0", True] = "\n".join(
         [
             *(f"line {number}" for number in range(40)),
@@ -482,8 +481,6 @@ def test_the_last_words_of_a_crash_are_shown_without_secrets(api: KubernetesApi,
 )
 def test_a_failure_at_any_step_is_taken_back(api: KubernetesApi, step: str) -> None:
     """The role may read and not write, or write and not list pods: what was made before is deleted."""
-    from llm_platform_tests.nim.conftest import connected
-
     api.refusals[step] = (403, "role 'reader' may not")
 
     with connected(api.url) as cluster, pytest.raises(ClusterRefused, match="role 'reader' may not"):
@@ -494,8 +491,6 @@ def test_a_failure_at_any_step_is_taken_back(api: KubernetesApi, step: str) -> N
 
 def test_an_api_that_is_away_for_a_moment_ends_nothing(api: KubernetesApi) -> None:
     """A control plane is upgraded while a model loads for twenty minutes."""
-    from llm_platform_tests.nim.conftest import connected
-
     with connected(api.url) as cluster:
         hands = Hands(cluster)
         away = {"GET /api/v1/namespaces/models/pods": (503, "the server is currently unable to handle the request")}
@@ -506,10 +501,37 @@ def test_an_api_that_is_away_for_a_moment_ends_nothing(api: KubernetesApi) -> No
     assert any("HTTP 503" in line for line in waiting.said)
 
 
+class Deaf(Cluster):
+    """A cluster that makes services, and whose answer to that is lost."""
+
+    def create(self, manifest: Any, *, dry_run: bool = False) -> Object:
+        made = super().create(manifest, dry_run=dry_run)
+        if made["kind"] == "Service":
+            raise EndpointUnavailable("the answer did not come")
+        return made
+
+
+def test_an_object_whose_creation_was_not_answered_is_taken_back_too(cluster: Cluster, hands: Hands) -> None:
+    """A connection that breaks right after the request has made the object all the same; its mark says by whom."""
+    with pytest.raises(EndpointUnavailable, match="the answer did not come"):
+        up(Deaf(cluster._api, cluster.namespace), Steps())
+
+    assert not hands.has(SERVICE)
+    assert not hands.has(DEPLOYMENT)
+
+
+def test_what_cannot_be_taken_back_is_named(api: KubernetesApi) -> None:
+    """A role that may make and not delete: somebody has to know what is left."""
+    api.refusals["DELETE"] = (403, "role 'maker' may not")
+
+    with connected(api.url) as cluster:
+        hands = Hands(cluster)
+        with pytest.raises(EndpointMismatch, match=r"Left: Service 'llama': it could not be deleted: .*may not"):
+            up(cluster, Steps(hands.ready), connect=raising(EndpointMismatch("another model")))
+
+
 def test_a_kind_that_the_cluster_does_not_have_is_named() -> None:
     """Without the operator there is no NIMService, and no error of the API says so plainly."""
-    from llm_platform_tests.nim.conftest import connected
-
     manifest = {**model_objects()[1], "apiVersion": "apps.nvidia.com/v1alpha1", "kind": "NIMService"}
 
     with (

@@ -68,7 +68,7 @@ def _frame(channel: int, data: bytes) -> bytes:
 
 
 def _read(connection: socket.socket) -> bytes | None:
-    """The content of the next frame; None at the end. Read without a buffer: what is left there, `select` cannot see."""
+    """The content of the next frame; None at the end. Without a buffer: what is left in one, `select` cannot see."""
     head = connection.recv(2, socket.MSG_WAITALL)
     if len(head) < 2 or head[0] & 0x0F == _CLOSE:
         return None
