@@ -125,7 +125,9 @@ class Settings(PodFields, BaseSettings):
     models_lock: Path = Field(default=CHECKOUT / "models.lock.yaml", description="The lock file of models.")
     nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
     nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
-    nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
+    nim_idle_minutes: float = Field(
+        default=30.0, gt=0, description="A model unused for this long ends: the embedded NIM, or the last pod."
+    )
     nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
     nim_cluster_namespace: str | None = Field(

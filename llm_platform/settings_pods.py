@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 from pydantic_settings import NoDecode
 
 Names = Annotated[tuple[str, ...], NoDecode]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+NameOrNone = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(M|G|T|Mi|Gi|Ti)?$")]
 
 
 class PodFields(BaseModel):
@@ -16,19 +19,21 @@ class PodFields(BaseModel):
     nim_adapter_models: Names = Field(
         default=(), description="Lock entries whose pods serve LoRA adapters, separated by commas."
     )
-    nim_claim: str = Field(
+    nim_claim: Name = Field(
         default="llm-platform-nim", description="Volume claim with weights and adapters, shared by the models."
     )
-    nim_claim_size: str = Field(default="500Gi", description="Its size.")
-    nim_storage_class: str | None = Field(
+    nim_claim_size: Quantity = Field(default="500Gi", description="Its size.")
+    nim_storage_class: NameOrNone | None = Field(
         default=None, description="Its storage class, one that allows many writers; unset: the cluster's default."
     )
-    nim_pull_secret: str = Field(default="ngc-secret", description="Secret that pulls images; empty: none is needed.")
-    nim_ngc_secret: str = Field(
+    nim_pull_secret: NameOrNone = Field(
+        default="ngc-secret", description="Secret that pulls images; empty: none is needed."
+    )
+    nim_ngc_secret: NameOrNone = Field(
         default="ngc-api-secret",
         description="Secret with NGC_API_KEY, for downloads; empty: the weights are on the claim already.",
     )
-    nim_priority_class: str | None = Field(
+    nim_priority_class: NameOrNone | None = Field(
         default=None, description="PriorityClass of serving pods, e.g. llm-platform-production (`nim pool` makes it)."
     )
     nim_replicas: int = Field(default=1, ge=0, description="Replicas of a model without autoscaling.")
@@ -44,8 +49,8 @@ class PodFields(BaseModel):
     nim_demand_query: str | None = Field(
         default=None, description="PromQL that counts work for the models while none runs; what wakes them from zero."
     )
-    nim_memory: str = Field(default="32Gi", description="Main memory that a replica asks for.")
-    nim_shared_memory: str = Field(default="16Gi", description="Size of a replica's /dev/shm.")
+    nim_memory: Quantity = Field(default="32Gi", description="Main memory that a replica asks for.")
+    nim_shared_memory: Quantity = Field(default="16Gi", description="Size of a replica's /dev/shm.")
     nim_start_minutes: float = Field(
         default=30.0, gt=0, description="How long a replica may take until it is ready; then it is started again."
     )
@@ -59,8 +64,8 @@ class PodFields(BaseModel):
     nim_client_namespaces: Names = Field(
         default=(), description="Kubernetes namespaces that may ask the models; unset: that of the models."
     )
-    nim_monitoring_namespace: str = Field(default="monitoring", description="Kubernetes namespace of Prometheus.")
-    nim_operator_namespace: str = Field(default="nim-operator", description="Kubernetes namespace of the operator.")
+    nim_monitoring_namespace: Name = Field(default="monitoring", description="Kubernetes namespace of Prometheus.")
+    nim_operator_namespace: Name = Field(default="nim-operator", description="Kubernetes namespace of the operator.")
     nim_gateway: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$",

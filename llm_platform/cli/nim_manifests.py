@@ -29,10 +29,12 @@ def register(commands: typer.Typer) -> None:
 def nim_render(model: ModelName, output: Output = None) -> None:
     """Write the Kubernetes objects that serve a model; nothing is applied, and no cluster is asked."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.pods import objects_of
+    from llm_platform.operations.pods import objects_of, require_adapter_models
 
     settings = load_settings()
-    _give(objects_of(entry_named(load_lock(settings.models_lock), model), settings), output)
+    lock = load_lock(settings.models_lock)
+    require_adapter_models(lock, settings)
+    _give(objects_of(entry_named(lock, model), settings), output)
 
 
 def nim_route(
@@ -48,7 +50,7 @@ def nim_route(
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)
-    shares = dict(_share(text) for text in to)
+    shares = _shares(to)
     for entry in (*shares, *([mirror] if mirror else [])):
         entry_named(lock, entry)
     _give([route_of(name, shares, lock=lock, settings=settings, mirror=mirror, hostname=hostname)], output)
@@ -76,11 +78,16 @@ def nim_pool(
     _give(pool_objects(pool), output)
 
 
-def _share(text: str) -> tuple[str, int]:
-    entry, separator, weight = text.rpartition("=")
-    if not separator or not weight.isdigit():
-        raise SpecificationError(f"Cannot read the share {text!r}. Write ENTRY=WEIGHT, e.g. llama-8b=90.")
-    return entry, int(weight)
+def _shares(texts: Sequence[str]) -> dict[str, int]:
+    shares: dict[str, int] = {}
+    for text in texts:
+        entry, _, weight = text.rpartition("=")
+        if not entry or not weight.isdecimal():
+            raise SpecificationError(f"Cannot read the share {text!r}. Write ENTRY=WEIGHT, e.g. llama-8b=90.")
+        if entry in shares:
+            raise SpecificationError(f"Two shares are for {entry!r}. Give each entry one weight.")
+        shares[entry] = int(weight)
+    return shares
 
 
 def _give(objects: Sequence[Manifest], output: Path | None) -> None:

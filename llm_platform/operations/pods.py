@@ -22,6 +22,20 @@ def objects_of(entry: LockEntry, settings: Settings) -> list[Manifest]:
     return nim_objects(served_model(entry, settings), pod_settings(settings))
 
 
+def require_adapter_models(lock: Mapping[str, LockEntry], settings: Settings) -> None:
+    """Refuse a list of models with adapters that names one which is not there: it would serve none, and not say so.
+
+    Raises:
+        SpecificationError: names what the lock file does not have.
+    """
+    unknown = [name for name in settings.nim_adapter_models if name not in lock]
+    if unknown:
+        raise SpecificationError(
+            f"LLM_PLATFORM_NIM_ADAPTER_MODELS names {', '.join(map(repr, unknown))}, which models.lock.yaml does not "
+            f"have. There are: {', '.join(lock)}."
+        )
+
+
 def served_model(entry: LockEntry, settings: Settings) -> ServedModel:
     """A lock entry as its pods need to know it.
 
@@ -131,11 +145,14 @@ def route_of(
             "them, and the others would refuse it. Serve them under one 'served_name'."
         )
     for entry in entries:
-        served_model(entry, settings).check()
+        served_model(entry, settings).require_servable()
+    services = {name: lock[name].service_name for name in shares}
+    if len(set(services.values())) < len(services):
+        raise SpecificationError(f"Route {name!r} is over entries of one and the same service: {services}.")
     namespace, gateway = settings.nim_gateway.split("/")
     return route_object(
         name,
-        {lock[entry].service_name: weight for entry, weight in shares.items()},
+        {services[entry]: weight for entry, weight in shares.items()},
         gateway=Gateway(gateway, namespace, hostname),
         pods=pod_settings(settings),
         mirror=lock[mirror].service_name if mirror else None,

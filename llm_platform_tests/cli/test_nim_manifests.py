@@ -73,6 +73,9 @@ def test_the_page_names_every_setting_of_pods() -> None:
     [
         pytest.param(("render", "nothing"), "has no entry 'nothing'", id="unknown-model"),
         pytest.param(("route", "chat", "--to", "llama-8b"), "Cannot read the share 'llama-8b'", id="no-weight"),
+        pytest.param(
+            ("route", "chat", "--to", "llama-8b=1", "--to", "llama-8b=2"), "Two shares are for 'llama-8b'", id="twice"
+        ),
         pytest.param(("route", "chat", "--to", "nothing=1"), "has no entry 'nothing'", id="unknown-share"),
         pytest.param(("pool", "--gpus", "4", "--production-gpus", "5"), "Cannot guarantee 5", id="too-many"),
     ],

@@ -88,6 +88,20 @@ def test_an_endpoint_that_watches_no_folder_is_told_to_load_and_to_unload(
     assert model.loaded == {}
 
 
+def test_pods_are_told_of_the_folder_of_their_model(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
+) -> None:
+    """Models in a cluster share a volume, and each sees the adapters of its own base below it."""
+    (tmp_path / "mounted").symlink_to(tmp_path / "peft")
+    mounted = settings.model_copy(update={"nim_peft_mount": tmp_path / "mounted"})
+    pods = entry.model_copy(update={"mode": "kubernetes", "base_urls": (), "dialect": "vllm"})
+    with ScriptedServer(loads_adapters=True) as model:
+        serve_adapter(mounted, pods, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
+
+        assert model.loaded == {"n": str(tmp_path / "mounted" / "nim-scripted" / "n")}
+    assert [path.name for path in (tmp_path / "peft" / "nim-scripted").iterdir()] == ["n"]
+
+
 def test_an_endpoint_that_can_do_neither_says_what_it_was_asked(
     settings: Settings, imported: AdapterManifest, entry: LockEntry
 ) -> None:

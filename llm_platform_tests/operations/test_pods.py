@@ -12,7 +12,7 @@ from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.adapters import peft_source
 from llm_platform.operations.endpoints import LocalNim, base_urls
-from llm_platform.operations.pods import objects_of, pod_settings, route_of, served_model
+from llm_platform.operations.pods import objects_of, pod_settings, require_adapter_models, route_of, served_model
 from llm_platform.operations.pods_yaml import as_yaml, write_yaml
 from llm_platform.settings import Settings
 
@@ -84,6 +84,27 @@ def test_labels_of_nodes_are_read_from_one_line() -> None:
         settings(nim_node_labels="gpu")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"nim_memory": "32 GB"}, id="quantity"),
+        pytest.param({"nim_claim": "Claim_1"}, id="name"),
+        pytest.param({"nim_gateway": "public"}, id="gateway-without-namespace"),
+        pytest.param({"nim_autoscaling": "vpa"}, id="autoscaler"),
+    ],
+)
+def test_a_setting_that_a_cluster_would_refuse_is_refused_here(wrong: dict[str, str]) -> None:
+    """In the cluster it would be an event of an object that nobody looks at."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        settings(**wrong)
+
+
+def test_a_misspelt_model_with_adapters_is_said() -> None:
+    """Left alone, the model would serve without adapters, and every request for one would be a 404."""
+    with pytest.raises(SpecificationError, match="names 'lama', which models"):
+        require_adapter_models({"llama": entry()}, settings(nim_adapter_models="llama,lama"))
+
+
 def test_adapters_are_published_where_the_pods_of_their_model_look(tmp_path: Path) -> None:
     """Publisher and pod each see the claim somewhere else; below that both have to say the same."""
     deployment = settings(nim_peft_source=tmp_path / "adapters")
@@ -111,6 +132,9 @@ def test_a_route_is_between_models_that_serve_under_one_name() -> None:
     route = route_of("chat", {"old": 9, "new": 1}, lock=lock, settings=deployment)
     with pytest.raises(SpecificationError, match="models of different names: meta/llama, mistral"):
         route_of("chat", {"old": 9}, lock=lock, settings=deployment, mirror="other")
+    twins = {"a": entry("a", service="nim"), "b": entry("b", service="nim")}
+    with pytest.raises(SpecificationError, match="one and the same service"):
+        route_of("chat", {"a": 9, "b": 1}, lock=twins, settings=deployment)
     with pytest.raises(SpecificationError, match="LLM_PLATFORM_NIM_GATEWAY"):
         route_of("chat", {"old": 1}, lock=lock, settings=settings())
 

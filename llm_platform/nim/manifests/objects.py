@@ -19,8 +19,8 @@ def nim_objects(model: ServedModel, pods: PodSettings) -> list[Manifest]:
     Raises:
         SpecificationError: the model cannot run in a cluster of ours, or the bounds of replicas are impossible.
     """
-    model.check()
-    pods.autoscaling.check()
+    model.require_servable()
+    pods.autoscaling.require_possible()
     objects = [claim(pods), network_policy(model, pods), headless_service(model, pods)]
     objects += _of_operator(model, pods) if model.is_nim else _of_engine(model, pods)
     if pods.autoscaling.kind == "keda":

@@ -79,7 +79,7 @@ class ServedModel:
         """Where its pods see their adapters: a folder a model, since an adapter fits one base only."""
         return f"{STORE}/adapters/{self.service}"
 
-    def check(self) -> None:
+    def require_servable(self) -> None:
         """Refuse a model that nobody can run in a cluster of their own.
 
         Raises:
@@ -126,7 +126,7 @@ class Autoscaling:
         """Replicas there are at most."""
         return self.replicas if self.kind == "none" else self.maximum
 
-    def check(self) -> None:
+    def require_possible(self) -> None:
         """Refuse bounds that the autoscaler cannot keep.
 
         Raises:

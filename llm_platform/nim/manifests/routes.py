@@ -43,7 +43,7 @@ def route_object(
     Raises:
         SpecificationError: no service gets a request, a weight is impossible, or a service would mirror itself.
     """
-    _check(name, weights, mirror)
+    _require_sense(name, weights, mirror)
     rule: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}],
         "backendRefs": [{"name": service, "port": PORT, "weight": weight} for service, weight in weights.items()],
@@ -65,7 +65,7 @@ def route_object(
     }
 
 
-def _check(name: str, weights: Mapping[str, int], mirror: str | None) -> None:
+def _require_sense(name: str, weights: Mapping[str, int], mirror: str | None) -> None:
     impossible = {service: weight for service, weight in weights.items() if not 0 <= weight <= MAX_WEIGHT}
     if impossible:
         raise SpecificationError(f"Route {name!r}: weights are 0 to {MAX_WEIGHT}; found {impossible}.")

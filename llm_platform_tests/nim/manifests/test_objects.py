@@ -11,7 +11,6 @@ import pytest
 
 from llm_platform.errors import SpecificationError
 from llm_platform.models.manifests import fields_of_manifest
-from llm_platform.nim.manifests.names import derived_name, label_value, owner_label, pods_service
 from llm_platform.nim.manifests.objects import nim_objects
 from llm_platform.nim.manifests.pods import Autoscaling, ServedModel
 from llm_platform_tests.nim.manifests.cases import DIGEST, LLAMA, PODS, PROFILE, SCALINGS, one, table
@@ -291,36 +290,3 @@ def test_a_budget_is_there_where_two_replicas_can_be(scaling: str) -> None:
     found = kinds(LLAMA, autoscaling=SCALINGS[scaling])
 
     assert ("PodDisruptionBudget" in found) == (scaling != "one")
-
-
-def test_names_fit_and_stay_apart() -> None:
-    """Names are cut where Kubernetes has no room; two that are cut alike must not become one."""
-    long, other = "nim-" + "a" * 55, "nim-" + "a" * 54 + "b"
-
-    assert pods_service("nim-llama-8b") == "nim-llama-8b-pods"
-    assert derived_name(long, "pods") != derived_name(other, "pods")
-    assert {len(derived_name(name, "pods")) for name in (long, other)} == {63}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        pytest.param("prod.main", "prod.main", id="as-it-is"),
-        pytest.param("My team/prod", r"My-team-prod-[0-9a-f]{8}", id="signs"),
-        pytest.param("x" * 70, r"x{54}-[0-9a-f]{8}", id="long"),
-        pytest.param("__", r"[0-9a-f]{8}", id="nothing-left"),
-    ],
-)
-def test_any_name_becomes_a_label(text: str, expected: str) -> None:
-    """A label that Kubernetes refuses keeps the whole object out."""
-    found = label_value(text)
-
-    assert re.fullmatch(expected, found)
-    assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", found)
-
-
-def test_owners_that_differ_have_labels_that_differ() -> None:
-    """By this label one deployment leaves alone what another made."""
-    owners = {owner_label("prod", "a b"), owner_label("prod", "a-b"), owner_label("prod", "a_b")}
-
-    assert len(owners) == 3
