@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
@@ -25,7 +24,6 @@ MANAGER = "llm-platform"
 """Who we are in `managedFields`."""
 
 ANSWER_SECONDS = 30.0
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
@@ -67,38 +65,6 @@ class Cluster:
         self.namespace = namespace
         self.is_inside = is_inside
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
-
-    @classmethod
-    def connect(
-        cls, *, namespace: str | None = None, kubeconfig: Path | None = None, context: str | None = None
-    ) -> Cluster:
-        """The cluster of the kubeconfig file, else the one that this process runs in.
-
-        Args:
-            namespace: Of our objects; None for that of the context, or of the pod we run in.
-            kubeconfig: Such a file; None for the one that kubectl would take.
-            context: Of the kubeconfig file; None for its current one.
-
-        Raises:
-            ClusterRefused: neither is there.
-        """
-        from kubernetes import client, config
-
-        configuration = client.Configuration()
-        file = str(kubeconfig) if kubeconfig is not None else None
-        try:
-            config.load_kube_config(file, context=context, client_configuration=configuration)
-            return cls(client.ApiClient(configuration), namespace or _context_namespace(file, context) or "default")
-        except config.ConfigException as outside:
-            try:
-                config.load_incluster_config(client_configuration=configuration)
-            except config.ConfigException as inside:
-                raise ClusterRefused(
-                    f"No Kubernetes cluster is configured: {outside}; and this is not a pod ({inside}). "
-                    "Name a file in LLM_PLATFORM_NIM_KUBECONFIG, and a context in LLM_PLATFORM_NIM_KUBE_CONTEXT. "
-                    "To run the model on this machine instead, add --local."
-                ) from inside
-            return cls(client.ApiClient(configuration), namespace or _own_namespace(), is_inside=True)
 
     def __enter__(self) -> Self:
         return self
@@ -276,20 +242,6 @@ class Cluster:
 
 def _root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-
-
-def _context_namespace(file: str | None, name: str | None) -> str | None:
-    """Namespace of a context of the kubeconfig file, of the current one if it is not named."""
-    from kubernetes import config
-
-    every, current = config.list_kube_config_contexts(file)
-    chosen = current if name is None else next(one for one in every if one["name"] == name)
-    found: str | None = chosen["context"].get("namespace")
-    return found
-
-
-def _own_namespace() -> str:
-    return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() if _NAMESPACE_FILE.is_file() else "default"
 
 
 def _status(body: bytes) -> dict[str, Any]:

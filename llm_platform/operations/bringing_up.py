@@ -10,6 +10,7 @@ from llm_platform.errors import EndpointMismatch, SpecificationError
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.manifests import image_of_pods
 from llm_platform.nim.cluster import Cluster, Object
+from llm_platform.nim.cluster_access import connect_cluster
 from llm_platform.nim.discovery import Client, probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.lifecycle import BroughtUp, bring_up, rehearse, take_down
@@ -207,7 +208,7 @@ def _manifests(entry: LockEntry, settings: Settings) -> list[Object]:
 
 def connected(settings: Settings) -> Cluster:
     """The cluster that this deployment's models run in."""
-    return Cluster.connect(
+    return connect_cluster(
         namespace=settings.nim_cluster_namespace,
         kubeconfig=settings.nim_kubeconfig,
         context=settings.nim_kube_context,

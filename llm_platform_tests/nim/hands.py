@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llm_platform.nim.cluster import Cluster, Object, Ref
+from llm_platform.nim.lifecycle import BroughtUp, bring_up
 from llm_platform.nim.waiting import Waiting
 
 NAMESPACE = "models"
@@ -165,3 +166,22 @@ class Steps(Waiting):
 
 def nothing() -> None:
     """A step in which nothing happens."""
+
+
+def answers(_: Sequence[Object]) -> None:
+    """An endpoint that generates at once."""
+
+
+def raising(error: BaseException) -> Callable[[Sequence[Object]], None]:
+    """An endpoint that never does."""
+
+    def connect(_: Sequence[Object]) -> None:
+        raise error
+
+    return connect
+
+
+def up(cluster: Cluster, waiting: Steps, **options: Any) -> BroughtUp:
+    """Bring the model up, as the `up` called `first` if not said otherwise."""
+    arguments: dict[str, Any] = {"connect": answers, "image_digest": DIGEST, "up_id": "first", **options}
+    return bring_up(cluster, arguments.pop("manifests", model_objects()), waiting, **arguments)
