@@ -28,7 +28,7 @@ def nim_up(
     model: ModelName,
     *,
     local: Local = False,
-    deadline_minutes: Annotated[float | None, typer.Option(help="How long to wait; 30 if not set otherwise.")] = None,
+    deadline_minutes: Annotated[float | None, typer.Option(min=0, help="How long to wait; 30 if not set.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="Instead of LLM_PLATFORM_NIM_REPLICAS.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Take over fields that others have set on our objects.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
 from llm_platform.errors import ClusterRefused, EndpointUnavailable
+from llm_platform.nim.plain_words import plain
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -26,6 +27,7 @@ MANAGER = "llm-platform"
 ANSWER_SECONDS = 30.0
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_MAX_WORDS = 1000
 _JSON_PATCH = "application/json-patch+json"
 
 
@@ -254,7 +256,7 @@ def _status(body: bytes) -> dict[str, Any]:
 
 def _message(body: bytes) -> str:
     said = _status(body)
-    return str(said.get("message") or said.get("reason") or "no reason given").rstrip(".")
+    return plain(said.get("message") or said.get("reason") or "no reason given", _MAX_WORDS).rstrip(".")
 
 
 def _field_conflicts(body: bytes) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_platform.errors import EndpointUnavailable, PodsFailed
-from llm_platform.nim.pod_states import last_words, plain
+from llm_platform.nim.plain_words import last_words, plain
 from llm_platform.records import Dialect
 
 PORT = 8000

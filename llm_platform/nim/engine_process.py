@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llm_platform.errors import EndpointUnavailable, PodsFailed
-from llm_platform.nim.pod_states import last_words
+from llm_platform.nim.plain_words import last_words
 
 LOG_LINES = 40
 _STOP_SECONDS = 30.0

@@ -24,13 +24,16 @@ from llm_platform.nim.ownership import (
     foreign,
     owner_of,
 )
-from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, last_words, pod_state, state_of
+from llm_platform.nim.plain_words import last_words
+from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, pod_state, state_of
 from llm_platform.nim.waiting import Waiting
 
 WORKLOADS = frozenset({"NIMService", "NIMCache", "Deployment", "StatefulSet"})
 """Kinds of objects that pods come from."""
 
 LOG_LINES = 40
+_PODS_HEARD = 8
+"""Pods whose events are read at each look; more of one model fail for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,11 @@ def bring_up(
         pods = wait_ready(cluster, manifests, waiting, image_digest=image_digest)
         waiting.until(lambda: connect(pods))
     except PlatformError as error:
-        account = _account(applied, delete_created(cluster, applied, owner))
+        account = _take_back(cluster, applied, owner)
         raise type(error)(f"{error}\n{account}") from error
     except BaseException:
         # Interrupted: whoever did that waits for the terminal, and still nothing may stay behind.
-        waiting.report(_account(applied, delete_created(cluster, applied, owner)))
+        waiting.report(_take_back(cluster, applied, owner))
         raise
     return BroughtUp(applied, tuple(pods), waiting.seconds)
 
@@ -192,9 +195,7 @@ def evidence_of(cluster: Cluster, manifests: Sequence[Object]) -> Evidence:
     made = [Ref("apps/v1", "Deployment", ref.namespace, ref.name) for ref in refs if ref.kind == "NIMService"]
     rollouts = [found for ref in made if (found := cluster.get(ref)) is not None]
     pods = pods_of(cluster, manifests)
-    names = {*(ref.name for ref in refs), *(pod["metadata"]["name"] for pod in pods)}
-    events = [event for event in _events(cluster, refs) if _concerns(event, names)]
-    return Evidence(workloads, rollouts, pods, events)
+    return Evidence(workloads, rollouts, pods, _events(cluster, refs, pods))
 
 
 def pods_of(cluster: Cluster, manifests: Sequence[Object]) -> list[Object]:
@@ -213,16 +214,27 @@ def pods_of(cluster: Cluster, manifests: Sequence[Object]) -> list[Object]:
     ]
 
 
-def _events(cluster: Cluster, refs: Sequence[Ref]) -> list[Object]:
-    namespaces = sorted({ref.namespace for ref in refs})
-    return [event for namespace in namespaces for event in cluster.find("v1", "Event", namespace)]
+def _events(cluster: Cluster, refs: Sequence[Ref], pods: Sequence[Object]) -> list[Object]:
+    """Events of the pods; where there are none, those that say why none can be made."""
+    if not pods:
+        refused = [
+            event
+            for namespace in sorted({ref.namespace for ref in refs})
+            for event in cluster.find("v1", "Event", namespace, fieldSelector="reason=FailedCreate")
+        ]
+        return [event for event in refused if _concerns(event, {ref.name for ref in refs})]
+    names = [(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods[:_PODS_HEARD]]
+    return [
+        event
+        for namespace, name in names
+        for event in cluster.find("v1", "Event", namespace, fieldSelector=f"involvedObject.name={name}")
+    ]
 
 
 def _concerns(event: Mapping[str, Any], names: set[str]) -> bool:
-    """Whether an event is about one of our objects, or about a replica set of theirs."""
-    about = event.get("involvedObject") or {}
-    name = str(about.get("name") or "")
-    return name in names or (about.get("kind") in ("ReplicaSet", "Job") and name.rpartition("-")[0] in names)
+    """Whether an event is about one of our objects, or about a replica set or a job of theirs."""
+    name = str((event.get("involvedObject") or {}).get("name") or "")
+    return name in names or name.rpartition("-")[0] in names
 
 
 def _log_of(cluster: Cluster, manifests: Sequence[Object], state: State) -> str:
@@ -237,8 +249,14 @@ def _log_of(cluster: Cluster, manifests: Sequence[Object], state: State) -> str:
     return " Its log could not be read."
 
 
-def _account(applied: Applied, removed: Removed) -> str:
-    """What became of what a failed `up` has done."""
+def _take_back(cluster: Cluster, applied: Applied, owner: str) -> str:
+    """Delete what a failed `up` has made; what became of all that it has done, in words."""
+    try:
+        removed = delete_created(cluster, applied, owner)
+    except KeyboardInterrupt:
+        # Whoever is impatient with the waiting is not so with this; a second time ends it.
+        delete_created(cluster, applied, owner)
+        raise
     changed = f"Changed and left so: {', '.join(map(str, applied.changed))}." if applied.changed else ""
     account = " ".join(filter(None, (str(removed), changed)))
     return f"What this attempt had done: {account}" if account else "This attempt has left nothing behind."

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-MAX_WORDS = 400
-"""Characters of a message of the cluster's that are passed on."""
+from llm_platform.nim.plain_words import plain
 
 CRASHES = 2
 """Restarts after which a container that crashes is taken to do so for ever."""
@@ -26,17 +25,6 @@ _NOT_PULLED = {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "Registr
 _NOT_STARTED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CreatePodSandboxError"}
 # What a registry says when asking again cannot help: the image is not there, or this login may not read it.
 _HOPELESS = re.compile(r"not found|manifest unknown|unauthorized|authorization failed|denied|forbidden|401|403", re.I)
-_SECRETS = (
-    (re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*"), r"\1"),
-    (re.compile(r"(https?://)[^\s/@\"']+@"), r"\1"),
-    (re.compile(r"\b(?:nvapi|hf|ghp|glpat)[-_][A-Za-z0-9_-]{8,}"), "(secret)"),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I), r"\1 (secret)"),
-    (
-        re.compile(r"((?:token|password|passwd|secret|api_?key)\w*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+", re.I),
-        r"\1(secret)",
-    ),
-)
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Phase(IntEnum):
@@ -134,20 +122,6 @@ def pod_state(pod: _Object, events: Sequence[_Object] = (), *, image_digest: str
     if image_digest is not None and serves(pod) and not _was_told(pod, image_digest):
         return State(Phase.WAITING, f"pod {name} still runs the image of before")
     return State(Phase.READY, f"pod {name}: ready")
-
-
-def plain(text: object, limit: int = MAX_WORDS) -> str:
-    """A message of the cluster's without secrets or control characters, on one line and not too long."""
-    said = _CONTROL.sub("", " ".join(str(text or "").split()))
-    for pattern, instead in _SECRETS:
-        said = pattern.sub(instead, said)
-    return said if len(said) <= limit else f"{said[: limit - 1]}…"
-
-
-def last_words(log: str, *, lines: int = 12, width: int = 300) -> str:
-    """The last lines of a log, fit to be shown; each on a line of its own."""
-    kept = [plain(line, width) for line in log.splitlines() if line.strip()]
-    return "\n".join(kept[-lines:])
 
 
 def _operator_state(what: str, status: _Object, conditions: Mapping[Any, _Object]) -> State:

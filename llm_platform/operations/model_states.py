@@ -39,14 +39,19 @@ class ModelState:
 def model_states(entries: Iterable[LockEntry], settings: Settings) -> Iterator[ModelState]:
     """The state of each model, one after the other; one that cannot be looked at says why."""
     for entry in entries:
-        if (run := read_run(settings.state, entry.name)) is not None:
-            lives = alive(run, local_folder(settings.state, entry.name))
-            said = f"{run.base_url}, {run.kind} {run.handle[:12]}" if lives else f"{run.kind} was started and has ended"
-            yield ModelState(entry.name, entry.mode, "this machine", said)
-        try:
-            yield from _states(entry, settings)
-        except PlatformError as error:
-            yield ModelState(entry.name, entry.mode, "-", str(error))
+        for states in (_started_here, _states):
+            try:
+                yield from states(entry, settings)
+            except PlatformError as error:
+                yield ModelState(entry.name, entry.mode, "-", str(error))
+
+
+def _started_here(entry: LockEntry, settings: Settings) -> Iterator[ModelState]:
+    run = read_run(settings.state, entry.name)
+    if run is not None:
+        lives = alive(run, local_folder(settings.state, entry.name))
+        said = f"{run.base_url}, {run.kind} {run.handle[:12]}" if lives else f"{run.kind} was started and has ended"
+        yield ModelState(entry.name, entry.mode, "this machine", said)
 
 
 def _states(entry: LockEntry, settings: Settings) -> Iterator[ModelState]:

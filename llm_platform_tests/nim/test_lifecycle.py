@@ -38,7 +38,7 @@ def waiting_container(reason: str, message: str = "", **more: Any) -> dict[str, 
 
 @pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 def test_the_same_holds_on_a_real_api_server(real_api: object) -> None:
-    """Every test of this file that takes `cluster` runs on it, too; this one says so where there is none."""
+    """Every test that takes `cluster` runs on it, too; where there is none, this one says so."""
 
 
 def test_a_model_comes_up_and_says_on_the_way_how_far_it_is(cluster: Cluster, hands: Hands) -> None:

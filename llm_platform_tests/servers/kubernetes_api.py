@@ -190,6 +190,9 @@ class KubernetesApi:
         for (its_version, its_plural, its_namespace, _), found in sorted(self.objects.items()):
             if (its_version, its_plural, its_namespace) != (version, plural, namespace):
                 continue
+            fields = dict(part.split("=", 1) for part in query.get("fieldSelector", "").split(",") if part)
+            if any(_value(found, tuple(path.split("."))) != value for path, value in fields.items()):
+                continue
             if _matches(found["metadata"].get("labels") or {}, query.get("labelSelector", "")):
                 yield found
 
