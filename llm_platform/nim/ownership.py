@@ -23,6 +23,7 @@ CACHE_KINDS = frozenset({"PersistentVolumeClaim", "NIMCache"})
 """Hold what took hours to download or to train; they go only when that is asked for."""
 
 _ATTEMPTS = 8
+_BOOKKEEPING = frozenset({"managedFields", "resourceVersion", "generation"})
 
 
 @dataclass
@@ -185,8 +186,13 @@ def _bring_to(cluster: Cluster, manifest: Object, found: Object, *, force: bool,
     before = found["metadata"]
     marked = _marked(manifest, before["annotations"][UP_ANNOTATION])
     marked["metadata"] |= {"uid": before["uid"], "resourceVersion": before["resourceVersion"]}
-    after = cluster.apply(marked, force=force, dry_run=dry_run)["metadata"]
-    return bool(after["resourceVersion"] != before["resourceVersion"])
+    return _content(cluster.apply(marked, force=force, dry_run=dry_run)) != _content(found)
+
+
+def _content(found: Object) -> Object:
+    """What people mean by an object: without its status, and who set which field when."""
+    metadata = {name: value for name, value in found["metadata"].items() if name not in _BOOKKEEPING}
+    return {**found, "metadata": metadata, "status": None}
 
 
 def _as_applied(cluster: Cluster, found: Object) -> Object:

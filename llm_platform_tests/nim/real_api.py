@@ -8,6 +8,8 @@ controllers and no nodes: what they do is written by the tests, as on the emulat
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
 import json
 import os
 import shutil
@@ -21,6 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from llm_platform.nim.cluster import Cluster
 
@@ -42,8 +48,8 @@ _TOKEN = "token-of-tests"
 class RealApi:
     """A running API server."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, certificate: Path) -> None:
+        self.url, self._certificate = url, certificate
 
     @classmethod
     @contextmanager
@@ -53,9 +59,10 @@ class RealApi:
         processes: list[subprocess.Popen[bytes]] = []
         try:
             etcd, peer, port = _free_port(), _free_port(), _free_port()
+            _write_certificate(folder)
             processes.append(_start(_etcd_command(folder, etcd, peer), folder / "etcd.log"))
             processes.append(_start(_server_command(folder, etcd, port), folder / "kube-apiserver.log"))
-            running = cls(f"https://127.0.0.1:{port}")
+            running = cls(f"https://127.0.0.1:{port}", folder / "server.crt")
             running._wait(processes, folder)
             running._apply_crds()
             yield running
@@ -70,7 +77,7 @@ class RealApi:
         from kubernetes import client
 
         configuration = client.Configuration(host=self.url)
-        configuration.verify_ssl = False
+        configuration.ssl_ca_cert = str(self._certificate)
         configuration.api_key = {"authorization": f"Bearer {_TOKEN}"}
         return Cluster(client.ApiClient(configuration), namespace)
 
@@ -140,8 +147,7 @@ def _etcd_command(folder: Path, port: int, peer: int) -> list[str]:
 
 
 def _server_command(folder: Path, etcd: int, port: int) -> list[str]:
-    key, tokens = folder / "account.key", folder / "tokens.csv"
-    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    key, tokens = folder / "server.key", folder / "tokens.csv"
     tokens.write_text(f"{_TOKEN},admin,1,system:masters\n", encoding="utf-8")
     return [
         _SERVER,
@@ -149,14 +155,40 @@ def _server_command(folder: Path, etcd: int, port: int) -> list[str]:
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
         f"--secure-port={port}",
-        f"--cert-dir={folder}",  # it makes a certificate of its own there
+        f"--tls-cert-file={folder / 'server.crt'}",
+        f"--tls-private-key-file={key}",
         f"--token-auth-file={tokens}",
         "--authorization-mode=RBAC",
+        "--disable-admission-plugins=ServiceAccount",  # no controller makes tokens
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={key}",
         f"--service-account-signing-key-file={key}",
         "--service-cluster-ip-range=10.0.0.0/24",
     ]
+
+
+def _write_certificate(folder: Path) -> None:
+    """A key, and a certificate for 127.0.0.1 that it signs itself."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    (folder / "server.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
+    (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
