@@ -70,12 +70,13 @@ def horizontal_autoscaler(model: ServedModel, pods: PodSettings) -> Manifest:
 def scaled_object(model: ServedModel, pods: PodSettings) -> Manifest:
     """KEDA's ScaledObject of a model's Deployment; the operator's has the name of the NIMService, too.
 
-    Where Prometheus does not answer, replicas stay as they are, and there is at least one.
+    Where Prometheus does not answer, replicas stay as they are. So they do where it knows nothing of a model that has
+    replicas at all times: a scrape that fails must not look like an empty queue. At zero there is nothing to know.
     """
     scaling = pods.autoscaling
-    triggers = [_trigger("queue", queue_query(model, pods), model, pods)]
+    triggers = [_trigger("queue", queue_query(model, pods), model, pods, may_be_empty=scaling.minimum == 0)]
     if scaling.demand_query:
-        triggers.append(_trigger("demand", scaling.demand_query, model, pods))
+        triggers.append(_trigger("demand", scaling.demand_query, model, pods, may_be_empty=True))
     # KEDA's own name for its HPA may be too long; the name of the NIMService is one that the operator deletes.
     autoscaler = {"name": derived_name(model.service, "keda"), "behavior": behavior()}
     spec: Manifest = {
@@ -86,7 +87,7 @@ def scaled_object(model: ServedModel, pods: PodSettings) -> Manifest:
         "cooldownPeriod": scaling.idle_seconds,
         "fallback": {
             "failureThreshold": 3,
-            "replicas": max(1, scaling.minimum),
+            "replicas": scaling.minimum,
             "behavior": "currentReplicasIfHigher",
         },
         "advanced": {"horizontalPodAutoscalerConfig": autoscaler},
@@ -100,13 +101,13 @@ def scaled_object(model: ServedModel, pods: PodSettings) -> Manifest:
     }
 
 
-def _trigger(name: str, query: str, model: ServedModel, pods: PodSettings) -> Manifest:
+def _trigger(name: str, query: str, model: ServedModel, pods: PodSettings, *, may_be_empty: bool) -> Manifest:
     # KEDA reads every value as text.
     values = {
         "serverAddress": pods.autoscaling.prometheus_url,
         "query": query,
         "threshold": str(pods.autoscaling.target(model.slots)),
         "activationThreshold": "0",
-        "ignoreNullValues": "true",
+        "ignoreNullValues": "true" if may_be_empty else "false",
     }
     return {"type": "prometheus", "name": name, "metricType": "AverageValue", "metadata": values}

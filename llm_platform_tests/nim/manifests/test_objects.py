@@ -163,7 +163,16 @@ def test_a_model_scaled_to_zero_is_woken_by_a_metric_that_outlives_it() -> None:
     spec = one(objects, "ScaledObject")["spec"]
 
     assert [trigger["name"] for trigger in spec["triggers"]] == ["queue", "demand"]
-    assert (spec["minReplicaCount"], spec["cooldownPeriod"], spec["fallback"]["replicas"]) == (0, 1800, 1)
+    assert (spec["minReplicaCount"], spec["cooldownPeriod"], spec["fallback"]["replicas"]) == (0, 1800, 0)
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [("keda", ["false"]), ("keda-to-zero", ["true", "true"])])
+def test_a_scrape_that_fails_is_no_empty_queue(scaling: str, expected: list[str]) -> None:
+    """Taken for zero, missing metrics would send replicas away while they work; only at zero there are none."""
+    spec = one(nim_objects(LLAMA, replace(PODS, autoscaling=SCALINGS[scaling])), "ScaledObject")["spec"]
+
+    assert [trigger["metadata"]["ignoreNullValues"] for trigger in spec["triggers"]] == expected
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
 
 
 @pytest.mark.parametrize(
