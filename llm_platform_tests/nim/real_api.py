@@ -41,6 +41,9 @@ WHY_NOT = (
 )
 """Why nothing is tested on a real API server; None when it is."""
 
+HAS_CRDS = bool(_CRDS)
+"""Whether a real API server knows the NIM operator's kinds."""
+
 _PATIENCE_SECONDS = 90.0
 _TOKEN = "token-of-tests"
 
@@ -122,7 +125,23 @@ class RealApi:
         with self.connect("default") as cluster:
             for file in sorted(Path(_CRDS).glob("*.yaml")) if _CRDS else ():
                 crd = yaml.safe_load(file.read_text(encoding="utf-8"))
+                crd = crd if self.knows_rules else _for_old_servers(crd)
                 self._ask(cluster, "POST", path, crd, allowed=(201, 409))
+                self._wait_served(cluster, crd["spec"])
+
+    def _wait_served(self, cluster: Cluster, spec: Any) -> None:
+        """A definition is served a moment after it was taken."""
+        path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while cluster.send("GET", path)[0] != 200:
+            assert time.monotonic() < deadline, f"{path} is not served"
+            time.sleep(0.1)
+
+    @property
+    def knows_rules(self) -> bool:
+        """Whether the server can check CEL rules of custom resources; those before 1.25 refuse the definitions."""
+        with self.connect("default") as cluster:
+            return int(self._ask(cluster, "GET", "/version")["gitVersion"].split(".")[1]) >= 25
 
     @staticmethod
     def _ask(
@@ -131,6 +150,16 @@ class RealApi:
         status, answer = cluster.send(method, path, body=body)
         assert status in allowed, f"{method} {path}: HTTP {status}, {answer[:500]!r}"
         return json.loads(answer)
+
+
+def _for_old_servers(found: Any) -> Any:
+    """A definition without what servers before 1.25 refuse: CEL rules, and (in 1.20) defaults that are empty texts."""
+    if isinstance(found, list):
+        return [_for_old_servers(one) for one in found]
+    if isinstance(found, dict):
+        kept = {key: one for key, one in found.items() if key != "x-kubernetes-validations"}
+        return {key: _for_old_servers(one) for key, one in kept.items() if (key, one) != ("default", "")}
+    return found
 
 
 def _etcd_command(folder: Path, port: int, peer: int) -> list[str]:
