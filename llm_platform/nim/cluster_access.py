@@ -34,7 +34,7 @@ def connect_cluster(
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException as inside:
             raise ClusterRefused(
-                f"No Kubernetes cluster is configured: {outside}; and this is not a pod ({inside}). "
+                f"No Kubernetes cluster is configured: {str(outside).rstrip('.')}, and this is not a pod. "
                 "Name a file in LLM_PLATFORM_NIM_KUBECONFIG, and a context in LLM_PLATFORM_NIM_KUBE_CONTEXT. "
                 "To run the model on this machine instead, add --local."
             ) from inside

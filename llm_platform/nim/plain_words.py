@@ -13,7 +13,7 @@ _SECRETS = (
     (re.compile(r"\b(?:nvapi|hf|ghp|glpat)[-_][A-Za-z0-9_-]{8,}"), "(secret)"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I), r"\1 (secret)"),
     (
-        re.compile(r"((?:token|password|passwd|secret|api_?key)\w*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+", re.I),
+        re.compile(r"((?:token(?!s)|password|passwd|secret|api_?key)\w*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+", re.I),
         r"\1(secret)",
     ),
 )
