@@ -25,7 +25,7 @@ from llm_platform.nim.ownership import (
     owner_of,
 )
 from llm_platform.nim.plain_words import last_words
-from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, pod_state, state_of
+from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, pod_state, serves, state_of
 from llm_platform.nim.waiting import Waiting
 
 WORKLOADS = frozenset({"NIMService", "NIMCache", "Deployment", "StatefulSet"})
@@ -151,7 +151,8 @@ def take_down(
     removed = delete_owned(cluster, refs, owner_of(manifests), delete_cache=delete_cache, dry_run=dry_run)
     if dry_run or not any(ref.kind in WORKLOADS for ref in removed.deleted):
         return removed
-    while pods := pods_of(cluster, manifests):
+    # Those of downloads stay with their cache.
+    while pods := [pod for pod in pods_of(cluster, manifests) if serves(pod)]:
         waiting.pause(f"{len(pods)} pods are still ending")
     return removed
 
@@ -203,15 +204,17 @@ def pods_of(cluster: Cluster, manifests: Sequence[Object]) -> list[Object]:
     namespaces = {cluster.ref(manifest).namespace for manifest in manifests}
     services = {manifest["metadata"].get("labels", {}).get(SERVICE_LABEL) for manifest in manifests} - {None}
     selectors = [f"{SERVICE_LABEL} in ({', '.join(sorted(services))})"] if services else []
-    # The operator starts a cache's download in a job that is named like it.
-    caches = [manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == "NIMCache"]
-    selectors += [f"job-name={name}-job" for name in caches]
-    return [
+    caches = [cluster.ref(manifest) for manifest in manifests if manifest["kind"] == "NIMCache"]
+    selectors += [f"job-name={ref.name}-job" for ref in caches]
+    found = [
         pod
         for namespace in sorted(namespaces)
         for selector in selectors
         for pod in cluster.find("v1", "Pod", namespace, labelSelector=selector)
     ]
+    # Before its job the operator starts a pod that reads the image's list of profiles; it may not get that image.
+    readers = [cluster.get(Ref("v1", "Pod", ref.namespace, f"{ref.name}-pod")) for ref in caches]
+    return [*found, *(pod for pod in readers if pod is not None)]
 
 
 def _events(cluster: Cluster, refs: Sequence[Ref], pods: Sequence[Object]) -> list[Object]:

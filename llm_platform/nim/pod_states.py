@@ -80,7 +80,12 @@ def state_of(evidence: Evidence, *, image_digest: str | None = None) -> State:
         return State(Phase.FAILED, f"{', '.join(gone)} is not there any more: somebody has deleted it")
     found = [workload_state(one) for one in evidence.workloads.values() if one is not None]
     found += [workload_state(one) for one in evidence.rollouts]
-    living = [pod for pod in evidence.pods if "deletionTimestamp" not in pod["metadata"]]
+    # A download that has ended well may have failed before: its pods are of no interest any more.
+    caches = [one for one in evidence.workloads.values() if one is not None and one["kind"] == "NIMCache"]
+    downloaded = all(workload_state(one).phase is Phase.READY for one in caches)
+    living = [
+        pod for pod in evidence.pods if "deletionTimestamp" not in pod["metadata"] and (serves(pod) or not downloaded)
+    ]
     found += [pod_state(pod, events_of(evidence.events, pod), image_digest=image_digest) for pod in living]
     if not living:
         found += _without_pods(evidence.events, found)
@@ -214,8 +219,9 @@ def _is_ready(status: _Object) -> bool:
 
 
 def serves(pod: _Object) -> bool:
-    """Whether a pod serves: downloads are made by jobs."""
-    return not any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
+    """Whether a pod serves: those of downloads belong to a job, or to the NIMCache itself."""
+    owners = {owner.get("kind") for owner in pod["metadata"].get("ownerReferences") or []}
+    return owners.isdisjoint({"Job", "NIMCache"})
 
 
 def _was_told(pod: _Object, digest: str) -> bool:

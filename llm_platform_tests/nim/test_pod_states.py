@@ -81,6 +81,14 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
             id="the-event-has-the-registrys-words",
         ),
         pytest.param(
+            Evidence(
+                {"a": operator("NIMCache", "Ready"), "b": READY}, pods=[pod({"phase": "Failed"}, job=True), SERVING]
+            ),
+            Phase.READY,
+            "pod llama-0: ready",
+            id="a-download-that-failed-once",
+        ),
+        pytest.param(
             Evidence({"a": READY}, pods=[pod(waiting("ErrImagePull", "dial tcp: i/o timeout"))]),
             Phase.STUCK,
             "ErrImagePull: dial tcp: i/o timeout",

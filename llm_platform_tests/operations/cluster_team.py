@@ -33,10 +33,23 @@ class Operator:
     def __call__(self, api: KubernetesApi, made: Object) -> None:
         if made["kind"] == "NIMCache":
             made["status"] = {"state": "Ready"}
+            self._make_download(api, made)
         if made["kind"] == "NIMService":
             made["status"] = {"state": "Ready" if self.pod is None else "NotReady"}
             image = made["spec"]["image"]
             self._make_pod(api, made, f"{image['repository']}:{image['tag']}")
+
+    def _make_download(self, api: KubernetesApi, cache: Object) -> None:
+        """A download that failed once, and then ended well; both pods stay."""
+        name, namespace = cache["metadata"]["name"], cache["metadata"]["namespace"]
+        for number, phase in enumerate(("Failed", "Succeeded")):
+            metadata = {
+                "name": f"{name}-job-{number}",
+                "namespace": namespace,
+                "labels": {"job-name": f"{name}-job"},
+                "ownerReferences": [{"kind": "Job", "name": f"{name}-job"}],
+            }
+            api.put("v1", "pods", {"kind": "Pod", "metadata": metadata, "spec": {}, "status": {"phase": phase}})
 
     def _make_pod(self, api: KubernetesApi, service: Object, image: str) -> None:
         name, namespace = f"{service['metadata']['name']}-0", service["metadata"]["namespace"]
@@ -107,6 +120,6 @@ def kinds(api: KubernetesApi) -> list[str]:
 
 
 def end_pods(api: KubernetesApi) -> None:
-    """What the kubelet does once nothing wants its pods."""
-    for key in [key for key in api.objects if key[1] == "pods"]:
+    """What the kubelet does once nothing wants the pods that serve."""
+    for key in [key for key in api.objects if key[1] == "pods" and key[3] == f"{SERVICE}-0"]:
         del api.objects[key]
