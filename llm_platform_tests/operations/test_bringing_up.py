@@ -150,6 +150,18 @@ def test_status_tells_how_every_model_is(team: ClusterTeam, api: KubernetesApi) 
     assert lost[0].startswith("No Kubernetes cluster is configured")
 
 
+def test_status_of_what_somebody_else_runs_is_its_health(team: ClusterTeam, api: KubernetesApi) -> None:
+    """An endpoint that answers, and one that does not."""
+    port = api.endpoints[f"{SERVICE}-0"]
+    urls = (f"http://127.0.0.1:{port}", "http://127.0.0.1:9")
+    external = team.entry.model_copy(update={"mode": "external", "base_urls": urls})
+
+    well, ill = model_states([external], team.settings)
+
+    assert (well.where, well.state) == (urls[0], "ready")
+    assert (ill.where, "Is the endpoint running" in ill.state) == (urls[1], True)
+
+
 def test_a_run_that_finds_a_model_down_says_how_to_bring_it_up(team: ClusterTeam) -> None:
     """A resource starts no pod; what it says must not need a search."""
     with pytest.raises(EndpointUnavailable, match=r"Model 'scripted' is not up: .*llm-platform nim up scripted"):
