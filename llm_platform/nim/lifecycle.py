@@ -180,7 +180,8 @@ def look(cluster: Cluster, manifests: Sequence[Object]) -> Looked:
         if (found := cluster.get(ref)) is None:
             continue
         there.append(ref.kind)
-        if (reason := foreign(found, owner)) is not None:
+        reason = foreign(found, owner)
+        if reason is not None and SERVICE_LABEL in (manifest["metadata"].get("labels") or {}):
             others.append((ref, reason))
     if not WORKLOADS.intersection(there) - CACHE_KINDS:
         return Looked(None, foreign=tuple(others))

@@ -8,6 +8,7 @@ or deleted by a request that names the `uid` and the `resourceVersion` of the lo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ class Applied:
     Attributes:
         up_id: Written on every object that it makes.
         asked: Objects it has asked the API to make, whether or not the answer has come.
+        joined: Objects of ours that were as they should be.
+        used: Objects of others that models share.
     """
 
     up_id: str
@@ -40,6 +43,7 @@ class Applied:
     created: list[Ref] = field(default_factory=list)
     changed: list[Ref] = field(default_factory=list)
     joined: list[Ref] = field(default_factory=list)
+    used: list[Ref] = field(default_factory=list)
 
 
 @dataclass
@@ -81,7 +85,8 @@ def apply_all(
 ) -> None:
     """Make what is missing and bring to its manifest what is ours, in the order given.
 
-    All objects are looked at before the first is touched.
+    All objects are looked at before the first is touched. One that models share and somebody else has made, say the
+    claim of a namespace, is used as it is.
 
     Args:
         cluster: Where they are to be.
@@ -98,7 +103,7 @@ def apply_all(
     owner = owner_of(manifests)
     for manifest in manifests:
         ref = cluster.ref(manifest)
-        if (found := cluster.get(ref)) is not None:
+        if (found := cluster.get(ref)) is not None and not _is_shared(manifest):
             require_ours(found, ref, owner)
     for manifest in manifests:
         _apply(cluster, manifest, applied, owner, pause, force=force, dry_run=dry_run)
@@ -164,8 +169,12 @@ def _apply(
         try:
             if found is None:
                 applied.asked.append(ref)
-                cluster.create(_marked(manifest, applied.up_id), dry_run=dry_run)
+                made = cluster.create(_marked(manifest, applied.up_id), dry_run=dry_run)
                 applied.created.append(ref)
+                if not dry_run:
+                    _hold_as_applied(cluster, made)
+            elif _is_shared(manifest) and foreign(found, owner) is not None:
+                applied.used.append(ref)
             else:
                 require_ours(found, ref, owner)
                 changed = _bring_to(cluster, manifest, found, force=force, dry_run=dry_run)
@@ -187,6 +196,17 @@ def _bring_to(cluster: Cluster, manifest: Object, found: Object, *, force: bool,
     marked = _marked(manifest, before["annotations"][UP_ANNOTATION])
     marked["metadata"] |= {"uid": before["uid"], "resourceVersion": before["resourceVersion"]}
     return _content(cluster.apply(marked, force=force, dry_run=dry_run)) != _content(found)
+
+
+def _hold_as_applied(cluster: Cluster, made: Object) -> None:
+    # A controller that was quicker is no harm: the next `up` does it.
+    with contextlib.suppress(Changed):
+        _as_applied(cluster, made)
+
+
+def _is_shared(manifest: Mapping[str, Any]) -> bool:
+    """Whether an object belongs to no one model."""
+    return SERVICE_LABEL not in _labels(manifest)
 
 
 def _content(found: Object) -> Object:
@@ -261,7 +281,7 @@ def _kept(found: Mapping[str, Any], ref: Ref, owner: str, *, delete_cache: bool,
     made_by = found["metadata"]["annotations"][UP_ANNOTATION]
     if up_id is not None and made_by != up_id:
         return "it was made anew by another `nim up`"
-    if SERVICE_LABEL not in _labels(found):
+    if _is_shared(found):
         return "it is shared by the models of the namespace"
     if ref.kind in CACHE_KINDS and not delete_cache:
         return "what it holds took long to make; `nim down --delete-cache` deletes it"

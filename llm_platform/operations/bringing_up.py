@@ -229,6 +229,7 @@ def _waiting(
 def _done(brought: BroughtUp, *, would: bool = False) -> str:
     applied = brought.applied
     named = {"made": applied.created, "changed": applied.changed, "as it should be": applied.joined}
+    named |= {"used, of somebody else": applied.used}
     said = [f"{what}: {', '.join(map(str, refs))}" for what, refs in named.items() if refs]
     return ("would be " if would else "") + "; ".join(said)
 

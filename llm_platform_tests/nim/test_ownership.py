@@ -9,7 +9,7 @@ import pytest
 
 from llm_platform.errors import ClusterRefused, EndpointMismatch, EndpointUnavailable, ForeignObject
 from llm_platform.nim.cluster import Cluster, Object
-from llm_platform.nim.lifecycle import look, take_down
+from llm_platform.nim.lifecycle import look, rehearse, take_down
 from llm_platform.nim.ownership import UP_ANNOTATION
 from llm_platform_tests.nim.conftest import connected
 from llm_platform_tests.nim.hands import (
@@ -99,6 +99,20 @@ def test_an_object_that_somebody_else_makes_in_the_meantime_is_left_too(cluster:
     assert UP_ANNOTATION not in hands.object(DEPLOYMENT)["metadata"].get("annotations", {})
 
 
+def test_what_models_share_is_used_whoever_has_made_it(cluster: Cluster, hands: Hands) -> None:
+    """Two branches in one namespace have one claim, and so has a namespace whose claim came with a chart."""
+    claim = model_objects()[0]
+    claim["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
+    made = hands.cluster.create(claim)
+
+    brought = up(cluster, Steps(hands.ready))
+    removed = take_down(cluster, model_objects(), Steps(lambda: hands.delete(POD)), delete_cache=True)
+
+    assert brought.applied.used == [CLAIM]
+    assert removed.deleted == [SERVICE, DEPLOYMENT]
+    assert hands.object(CLAIM)["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+
 def test_a_changed_manifest_changes_only_what_it_says(cluster: Cluster, hands: Hands) -> None:
     """A new pin rolls the model; what an autoscaler or a person set beside it stays, and what is gone goes."""
     up(cluster, Steps(hands.ready))
@@ -108,10 +122,13 @@ def test_a_changed_manifest_changes_only_what_it_says(cluster: Cluster, hands: H
     container = manifests[1]["spec"]["template"]["spec"]["containers"][0]
     container["env"] = [{"name": "OTHER", "value": "1"}]
 
+    rehearsed = rehearse(cluster, manifests).applied
+    before = hands.object(DEPLOYMENT)["spec"]
     brought = up(cluster, Steps(hands.ready), manifests=manifests, up_id="second")
 
     spec = hands.object(DEPLOYMENT)["spec"]
-    assert brought.applied.changed == [DEPLOYMENT]
+    assert rehearsed.changed == brought.applied.changed == [DEPLOYMENT]
+    assert before.get("revisionHistoryLimit") != 2
     assert (spec["minReadySeconds"], spec["revisionHistoryLimit"]) == (7, 2)
     assert [one["name"] for one in spec["template"]["spec"]["containers"][0]["env"]] == ["OTHER"]
 
