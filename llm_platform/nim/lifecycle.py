@@ -12,20 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_platform.errors import EndpointUnavailable, PlatformError, PodsFailed
+from llm_platform.nim.applying import Applied, apply_all
 from llm_platform.nim.cluster import Cluster, Object, Ref
 from llm_platform.nim.manifests.names import SERVICE_LABEL
-from llm_platform.nim.ownership import (
-    CACHE_KINDS,
-    Applied,
-    Removed,
-    apply_all,
-    delete_created,
-    delete_owned,
-    foreign,
-    owner_of,
-)
+from llm_platform.nim.ownership import foreign, owner_of
 from llm_platform.nim.plain_words import last_words
 from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, pod_state, serves, state_of
+from llm_platform.nim.removal import CACHE_KINDS, Removed, delete_created, delete_owned
 from llm_platform.nim.waiting import Waiting
 
 WORKLOADS = frozenset({"NIMService", "NIMCache", "Deployment", "StatefulSet"})

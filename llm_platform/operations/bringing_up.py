@@ -14,9 +14,9 @@ from llm_platform.nim.cluster_access import connect_cluster
 from llm_platform.nim.discovery import Client, probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.lifecycle import BroughtUp, bring_up, rehearse, take_down
-from llm_platform.nim.ownership import Removed
 from llm_platform.nim.pod_states import serves
 from llm_platform.nim.port_forward import Forwarded
+from llm_platform.nim.removal import Removed
 from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.process import connect, stop
 from llm_platform.operations.endpoints import (

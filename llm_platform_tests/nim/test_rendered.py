@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from llm_platform.nim.applying import Applied, apply_all
 from llm_platform.nim.cluster import Cluster
 from llm_platform.nim.lifecycle import rehearse
 from llm_platform.nim.manifests.objects import nim_objects
-from llm_platform.nim.ownership import Applied, apply_all, delete_owned, owner_of
+from llm_platform.nim.ownership import owner_of
+from llm_platform.nim.removal import delete_owned
 from llm_platform_tests.nim.hands import NAMESPACE, Steps
 from llm_platform_tests.nim.manifests.cases import LLAMA, PODS
 from llm_platform_tests.nim.real_api import HAS_CRDS, WHY_NOT
