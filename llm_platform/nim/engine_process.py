@@ -72,9 +72,7 @@ def stop(pid: int, folder: Path) -> bool:
         return False
     for number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
         # The lock is held, so a process of this session lives, and no other has its number.
-        with contextlib.suppress(
-            ProcessLookupError
-        ):  # workers in sessions of their own are left; they end by themselves
+        with contextlib.suppress(ProcessLookupError):  # only workers that left the session are there
             os.killpg(pid, number)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
