@@ -12,6 +12,7 @@ from llm_platform.defs.application import application_definitions
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.models import model_asset
 from llm_platform.defs.monitoring import endpoint_metrics_asset, monitoring_definitions
+from llm_platform.defs.nim_pods import nim_pods_definitions
 from llm_platform.defs.team import team_definitions
 from llm_platform.errors import SpecificationError
 from llm_platform.models.lock import load_lock
@@ -50,7 +51,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     )
     looks = [endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()]
     teams = [team_definitions(name) for name in settings.modules]
-    return dg.Definitions.merge(platform, monitoring_definitions(looks, settings), *graphs, *teams)
+    pods = nim_pods_definitions(list(entries.values()), settings)
+    return dg.Definitions.merge(platform, monitoring_definitions(looks, settings), pods, *graphs, *teams)
 
 
 defs = build_definitions(load_settings())

@@ -10,7 +10,10 @@
         ├── RequestRejected      the endpoint refused this one request (4xx)
         ├── ContractBroken       rows do not have the shape that readers were promised
         ├── EvidenceMissing      a release has no passing report of its own
-        └── StorageError         the state folder or the lake cannot be read or written
+        ├── StorageError         the state folder or the lake cannot be read or written
+        ├── ClusterRefused       the Kubernetes API does not do what it was asked for
+        ├── ForeignObject        an object of the cluster was made by somebody else, and is left alone
+        └── PodsFailed           a model does not come up before somebody changes something
 
 A message says what was attempted, on which thing, what was found, and what to do. It never holds a document's text or
 an answer.
@@ -61,3 +64,15 @@ class EvidenceMissing(PermanentError):
 
 class StorageError(PermanentError):
     """The state folder or the lake cannot be read or written."""
+
+
+class ClusterRefused(PermanentError):
+    """The Kubernetes API does not do what it was asked for."""
+
+
+class ForeignObject(PermanentError):
+    """An object of the cluster was made by somebody else, and is left alone."""
+
+
+class PodsFailed(PermanentError):
+    """A model does not come up before somebody changes something: its image, its memory, a secret."""

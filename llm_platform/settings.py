@@ -136,6 +136,18 @@ class Settings(PodFields, BaseSettings):
     nim_cluster_namespace: str | None = Field(
         default=None, description="Kubernetes namespace of the NIM services; unset: that of the pod we run in."
     )
+    nim_kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file through which models are brought up; unset: as kubectl finds it."
+    )
+    nim_kube_context: str | None = Field(
+        default=None, description="Context of the kubeconfig file through which models are brought up; unset: its own."
+    )
+    nim_deadline_minutes: float = Field(
+        default=30.0, gt=0, description="How long `nim up` waits for a model that is downloaded and loaded first."
+    )
+    nim_idle_down_minutes: float | None = Field(
+        default=None, gt=0, description="Models that we brought up in a cluster are taken down after this long unused."
+    )
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Further Python modules with Dagster assets, separated by commas."
     )

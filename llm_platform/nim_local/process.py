@@ -57,7 +57,7 @@ def connect(config: EmbeddedConfig, *, state: Path, start: bool = True, timeout_
             return _running(found, started=False)
         if not start:
             raise EndpointUnavailable(
-                f"No embedded NIM for {config.model_id!r} runs in {str(folder)!r}. Start one with `nim serve`."
+                f"No embedded NIM for {config.model_id!r} runs in {str(folder)!r}. Start one with `nim up`."
             )
         _end(folder, reason="it serves another configuration")
         _check_weights(config)

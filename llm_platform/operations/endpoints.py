@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +14,14 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity, mismatch, mismatches, observe
 from llm_platform.models.lock import lock_hash, pin
 from llm_platform.models.probes import Probed, probe_differences, probe_model
-from llm_platform.nim.discovery import find_metrics, replicas, verify_dialect
+from llm_platform.nim.discovery import Client, find_metrics, replicas, verify_dialect
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.manifests.names import pods_service
 from llm_platform.nim.metrics import read_metrics
 from llm_platform.nim_local.artifacts import Progress, WeightsArtifact, fetch_weights
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.process import connect
+from llm_platform.operations.workstation import local_urls
 from llm_platform.records import ModelPin, canonical_json
 from llm_platform.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
@@ -95,6 +98,8 @@ class LocalNim:
 def base_urls(entry: LockEntry, local: LocalNim, *, cluster_namespace: str | None = None) -> tuple[str, ...]:
     """Roots of the endpoints of an entry, without `/v1`; the embedded NIM is started, or joined if it runs.
 
+    One that was started on this machine by `nim up --local` comes before those of the lock file.
+
     Args:
         entry: Says where its endpoints are.
         local: How the embedded NIM runs here.
@@ -105,12 +110,15 @@ def base_urls(entry: LockEntry, local: LocalNim, *, cluster_namespace: str | Non
     """
     if entry.mode == "embedded":
         return (connect(local.config(entry, local.fetch(entry)), state=local.state).base_url,)
+    if started := local_urls(entry, local.state):
+        return started
     if entry.mode == "kubernetes":
-        return _in_cluster(entry, cluster_namespace)
+        with said_how_to_start(entry):
+            return in_cluster(entry, cluster_namespace)
     return replicas(f"http://{entry.dns}") if entry.dns else entry.base_urls
 
 
-def _in_cluster(entry: LockEntry, namespace: str | None) -> tuple[str, ...]:
+def in_cluster(entry: LockEntry, namespace: str | None) -> tuple[str, ...]:
     """Each replica by itself where a headless service lists them, as `nim.manifests` makes one; else the service."""
     domain = "" if namespace is None else f".{namespace}"
     try:
@@ -164,20 +172,40 @@ def observe_entry(
     Raises:
         EndpointUnavailable: an endpoint does not answer.
     """
+    with EndpointClient(bearer_token=bearer_token, ca_file=ca_file) as client, said_how_to_start(entry):
+        return observe_through(client, entry, urls, probes=probes)
+
+
+def observe_through(
+    client: Client, entry: LockEntry, urls: tuple[str, ...], *, probes: bool | None = None
+) -> Observation:
+    """`observe_entry` by a client that is there already."""
     if probes is None:
         pinned = entry.fingerprint or entry.tokenizer_sha256 or entry.chat_template_sha256
         probes = bool(pinned) and entry.mode != "embedded"
-    with EndpointClient(bearer_token=bearer_token, ca_file=ca_file) as client:
-        identities = {url: observe(url, client.get) for url in urls}
-        found = [line for identity in identities.values() for line in mismatches(entry, identity)]
-        found += [line for url in urls for line in _dialect_differences(entry, url, client)]
-        # A model that is not even served cannot be probed.
-        probed = {url: probe_model(url, entry.served_name, client.post) for url in urls if probes and not found}
+    identities = {url: observe(url, client.get) for url in urls}
+    found = [line for identity in identities.values() for line in mismatches(entry, identity)]
+    found += [line for url in urls for line in _dialect_differences(entry, url, client)]
+    # A model that is not even served cannot be probed.
+    probed = {url: probe_model(url, entry.served_name, client.post) for url in urls if probes and not found}
     found += [mismatch(entry, url, line) for url, said in probed.items() for line in probe_differences(entry, said)]
     return Observation(entry=entry, identities=identities, mismatches=tuple(found), probed=probed)
 
 
-def _dialect_differences(entry: LockEntry, url: str, client: EndpointClient) -> list[str]:
+@contextmanager
+def said_how_to_start(entry: LockEntry) -> Iterator[None]:
+    """Say which command brings a model up where this platform runs its pods; a run never does."""
+    try:
+        yield
+    except EndpointUnavailable as error:
+        if entry.mode != "kubernetes":
+            raise
+        raise EndpointUnavailable(
+            f"Model {entry.name!r} is not up: {error} Bring it up with: llm-platform nim up {entry.name}"
+        ) from error
+
+
+def _dialect_differences(entry: LockEntry, url: str, client: Client) -> list[str]:
     try:
         verify_dialect(url, entry.dialect, client)
     except EndpointMismatch as error:

@@ -60,10 +60,12 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
         pytest.param(("promote", NAME, "clear"), "has no report on the present evaluation", id="promote-unreported"),
         pytest.param(("rollback", NAME), f"{NAME} has no earlier champion to go back to.", id="rollback-nothing"),
         pytest.param(("model", "fetch", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="model-fetch"),
-        pytest.param(("nim", "stop", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-stop"),
+        pytest.param(("nim", "down", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-down"),
         pytest.param(("nim", "serve", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-serve"),
         pytest.param(("nim", "serve", "scripted"), "Lock entry 'scripted' names no weights", id="nim-serve-external"),
-        pytest.param(("nim", "stop", "scripted"), "Lock entry 'scripted' names no weights", id="nim-stop-external"),
+        pytest.param(
+            ("nim", "down", "scripted"), "'scripted' has mode 'external': somebody else runs it", id="nim-down-external"
+        ),
         pytest.param(("application", "check", "/nowhere"), "/nowhere:1: found no such folder", id="check-nothing"),
         pytest.param(
             ("branch", "down", "test", "--yes"), "Namespace 'test' is not a branch, so it stays", id="no-branch"

@@ -174,7 +174,7 @@ def test_another_configuration_replaces_the_server(config: EmbeddedConfig, state
 
 def test_connect_can_refuse_to_start(config: EmbeddedConfig, state: Path) -> None:
     """A status command must not bring up what it asks about."""
-    with pytest.raises(EndpointUnavailable, match="nim serve"):
+    with pytest.raises(EndpointUnavailable, match="nim up"):
         connect(config, state=state, start=False)
 
 

@@ -1,0 +1,108 @@
+"""An engine that is installed on this machine, as a process of its own that outlives the command that starts it.
+
+The process holds a lock on a file as long as it lives, and so do its workers: the kernel frees it when the last of them
+dies, however that happens. So a process number that was given to another program is never taken for the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from llm_platform.errors import EndpointUnavailable, PodsFailed
+from llm_platform.nim.plain_words import last_words
+
+LOG_LINES = 40
+_STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_LOG_BYTES = 64_000
+
+
+def start(command: Sequence[str], folder: Path) -> int:
+    """Start a program in a session of its own; its number. Its log and its lock are in `folder`.
+
+    Raises:
+        PodsFailed: it cannot be started.
+    """
+    lock = os.open(folder / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    log_file = os.open(folder / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.set_inheritable(lock, True)
+        streams = [
+            (os.POSIX_SPAWN_DUP2, source, number) for source, number in ((nothing, 0), (log_file, 1), (log_file, 2))
+        ]
+        return os.posix_spawn(command[0], list(command), os.environ, file_actions=streams, setsid=True)
+    except OSError as error:
+        raise PodsFailed(f"{command[0]} cannot be started in {str(folder)!r}: {error.strerror}.") from error
+    finally:
+        for descriptor in (lock, log_file, nothing):
+            os.close(descriptor)
+
+
+def lives(folder: Path) -> bool:
+    """Whether an engine that was started in a folder still runs."""
+    path = folder / "engine.lock"
+    if not path.exists():
+        return False
+    lock = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def stop(pid: int, folder: Path) -> bool:
+    """End an engine and its workers, kindly, then not; whether it ran.
+
+    Raises:
+        EndpointUnavailable: it does not end.
+    """
+    if not lives(folder):
+        return False
+    for number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
+        # The lock is held, so a process of this session lives, and no other has its number.
+        with contextlib.suppress(ProcessLookupError):  # only workers that left the session are there
+            os.killpg(pid, number)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            _reap(pid)
+            if not lives(folder):
+                return True
+            time.sleep(_POLL_SECONDS)
+    raise EndpointUnavailable(f"Process {pid} does not end. End it by hand.")
+
+
+def log(folder: Path) -> str:
+    """Its last words."""
+    path = folder / "engine.log"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _LOG_BYTES))
+        return last_words(stream.read().decode("utf-8", errors="replace"))
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def _reap(pid: int) -> None:
+    """Take the status of a child that has ended, where it is ours: until then it counts as there."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return
