@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli import nim_life, nim_manifests
+from llm_platform.cli import nim_bench, nim_life, nim_manifests
 from llm_platform.cli.console import console, entry_named
 from llm_platform.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Models: served, brought up, taken down; Kubernetes objects.")
 nim_life.register(commands)
 nim_manifests.register(commands)
+nim_bench.register(commands)
 
 
 @commands.command("serve")
