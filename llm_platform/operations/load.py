@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from llm_platform.errors import EndpointMismatch, SpecificationError
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
 from llm_platform.inference.core import complete
 from llm_platform.inference.engine import default_wire
 from llm_platform.inference.meter import Progress
@@ -130,7 +130,7 @@ def measure_load(
         limit: Requests in flight for each; None has it found.
 
     Raises:
-        EndpointUnavailable: nobody answers.
+        EndpointUnavailable: nobody answers, or nothing that is an answer.
         EndpointMismatch: the endpoints refuse such requests.
     """
     connection = connection or Connection()
@@ -167,6 +167,9 @@ def measure_load(
         if result.error is not None:
             raise result.error
         meter = result.meter
+        if not finished:
+            causes = ", ".join(f"{cause} {count}" for cause, count in meter.failed.items())
+            raise EndpointUnavailable(f"None of {load.requests} requests was answered by {asked.model!r}: {causes}.")
         return LoadFigures(
             answered=len(finished),
             seconds=result.seconds,
@@ -206,7 +209,9 @@ def _requests(release: Release, load: Load) -> Iterator[PreparedRequest]:
     shared = " ".join(draw.choices(_WORDS, k=load.shared_words))
     for number in range(load.requests):
         own = " ".join(draw.choices(_WORDS, k=load.words - load.shared_words))
-        rendered = RenderedPrompt(messages=[{"role": "user", "content": f"{shared}\nDOC#{number}# {own}"}], text=None)
+        rendered = RenderedPrompt(
+            messages=[{"role": "user", "content": f"{shared}\nDOC#{number:08d}# {own}"}], text=None
+        )
         yield builder.prepare(document_id=str(number), fingerprint=str(number), rendered=rendered)
 
 

@@ -174,6 +174,9 @@ class Endpoint:
                 ).encode(),
                 "text/plain; version=0.0.4",
             )
+        if path == b"/v1/models":
+            card = {"id": MODEL, "object": "model", "root": MODEL, "parent": None, "max_model_len": 32768}
+            return message(200, json.dumps({"object": "list", "data": [card]}).encode())
         if path == b"/counts":
             return message(200, json.dumps(self._summary()).encode())
         return message(404, b'{"detail":"Not Found"}')
