@@ -40,6 +40,8 @@ COMPLETIONS_SCHEMA = pa.schema(
         ("documents_snapshot", pa.int64()),
         ("reused", pa.bool_()),
         ("created_at", pa.timestamp("us", tz="UTC")),
+        ("cut_tokens", pa.int64()),
+        ("parts", pa.int32()),
     ]
 )
 """Rows that `completions.append_table` takes; the fields of `records.Completion`, `label_logprobs` as JSON."""
