@@ -89,7 +89,9 @@ def completions_asset(
 
 def _task(graph: Graph) -> list[object]:
     application = graph.application
-    return [application.task, list(application.labels), application.output_schema()]
+    long = application.long_documents.model_dump(mode="json", exclude_defaults=True)
+    # Left out where it is the default, so that nothing becomes stale by an upgrade.
+    return [application.task, list(application.labels), application.output_schema(), *([long] if long else [])]
 
 
 def asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str, *, snapshot: int) -> Asking:

@@ -217,8 +217,18 @@ def _settings(a: Release, b: Release) -> list[tuple[str, Any, Any]]:
         before, after = (getattr(one, part).model_dump(mode="json") for one in (a, b))
         found += [(f"{part}.{name}", before[name], after[name]) for name in before]
     found += [(name, getattr(a, name), getattr(b, name)) for name in ("adapter", "decision", "output_schema")]
+    found.append(("long documents", _long_documents(a), _long_documents(b)))
     found.append(("calibration", _calibration(a), _calibration(b)))
     return found
+
+
+def _long_documents(release: Release) -> str:
+    rules = release.long_documents
+    if rules is None:
+        return "reject"
+    together = {} if rules.prompt is None else {"prompt": f"{rules.prompt.name} {rules.prompt.version}"}
+    settings = rules.model_dump(mode="json", exclude={"policy", "prompt"}, exclude_defaults=True) | together
+    return ", ".join([rules.policy, *(f"{name} {value}" for name, value in settings.items())])
 
 
 def _calibration(release: Release) -> str | None:

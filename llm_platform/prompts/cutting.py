@@ -1,7 +1,7 @@
 """Long texts cut so that prompts fit: where they are cut, by what the model's own tokenizer counts.
 
-Only counts of whole prompts are asked for. How a tokenizer writes its tokens differs between models, and some do not give
-back the text that they were given; a count is the same everywhere, and it covers the template around the text.
+Only counts of whole prompts are asked for. How a tokenizer writes its tokens differs between models, and some do not
+give back the text that they were given; a count is the same everywhere, and it covers the template around the text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def beginning(text: str, *, tokens: int, room: int, count: Count) -> tuple[int, 
 
 
 def spans(text: str, *, tokens: int, room: int, overlap_tokens: int, count: Count) -> list[Span]:
-    """Where each part of `text` starts and ends: in order, overlapping, covering all of it; one call a part, seldom two.
+    """Where each part of `text` starts and ends: in order, overlapping, covering all of it; about one call a part.
 
     Args:
         tokens: Of the prompt with the whole text.

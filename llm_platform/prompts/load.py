@@ -20,6 +20,9 @@ from llm_platform.prompts.templates import document_variables, reads_examples
 from llm_platform.records import Api, ExampleSelection, Prompt, PromptMessage
 
 MAX_EXAMPLES = 64
+PROMPTS_FOLDER = "prompts"
+PARTS = "parts"
+"""What the answers to the parts of a document are called in the prompt that puts them together."""
 POOL_HASH = re.compile(r"[0-9a-f]{16}")
 
 Examples = tuple[dict[str, str], ...]
@@ -57,7 +60,7 @@ def load_prompts(application: Application) -> dict[str, Prompt]:
     """
     mistakes: list[Mistake] = []
     prompts = {}
-    for path in sorted((application.folder / "prompts").glob("*.md")):
+    for path in sorted((application.folder / PROMPTS_FOLDER).glob("*.md")):
         prompt = _read(path, application, mistakes)
         if prompt is not None:
             prompts[path.stem] = prompt
@@ -120,7 +123,9 @@ def _sections(path: Path, parts: Parts, api: object, mistakes: list[Mistake]) ->
 def _check_templates(
     path: Path, application: Application, sections: list[Section], example_keys: set[str], mistakes: list[Mistake]
 ) -> None:
-    columns = ["text", *application.source.attributes]
+    # A prompt that puts together what was answered about parts reads those answers, and no text.
+    together = path.stem == application.long_documents.prompt and path.parent.name == PROMPTS_FOLDER
+    columns = [PARTS if together else "text", *application.source.attributes]
     mistakes += [
         Mistake(str(path), section.line + line - 1, text)
         for section in sections
