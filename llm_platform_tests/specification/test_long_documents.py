@@ -77,8 +77,8 @@ def test_one_word_or_a_mapping(tmp_path: Path, line: str, expected: LongDocument
             BY_TEXT,
             "long_documents: {policy: split, priority: [BGU]}",
             [
-                "found label 'BGU'; allowed: 'BUG', 'WISH'; did you mean 'BUG'?",
                 "found a priority without 'BUG', 'WISH'; allowed: every label, the most important first",
+                "found label 'BGU'; allowed: 'BUG', 'WISH'; did you mean 'BUG'?",
             ],
             id="priority-of-unknown-labels",
         ),
