@@ -18,10 +18,10 @@ from llm_platform.errors import SpecificationError
 from llm_platform.evaluation.pairing import difference_interval, paired_p_value
 from llm_platform.evaluation.scorers import score_answers, scorers_of
 from llm_platform.evaluation.statistics import mean_score
-from llm_platform.operations.completions import completion_rows
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release
 from llm_platform.prompts.text import prompt_difference
 from llm_platform.records import Completion, DocumentRow, Interval, Release, Split
+from llm_platform.warehouse.completions import completion_rows
 from llm_platform.warehouse.store import ApplicationStore
 
 ALL_DOCUMENTS = 1_000_000_000

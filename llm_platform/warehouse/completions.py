@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,13 @@ def completions_table(rows: Sequence[Completion]) -> pa.Table:
     """
     columns = [pa.array([_stored(row, field.name) for row in rows], field.type) for field in COMPLETIONS_SCHEMA]
     return pa.table(columns, schema=COMPLETIONS_SCHEMA)
+
+
+def completion_rows(table: pa.Table) -> Iterator[Completion]:
+    """Stored rows as records."""
+    for row in table.select(list(Completion.model_fields)).to_pylist():
+        logprobs = row["label_logprobs"]
+        yield Completion.model_validate({**row, "label_logprobs": json.loads(logprobs) if logprobs else None})
 
 
 def _stored(row: Completion, name: str) -> Any:
@@ -186,6 +194,15 @@ class Completions:
             f"SELECT {selected} FROM {self._answers('release_id')} ORDER BY document_id, fingerprint",
             {"key": release_id},
         )
+
+    def records(self, release_id: str, fingerprints: Sequence[str]) -> Iterator[Completion]:
+        """Answers of a release to some texts."""
+        sql = (
+            f"SELECT {LISTED} FROM {self._answers('release_id')} "
+            "WHERE fingerprint IN (SELECT unnest($fingerprints::VARCHAR[]))"
+        )
+        table = self._session.table(sql, {"key": release_id, "fingerprints": list(fingerprints)})
+        return completion_rows(table)
 
     def of_request(self, request_id: str) -> pa.Table:
         """Answers to the same requests, of whichever release; one per fingerprint, the oldest that was really sent "
