@@ -55,6 +55,7 @@ class Counts:
     running: int = 0
     waiting: int = 0
     connections: int = 0
+    tokenized: int = 0
 
     @property
     def requests(self) -> int:
@@ -197,7 +198,7 @@ class ScriptedServer:
             writer.write(self._document(path))
             return True
         request = json.loads(body)
-        marker = MARKER.search(body)
+        marker = None if path == "/tokenize" else MARKER.search(body)
         if marker is None:
             return await self._probe(path, request, writer)
         document_id = marker.group(1).decode()
@@ -241,6 +242,7 @@ class ScriptedServer:
 
     async def _probe(self, path: str, request: Mapping[str, Any], writer: asyncio.StreamWriter) -> bool:
         if path == "/tokenize":
+            self.counts.tokenized += 1
             # One token per word, numbered by its text: enough to tell answers apart.
             tokens = [sum(word.encode()) for word in str(request.get("prompt") or request["messages"]).split()]
             writer.write(http_message(200, json.dumps({"count": len(tokens), "tokens": tokens}).encode()))
