@@ -81,11 +81,11 @@ def document_completion(
 
     Args:
         template: Any row of the same document and run: what it says beside the answer is taken over.
-        made_of: Every answer that this one rests on.
+        made_of: Every answer that this one rests on; equal parts have one.
         paid: Those of them that were asked for this release and this document. Their tokens are the row's; where there
             are none, it is `reused`, with the tokens of all.
     """
-    counted = paid or made_of
+    counted = {(one.release_id, one.fingerprint): one for one in paid or made_of}.values()
     reading = replace(
         reading,
         prompt_tokens=sum(one.prompt_tokens for one in counted),

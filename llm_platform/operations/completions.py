@@ -17,9 +17,10 @@ from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnRows
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.account import Account, Rows
 from llm_platform.operations.examples import selector
 from llm_platform.operations.fitting import BudgetedRenderer
-from llm_platform.operations.long_documents import Account, InParts, Rows
+from llm_platform.operations.long_documents import InParts
 from llm_platform.operations.releases import latest_calibrated, requesting
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
 from llm_platform.warehouse.completions import completion_rows

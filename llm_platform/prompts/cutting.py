@@ -71,14 +71,19 @@ def spans(text: str, *, tokens: int, room: int, overlap_tokens: int, count: Coun
             "Shorten the prompt, or lower long_documents.overlap_tokens."
         )
     overlap = cut.characters(overlap_tokens) if overlap_tokens else 0
-    parts = math.ceil(cut.size / (cut.space * (1 - _KEPT_FREE) - overlap_tokens))
-    wanted = math.ceil(len(text) / parts) + overlap
-    found = [(0, cut.fitting(0, wanted)[0])]
+    part = cut.characters(cut.space * (1 - _KEPT_FREE) - overlap_tokens)
+
+    def wanted(start: int) -> int:
+        """Characters of a part from `start`, so that those from there on are even: a last one of a few words is none."""
+        left = len(text) - start
+        return math.ceil(left / math.ceil(left / part)) + overlap
+
+    found = [(0, cut.fitting(0, wanted(0))[0])]
     while (last := found[-1])[1] < len(text):
         start = max(_start_after(text, last[1] - overlap, last[1]), last[0] + 1)
-        end = cut.fitting(start, wanted)[0]
+        end = cut.fitting(start, wanted(last[1]))[0]
         if end <= last[1]:  # denser than the text as a whole: the overlap alone fills a part
-            start, end = last[1], cut.fitting(last[1], wanted)[0]
+            start, end = last[1], cut.fitting(last[1], wanted(last[1]))[0]
         found.append((start, end))
     return found
 

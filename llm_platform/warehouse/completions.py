@@ -14,7 +14,7 @@ from llm_platform.records import Completion, TokenUsage, canonical_json
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.leases import Lease
-from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA
+from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA, MADE_OF_SCHEMA
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
 LISTED = ", ".join(COMPLETIONS_SCHEMA.names)
@@ -46,6 +46,22 @@ class MeasuredTokens:
     per_byte: float | None
     fixed: float
     completion: float
+
+
+@dataclass(frozen=True)
+class LongDocumentCounts:
+    """Documents of one release that do not fit the model's context, beside those that were refused.
+
+    Attributes:
+        cut, cut_tokens: Those whose end was cut off, and what was.
+        split, parts: Those that were asked about in parts, and how many parts; `split_failed` have no valid answer.
+    """
+
+    cut: int
+    cut_tokens: int
+    split: int
+    parts: int
+    split_failed: int
 
 
 def completions_table(rows: Sequence[Completion]) -> pa.Table:
@@ -165,8 +181,11 @@ class Completions:
         """Store answers whose key is missing; returns how many. See `append_table`."""
         return self.append_table(lease, completions_table(rows))
 
-    def append_table(self, lease: Lease, table: pa.Table) -> int:
+    def append_table(self, lease: Lease, table: pa.Table, *, made_of: pa.Table | None = None) -> int:
         """Store answers whose key is missing, here and upstream; returns how many were stored.
+
+        Args:
+            made_of: What answers rest on that were put together, in `MADE_OF_SCHEMA`; stored with them, or not at all.
 
         Raises:
             LeaseHeld: the lease was taken over; nothing was stored.
@@ -185,7 +204,11 @@ class Completions:
         with self._session.cursor("store completions in") as cursor:
             cursor.register("given", given)
             cursor.execute("CREATE TEMP TABLE answers AS SELECT * FROM given")
-            return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+            if made_of is None:
+                return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+            cursor.register("listed", made_of.cast(MADE_OF_SCHEMA))
+            cursor.execute("CREATE TEMP TABLE made_of AS SELECT * FROM listed")
+            return self._session.write(self._application, _append_with_parts, cursor=cursor, guard=lease.guard)[0]
 
     def of_release(self, release_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All answers of a release, in the order of their document keys."""
@@ -227,6 +250,16 @@ class Completions:
         """Status → number of answers of a release."""
         sql = f"SELECT status, count(*) FROM {self._answers('release_id')} GROUP BY 1 ORDER BY 1"
         return dict(self._session.rows(sql, {"key": release_id}))
+
+    def long_documents(self, release_id: str) -> LongDocumentCounts:
+        """How many answers of a release are to documents that do not fit the model's context."""
+        found = self._session.rows(
+            "SELECT count(cut_tokens), coalesce(sum(cut_tokens), 0)::BIGINT, count(parts), "
+            "coalesce(sum(parts), 0)::BIGINT, count(*) FILTER (parts IS NOT NULL AND status <> 'valid') "
+            f"FROM {self._answers('release_id')}",
+            {"key": release_id},
+        )
+        return LongDocumentCounts(*map(int, found[0]))
 
     def usage(self, release_id: str) -> TokenUsage:
         """Tokens paid for the answers of a release, reused ones not counted."""
@@ -308,3 +341,14 @@ def _append(transaction: Transaction) -> int:
         f"INSERT INTO {target} ({LISTED}, bucket) SELECT {NEW_LISTED}, d.bucket "
         f"FROM new n LEFT JOIN {documents} d USING (document_id)"
     )
+
+
+def _append_with_parts(transaction: Transaction) -> int:
+    stored = _append(transaction)
+    if stored:
+        listed = ", ".join(MADE_OF_SCHEMA.names)
+        transaction.run(
+            f"INSERT INTO {transaction.target('made_of')} ({listed}) SELECT {listed} FROM made_of "
+            "SEMI JOIN new USING (release_id, fingerprint) ORDER BY fingerprint, position"
+        )
+    return stored

@@ -157,15 +157,15 @@ def test_one_part_without_an_answer_is_a_document_without_one() -> None:
 
 def test_tokens_are_counted_for_the_document_that_paid_for_them() -> None:
     """The sum over documents is what was spent, whoever shares a part with whom."""
-    parts = [part("HAPPY", prompt_tokens=100 * n, latency_seconds=n) for n in (1, 2, 3)]
+    parts = [part("HAPPY", fingerprint=f"{n}", prompt_tokens=100 * n, latency_seconds=n) for n in (1, 2, 3)]
     asked_release = asked()
     answer = put_together(asked_release, parts)
 
     row, reused = (
-        document_completion(asked_release, parts[0], answer, parts=3, made_of=parts, paid=paid)
-        for paid in (parts[1:], [])
+        document_completion(asked_release, parts[0], answer, parts=4, made_of=[*parts, parts[0]], paid=paid)
+        for paid in ([*parts[1:], parts[1]], [])
     )
 
-    assert (row.prompt_tokens, row.reused, row.parts, row.latency_seconds) == (500, False, 3, 3)
+    assert (row.prompt_tokens, row.reused, row.parts, row.latency_seconds) == (500, False, 4, 3)
     assert (reused.prompt_tokens, reused.reused) == (600, True)
     assert row.release_id == asked_release.release_id
