@@ -87,8 +87,8 @@ class BudgetedRenderer:
         if rules is None:
             raise RequestRejected(
                 f"The prompt has {tokens} tokens and the model has room for {self._budget} beside the answer. "
-                "Shorten the prompt or the document, take a model with a longer context, or say in long_documents that "
-                "it is truncated or split."
+                "Shorten the prompt or the document, or take a model with a longer context. (Documents, but not what a "
+                "judge reads, can be cut or split: long_documents in application.yaml.)"
             )
         if rules.policy == "split":
             self.long.append(LongDocument(row.document_id, row.fingerprint, tokens))

@@ -74,7 +74,7 @@ def spans(text: str, *, tokens: int, room: int, overlap_tokens: int, count: Coun
     part = cut.characters(cut.space * (1 - _KEPT_FREE) - overlap_tokens)
 
     def wanted(start: int) -> int:
-        """Characters of a part from `start`, so that those from there on are even: a last one of a few words is none."""
+        """Characters of a part from `start`, so that those from there on are even, and none has only a few words."""
         left = len(text) - start
         return math.ceil(left / math.ceil(left / part)) + overlap
 

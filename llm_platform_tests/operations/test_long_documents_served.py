@@ -1,4 +1,4 @@
-"""Long documents in the graph, with a real tokenizer and a context of 2,048 tokens."""
+"""Long documents in the graph, with a real tokenizer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from llm_platform_tests.embedded import link_weights, stop_embedded
 from llm_platform_tests.team import NAME, Team
 
 EMBEDDED = "smollm2-135m"
-CONTEXT = 2_048
+ANSWER, ROOM = 1_500, 548
+"""Of the context's 2,048 tokens; most are kept for the answer, so that reading the rest takes a machine little time."""
 LONG = " ".join(
-    f"On day {number} the café's printer caught fire — again, as the team had said." for number in range(140)
+    f"On day {number} the café's printer caught fire — again, as the team had said." for number in range(40)
 )
-"""Some 2,900 tokens, with characters of several bytes."""
+"""Some 850 tokens, with characters of several bytes."""
 
 
 @pytest.fixture
@@ -28,10 +29,8 @@ def team(tmp_path: Path) -> Iterator[Team]:
     made = Team(tmp_path, "http://127.0.0.1:9", documents=6)
     made.write_documents({f"{number}": made.text(number) for number in range(6)} | {"long": LONG})
     made.specification["documents"] = {"max_characters": 100_000}
-    made.specification["evaluation"]["gates"] = {"valid_rate": {"minimum": 0.1, "reason": "tests publish anything"}}
-    sending = {"prompt": "clear", "model": EMBEDDED, "sampling": {"max_tokens": 4}, "decision": "logprobs"}
+    sending = {"prompt": "clear", "model": EMBEDDED, "sampling": {"max_tokens": ANSWER}, "decision": "logprobs"}
     made.specification["variants"] = {"clear": sending}
-    made.lock = {**made.lock, "base_urls": ["http://127.0.0.1:9"]}
     entry = load_lock(made.lock_file)[EMBEDDED]
     link_weights(entry, made.settings.state)
     yield made
@@ -55,7 +54,7 @@ def test_all_three_policies_on_a_model_with_a_small_context(team: Team) -> None:
         for policy in ("reject", "truncate", "split"):
             team.specification["long_documents"] = policy
             team.write_specification()
-            ran = run(team, instance, None if policy == "split" else ["documents", "completions/clear"])
+            ran = run(team, instance, ["documents", "completions/clear"])
             assert ran.success, failure(ran)
             found[policy] = row_of_long(team)
             metadata |= {
@@ -64,18 +63,15 @@ def test_all_three_policies_on_a_model_with_a_small_context(team: Team) -> None:
                 if event.materialization.asset_key.path[-1] == "clear"
                 for name, value in event.materialization.metadata.items()
             }
-    with team.warehouse.open(read_only=True) as lake:
-        published = {row["document_id"]: row["status"] for row in lake.application(NAME).published.table(1).to_pylist()}
 
     assert found["reject"]["status"] == "rejected"
-    assert "the model has room for 2044" in found["reject"]["reason"]
+    assert f"the model has room for {ROOM} beside the answer" in found["reject"]["reason"]
     cut, split = found["truncate"], found["split"]
     assert cut["status"] == split["status"] == "valid"
-    assert 0.85 * CONTEXT < cut["prompt_tokens"] <= CONTEXT - 4
-    assert cut["cut_tokens"] > 500
+    assert 0.85 * ROOM < cut["prompt_tokens"] <= ROOM
+    assert cut["cut_tokens"] > 200
     assert str(cut["reason"]).startswith(f"the last {cut['cut_tokens']:,} tokens of the document")
     assert (split["parts"], split["cut_tokens"], split["reason"]) == (2, None, None)
     # Both parts, their template and what they share; more than fits at once.
-    assert cut["prompt_tokens"] + cut["cut_tokens"] < split["prompt_tokens"] < 2 * CONTEXT
+    assert cut["prompt_tokens"] + cut["cut_tokens"] < split["prompt_tokens"] <= 2 * ROOM
     assert (metadata["documents_cut"], metadata["documents_in_parts"], metadata["parts"]) == (1, 1, 2)
-    assert published == {**{f"{number}": "valid" for number in range(6)}, "long": "valid"}
