@@ -45,7 +45,7 @@ def explain(
         "published": published,
         "document": document,
         "completion": completion,
-        "made_of": chain.made_of(completion) if completion and completion["parts"] else None,
+        **({"made_of": chain.made_of(completion)} if completion and completion["parts"] else {}),
         "release": release,
         "prompt": chain.first("prompts", {"version": release["prompt_version"]}) if release else None,
         "model": chain.first("models", {"entry": release["model_entry"]}, newest="observed_at") if release else None,
