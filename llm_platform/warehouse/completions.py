@@ -32,6 +32,22 @@ READ_ROWS = 5_000
 
 
 @dataclass(frozen=True)
+class MissingSize:
+    """Texts without an answer.
+
+    Attributes:
+        long, long_bytes: Those that are longer than what was asked about, and how long.
+        long_parts: In how many pieces of that length they can be cut.
+    """
+
+    documents: int
+    bytes: int
+    long: int
+    long_bytes: int
+    long_parts: int
+
+
+@dataclass(frozen=True)
 class MeasuredTokens:
     """A straight line through the tokens of stored answers.
 
@@ -147,14 +163,19 @@ class Completions:
         """How many texts have no answer."""
         return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, bucket=bucket)})"))
 
-    def missing_size(self, release_id: str) -> tuple[int, int]:
-        """How many texts have no answer, and their length in bytes."""
+    def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
+        """How many texts have no answer, their length, and how many are longer than `room_bytes`."""
         documents = self._session.relation(self._application, "documents")
         found = self._session.rows(
-            f"SELECT count(*), coalesce(sum(strlen(d.text)), 0)::BIGINT FROM {documents} d "
-            f"SEMI JOIN ({self._missing_keys(release_id, bucket=None)}) k ON k.document_id = d.document_id"
+            "SELECT count(*), coalesce(sum(size), 0)::BIGINT, count(*) FILTER (size > $room), "
+            "coalesce(sum(size) FILTER (size > $room), 0)::BIGINT, "
+            "coalesce(sum(ceil(size / $room)) FILTER (size > $room), 0)::BIGINT "
+            f"FROM (SELECT strlen(d.text) AS size FROM {documents} d "
+            f"SEMI JOIN ({self._missing_keys(release_id, bucket=None)}) k ON k.document_id = d.document_id)",
+            # No text has so many bytes.
+            {"room": 2**40 if room_bytes is None else room_bytes},
         )
-        return int(found[0][0]), int(found[0][1])
+        return MissingSize(*map(int, found[0]))
 
     def measured_tokens(self, release_id: str) -> MeasuredTokens | None:
         """What the stored answers of a release took, against the length of their texts; None before the first."""

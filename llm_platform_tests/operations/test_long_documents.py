@@ -21,6 +21,7 @@ from llm_platform.operations.documents import read_references, update_documents
 from llm_platform.operations.explain import explain_document
 from llm_platform.operations.long_document_panels import long_document_panels
 from llm_platform.operations.releases import requesting
+from llm_platform.operations.spending import estimates
 from llm_platform.records import Completion, Release, TokenUsage
 from llm_platform.warehouse.completions import completion_rows
 from llm_platform_tests.inference.cases import QUICK
@@ -207,6 +208,26 @@ def test_one_part_without_an_answer_fails_its_document_only(tmp_path: Path) -> N
     assert (rows["long"].status, rows["long"].answer) == ("rejected", None)
     assert str(rows["long"].reason).startswith("1 of 3 parts have no valid answer (the first is rejected: ")
     assert rows["longer"].status == "valid"
+
+
+def test_an_estimate_foresees_what_is_done_with_long_documents(tmp_path: Path) -> None:
+    """A table of long documents costs many times what its number of rows suggests."""
+    found = {}
+    team = LongTeam(tmp_path, "http://127.0.0.1:9", "reject")
+    for policy in ("reject", "truncate", "split"):
+        team.specification["long_documents"] = policy
+        team.write_specification()
+        with team.warehouse.open() as lake:
+            update_documents(lake, team.candidates)
+            (found[policy],) = estimates(lake.application(NAME), team.candidates)
+
+    sizes = {name: len(long_text(name, words)) for name, words in LONG.items()}
+    assert {one.long_documents for one in found.values()} == {2}
+    assert "(2 probably too long: split)" in found["split"].line
+    assert found["reject"].prompt_tokens < 100 < found["truncate"].prompt_tokens
+    assert found["truncate"].prompt_tokens == pytest.approx(2 * 4_088, rel=0.05)
+    assert found["split"].prompt_tokens == pytest.approx(sum(sizes.values()) / 4, rel=0.1)
+    assert found["split"].completion_tokens > found["truncate"].completion_tokens > found["reject"].completion_tokens
 
 
 @pytest.mark.parametrize("policy", ["truncate", "split"])
