@@ -239,6 +239,11 @@ class Release(Record):
         return content_hash(self._identity())
 
     @property
+    def whole_id(self) -> str:
+        """Hash of all that is sent about a document that fits, which every rule for long ones shares."""
+        return self.model_copy(update={"long_documents": None}).request_id
+
+    @property
     def release_id(self) -> str:
         """Hash of all that determines an answer."""
         calibration = self.calibration.model_dump(mode="json") if self.calibration else None

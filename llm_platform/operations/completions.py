@@ -20,7 +20,7 @@ from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.account import Account, Rows
 from llm_platform.operations.examples import selector
 from llm_platform.operations.fitting import BudgetedRenderer
-from llm_platform.operations.long_documents import InParts
+from llm_platform.operations.long_documents import InParts, take_over_whole_answers
 from llm_platform.operations.releases import latest_calibrated, requesting
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
 from llm_platform.warehouse.completions import completion_rows
@@ -79,12 +79,13 @@ def answer(
     """
     sender = requesting(release)
     store.releases.put(sender)
+    taken_over = take_over_whole_answers(store, sender, holder=asking.run_id)
     run = _send(store, sender, application=application, asking=asking)
     final = release
     if calibrate:
         final = latest_calibrated(store, sender.request_id) or _calibrated(store, sender, application)
     if final.calibration is None:
-        return Answered(release=final, derived=0, run=run)
+        return Answered(release=final, derived=taken_over, run=run)
     store.releases.put(final)
     return Answered(release=final, derived=_derive(store, final, asking.run_id), run=run)
 

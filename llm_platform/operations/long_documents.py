@@ -34,6 +34,22 @@ CUT_AT_ONCE = 64
 PUT_TOGETHER_AT_ONCE = 500
 
 
+def take_over_whole_answers(store: ApplicationStore, release: Release, *, holder: str) -> int:
+    """Store what was answered under another rule for long documents; returns how many answers that spared.
+
+    About a document that fits, every rule asks the same.
+    """
+    wanted, own = release.whole_id, release.release_id
+    stored = map(Release.model_validate_json, store.releases.table()["content"].to_pylist())
+    senders = {one.release_id for one in stored if one.calibration is None and one.whole_id == wanted} - {own}
+    if not senders or not store.completions.missing_count(own):
+        return 0
+    with store.completions.lease(own, holder=holder) as lease:
+        return sum(
+            store.completions.take_over(lease, sender, request_id=release.request_id) for sender in sorted(senders)
+        )
+
+
 class InParts:
     """Answers the documents that a renderer has left alone."""
 

@@ -231,6 +231,20 @@ class Completions:
             cursor.execute("CREATE TEMP TABLE made_of AS SELECT * FROM listed")
             return self._session.write(self._application, _append_with_parts, cursor=cursor, guard=lease.guard)[0]
 
+    def take_over(self, lease: Lease, source_id: str, *, request_id: str) -> int:
+        """Store, for the lease's release, what another one was answered when it sent the same; returns how many.
+
+        Only answers to whole documents: those two releases differ in what they do with long ones.
+        """
+        with self._session.cursor("store completions in") as cursor:
+            cursor.execute(
+                "CREATE TEMP TABLE answers AS SELECT * REPLACE ($to AS release_id, $request AS request_id, "
+                f"true AS reused, now() AS created_at) FROM {self._answers('release_id')} "
+                "WHERE cut_tokens IS NULL AND parts IS NULL AND status <> 'rejected'",
+                {"key": source_id, "to": lease.release_id, "request": request_id},
+            )
+            return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+
     def of_release(self, release_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All answers of a release, in the order of their document keys."""
         selected = ", ".join(identifier(column) for column in columns) if columns else "*"
