@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from llm_platform.errors import PermanentError
+from llm_platform.inference.policy import EnginePolicy
 from llm_platform.operations.fitting import BudgetedRenderer
 from llm_platform.records import DocumentRow, InferenceRun, Release, TokenUsage
 
@@ -53,6 +55,23 @@ class Account:
                 "causes": dict(causes),
             }
         )
+
+
+def require_valid_share(run: InferenceRun, policy: EnginePolicy) -> None:
+    """Hold documents that were asked about in parts against the limit that the engine holds all others against.
+
+    Raises:
+        PermanentError: too many of them have no valid answer.
+    """
+    if run.stored < policy.failed_share_after or run.failed <= policy.max_failed_share * run.stored:
+        return
+    causes = ", ".join(f"{cause} {count}" for cause, count in sorted(run.causes.items()))
+    raise PermanentError(
+        f"{run.failed} of {run.stored} documents have no valid answer, more than the share of "
+        f"{policy.max_failed_share:g} that 'max_failed_share' allows ({causes}). One part without an answer leaves its "
+        "document without one. Look at the reasons in the table of completions, then change the prompt, the model or "
+        "the limit."
+    )
 
 
 class Helpers(Protocol):

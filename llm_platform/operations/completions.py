@@ -17,7 +17,7 @@ from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnRows
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
-from llm_platform.operations.account import Account, Rows
+from llm_platform.operations.account import Account, Rows, require_valid_share
 from llm_platform.operations.examples import selector
 from llm_platform.operations.fitting import BudgetedRenderer
 from llm_platform.operations.long_documents import InParts, take_over_whole_answers
@@ -130,6 +130,7 @@ def ask(
                 InParts(
                     store, release, renderer, helpers=sending, run_id=asking.run_id, snapshot=asking.snapshot
                 ).answer()
+                require_valid_share(sending.account.run, asking.policy)
         finally:
             # Also for a run that ends early: what it paid is on record.
             if sending.account.runs:

@@ -7,13 +7,14 @@ import signal
 import threading
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llm_platform.errors import SpecificationError
-from llm_platform.inference.engine import Connection, EndpointTarget
+from llm_platform.errors import PermanentError, SpecificationError
+from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
 from llm_platform.inference.parts import parts_release, together_release
 from llm_platform.operations.comparing import differences
 from llm_platform.operations.completions import Answered, Asking, answer
@@ -78,7 +79,7 @@ class LongTeam(Team):
             return lake.application(NAME).completions.usage(self.release.release_id)
 
 
-def answered(team: LongTeam) -> Answered:
+def answered(team: LongTeam, *, policy: EnginePolicy = QUICK) -> Answered:
     """Documents and answers brought up to date, by the operations that the assets call."""
     candidates = team.candidates
     with team.warehouse.open() as lake:
@@ -95,7 +96,7 @@ def answered(team: LongTeam) -> Answered:
             calibrate=candidates.application.variants["clear"].calibrate,
             asking=Asking(
                 endpoints=lambda: [EndpointTarget(team.url)],
-                policy=QUICK,
+                policy=policy,
                 connection=Connection(),
                 run_id=uuid.uuid4().hex,
                 git_commit="",
@@ -174,6 +175,33 @@ def test_every_part_is_asked_once_and_the_rest_is_derived(tmp_path: Path) -> Non
     # Other cuts are other parts.
     assert overlapping["long"].release_id != by_majority["long"].release_id
     assert counts.requests == SHORT + 7 + 7
+
+
+def test_a_budget_counts_parts_and_leaves_documents_missing(tmp_path: Path) -> None:
+    """Most of what long documents cost is their parts; a limit that forgets them is none."""
+    with ScriptedServer(answer=lambda _: "HAPPY") as server:
+        team = LongTeam(tmp_path, server.url, "split")
+        stopped = answered(team, policy=replace(QUICK, budget_tokens=SHORT * 45))
+        left, asked = team.rows(), server.counts.requests
+        answered(team)
+
+    assert asked == sent(stopped) == len(left) == SHORT
+    assert server.counts.requests == SHORT + 7
+    assert len(team.rows()) == SHORT + len(LONG)
+
+
+def test_too_many_documents_without_an_answer_end_the_run(tmp_path: Path) -> None:
+    """One failing part in four is every document failing."""
+
+    def refuse(seen: Seen) -> Fault | None:
+        return Status(400, "cannot process this") if "-0#" in said(seen) else None
+
+    with ScriptedServer(answer=lambda _: "HAPPY", script=refuse) as server:
+        team = LongTeam(tmp_path, server.url, "split")
+        with pytest.raises(PermanentError, match=r"2 of 6 documents have no valid answer.+\(part_rejected 2\)"):
+            answered(team, policy=replace(QUICK, max_failed_share=0.3, failed_share_after=6))
+
+    assert [team.rows()[name].status for name in LONG] == ["rejected", "rejected"]
 
 
 def test_what_an_answer_rests_on_can_be_named(tmp_path: Path) -> None:

@@ -126,12 +126,14 @@ def test_the_prompt_that_puts_answers_together_reads_them_and_no_text(tmp_path: 
     joint = folder / "prompts" / "joint.md"
     joint.write_text("---\napi: chat\n---\n# user\nOne sentence of these:\n{{ parts }}\n")
     prompt = load_prompts(load_application(folder, models=["tiny"]))["joint"]
-    joint.write_text("---\napi: chat\n---\n# user\nOne sentence of {{ text }}\n")
+    examples = "examples: {pool: 0123456789abcdef, count: 2, select: nearest}"
+    joint.write_text(f"---\napi: chat\n{examples}\n---\n# user\nOne sentence of {{{{ text }}}}\n")
     (folder / "prompts" / "plain.md").write_text("---\napi: chat\n---\n# user\n{{ parts }}\n")
 
     with pytest.raises(SpecificationError) as raised:
         load_prompts(load_application(folder, models=["tiny"]))
 
     assert prompt.variables == ("parts",)
-    assert "joint.md:5: found variable 'text'; allowed: 'parts'" in str(raised.value)
+    assert "joint.md:6: found variable 'text'; allowed: 'parts'" in str(raised.value)
+    assert "joint.md:3: found select 'nearest' in the prompt of long_documents; allowed: 'first'" in str(raised.value)
     assert "plain.md:5: found variable 'parts'; allowed: 'text'" in str(raised.value)
