@@ -21,7 +21,6 @@ from llm_platform.operations.completions import Answered, Asking, answer
 from llm_platform.operations.documents import read_references, update_documents
 from llm_platform.operations.explain import explain_document
 from llm_platform.operations.long_document_panels import long_document_panels
-from llm_platform.operations.releases import requesting
 from llm_platform.operations.spending import estimates
 from llm_platform.records import Completion, Release, TokenUsage
 from llm_platform.warehouse.completions import completion_rows
@@ -291,7 +290,36 @@ def test_a_calibration_is_fitted_on_averages_and_keeps_the_parts(tmp_path: Path)
     assert derived["long0"].parts == 3
     assert derived["long0"].label_logprobs == pytest.approx(derived["0"].label_logprobs)
     assert derived["long0"].confidence == pytest.approx(derived["0"].confidence)
-    assert requesting(final).long_documents is not None
+    with team.warehouse.open() as lake:
+        lake.application(NAME).published.publish(final.release_id, contract=1)
+        found = explain_document(lake, team.candidates.application, "long0")
+    assert [part["release_id"] for part in found["made_of"].values()] == [parts_release(final).release_id] * 3
+
+
+def test_a_field_comes_from_the_part_that_has_it(tmp_path: Path) -> None:
+    """A total stands on one page of many; the other pages must be able to say that it is not there."""
+
+    def extracted(seen: Seen) -> str:
+        if "DOC#" + seen.document_id in ("DOC#long-0", "DOC#0", "DOC#1", "DOC#2", "DOC#3"):
+            return json.dumps({"total": None if "long" in seen.document_id else 1, "tags": ["first"]})
+        return json.dumps({"total": 7, "tags": ["later"]})
+
+    with ScriptedServer(answer=extracted, keep_bodies=True) as server:
+        fields = {"total": {"type": "number"}, "tags": {"type": "list"}}
+        team = LongTeam(tmp_path, server.url, "split", task="extract", fields=fields)
+        (team.folder / "prompts" / "clear.md").write_text("---\napi: chat\n---\n# user\nFields of {{ text }}\n")
+        for key in ("labels", "references"):
+            team.specification.pop(key)
+        team.write_specification()
+        answered(team)
+
+    rows = team.rows()
+    assert json.loads(rows["long"].answer or "") == {"tags": ["first", "later"], "total": 7}
+    assert json.loads(rows["0"].answer or "") == {"tags": ["first"], "total": 1}
+    # A part may lack the total, a document that fits may not; the endpoint is told so.
+    allowed = {body.count(b'"type":["number","null"]') for body in server.bodies if b"DOC#long" in body}
+    assert allowed - {0} == {1}
+    assert not any(b'["number","null"]' in body for body in server.bodies if b"DOC#0#" in body)
 
 
 def generating(root: Path, url: str, texts: Mapping[str, int]) -> LongTeam:
