@@ -6,15 +6,24 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from llm_platform.inference.answers import AnswerReader, Reading
 from llm_platform.inference.calibration import calibrated
-from llm_platform.records import Completion, CompletionStatus, FieldChoice, LongDocuments, Release, canonical_json
+from llm_platform.records import (
+    Completion,
+    CompletionStatus,
+    FieldChoice,
+    LongDocuments,
+    Release,
+    TokenUsage,
+    canonical_json,
+)
 
 _SMALLEST_PROBABILITY = 1e-13
 """Log-probabilities stay finite, so that a calibration can be applied; e^-30, as for a label that is not listed."""
+
+_OF_A_READING = ("status", "answer", "confidence", "label_logprobs", "raw", "reason", "finish_reason")
 
 
 def parts_release(release: Release) -> Release:
@@ -86,26 +95,12 @@ def document_completion(
             are none, it is `reused`, with the tokens of all.
     """
     counted = {(one.release_id, one.fingerprint): one for one in paid or made_of}.values()
-    reading = replace(
-        reading,
-        prompt_tokens=sum(one.prompt_tokens for one in counted),
-        completion_tokens=sum(one.completion_tokens for one in counted),
-        cached_tokens=sum(one.cached_tokens for one in counted),
-    )
     asked_together = [one.latency_seconds for one in made_of[parts:]]
     update: dict[str, Any] = {
+        **{name: getattr(reading, name) for name in _OF_A_READING},
+        **{name: sum(getattr(one, name) for one in counted) for name in TokenUsage.model_fields},
         "release_id": release.release_id,
         "request_id": release.request_id,
-        "status": reading.status,
-        "answer": reading.answer,
-        "confidence": reading.confidence,
-        "label_logprobs": reading.label_logprobs,
-        "raw": reading.raw,
-        "reason": reading.reason,
-        "finish_reason": reading.finish_reason,
-        "prompt_tokens": reading.prompt_tokens,
-        "completion_tokens": reading.completion_tokens,
-        "cached_tokens": reading.cached_tokens,
         # Parts are asked at once: the slowest of them is what one waits for.
         "latency_seconds": max((one.latency_seconds for one in made_of[:parts]), default=0.0) + sum(asked_together),
         "attempts": max((one.attempts for one in made_of), default=0),

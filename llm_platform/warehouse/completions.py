@@ -89,13 +89,6 @@ def completions_table(rows: Sequence[Completion]) -> pa.Table:
     return pa.table(columns, schema=COMPLETIONS_SCHEMA)
 
 
-def completion_rows(table: pa.Table) -> Iterator[Completion]:
-    """Stored rows as records."""
-    for row in table.select(list(Completion.model_fields)).to_pylist():
-        logprobs = row["label_logprobs"]
-        yield Completion.model_validate({**row, "label_logprobs": json.loads(logprobs) if logprobs else None})
-
-
 def _stored(row: Completion, name: str) -> Any:
     value = row.__dict__[name]
     return canonical_json(value) if name == "label_logprobs" and value is not None else value
@@ -343,6 +336,13 @@ class Completions:
 
     def _catalogs(self) -> list[str]:
         return [LAKE, UPSTREAM] if self._session.has_upstream else [LAKE]
+
+
+def completion_rows(table: pa.Table) -> Iterator[Completion]:
+    """Stored rows as records."""
+    for row in table.select(list(Completion.model_fields)).to_pylist():
+        logprobs = row["label_logprobs"]
+        yield Completion.model_validate({**row, "label_logprobs": json.loads(logprobs) if logprobs else None})
 
 
 def _missing_keys(documents: str, stored: Sequence[str], *, release_id: str, bucket: int | None) -> str:
