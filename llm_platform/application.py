@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from llm_platform.records import Ceiling, Decision, Gate, Recipe, Sampling, Task
+from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
 FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list"]
@@ -62,6 +62,38 @@ class Documents(Specification):
 
     max_characters: int = Field(default=20_000, ge=1)
     buckets: int = Field(default=16, ge=1, le=4096)
+
+
+class LongDocumentRules(Specification):
+    """What is done with a document whose prompt does not fit the model's context; `long_documents: split` for short.
+
+    Attributes:
+        policy: `reject` stores a refusal; `truncate` asks about the beginning, and says so on the answer; `split` asks
+            about every part, and puts the answers together.
+        overlap_tokens: About so many tokens of the end of a part are read again at the start of the next one.
+        priority: For `classify`: the answer is the first of these labels that any part got. Without it, the label with
+            the highest probability on average, or with decision `text` the commonest.
+        fields: For `extract`: which part's value a field takes: the `first` that has one, the `last`, the commonest
+            (`most`), or of a list `all`. Without it, the first, and of a list all.
+        prompt: Prompt file that makes one answer from `{{ parts }}`, the answers to the parts; `generate` needs it.
+    """
+
+    policy: Literal["reject", "truncate", "split"] = "reject"
+    overlap_tokens: int = Field(default=64, ge=0, le=4096)
+    priority: tuple[str, ...] = ()
+    fields: dict[str, FieldChoice] = Field(default_factory=dict)
+    prompt: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_word(cls, value: Any) -> Any:
+        return {"policy": value} if isinstance(value, str) else value
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _of_a_list(cls, value: Any) -> Any:
+        # Behind a validator of the whole mapping, strict reading takes no list for a tuple.
+        return tuple(value) if isinstance(value, list) else value
 
 
 class References(TableRef):
@@ -267,6 +299,7 @@ class Application(Specification):
     fields: dict[str, OutputField] = Field(default_factory=dict)
     source: Source
     documents: Documents = Documents()
+    long_documents: LongDocumentRules = LongDocumentRules()
     references: References | None = None
     variants: dict[str, Variant] = Field(min_length=1)
     finetuning: dict[str, Finetuning] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ Task = Literal["classify", "extract", "generate"]
 Api = Literal["chat", "completion"]
 Decision = Literal["text", "logprobs"]
 Split = Literal["train", "evaluation"]
+FieldChoice = Literal["first", "last", "most", "all"]
 Dialect = Literal["nim-1.x", "nim-2.x", "nim-2.x-sglang", "vllm", "hosted"]
 
 ID_LENGTH = 16
@@ -169,11 +170,35 @@ class Calibration(Record):
     references_version: str
 
 
+class LongDocuments(Record):
+    """What is done with a document whose prompt does not fit the model's context; without it, it is refused.
+
+    Attributes:
+        policy: `truncate` asks about the beginning; `split` about every part, and puts the answers together.
+        overlap_tokens: About so many tokens of the end of a part are read again at the start of the next one.
+        priority: For `classify`: the first of these labels that any part got, instead of an average or a majority.
+        fields: For `extract`: which part's value a field takes, where it is not the first one.
+        prompt: Asks for one answer, given those to the parts; None where no model is needed.
+        method: Of cutting and putting together; raised when equal input would give something else.
+    """
+
+    policy: Literal["truncate", "split"]
+    overlap_tokens: int = 0
+    priority: tuple[str, ...] = ()
+    fields: dict[str, FieldChoice] = Field(default_factory=dict)
+    prompt: Prompt | None = None
+    method: str = "even/1"
+
+
 class Release(Record):
     """Everything that determines an answer except the document.
 
     `request_id` leaves out what is applied after the endpoint has answered: two releases with equal `request_id` send
     the same requests, so one may be derived from the other without asking again.
+
+    Attributes:
+        serves: Of a release that only serves others: it asks about `parts` of documents, or puts the answers to them
+            `together`.
     """
 
     application: str
@@ -185,10 +210,19 @@ class Release(Record):
     decision: Decision
     output_schema: dict[str, Any] | None = None
     calibration: Calibration | None = None
+    long_documents: LongDocuments | None = None
+    serves: Literal["parts", "together"] | None = None
 
     def _identity(self) -> dict[str, Any]:
-        identity = self.model_dump(mode="json", exclude={"prompt", "model", "calibration"})
+        identity = self.model_dump(mode="json", exclude={"prompt", "model", "calibration", "long_documents", "serves"})
         identity["prompt"] = self.prompt.version
+        # Left out where there is none, too.
+        if self.serves is not None:
+            identity["serves"] = self.serves
+        if self.long_documents is not None:
+            together = self.long_documents.prompt
+            rules = self.long_documents.model_dump(mode="json", exclude={"prompt"})
+            identity["long_documents"] = {**rules, "prompt": together.version if together is not None else None}
         model = self.model.model_dump(mode="json", exclude={"entry"})
         # Left out where they are not pinned: releases stored before these fields existed keep their ids.
         identity["model"] = {name: value for name, value in model.items() if value is not None or name in _FIRST_PINNED}
@@ -203,6 +237,11 @@ class Release(Record):
     def request_id(self) -> str:
         """Hash of all that is sent."""
         return content_hash(self._identity())
+
+    @property
+    def whole_id(self) -> str:
+        """Hash of all that is sent about a document that fits, which every rule for long ones shares."""
+        return self.model_copy(update={"long_documents": None}).request_id
 
     @property
     def release_id(self) -> str:
@@ -234,7 +273,10 @@ class Completion(Record):
         label_logprobs: Label → natural-log probability, normalized over the labels, before calibration.
         raw: What the model said, unparsed.
         latency_seconds: From sending the request to the whole answer, last attempt.
+        reason: Why there is no valid answer; of a valid one, what of the document the model has not read.
         reused: Derived from a stored answer with equal `request_id`; nothing was sent and no token paid.
+        cut_tokens: Tokens of the document that were cut off, because it did not fit; None where it was read whole.
+        parts: In how many parts the document was asked about; None where it was asked about at once.
     """
 
     release_id: str
@@ -258,6 +300,8 @@ class Completion(Record):
     documents_snapshot: int | None = None
     reused: bool = False
     created_at: datetime
+    cut_tokens: int | None = None
+    parts: int | None = None
 
 
 class Trial(Record):

@@ -85,7 +85,10 @@ class LocatedYaml:
     def found(self, location: Location) -> str:
         """What stands at a location, for a message."""
         value: Any = self.data
-        for step in location:
+        for depth, step in enumerate(location):
+            if isinstance(value, str):  # short for a mapping: the whole word is what stands there
+                location = location[:depth]
+                break
             value = value[step]
         if value is None:
             return "nothing"

@@ -59,7 +59,8 @@ def _mistakes(model: type[BaseModel], yaml: LocatedYaml, error: ValidationError)
             text = wording(found, str(detail.get("ctx", {}).get("error", detail["msg"])))
         else:
             choices = _choices(_field_type(model, location))
-            suggestion = nearest(yaml.written.get(location, ""), choices)
+            written = yaml.written.get(location, yaml.written.get(location[:-1], ""))
+            suggestion = nearest(written, choices)
             found = f"{yaml.found(location)}{_as(location)}"
             text = wording(found, _allowed(model, location) or detail["msg"], suggestion)
         yield yaml.mistake(location, text)

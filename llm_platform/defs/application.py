@@ -47,7 +47,9 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     for name, variant in application.variants.items():
         fitted_on = [references] if references and variant.calibrate else []
         adapted = [adapters[variant.adapter]] if variant.adapter else []
-        deps = [documents, prompts[variant.prompt], models[variant.model], *fitted_on, *adapted]
+        asked = {variant.prompt: None, application.long_documents.prompt: None}
+        texts = [prompts[prompt] for prompt in asked if prompt is not None]
+        deps = [documents, *texts, models[variant.model], *fitted_on, *adapted]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
     used = [models[name] for name in graph.candidates.lock]
     champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.candidates.lock))

@@ -89,7 +89,9 @@ def completions_asset(
 
 def _task(graph: Graph) -> list[object]:
     application = graph.application
-    return [application.task, list(application.labels), application.output_schema()]
+    long = application.long_documents.model_dump(mode="json", exclude_defaults=True)
+    # Left out where it is the default, so that nothing becomes stale by an upgrade.
+    return [application.task, list(application.labels), application.output_schema(), *([long] if long else [])]
 
 
 def asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str, *, snapshot: int) -> Asking:
@@ -186,6 +188,14 @@ def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> It
             "tokens_per_second": run.tokens_per_second if run else 0.0,
             "retries": run.retries if run else 0,
             "snapshot": lake.snapshot(),
+            **_long_documents(store, release),
             **{f"status_{status}": count for status, count in counts.items()},
         },
     )
+
+
+def _long_documents(store: ApplicationStore, release: Release) -> dict[str, int]:
+    """Metadata on documents that do not fit the model's context; none where there are none."""
+    found = store.completions.long_documents(release.release_id)
+    cut = {"documents_cut": found.cut, "cut_tokens": found.cut_tokens} if found.cut else {}
+    return cut | ({"documents_in_parts": found.split, "parts": found.parts} if found.split else {})

@@ -75,6 +75,11 @@ class AnswerReader:
         """Whether a second question can help: the distribution over labels would only be the same again."""
         return self._release.decision == "text"
 
+    def accepted(self, raw: str) -> tuple[str | None, str | None]:
+        """(answer, why there is none) of a whole text that is to have the form of an answer."""
+        verdict = self._validated(raw, cut=False)
+        return verdict.answer, verdict.reason
+
     def read(self, body: bytes) -> Reading:
         """The meaning of a reply with status 200.
 

@@ -36,7 +36,7 @@ def default_wire(connection: Connection, policy: EnginePolicy) -> Wire:
 
 def run_completions(
     release: Release,
-    render: Callable[[DocumentRow], RenderedPrompt],
+    render: Callable[[DocumentRow], RenderedPrompt | None],
     rows: Iterable[Sequence[DocumentRow]],
     sink: OnRows,
     *,
@@ -58,7 +58,8 @@ def run_completions(
     flight is waited for a few seconds, everything that came back is stored, then the interrupt goes on.
 
     Args:
-        render: Fills a document into the release's prompt; raises RequestRejected for one that must not be sent.
+        render: Fills a document into the release's prompt; raises RequestRejected for one that must not be sent, and
+            gives None for one that this run leaves alone.
         rows: Batches of documents; read and rendered a little ahead, in one thread of their own.
         sink: Stores a batch of answers; called in a thread of its own.
         constraint: Request fields that constrain the answer; see `llm_platform.nim.dialects.constraint`.

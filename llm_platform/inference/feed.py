@@ -130,7 +130,7 @@ class RowFeed:
         self,
         batches: Iterable[Sequence[DocumentRow]],
         *,
-        render: Callable[[DocumentRow], RenderedPrompt],
+        render: Callable[[DocumentRow], RenderedPrompt | None],
         builder: RequestBuilder,
         outbox: Outbox,
     ) -> None:
@@ -183,11 +183,13 @@ class RowFeed:
                 yield await loop.run_in_executor(self._reader, self._prepare, rows)
 
     def _prepare(self, rows: Sequence[DocumentRow]) -> list[PreparedRequest | _Unsendable]:
-        return [self._prepared(row) for row in rows]
+        return [prepared for row in rows if (prepared := self._prepared(row)) is not None]
 
-    def _prepared(self, row: DocumentRow) -> PreparedRequest | _Unsendable:
+    def _prepared(self, row: DocumentRow) -> PreparedRequest | _Unsendable | None:
         try:
             rendered = self._render(row)
+            if rendered is None:
+                return None
             return self._builder.prepare(document_id=row.document_id, fingerprint=row.fingerprint, rendered=rendered)
         except RequestRejected as error:
             unsent = PreparedRequest(row.document_id, row.fingerprint, self._builder.path, b"")

@@ -65,7 +65,7 @@ class Outbox:
                 confidence=reading.confidence,
                 label_logprobs=reading.label_logprobs,
                 raw=reading.raw,
-                reason=reading.reason,
+                reason=_reason(reading, request.cut_tokens),
                 finish_reason=reading.finish_reason,
                 prompt_tokens=reading.prompt_tokens,
                 completion_tokens=reading.completion_tokens,
@@ -76,6 +76,7 @@ class Outbox:
                 run_id=self._origin.run_id,
                 documents_snapshot=self._origin.documents_snapshot,
                 created_at=datetime.now(UTC),
+                cut_tokens=request.cut_tokens,
             )
         )
         if len(self._rows) >= self._policy.batch_rows:
@@ -91,3 +92,11 @@ class Outbox:
         if self._rows:
             self._writer.put(self._rows)
             self._rows = []
+
+
+def _reason(reading: Reading, cut_tokens: int | None) -> str | None:
+    """Why there is no answer, and what it does not rest on: readers of published rows see no other column of this."""
+    if cut_tokens is None:
+        return reading.reason
+    cut = f"the last {cut_tokens:,} tokens of the document do not fit the model's context and were cut off"
+    return cut if reading.reason is None else f"{reading.reason}; {cut}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -56,6 +56,10 @@ class RenderedPrompt(Protocol):
     def text(self) -> str | None:
         """Text to be continued, or None for chat."""
 
+    @property
+    def cut_tokens(self) -> int | None:
+        """Tokens of the document that were cut off, because it did not fit; None where it is whole."""
+
 
 @dataclass(slots=True)
 class PreparedRequest:
@@ -65,6 +69,7 @@ class PreparedRequest:
     fingerprint: str
     path: str
     body: bytes
+    cut_tokens: int | None = None
 
 
 class RequestBuilder:
@@ -106,7 +111,8 @@ class RequestBuilder:
             encoded = to_json(prompt)
         except PydanticSerializationError as error:
             raise RequestRejected("the prompt holds half a surrogate pair and has no UTF-8 form") from error
-        return PreparedRequest(document_id, fingerprint, self.path, self._head + encoded + self._tail)
+        body = self._head + encoded + self._tail
+        return PreparedRequest(document_id, fingerprint, self.path, body, rendered.cut_tokens)
 
 
 def probe_body(model: str) -> bytes:
@@ -127,7 +133,7 @@ def repair_request(request: PreparedRequest, *, answer: str, reason: str) -> Pre
     else:
         body["seed"] += 1
         body["temperature"] = max(body["temperature"], REPAIR_TEMPERATURE)
-    return PreparedRequest(request.document_id, request.fingerprint, request.path, _ENCODE(body).encode())
+    return replace(request, body=_ENCODE(body).encode())
 
 
 def check_first_tokens(

@@ -18,10 +18,10 @@ from llm_platform.errors import SpecificationError
 from llm_platform.evaluation.pairing import difference_interval, paired_p_value
 from llm_platform.evaluation.scorers import score_answers, scorers_of
 from llm_platform.evaluation.statistics import mean_score
-from llm_platform.operations.completions import completion_rows
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release
 from llm_platform.prompts.text import prompt_difference
 from llm_platform.records import Completion, DocumentRow, Interval, Release, Split
+from llm_platform.warehouse.completions import completion_rows
 from llm_platform.warehouse.store import ApplicationStore
 
 ALL_DOCUMENTS = 1_000_000_000
@@ -217,8 +217,18 @@ def _settings(a: Release, b: Release) -> list[tuple[str, Any, Any]]:
         before, after = (getattr(one, part).model_dump(mode="json") for one in (a, b))
         found += [(f"{part}.{name}", before[name], after[name]) for name in before]
     found += [(name, getattr(a, name), getattr(b, name)) for name in ("adapter", "decision", "output_schema")]
+    found.append(("long documents", _long_documents(a), _long_documents(b)))
     found.append(("calibration", _calibration(a), _calibration(b)))
     return found
+
+
+def _long_documents(release: Release) -> str:
+    rules = release.long_documents
+    if rules is None:
+        return "reject"
+    together = {} if rules.prompt is None else {"prompt": f"{rules.prompt.name} {rules.prompt.version}"}
+    settings = rules.model_dump(mode="json", exclude={"policy", "prompt"}, exclude_defaults=True) | together
+    return ", ".join([rules.policy, *(f"{name} {value}" for name, value in settings.items())])
 
 
 def _calibration(release: Release) -> str | None:

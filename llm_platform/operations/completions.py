@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from llm_platform.application import Application
-from llm_platform.errors import RequestRejected
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.calibration import fit_calibration
 from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress, run_completions
@@ -20,16 +17,17 @@ from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnRows
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.account import Account, Rows, require_valid_share
 from llm_platform.operations.examples import selector
+from llm_platform.operations.fitting import BudgetedRenderer
+from llm_platform.operations.long_documents import InParts, take_over_whole_answers
 from llm_platform.operations.releases import latest_calibrated, requesting
-from llm_platform.prompts.budget import token_budget
-from llm_platform.prompts.render import Choose, RenderedPrompt, Renderer
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
+from llm_platform.warehouse.completions import completion_rows
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
 
 BATCH_ROWS = 2_000
-TEMPLATE_ALLOWANCE_TOKENS = 200
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,13 @@ def answer(
     """
     sender = requesting(release)
     store.releases.put(sender)
+    taken_over = take_over_whole_answers(store, sender, holder=asking.run_id)
     run = _send(store, sender, application=application, asking=asking)
     final = release
     if calibrate:
         final = latest_calibrated(store, sender.request_id) or _calibrated(store, sender, application)
     if final.calibration is None:
-        return Answered(release=final, derived=0, run=run)
+        return Answered(release=final, derived=taken_over, run=run)
     store.releases.put(final)
     return Answered(release=final, derived=_derive(store, final, asking.run_id), run=run)
 
@@ -94,9 +93,7 @@ def answer(
 def _send(
     store: ApplicationStore, release: Release, *, application: Application, asking: Asking
 ) -> InferenceRun | None:
-    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
-    if segments is not None and segments.is_dir() and any(segments.iterdir()):
-        _recover(store, release, segments, holder=asking.run_id)
+    _recover(store, release, asking)
     total = store.completions.missing_count(release.release_id)
     if not total:
         return None
@@ -121,82 +118,101 @@ def ask(
     Raises:
         As `answer`.
     """
-    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
     targets = asking.endpoints()
-    choose = selector(store, application, release.prompt)
-    with (
-        EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client,
-        store.completions.lease(release.release_id, holder=asking.run_id) as lease,
-        _sink(store, lease, segments) as sink,
-    ):
-        if release.decision == "logprobs":
-            check_first_tokens(
-                release.prompt.answers, base_url=targets[0].base_url, model=release.model.served_name, post=client.post
-            )
-        return run_completions(
-            release,
-            BudgetedRenderer(
-                release, application.labels, base_url=targets[0].root, client=client, choose=choose
-            ).render,
-            batches,
-            sink,
-            constraint=constraint(release),
-            endpoints=targets,
-            policy=asking.policy,
-            connection=asking.connection,
-            run_id=asking.run_id,
-            documents_snapshot=asking.snapshot,
-            discover=asking.discover,
-            total=total,
-            on_progress=asking.on_progress,
+    with EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client:
+        sending = _Sending(store, application=application, asking=asking, targets=targets, client=client)
+        renderer = sending.renderer(release)
+        if release.long_documents is not None:
+            renderer.require_tokenizer()
+        try:
+            sending.send(release, renderer, batches, total=total, asking=asking)
+            if renderer.long:
+                InParts(
+                    store, release, renderer, helpers=sending, run_id=asking.run_id, snapshot=asking.snapshot
+                ).answer()
+                require_valid_share(sending.account.run, asking.policy)
+        finally:
             # Also for a run that ends early: what it paid is on record.
-            on_finish=lambda run: _record(store, run, asking.git_commit),
-        )
+            if sending.account.runs:
+                _record(store, sending.account.run, asking.git_commit)
+    return sending.account.run
 
 
-class BudgetedRenderer:
-    """Renders prompts, and refuses those that do not fit the model's context before they are sent.
-
-    A prompt with few bytes fits without being counted; the others are counted by the endpoint's own tokenizer.
-    """
+class _Sending:
+    """Runs of the engine that answer one set of documents: of their own release, and of its helpers."""
 
     def __init__(
         self,
-        release: Release,
-        labels: Sequence[str],
+        store: ApplicationStore,
         *,
-        base_url: str,
+        application: Application,
+        asking: Asking,
+        targets: Sequence[EndpointTarget],
         client: EndpointClient,
-        choose: Choose | None = None,
     ) -> None:
-        self._renderer = Renderer(release.prompt, labels, choose=choose)
-        self._budget = token_budget(release.model.context_length, release.sampling)
-        self._model, self._url, self._client = release.model.served_name, f"{base_url}/tokenize", client
+        self.account = Account()
+        self._store, self._application, self._asking = store, application, asking
+        self._targets, self._client = targets, client
 
-    def render(self, row: DocumentRow) -> RenderedPrompt:
-        """The prompt of one document.
+    def renderer(self, release: Release) -> BudgetedRenderer:
+        """What renders the prompts of a release."""
+        choose = selector(self._store, self._application, release.prompt)
+        root, labels = self._targets[0].root, self._application.labels
+        return BudgetedRenderer(release, labels, base_url=root, client=self._client, choose=choose)
 
-        Raises:
-            RequestRejected: it has more tokens than the model's context leaves room for.
-        """
-        rendered = self._renderer.render(row)
-        # A token covers at least one byte; the allowance is for what a chat template adds.
-        if rendered.size_bytes + TEMPLATE_ALLOWANCE_TOKENS <= self._budget:
-            return rendered
-        tokens = self._count(rendered)
-        if tokens > self._budget:
-            raise RequestRejected(
-                f"The prompt has {tokens} tokens and the model has room for {self._budget} beside the answer. "
-                "Shorten the prompt or the document, or take a model with a longer context."
+    def ask(self, release: Release, batches: Rows, *, total: int) -> bool:
+        """Ask for the missing answers of a helper; False where a budget stopped it."""
+        left = _left(self._asking, self.account)
+        if left is None:
+            return False
+        self.send(release, self.renderer(release), batches, total=total, asking=left)
+        return not self.account.is_stopped
+
+    def recover(self, release: Release) -> None:
+        """Store what a run that died had received for a helper."""
+        _recover(self._store, release, self._asking)
+
+    def send(self, release: Release, renderer: BudgetedRenderer, batches: Rows, *, total: int, asking: Asking) -> None:
+        """One run of the engine, under the lease of its release."""
+        store, targets = self._store, self._targets
+        segments = None if asking.journal is None else asking.journal / store.name / release.release_id
+        with (
+            store.completions.lease(release.release_id, holder=asking.run_id) as lease,
+            _sink(store, lease, segments) as sink,
+        ):
+            if release.decision == "logprobs":
+                check_first_tokens(
+                    release.prompt.answers,
+                    base_url=targets[0].base_url,
+                    model=release.model.served_name,
+                    post=self._client.post,
+                )
+            run_completions(
+                release,
+                renderer.render,
+                batches,
+                sink,
+                constraint=constraint(release),
+                endpoints=targets,
+                policy=asking.policy,
+                connection=asking.connection,
+                run_id=asking.run_id,
+                documents_snapshot=asking.snapshot,
+                discover=asking.discover,
+                total=total,
+                on_progress=asking.on_progress,
+                on_finish=self.account.runs.append,
             )
-        return rendered
 
-    def _count(self, rendered: RenderedPrompt) -> int:
-        form = {"prompt": rendered.text} if rendered.messages is None else {"messages": rendered.messages}
-        status, body = self._client.post(self._url, {"model": self._model, **form})
-        count = json.loads(body).get("count") if status == 200 else None
-        # An endpoint that cannot count refuses the request itself if it is too long.
-        return count if isinstance(count, int) else 0
+
+def _left(asking: Asking, account: Account) -> Asking | None:
+    """The same with what the budget has left; None where that is nothing."""
+    policy, used = asking.policy, account.run
+    tokens = None if policy.budget_tokens is None else policy.budget_tokens - used.usage.total
+    seconds = None if policy.budget_seconds is None else policy.budget_seconds - used.seconds
+    if account.is_stopped or (tokens is not None and tokens <= 0) or (seconds is not None and seconds <= 0):
+        return None
+    return replace(asking, policy=replace(policy, budget_tokens=tokens, budget_seconds=seconds))
 
 
 @contextmanager
@@ -213,8 +229,12 @@ def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Itera
         yield journal
 
 
-def _recover(store: ApplicationStore, release: Release, segments: Path, *, holder: str) -> None:
+def _recover(store: ApplicationStore, release: Release, asking: Asking) -> None:
     """Store what a run that died had received and not yet committed."""
+    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
+    if segments is None or not segments.is_dir() or not any(segments.iterdir()):
+        return
+    holder = asking.run_id
     with store.completions.lease(release.release_id, holder=holder) as lease, recover(segments, Completion) as rows:
         store.completions.append(lease, rows)
 
@@ -267,14 +287,3 @@ def _derive(store: ApplicationStore, release: Release, run_id: str) -> int:
     derived = [recalibrate(row, release) for row in rows if row.fingerprint in wanted]
     with store.completions.lease(release.release_id, holder=run_id) as lease:
         return store.completions.append(lease, derived)
-
-
-def completion_rows(table: pa.Table) -> Iterator[Completion]:
-    """Stored rows as records."""
-    for row in table.select(list(Completion.model_fields)).to_pylist():
-        yield Completion.model_validate(_unflat(row))
-
-
-def _unflat(row: Mapping[str, object]) -> dict[str, object]:
-    logprobs = row["label_logprobs"]
-    return {**row, "label_logprobs": json.loads(logprobs) if isinstance(logprobs, str) else None}

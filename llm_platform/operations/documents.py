@@ -12,6 +12,7 @@ from llm_platform.documents.prepare import prepare
 from llm_platform.documents.references import KnownAnswers, references_table, with_verdicts
 from llm_platform.errors import SpecificationError
 from llm_platform.operations.releases import Candidates, champion_release
+from llm_platform.prompts.load import PARTS
 from llm_platform.records import DocumentsChange, SourceState, content_hash
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
@@ -72,8 +73,9 @@ def columns_read(candidates: Candidates, store: ApplicationStore) -> list[str]:
     prompts = list(candidates.prompts.values())
     champion = champion_release(store)
     if champion is not None:
-        prompts.append(champion.prompt)
-    return sorted({name for prompt in prompts for name in prompt.variables})
+        together = champion.long_documents.prompt if champion.long_documents is not None else None
+        prompts += [champion.prompt] if together is None else [champion.prompt, together]
+    return sorted({name for prompt in prompts for name in prompt.variables} - {PARTS})
 
 
 def missing_columns(lake: Warehouse, application: Application) -> list[str]:

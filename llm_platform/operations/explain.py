@@ -16,6 +16,7 @@ ORDER = (
     "published",
     "document",
     "completion",
+    "made_of",
     "run",
     "release",
     "pin",

@@ -12,12 +12,13 @@ from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.adapter_panels import adapter_panels
 from llm_platform.operations.drift_panels import drift_panels
 from llm_platform.operations.judging import judge_panels
+from llm_platform.operations.long_document_panels import long_document_panels
 from llm_platform.operations.releases import Candidates
 from llm_platform.warehouse.store import ApplicationStore
 
 PanelSource = Callable[[ApplicationStore, Candidates], Sequence[Panel]]
 
-PANELS: tuple[PanelSource, ...] = (judge_panels, drift_panels, adapter_panels)
+PANELS: tuple[PanelSource, ...] = (judge_panels, long_document_panels, drift_panels, adapter_panels)
 """In the order of the page."""
 
 

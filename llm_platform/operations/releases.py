@@ -15,7 +15,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock, pin
 from llm_platform.prompts.judge_file import load_judges
 from llm_platform.prompts.load import load_prompts
-from llm_platform.records import AdapterManifest, Judge, Prompt, Release
+from llm_platform.records import AdapterManifest, Judge, LongDocuments, Prompt, Release
 from llm_platform.settings import Settings
 from llm_platform.specification.load import find_applications, load_application
 from llm_platform.warehouse.store import ApplicationStore
@@ -29,7 +29,7 @@ class Candidates:
 
     Attributes:
         application: The specification.
-        prompts: Prompt name → prompt, for every prompt that a variant names.
+        prompts: Prompt name → prompt, for every prompt that a variant, an adapter or `long_documents` names.
         lock: Lock entry name → entry, for every entry that a variant or a judge names.
         judges: Judge → its rubric.
     """
@@ -70,6 +70,21 @@ class Candidates:
             sampling=variant.sampling,
             decision=variant.decision,
             output_schema=self.application.output_schema(),
+            long_documents=self._long_documents(),
+        )
+
+    def _long_documents(self) -> LongDocuments | None:
+        rules = self.application.long_documents
+        if rules.policy == "reject":
+            return None
+        if rules.policy == "truncate":
+            return LongDocuments(policy="truncate")
+        return LongDocuments(
+            policy="split",
+            overlap_tokens=rules.overlap_tokens,
+            priority=rules.priority,
+            fields=rules.fields,
+            prompt=None if rules.prompt is None else self.prompts[rules.prompt],
         )
 
     def release(self, variant_name: str, store: ApplicationStore) -> Release | None:
@@ -147,6 +162,8 @@ def load_candidates(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> d
             continue
         named: list[Variant | Finetuning] = [*application.variants.values(), *application.finetuning.values()]
         used = {one.prompt for one in named}
+        if application.long_documents.prompt is not None:
+            used.add(application.long_documents.prompt)
         entries = {one.model: lock[one.model] for one in (*named, *judges.values())}
         found[name] = Candidates(application, {key: prompts[key] for key in sorted(used)}, entries, judges)
     if mistakes:

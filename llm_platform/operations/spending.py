@@ -9,9 +9,10 @@ from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.releases import Candidates, champion_release, requesting
+from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import fixed_prefix
 from llm_platform.records import InferenceRun, ModelPin, Release
-from llm_platform.warehouse.completions import MeasuredTokens
+from llm_platform.warehouse.completions import MissingSize
 from llm_platform.warehouse.store import ApplicationStore
 
 # English in a byte-pair vocabulary of 30,000 to 130,000 words; assumed only until the first answer is stored.
@@ -27,6 +28,8 @@ class Estimate:
 
     Attributes:
         documents: Texts without an answer.
+        long_documents: Those of them that, by their length in bytes, do not fit the model's context.
+        policy: What is done with those.
         tokens_from: Where the token figures come from, in words.
         tokens_per_second: Of the latest runs on the same model; None before the first, and then time and money are
             unknown, too.
@@ -36,6 +39,8 @@ class Estimate:
     variant: str
     release_id: str
     documents: int
+    long_documents: int
+    policy: str
     prompt_tokens: int
     completion_tokens: int
     tokens_from: str
@@ -51,9 +56,10 @@ class Estimate:
             return f"{self.variant}: nothing is missing"
         time = "time unknown before the first run" if self.seconds is None else f"about {self.seconds:,.0f} s"
         money = "" if self.cost_usd is None else f", {self.cost_usd:,.2f} USD"
+        long = f" ({self.long_documents:,} probably too long: {self.policy})" if self.long_documents else ""
         hours = "" if self.gpu_hours is None else f", {self.gpu_hours:,.3f} GPU hours"
         return (
-            f"{self.variant}: {self.documents:,} texts missing, about {self.prompt_tokens:,} prompt and "
+            f"{self.variant}: {self.documents:,} texts missing{long}, about {self.prompt_tokens:,} prompt and "
             f"{self.completion_tokens:,} completion tokens ({self.tokens_from}), {time}{hours}{money}"
         )
 
@@ -72,8 +78,10 @@ def estimates(store: ApplicationStore, candidates: Candidates) -> list[Estimate]
 def estimate(store: ApplicationStore, candidates: Candidates, variant: str, release: Release) -> Estimate:
     """What the missing answers of `release`, which sends requests, will take."""
     entry = candidates.lock.get(release.model.entry)
-    documents, size = store.completions.missing_size(release.release_id)
-    prompt, completion, source = _tokens(store, candidates, release, documents=documents, size_bytes=size)
+    rates = _rates(store, candidates, release)
+    room = rates.room_bytes(release)
+    missing = store.completions.missing_size(release.release_id, room_bytes=room)
+    prompt, completion = rates.tokens(missing, release, room_bytes=room)
     rate = _tokens_per_second(store, release.model)
     seconds = None if rate is None else (prompt + completion) / rate
     hours = None if seconds is None else seconds * (entry.gpus if entry is not None else 1) / SECONDS_PER_HOUR
@@ -81,10 +89,12 @@ def estimate(store: ApplicationStore, candidates: Candidates, variant: str, rele
     return Estimate(
         variant=variant,
         release_id=release.release_id,
-        documents=documents,
+        documents=missing.documents,
+        long_documents=missing.long,
+        policy=release.long_documents.policy if release.long_documents is not None else "reject",
         prompt_tokens=round(prompt),
         completion_tokens=round(completion),
-        tokens_from=source,
+        tokens_from=rates.source,
         tokens_per_second=rate,
         seconds=seconds,
         gpu_hours=hours,
@@ -118,13 +128,48 @@ def hourly_usd(entry: LockEntry) -> float:
     return entry.price_per_gpu_hour_usd * entry.gpus
 
 
-def _tokens(
-    store: ApplicationStore, candidates: Candidates, release: Release, *, documents: int, size_bytes: int
-) -> tuple[float, float, str]:
-    """(prompt tokens, completion tokens, where they come from) of texts of `size_bytes` in all."""
+@dataclass(frozen=True)
+class _Rates:
+    """What a text takes.
+
+    Attributes:
+        per_byte: Prompt tokens for each byte; 0 where all texts that were measured have one length.
+        fixed, completion: Prompt and completion tokens of each text, whatever its length.
+        is_own: Measured on answers of the same release: what it does with long texts is in the numbers.
+    """
+
+    per_byte: float
+    fixed: float
+    completion: float
+    source: str
+    is_own: bool
+
+    def room_bytes(self, release: Release) -> int | None:
+        """Bytes of a text that just fits the model's context; None where a length says nothing."""
+        if self.per_byte <= 0:
+            return None
+        room = token_budget(release.model.context_length, release.sampling) - self.fixed
+        return max(int(room / self.per_byte), 1)
+
+    def tokens(self, missing: MissingSize, release: Release, *, room_bytes: int | None) -> tuple[float, float]:
+        """(prompt tokens, completion tokens) of the missing texts."""
+        asked, size = missing.documents, missing.bytes
+        rules = release.long_documents
+        if not self.is_own and room_bytes is not None and missing.long:
+            if rules is None:
+                asked, size = asked - missing.long, size - missing.long_bytes
+            elif rules.policy == "truncate":
+                size -= missing.long_bytes - missing.long * room_bytes
+            else:
+                asked += missing.long_parts - missing.long
+        return max(asked * self.fixed + size * self.per_byte, 0.0), asked * self.completion
+
+
+def _rates(store: ApplicationStore, candidates: Candidates, release: Release) -> _Rates:
     own = store.completions.measured_tokens(release.release_id)
     if own is not None:
-        return *_along(own, documents, size_bytes), f"from {own.answers:,} stored answers"
+        source = f"from {own.answers:,} stored answers"
+        return _Rates(own.per_byte or 0.0, own.fixed, own.completion, source, is_own=True)
     others = (
         store.completions.measured_tokens(other.release_id)
         for other in _stored_releases(store)
@@ -138,12 +183,7 @@ def _tokens(
         if measured is not None
         else f"{1 / per_byte:.0f} bytes a token, assumed"
     )
-    return documents * fixed + size_bytes * per_byte, documents * release.sampling.max_tokens, f"{source}; at most"
-
-
-def _along(measured: MeasuredTokens, documents: int, size_bytes: int) -> tuple[float, float]:
-    prompt = documents * measured.fixed + size_bytes * (measured.per_byte or 0.0)
-    return max(prompt, 0.0), documents * measured.completion
+    return _Rates(per_byte, fixed, release.sampling.max_tokens, f"{source}; at most", is_own=False)
 
 
 def _tokens_per_second(store: ApplicationStore, model: ModelPin) -> float | None:

@@ -20,6 +20,9 @@ from llm_platform.prompts.templates import document_variables, reads_examples
 from llm_platform.records import Api, ExampleSelection, Prompt, PromptMessage
 
 MAX_EXAMPLES = 64
+PROMPTS_FOLDER = "prompts"
+PARTS = "parts"
+"""What the answers to the parts of a document are called in the prompt that puts them together."""
 POOL_HASH = re.compile(r"[0-9a-f]{16}")
 
 Examples = tuple[dict[str, str], ...]
@@ -57,7 +60,7 @@ def load_prompts(application: Application) -> dict[str, Prompt]:
     """
     mistakes: list[Mistake] = []
     prompts = {}
-    for path in sorted((application.folder / "prompts").glob("*.md")):
+    for path in sorted((application.folder / PROMPTS_FOLDER).glob("*.md")):
         prompt = _read(path, application, mistakes)
         if prompt is not None:
             prompts[path.stem] = prompt
@@ -89,6 +92,9 @@ def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prom
     if front is not None:
         _check_answers(application, yaml, front, mistakes)
         examples = _examples(application, yaml, front, mistakes)
+        if _is_together(path, application) and front.examples is not None and front.examples.select != "first":
+            found = wording(f"select {front.examples.select!r} in the prompt of long_documents", "'first'", "first")
+            mistakes.append(yaml.mistake(("examples", "select"), found))
     before = len(mistakes)
     sections = _sections(path, parts, yaml.data.get("api"), mistakes)
     _check_templates(path, application, sections, _example_keys(application, front, examples), mistakes)
@@ -110,6 +116,10 @@ def _read(path: Path, application: Application, mistakes: list[Mistake]) -> Prom
     return prompt
 
 
+def _is_together(path: Path, application: Application) -> bool:
+    return path.stem == application.long_documents.prompt and path.parent.name == PROMPTS_FOLDER
+
+
 def _sections(path: Path, parts: Parts, api: object, mistakes: list[Mistake]) -> list[Section]:
     """The body's templates, also where another key of the front matter is wrong; none where `api` is."""
     if api == "chat":
@@ -120,7 +130,8 @@ def _sections(path: Path, parts: Parts, api: object, mistakes: list[Mistake]) ->
 def _check_templates(
     path: Path, application: Application, sections: list[Section], example_keys: set[str], mistakes: list[Mistake]
 ) -> None:
-    columns = ["text", *application.source.attributes]
+    # A prompt that puts together what was answered about parts reads those answers, and no text.
+    columns = [PARTS if _is_together(path, application) else "text", *application.source.attributes]
     mistakes += [
         Mistake(str(path), section.line + line - 1, text)
         for section in sections

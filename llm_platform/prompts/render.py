@@ -20,10 +20,15 @@ Choose = Callable[[DocumentRow], Examples]
 
 @dataclass(frozen=True, slots=True)
 class RenderedPrompt:
-    """What is asked about one document: `messages` for a chat prompt, `text` for a text completion."""
+    """What is asked about one document: `messages` for a chat prompt, `text` for a text completion.
+
+    Attributes:
+        cut_tokens: Tokens of the document that were cut off, because it did not fit; None where it is whole.
+    """
 
     messages: list[dict[str, str]] | None
     text: str | None
+    cut_tokens: int | None = None
 
     @property
     def size_bytes(self) -> int:

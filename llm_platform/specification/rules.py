@@ -14,6 +14,7 @@ from typing import Any
 from llm_platform.application import NAME_PATTERN, PLAIN_SCORERS, scorer_parts
 from llm_platform.checked_yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.checked_yaml.read import LocatedYaml, Location
+from llm_platform.specification.long_documents import long_document_rules
 
 PROMPTS_FOLDER = "prompts"
 RESERVED_NAMES = frozenset({"platform", "main", "temp", "system", "upstream", "information_schema", "pg_catalog"})
@@ -39,7 +40,10 @@ def broken_rules(yaml: LocatedYaml, folder: Path, *, models: Collection[str] | N
         *_slices(data),
         *_scorers(data),
         *_gates(data),
+        *long_document_rules(data),
     ]
+    together = _mapping(data, "long_documents")
+    found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()
     for name, variant in _mapping(data, "variants").items():
         if isinstance(variant, dict):
             found += _variant(data, name, variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from llm_platform.records import Completion, TokenUsage, canonical_json
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.leases import Lease
-from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA
+from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA, MADE_OF_SCHEMA
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
 LISTED = ", ".join(COMPLETIONS_SCHEMA.names)
@@ -30,6 +31,22 @@ READ_ROWS = 5_000
 
 
 @dataclass(frozen=True)
+class MissingSize:
+    """Texts without an answer.
+
+    Attributes:
+        long, long_bytes: Those that are longer than what was asked about, and how long.
+        long_parts: In how many pieces of that length they can be cut.
+    """
+
+    documents: int
+    bytes: int
+    long: int
+    long_bytes: int
+    long_parts: int
+
+
+@dataclass(frozen=True)
 class MeasuredTokens:
     """A straight line through the tokens of stored answers.
 
@@ -44,6 +61,22 @@ class MeasuredTokens:
     per_byte: float | None
     fixed: float
     completion: float
+
+
+@dataclass(frozen=True)
+class LongDocumentCounts:
+    """Documents of one release that do not fit the model's context, beside those that were refused.
+
+    Attributes:
+        cut, cut_tokens: Those whose end was cut off, and what was.
+        split, parts: Those that were asked about in parts, and how many parts; `split_failed` have no valid answer.
+    """
+
+    cut: int
+    cut_tokens: int
+    split: int
+    parts: int
+    split_failed: int
 
 
 def completions_table(rows: Sequence[Completion]) -> pa.Table:
@@ -121,14 +154,19 @@ class Completions:
         """How many texts have no answer."""
         return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, bucket=bucket)})"))
 
-    def missing_size(self, release_id: str) -> tuple[int, int]:
-        """How many texts have no answer, and their length in bytes."""
+    def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
+        """How many texts have no answer, their length, and how many are longer than `room_bytes`."""
         documents = self._session.relation(self._application, "documents")
         found = self._session.rows(
-            f"SELECT count(*), coalesce(sum(strlen(d.text)), 0)::BIGINT FROM {documents} d "
-            f"SEMI JOIN ({self._missing_keys(release_id, bucket=None)}) k ON k.document_id = d.document_id"
+            "SELECT count(*), coalesce(sum(size), 0)::BIGINT, count(*) FILTER (size > $room), "
+            "coalesce(sum(size) FILTER (size > $room), 0)::BIGINT, "
+            "coalesce(sum(ceil(size / $room)) FILTER (size > $room), 0)::BIGINT "
+            f"FROM (SELECT strlen(d.text) AS size FROM {documents} d "
+            f"SEMI JOIN ({self._missing_keys(release_id, bucket=None)}) k ON k.document_id = d.document_id)",
+            # No text has so many bytes.
+            {"room": 2**40 if room_bytes is None else room_bytes},
         )
-        return int(found[0][0]), int(found[0][1])
+        return MissingSize(*map(int, found[0]))
 
     def measured_tokens(self, release_id: str) -> MeasuredTokens | None:
         """What the stored answers of a release took, against the length of their texts; None before the first."""
@@ -155,8 +193,11 @@ class Completions:
         """Store answers whose key is missing; returns how many. See `append_table`."""
         return self.append_table(lease, completions_table(rows))
 
-    def append_table(self, lease: Lease, table: pa.Table) -> int:
+    def append_table(self, lease: Lease, table: pa.Table, *, made_of: pa.Table | None = None) -> int:
         """Store answers whose key is missing, here and upstream; returns how many were stored.
+
+        Args:
+            made_of: What answers rest on that were put together, in `MADE_OF_SCHEMA`; stored with them, or not at all.
 
         Raises:
             LeaseHeld: the lease was taken over; nothing was stored.
@@ -175,6 +216,24 @@ class Completions:
         with self._session.cursor("store completions in") as cursor:
             cursor.register("given", given)
             cursor.execute("CREATE TEMP TABLE answers AS SELECT * FROM given")
+            if made_of is None:
+                return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+            cursor.register("listed", made_of.cast(MADE_OF_SCHEMA))
+            cursor.execute("CREATE TEMP TABLE made_of AS SELECT * FROM listed")
+            return self._session.write(self._application, _append_with_parts, cursor=cursor, guard=lease.guard)[0]
+
+    def take_over(self, lease: Lease, source_id: str, *, request_id: str) -> int:
+        """Store, for the lease's release, what another one was answered when it sent the same; returns how many.
+
+        Only answers to whole documents: those two releases differ in what they do with long ones.
+        """
+        with self._session.cursor("store completions in") as cursor:
+            cursor.execute(
+                "CREATE TEMP TABLE answers AS SELECT * REPLACE ($to AS release_id, $request AS request_id, "
+                f"true AS reused, now() AS created_at) FROM {self._answers('release_id')} "
+                "WHERE cut_tokens IS NULL AND parts IS NULL AND status <> 'rejected'",
+                {"key": source_id, "to": lease.release_id, "request": request_id},
+            )
             return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
 
     def of_release(self, release_id: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -184,6 +243,15 @@ class Completions:
             f"SELECT {selected} FROM {self._answers('release_id')} ORDER BY document_id, fingerprint",
             {"key": release_id},
         )
+
+    def records(self, release_id: str, fingerprints: Sequence[str]) -> Iterator[Completion]:
+        """Answers of a release to some texts."""
+        sql = (
+            f"SELECT {LISTED} FROM {self._answers('release_id')} "
+            "WHERE fingerprint IN (SELECT unnest($fingerprints::VARCHAR[]))"
+        )
+        table = self._session.table(sql, {"key": release_id, "fingerprints": list(fingerprints)})
+        return completion_rows(table)
 
     def of_request(self, request_id: str) -> pa.Table:
         """Answers to the same requests, of whichever release; one per fingerprint, the oldest that was really sent "
@@ -208,6 +276,16 @@ class Completions:
         """Status → number of answers of a release."""
         sql = f"SELECT status, count(*) FROM {self._answers('release_id')} GROUP BY 1 ORDER BY 1"
         return dict(self._session.rows(sql, {"key": release_id}))
+
+    def long_documents(self, release_id: str) -> LongDocumentCounts:
+        """How many answers of a release are to documents that do not fit the model's context."""
+        found = self._session.rows(
+            "SELECT count(cut_tokens), coalesce(sum(cut_tokens), 0)::BIGINT, count(parts), "
+            "coalesce(sum(parts), 0)::BIGINT, count(*) FILTER (parts IS NOT NULL AND status <> 'valid') "
+            f"FROM {self._answers('release_id')}",
+            {"key": release_id},
+        )
+        return LongDocumentCounts(*map(int, found[0]))
 
     def usage(self, release_id: str) -> TokenUsage:
         """Tokens paid for the answers of a release, reused ones not counted."""
@@ -258,6 +336,13 @@ class Completions:
         return [LAKE, UPSTREAM] if self._session.has_upstream else [LAKE]
 
 
+def completion_rows(table: pa.Table) -> Iterator[Completion]:
+    """Stored rows as records."""
+    for row in table.select(list(Completion.model_fields)).to_pylist():
+        logprobs = row["label_logprobs"]
+        yield Completion.model_validate({**row, "label_logprobs": json.loads(logprobs) if logprobs else None})
+
+
 def _missing_keys(documents: str, stored: Sequence[str], *, release_id: str, bucket: int | None) -> str:
     release = "'" + release_id.replace("'", "''") + "'"
     absent = " ".join(
@@ -289,3 +374,14 @@ def _append(transaction: Transaction) -> int:
         f"INSERT INTO {target} ({LISTED}, bucket) SELECT {NEW_LISTED}, d.bucket "
         f"FROM new n LEFT JOIN {documents} d USING (document_id)"
     )
+
+
+def _append_with_parts(transaction: Transaction) -> int:
+    stored = _append(transaction)
+    if stored:
+        listed = ", ".join(MADE_OF_SCHEMA.names)
+        transaction.run(
+            f"INSERT INTO {transaction.target('made_of')} ({listed}) SELECT {listed} FROM made_of "
+            "SEMI JOIN new USING (release_id, fingerprint) ORDER BY fingerprint, position"
+        )
+    return stored

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -71,6 +73,24 @@ class Documents:
         return self._session.table(
             f"SELECT {selected} FROM {self._relation('documents', at_snapshot)} ORDER BY document_id"
         )
+
+    def rows(self, document_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Texts of some documents: document_id, fingerprint, text and attributes, in the order of their keys.
+
+        Args:
+            document_ids: In order.
+        """
+        if not document_ids:
+            return []
+        found = self._session.rows(
+            # The range lets the engine pass over files that hold none of them.
+            f"SELECT document_id, fingerprint, text, attributes FROM {self._relation('documents')} "
+            "WHERE document_id BETWEEN $first AND $last AND document_id IN (SELECT unnest($listed::VARCHAR[])) "
+            "ORDER BY document_id",
+            {"first": document_ids[0], "last": document_ids[-1], "listed": list(document_ids)},
+        )
+        names = ("document_id", "fingerprint", "text", "attributes")
+        return [dict(zip(names, (*row[:3], json.loads(row[3] or "{}")), strict=True)) for row in found]
 
     def fingerprint(self, document_id: str) -> str | None:
         """Fingerprint of one document's text; None when there is no such document."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llm_platform.errors import ContractBroken
@@ -44,6 +45,7 @@ def explain(
         "published": published,
         "document": document,
         "completion": completion,
+        **({"made_of": chain.made_of(completion)} if completion and completion["parts"] else {}),
         "release": release,
         "prompt": chain.first("prompts", {"version": release["prompt_version"]}) if release else None,
         "model": chain.first("models", {"entry": release["model_entry"]}, newest="observed_at") if release else None,
@@ -53,6 +55,10 @@ def explain(
         "rollout": rollout,
         "report": chain.first("reports", {"report_id": rollout["report_id"]}) if rollout else None,
     }
+
+
+OF_AN_ANSWER = ("release_id", "fingerprint", "document_id", "status", "answer", "reason", "run_id")
+"""What is shown of each answer that another one rests on."""
 
 
 class _Chain:
@@ -80,3 +86,23 @@ class _Chain:
             if rows:
                 return {**dict(zip(columns, rows[0], strict=True)), "lake": name}
         return None
+
+    def made_of(self, completion: Mapping[str, Any]) -> dict[str, Any]:
+        """The answers that one to a document in parts rests on, by their number."""
+        # Of a calibrated release, what it is derived from: the one that sends the same requests.
+        keys = completion["request_id"], completion["fingerprint"]
+        links = self._links(LAKE, keys) or self._links(UPSTREAM, keys)
+        rows = (self.first("completions", {"release_id": release, "fingerprint": key}) for release, key in links)
+        return {
+            str(number): None if row is None else {name: row[name] for name in OF_AN_ANSWER}
+            for number, row in enumerate(rows, start=1)
+        }
+
+    def _links(self, catalog: str, keys: tuple[str, str]) -> list[tuple[Any, ...]]:
+        made_of = self._session.relation(self._application, "made_of", catalog=catalog)
+        releases = self._session.relation(self._application, "releases", catalog=catalog)
+        return self._session.rows(
+            f"SELECT of_release_id, of_fingerprint FROM {made_of} WHERE release_id IN "
+            f"(SELECT release_id FROM {releases} WHERE request_id = ?) AND fingerprint = ? ORDER BY position",
+            list(keys),
+        )

@@ -41,6 +41,14 @@ class Releases:
                 return Release.model_validate_json(found)
         return None
 
+    def stored_at(self, release_id: str) -> datetime | None:
+        """When a release was first stored here; None before."""
+        relation = self._session.relation(self._application, "releases")
+        found: datetime | None = self._session.value(
+            f"SELECT min(created_at) FROM {relation} WHERE release_id = ?", [release_id]
+        )
+        return found
+
     def ids(self) -> list[str]:
         """Ids of all releases of ours, oldest first."""
         relation = self._session.relation(self._application, "releases")

@@ -40,9 +40,22 @@ COMPLETIONS_SCHEMA = pa.schema(
         ("documents_snapshot", pa.int64()),
         ("reused", pa.bool_()),
         ("created_at", pa.timestamp("us", tz="UTC")),
+        ("cut_tokens", pa.int64()),
+        ("parts", pa.int32()),
     ]
 )
 """Rows that `completions.append_table` takes; the fields of `records.Completion`, `label_logprobs` as JSON."""
+
+MADE_OF_SCHEMA = pa.schema(
+    [
+        ("release_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("position", pa.int64()),
+        ("of_release_id", pa.string()),
+        ("of_fingerprint", pa.string()),
+    ]
+)
+"""Of a document that was asked about in parts: the keys of the answers that its own rests on, in order."""
 
 REFERENCES_SCHEMA = pa.schema(
     [("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string()), ("provenance", pa.string())]
@@ -176,6 +189,7 @@ TABLES: dict[str, dict[str, str]] = {
         "observed_at": "TIMESTAMPTZ",
     },
     "completions": {**sql_columns(COMPLETIONS_SCHEMA), "bucket": "INTEGER"},
+    "made_of": sql_columns(MADE_OF_SCHEMA),
     "scores": {
         "release_id": "VARCHAR",
         "fingerprint": "VARCHAR",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ class Session:
     ) -> None:
         self._connection = connection
         self._metadata_schemas = metadata_schemas
-        self._known: set[tuple[str, str, str]] = set()
+        self._columns: dict[tuple[str, str, str], frozenset[str]] = {}
         self.address = address
         self.coordinator = coordinator
 
@@ -82,44 +82,58 @@ class Session:
         """Qualified name of one of DuckLake's own tables."""
         return metadata_table(table, catalog=catalog, schema=self._metadata_schemas[catalog])
 
+    def columns(self, application: str, table: str, *, catalog: str = LAKE) -> frozenset[str]:
+        """Columns that a table of ours has in this lake; empty when nobody has written it."""
+        key = (catalog, application, table)
+        if key not in self._columns:
+            found = self._columns_at(application, table, catalog=catalog)
+            if not found:
+                return found
+            self._columns[key] = found
+        return self._columns[key]
+
     def exists(self, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether somebody has written this table."""
-        key = (catalog, application, table)
-        if key in self._known:
-            return True
-        found = self.rows(
-            f"SELECT 1 FROM {self.metadata('ducklake_table', catalog=catalog)} t "
-            f"JOIN {self.metadata('ducklake_schema', catalog=catalog)} s USING (schema_id) "
-            "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name = ?",
-            [application, table],
-        )
-        if found:
-            self._known.add(key)
-        return bool(found)
+        return bool(self.columns(application, table, catalog=catalog))
 
     def relation(self, application: str, table: str, *, catalog: str = LAKE, at_snapshot: int | None = None) -> str:
-        """SQL to read a table of ours from; without rows when nobody has written it."""
-        columns = columns_of(table)
-        if columns is None:
+        """SQL to read a table of ours from; without rows when nobody has written it.
+
+        A lake that was last written by an older version lacks columns: they read as NULL.
+        """
+        wanted = columns_of(table)
+        if wanted is None:
             raise ContractBroken(
                 f"Table {table!r} is not one of the platform's tables; see llm_platform.warehouse.schema."
             )
-        if (catalog == UPSTREAM and not self.has_upstream) or not self.exists(application, table, catalog=catalog):
-            return empty_relation(columns)
-        if at_snapshot is None:
-            return qualified(catalog, application, table)
-        return self._relation_at(application, table, catalog=catalog, at_snapshot=at_snapshot)
+        if catalog == UPSTREAM and not self.has_upstream:
+            return empty_relation(wanted)
+        stored = self.columns(application, table, catalog=catalog)
+        name = qualified(catalog, application, table)
+        if at_snapshot is not None and stored:
+            stored = self._columns_at(application, table, catalog=catalog, at_snapshot=at_snapshot)
+            name += f" AT (VERSION => {at_snapshot:d})"
+        if not stored:
+            return empty_relation(wanted)
+        return name if stored.issuperset(wanted) else widened(name, stored, wanted)
 
-    def _relation_at(self, application: str, table: str, *, catalog: str, at_snapshot: int) -> str:
-        created = self.value(
-            f"SELECT min(t.begin_snapshot) FROM {self.metadata('ducklake_table', catalog=catalog)} t "
+    def _columns_at(
+        self, application: str, table: str, *, catalog: str, at_snapshot: int | None = None
+    ) -> frozenset[str]:
+        living = "{0}.end_snapshot IS NULL"
+        if at_snapshot is not None:
+            at = f"{at_snapshot:d}"
+            living = f"{{0}}.begin_snapshot <= {at} AND ({{0}}.end_snapshot IS NULL OR {{0}}.end_snapshot > {at})"
+        # A schema has no end while one of its tables lives.
+        found = self.rows(
+            f"SELECT c.column_name FROM {self.metadata('ducklake_table', catalog=catalog)} t "
             f"JOIN {self.metadata('ducklake_schema', catalog=catalog)} s USING (schema_id) "
-            "WHERE s.schema_name = ? AND t.table_name = ?",
+            f"JOIN {self.metadata('ducklake_column', catalog=catalog)} c USING (table_id) "
+            f"WHERE {living.format('t')} AND {living.format('c')} AND s.end_snapshot IS NULL "
+            "AND s.schema_name = ? AND t.table_name = ?",
             [application, table],
         )
-        if created is not None and created > at_snapshot:
-            return empty_relation(columns_of(table) or {})
-        return f"{qualified(catalog, application, table)} AT (VERSION => {at_snapshot:d})"
+        return frozenset(row[0] for row in found)
 
     def write(
         self,
@@ -170,7 +184,8 @@ class Session:
         except BaseException:
             rollback(cursor)
             raise
-        self._known.update((LAKE, application, table) for table in transaction.created)
+        for table in transaction.written:
+            self._columns[LAKE, application, table] = frozenset(columns_of(table) or ())
         found = cursor.execute(f"SELECT id FROM {LAKE}.current_snapshot()").fetchall()
         return result, int(found[0][0])
 
@@ -182,11 +197,11 @@ class Transaction:
         self._session = session
         self._application = application
         self.cursor = cursor
-        self.created: set[str] = set()
+        self.written: set[str] = set()
 
     def relation(self, table: str) -> str:
         """SQL to read a table of ours from, with what this transaction has written."""
-        if table in self.created:
+        if table in self.written:
             return qualified(LAKE, self._application, table)
         return self._session.relation(self._application, table)
 
@@ -195,14 +210,20 @@ class Transaction:
         return self._session.relation(self._application, table, catalog=UPSTREAM)
 
     def target(self, table: str) -> str:
-        """Qualified name to write to; creates the table when it does not exist."""
+        """Qualified name to write to; makes the table, and columns that an older version did not know."""
         name = qualified(LAKE, self._application, table)
-        if table not in self.created and not self._session.exists(self._application, table):
-            columns = columns_of(table) or {}
-            listed = ", ".join(f"{identifier(column)} {sql_type}" for column, sql_type in columns.items())
+        if table in self.written:
+            return name
+        wanted = columns_of(table) or {}
+        stored = self._session.columns(self._application, table)
+        listed = [f"{identifier(column)} {kind}" for column, kind in wanted.items() if column not in stored]
+        if not stored:
             self.cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{identifier(self._application)}")
-            self.cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} ({listed})")
-            self.created.add(table)
+            self.cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(listed)})")
+        for column in listed if stored else ():
+            self.cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {column}")
+        if listed:
+            self.written.add(table)
         return name
 
     def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
@@ -217,6 +238,14 @@ class Transaction:
 def qualified(catalog: str, schema: str, table: str) -> str:
     """Qualified, quoted name of a table."""
     return f"{identifier(catalog)}.{identifier(schema)}.{identifier(table)}"
+
+
+def widened(relation: str, stored: Collection[str], wanted: Mapping[str, str]) -> str:
+    """A SELECT of the wanted columns from a relation that has only some of them."""
+    listed = ", ".join(
+        identifier(name) if name in stored else f"NULL::{kind} AS {identifier(name)}" for name, kind in wanted.items()
+    )
+    return f"(SELECT {listed} FROM {relation})"
 
 
 def metadata_table(table: str, *, catalog: str, schema: str) -> str:

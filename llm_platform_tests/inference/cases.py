@@ -56,6 +56,7 @@ QUICK = EnginePolicy(
 class Rendered:
     messages: Sequence[dict[str, str]] | None = None
     text: str | None = None
+    cut_tokens: int | None = None
 
 
 def release(

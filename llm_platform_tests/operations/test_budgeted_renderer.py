@@ -4,7 +4,7 @@ import pytest
 
 from llm_platform.errors import RequestRejected
 from llm_platform.nim.http import EndpointClient
-from llm_platform.operations.completions import BudgetedRenderer
+from llm_platform.operations.fitting import BudgetedRenderer
 from llm_platform.records import DocumentRow, Sampling
 from llm_platform_tests.inference.cases import release
 from llm_platform_tests.servers.scripted import ScriptedServer

@@ -55,6 +55,7 @@ class Counts:
     running: int = 0
     waiting: int = 0
     connections: int = 0
+    tokenized: int = 0
 
     @property
     def requests(self) -> int:
@@ -81,6 +82,7 @@ class ScriptedServer:
         logprobs: Token → log-probability listed for the first token.
         keep_bodies: Whether to keep request bodies and headers, for tests that look at them.
         peft_source: Folder whose sub-folders are listed as adapters.
+        tokenizes: Whether it has `/tokenize`.
         loads_adapters: Whether it has vLLM's calls to load and unload one; what it loaded stands in `loaded`.
     """
 
@@ -100,6 +102,7 @@ class ScriptedServer:
         tls: ssl.SSLContext | None = None,
         peft_source: Path | None = None,
         loads_adapters: bool = False,
+        tokenizes: bool = True,
     ) -> None:
         self.answer, self.script, self.latency_seconds = answer, script, latency_seconds
         self.logprobs, self.finish_reason = logprobs, finish_reason
@@ -110,6 +113,7 @@ class ScriptedServer:
         self._slots_count, self._capacity, self._retry_after = slots, capacity, retry_after
         self._metrics, self._keep, self._tls = metrics, keep_bodies, tls
         self._peft_source, self._loads_adapters = peft_source, loads_adapters
+        self._tokenizes = tokenizes
         self.loaded: dict[str, str] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scripted-server", daemon=True)
@@ -197,7 +201,7 @@ class ScriptedServer:
             writer.write(self._document(path))
             return True
         request = json.loads(body)
-        marker = MARKER.search(body)
+        marker = None if path == "/tokenize" else MARKER.search(body)
         if marker is None:
             return await self._probe(path, request, writer)
         document_id = marker.group(1).decode()
@@ -240,7 +244,11 @@ class ScriptedServer:
             counts.in_flight -= 1
 
     async def _probe(self, path: str, request: Mapping[str, Any], writer: asyncio.StreamWriter) -> bool:
+        if path == "/tokenize" and not self._tokenizes:
+            writer.write(http_message(404, error_body(404, "Not Found", "NotFoundError")))
+            return True
         if path == "/tokenize":
+            self.counts.tokenized += 1
             # One token per word, numbered by its text: enough to tell answers apart.
             tokens = [sum(word.encode()) for word in str(request.get("prompt") or request["messages"]).split()]
             writer.write(http_message(200, json.dumps({"count": len(tokens), "tokens": tokens}).encode()))

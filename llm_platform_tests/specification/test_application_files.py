@@ -47,7 +47,7 @@ evaluation: {gates: {}}
 
 APPLICATION_KEYS = (
     "'name', 'title', 'description', 'owners', 'task', 'labels', 'fields', 'source', "
-    "'documents', 'references', "
+    "'documents', 'long_documents', 'references', "
     "'variants', 'finetuning', 'evaluation', 'rollout', 'publish', 'monitoring', 'max_failed_share', 'budget'"
 )
 SOURCE_KEYS = "'warehouse', 'table', 'url', 'key', 'text', 'attributes', 'watermark'"
