@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from llm_platform.warehouse.leases import node, process_started
+from llm_platform.warehouse.holders import node, process_started
 
 STATE_TAG = "llm_platform/source_state"
 APPLICATION_TAG = "llm_platform/application"

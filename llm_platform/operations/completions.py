@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,13 @@ from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.examples import selector
 from llm_platform.operations.releases import latest_calibrated, requesting
+from llm_platform.operations.sharing import SharedWork
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import Choose, RenderedPrompt, Renderer
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
 
-BATCH_ROWS = 2_000
 TEMPLATE_ALLOWANCE_TOKENS = 200
 
 
@@ -41,6 +41,9 @@ class Asking:
             something to send.
         discover: Gives those there are now, while they are asked; None where they do not come and go.
         snapshot: The lake's snapshot that documents are read at; written on every answer.
+        buckets: Only documents in these; None means all.
+        waits_for_others: Whether to wait for other processes that answer for the same release, and take over what they
+            leave, so that nothing is missing in the end; else to end as soon as only they have something to do.
         journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
             at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
     """
@@ -52,6 +55,8 @@ class Asking:
     git_commit: str
     snapshot: int | None = None
     on_progress: Callable[[Progress], None] | None = None
+    buckets: Collection[int] | None = None
+    waits_for_others: bool = True
     journal: Path | None = None
     discover: Callable[[], Sequence[EndpointTarget]] | None = None
 
@@ -71,36 +76,75 @@ def answer(
     """Store one answer for every sendable text that `release` has not answered.
 
     A calibrated release is derived from the stored answers of the release that sends its requests: the model is asked
-    once, whatever the calibration. With `calibrate`, the one that is frozen for these requests is taken, or fitted now.
+    once, whatever the calibration. Other processes may answer for the same release at the same time: each document is
+    sent by one of them. With `calibrate`, the one that is frozen for these requests is taken, or fitted now.
 
     Raises:
         EndpointMismatch: an endpoint is not what the lock pins; nothing was sent.
         EndpointUnavailable: no endpoint answers; what came back before is stored.
-        LeaseHeld: another run is answering for this release.
+        LeaseHeld: this process fell silent, and another one took over what it was answering.
         SpecificationError: too few training answers to calibrate with.
     """
     sender = requesting(release)
     store.releases.put(sender)
-    run = _send(store, sender, application=application, asking=asking)
+    sent = answer_missing(store, sender, application=application, asking=asking)
     final = release
     if calibrate:
         final = latest_calibrated(store, sender.request_id) or _calibrated(store, sender, application)
     if final.calibration is None:
-        return Answered(release=final, derived=0, run=run)
+        return Answered(release=final, derived=0, run=sent.run)
     store.releases.put(final)
-    return Answered(release=final, derived=_derive(store, final, asking.run_id), run=run)
+    return Answered(release=final, derived=_derive(store, final), run=sent.run)
 
 
-def _send(
-    store: ApplicationStore, release: Release, *, application: Application, asking: Asking
-) -> InferenceRun | None:
-    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
-    if segments is not None and segments.is_dir() and any(segments.iterdir()):
-        _recover(store, release, segments, holder=asking.run_id)
-    total = store.completions.missing_count(release.release_id)
-    if not total:
-        return None
-    return ask(store, release, _missing_rows(store, release), total=total, application=application, asking=asking)
+@dataclass(frozen=True)
+class Sent:
+    """What sending the missing requests of one release did.
+
+    Attributes:
+        run: None where this process had nothing to send.
+        left: Documents without an answer that other processes are working on.
+        holders: Those processes, in words.
+    """
+
+    run: InferenceRun | None
+    left: int = 0
+    holders: tuple[str, ...] = ()
+
+
+def answer_missing(store: ApplicationStore, release: Release, *, application: Application, asking: Asking) -> Sent:
+    """Ask for answers of a release that sends its own requests, beside whoever else does.
+
+    Raises:
+        As `answer`.
+    """
+    journal = _journal(store, release, asking)
+    _recover(store, journal)
+    with (
+        store.completions.shared_lease(release.release_id, holder=asking.run_id) as lease,
+        SharedWork(
+            store,
+            lease,
+            recover=lambda: _recover(store, journal),
+            buckets=asking.buckets,
+            waits=asking.waits_for_others,
+        ) as work,
+    ):
+        run = None
+        if work.begin():
+            run = _run(
+                store,
+                release,
+                work.batches(),
+                lease=lease,
+                total=lambda: work.total,
+                application=application,
+                asking=asking,
+            )
+    if not work.left:
+        return Sent(run)
+    holders = [one.describe() for one in store.completions.holders(release.release_id)]
+    return Sent(run, work.left, tuple(dict.fromkeys(holders)))
 
 
 def ask(
@@ -112,22 +156,36 @@ def ask(
     application: Application,
     asking: Asking,
 ) -> InferenceRun:
-    """Ask for the answers to these documents, and store them.
+    """Ask for the answers to these documents, and store them; nobody else answers for `release` meanwhile.
 
     Args:
         release: Sends its requests; a judge's, too.
         batches: Documents without a stored answer of `release`; `total` of them.
 
     Raises:
-        As `answer`.
+        LeaseHeld: another process answers for this release.
+        And as `answer`.
     """
-    segments = None if asking.journal is None else asking.journal / store.name / release.release_id
+    with store.completions.lease(release.release_id, holder=asking.run_id) as lease:
+        return _run(store, release, batches, lease=lease, total=lambda: total, application=application, asking=asking)
+
+
+def _run(
+    store: ApplicationStore,
+    release: Release,
+    batches: Iterable[Sequence[DocumentRow]],
+    *,
+    lease: Lease,
+    total: Callable[[], int],
+    application: Application,
+    asking: Asking,
+) -> InferenceRun:
+    """Send and store what `lease` covers by the time it is read."""
     targets = asking.endpoints()
     choose = selector(store, application, release.prompt)
     with (
         EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client,
-        store.completions.lease(release.release_id, holder=asking.run_id) as lease,
-        _sink(store, lease, segments) as sink,
+        _sink(store, lease, _journal(store, release, asking)) as sink,
     ):
         if release.decision == "logprobs":
             check_first_tokens(
@@ -213,29 +271,19 @@ def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Itera
         yield journal
 
 
-def _recover(store: ApplicationStore, release: Release, segments: Path, *, holder: str) -> None:
-    """Store what a run that died had received and not yet committed."""
-    with store.completions.lease(release.release_id, holder=holder) as lease, recover(segments, Completion) as rows:
-        store.completions.append(lease, rows)
+def _journal(store: ApplicationStore, release: Release, asking: Asking) -> Path | None:
+    return None if asking.journal is None else asking.journal / store.name / release.release_id
+
+
+def _recover(store: ApplicationStore, journal: Path | None) -> None:
+    """Store what processes that died had received and not yet committed."""
+    if journal is not None:
+        with recover(journal, Completion) as rows:
+            store.completions.restore(rows)
 
 
 def _record(store: ApplicationStore, run: InferenceRun, git_commit: str) -> None:
     store.runs.append(run.model_copy(update={"git_commit": git_commit}))
-
-
-def _missing_rows(store: ApplicationStore, release: Release) -> Iterator[list[DocumentRow]]:
-    # Column by column, and validated: `model_construct` is Python and takes three times as long.
-    for batch in store.completions.missing_batches(release.release_id, BATCH_ROWS):
-        columns = (batch.column(name).to_pylist() for name in ("document_id", "fingerprint", "text", "attributes"))
-        yield [
-            DocumentRow(
-                document_id=document_id,
-                fingerprint=fingerprint,
-                text=text,
-                attributes=json.loads(attributes) if attributes else {},
-            )
-            for document_id, fingerprint, text, attributes in zip(*columns, strict=True)
-        ]
 
 
 def _calibrated(store: ApplicationStore, sender: Release, application: Application) -> Release:
@@ -257,16 +305,14 @@ def _calibrated(store: ApplicationStore, sender: Release, application: Applicati
     return sender.model_copy(update={"calibration": calibration})
 
 
-def _derive(store: ApplicationStore, release: Release, run_id: str) -> int:
+def _derive(store: ApplicationStore, release: Release) -> int:
     """Store what `release` makes of the answers that were sent for it; nothing is sent."""
     missing = store.completions.missing(release.release_id)
     if not missing.num_rows:
         return 0
     wanted = set(missing["fingerprint"].to_pylist())
     rows = completion_rows(store.completions.of_request(release.request_id))
-    derived = [recalibrate(row, release) for row in rows if row.fingerprint in wanted]
-    with store.completions.lease(release.release_id, holder=run_id) as lease:
-        return store.completions.append(lease, derived)
+    return store.completions.restore([recalibrate(row, release) for row in rows if row.fingerprint in wanted])
 
 
 def completion_rows(table: pa.Table) -> Iterator[Completion]:
