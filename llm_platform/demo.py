@@ -22,6 +22,7 @@ from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
 from llm_platform.errors import EvidenceMissing, LeaseHeld, PermanentError, StorageError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
+from llm_platform.models.lock import load_lock
 from llm_platform.operations.endpoints import LocalNim
 from llm_platform.operations.evaluation import current_evaluation_id
 from llm_platform.operations.plan import plan
@@ -29,6 +30,7 @@ from llm_platform.operations.releases import Candidates, candidates_of, requesti
 from llm_platform.operations.rollout import evidence
 from llm_platform.operations.samples import load_sample
 from llm_platform.records import TokenUsage
+from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.resources.progress import listener, training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings import CHECKOUT, Settings
@@ -184,6 +186,25 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
+def prepared_dagster_home(settings: Settings) -> Path:
+    """`dagster_home`, with the pools of its instance limited as the settings say."""
+    home = dagster_home(settings)
+    if settings.nim_pool_limits:
+        with recorded(settings):
+            pass
+    return home
+
+
+def limit_pools(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Give the pools of models the limits that the settings name.
+
+    Raises:
+        SpecificationError: a limit names no lock entry.
+    """
+    if settings.nim_pool_limits:
+        apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
+
+
 @contextmanager
 def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone.
@@ -196,6 +217,7 @@ def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
         with dg.DagsterInstance.get() as instance:
             # A killed run would keep its place in the pool of its model, and this one would wait for it for ever.
             end_dead_runs(instance)
+            limit_pools(instance, settings)
             yield instance
     except (DBAPIError, OSError) as error:
         said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror or str(error)

@@ -125,6 +125,16 @@ class Settings(BaseSettings):
     nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
     nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
     nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
+    nim_pool_limits: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON of lock entry → Dagster steps that may talk to it at once, e.g. {"llama-8b": 4}; else one.',
+    )
+    run_priority: int = Field(
+        default=10,
+        ge=-1000,
+        le=1000,
+        description="dagster/priority of this deployment's runs; of a backfill's, 20 less.",
+    )
     nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
     nim_cluster_namespace: str | None = Field(
@@ -205,7 +215,7 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("warehouses", mode="before")
+    @field_validator("warehouses", "nim_pool_limits", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -214,6 +224,13 @@ class Settings(BaseSettings):
             return json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON, at character {error.pos}") from error
+
+    @field_validator("nim_pool_limits")
+    @classmethod
+    def _some_slots(cls, value: dict[str, int]) -> dict[str, int]:
+        if few := [entry for entry, limit in value.items() if limit < 1]:
+            raise ValueError(f"the limits of {', '.join(few)} are below one")
+        return value
 
     @field_validator("state")
     @classmethod

@@ -44,10 +44,10 @@ def dev(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open Dagster's UI and daemon on this namespace, with sensors switched on."""
-    from llm_platform.demo import dagster_home
+    from llm_platform.demo import prepared_dagster_home
 
     settings = load_settings()
-    environment = {**os.environ, "DAGSTER_HOME": str(dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
+    environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
     program = Path(sys.executable).with_name("dagster")
     arguments = ["dev", "--workspace", str(CHECKOUT / "workspace.yaml"), "--host", host, "--port", str(port)]
     console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.")
@@ -143,6 +143,6 @@ def compact(
 @commands.command("dagster-home", hidden=True)
 def print_dagster_home() -> None:
     """Prepare DAGSTER_HOME of the namespace and print it, for `export DAGSTER_HOME=$(llm-platform dagster-home)`."""
-    from llm_platform.demo import dagster_home
+    from llm_platform.demo import prepared_dagster_home
 
-    console.print(str(dagster_home(load_settings())))
+    console.print(str(prepared_dagster_home(load_settings())))

@@ -253,10 +253,14 @@ class Completions:
         row = self._session.rows(sql, {"key": release_id})[0]
         return TokenUsage(prompt_tokens=row[0], completion_tokens=row[1], cached_tokens=row[2])
 
-    def data_version(self, release_id: str) -> str:
-        """Hash of the answers to the documents as they are now; texts that nobody has any more do not count."""
+    def data_version(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
+        """Hash of the answers to the documents as they are now; texts that nobody has any more do not count.
+
+        With `buckets`, to the documents in these.
+        """
         documents = self._session.relation(self._application, "documents")
-        current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable')"
+        inside = "" if buckets is None else f" AND bucket IN ({', '.join(f'{one:d}' for one in buckets)})"
+        current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable'{inside})"
         sql = version_select(DATA_VERSION_COLUMNS, self._answers("release_id"), current)
         return version_of(self._session.rows(sql, {"key": release_id})[0])
 
