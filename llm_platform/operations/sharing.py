@@ -15,7 +15,7 @@ from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
 
 BATCH_ROWS = 2_000
-LEAST_ROWS = 200
+LEAST_ROWS = 100
 """Fewer documents than this are not divided: to look for them costs as much as to answer some."""
 LOOK_AGAIN_SECONDS = 1.0
 

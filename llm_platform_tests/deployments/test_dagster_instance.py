@@ -14,7 +14,7 @@ from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, Supersess
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG
-from llm_platform.demo import dagster_home
+from llm_platform.instance import dagster_home
 from llm_platform.settings import Settings
 from llm_platform.warehouse.holders import node
 from llm_platform_tests.team import ENTRY, NAME, Team
