@@ -70,7 +70,7 @@ def test_stopped_run_drains_stores_and_says_so(desk: MakeDesk, number: signal.Si
 
 
 def test_further_runs_share_the_work_and_double_nothing(desk: MakeDesk) -> None:
-    """Two people press the button, and a third one on another machine: all answer, one publishes, nothing is doubled."""
+    """Two people press the button, and one elsewhere: all answer, one publishes, nothing is doubled."""
     terminal, model = desk(DOCUMENTS, latency_seconds=0.3)
     begun = Moment(model, 10)
     first = terminal.start("run", NAME)
