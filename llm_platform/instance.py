@@ -42,29 +42,21 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def prepared_dagster_home(settings: Settings) -> Path:
-    """`dagster_home`, with the pools of its instance limited as the settings say."""
-    home = dagster_home(settings)
-    if settings.nim_pool_limits:
-        with recorded(settings):
-            pass
-    return home
-
-
-def limit_pools(instance: dg.DagsterInstance, settings: Settings) -> None:
-    """Give the pools of models the limits that the settings name.
+    """`dagster_home`, with the pools of its instance limited as the settings say.
 
     Raises:
         SpecificationError: a limit names no lock entry.
     """
-    if settings.nim_pool_limits:
-        apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
+    with recorded(settings):
+        return settings.dagster_home
 
 
 @contextmanager
 def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone.
+    """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone, with its pools limited.
 
     Raises:
+        SpecificationError: a limit names no lock entry.
         StorageError: the history cannot be read or written.
     """
     os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
@@ -72,7 +64,7 @@ def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
         with dg.DagsterInstance.get() as instance:
             # A killed run would keep its place in the pool of its model, and this one would wait for it for ever.
             end_dead_runs(instance)
-            limit_pools(instance, settings)
+            apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
             yield instance
     except (DBAPIError, OSError) as error:
         said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror or str(error)

@@ -17,7 +17,9 @@ def pool_of(entry: str) -> str:
 
 
 def apply_pool_limits(instance: dg.DagsterInstance, limits: Mapping[str, int], *, entries: Collection[str]) -> None:
-    """Give the pools of these lock entries their limits; pools that are not named keep what they have.
+    """Give the pools of these lock entries their limits; those without one keep what they have, or get the default.
+
+    Dagster's queue does not see a pool that has never been used, and would start all runs that wait for it at once.
 
     Raises:
         SpecificationError: a limit names no lock entry.
@@ -27,11 +29,12 @@ def apply_pool_limits(instance: dg.DagsterInstance, limits: Mapping[str, int], *
             f"LLM_PLATFORM_NIM_POOL_LIMITS names {', '.join(map(repr, unknown))}, and the lock file has no such entry. "
             f"There are: {', '.join(sorted(entries))}."
         )
-    if not limits:
-        return
     storage = instance.event_log_storage
     stored = {pool.name: pool for pool in storage.get_pool_limits()}
-    for entry, limit in limits.items():
-        known = stored.get(pool_of(entry))
-        if known is None or known.from_default or known.limit != limit:
-            storage.set_concurrency_slots(pool_of(entry), limit)
+    for entry in entries:
+        pool = pool_of(entry)
+        known, limit = stored.get(pool), limits.get(entry)
+        if limit is None and known is None:
+            storage.initialize_concurrency_limit_to_default(pool)
+        elif limit is not None and (known is None or known.from_default or known.limit != limit):
+            storage.set_concurrency_slots(pool, limit)
