@@ -5,84 +5,23 @@ Only the launcher differs from a deployment's: a run is executed here instead of
 
 from __future__ import annotations
 
-import logging
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._daemon.backfill import execute_backfill_iteration
-from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
-from dagster_graphql.test.utils import execute_dagster_graphql
 
-from llm_platform.resources.pools import apply_pool_limits
-from llm_platform.settings import CHECKOUT
+from llm_platform_tests.defs.deployment import BACKFILL, Deployment, deployed, wait_until
 from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.team import ENTRY, NAME, Team
+from llm_platform_tests.team import NAME, Team
 
 # Dagster's snapshot of a schedule reads a property that Dagster calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
 
 BUCKETS = 3
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-LAUNCHER = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
-BACKFILL = """
-mutation($backfillParams: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $backfillParams) { __typename ... on PythonError { message } }
-}
-"""
-LAUNCH = """
-mutation($executionParams: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $executionParams) { __typename ... on PythonError { message } }
-}
-"""
-
-
-@dataclass
-class Deployment:
-    """Definitions in a file, as a code location, and an instance."""
-
-    instance: dg.DagsterInstance
-    workspace: WorkspaceProcessContext
-
-    def click(self, mutation: str, **variables: Any) -> None:
-        """Do what a button of the UI does."""
-        context = self.workspace.create_request_context()
-        (reply,) = execute_dagster_graphql(context, mutation, variables).data.values()
-        assert reply["__typename"] in ("LaunchBackfillSuccess", "LaunchRunSuccess"), reply
-
-    def launch(self, job: str, assets: Sequence[str] | None) -> None:
-        """Launch a job, or a selection of its application's assets."""
-        selected = None if assets is None else [{"path": [job, *name.split("/")]} for name in assets]
-        selector = {**self.repository, "pipelineName": job, "assetSelection": selected, "assetCheckSelection": None}
-        self.click(LAUNCH, executionParams={"selector": selector, "runConfigData": QUIET})
-
-    @property
-    def repository(self) -> dict[str, str]:
-        context = self.workspace.create_request_context()
-        return {
-            "repositoryName": "__repository__",
-            "repositoryLocationName": context.code_location_names[0],
-        }
-
-    def tick(self) -> None:
-        """One look of the backfill daemon and of the queue; the runs that it starts go to their end."""
-        for error in execute_backfill_iteration(self.workspace, logging.getLogger("backfills")):
-            assert error is None, error
-        with QueuedRunCoordinatorDaemon(interval_seconds=1) as daemon:
-            list(daemon.run_iteration(self.workspace))
 
 
 @pytest.fixture
@@ -100,25 +39,8 @@ def team(tmp_path: Path, model: ScriptedServer) -> Team:
 
 @pytest.fixture
 def deployment(team: Team) -> Iterator[Deployment]:
-    home = team.root / "dagster"
-    home.mkdir()
-    settings = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text(encoding="utf-8"))
-    (home / "dagster.yaml").write_text(yaml.safe_dump({**settings, "run_launcher": LAUNCHER}), encoding="utf-8")
-    file = team.root / "location.py"
-    file.write_text(
-        "from llm_platform.definitions import build_definitions\n"
-        "from llm_platform.settings import Settings\n"
-        f"settings = Settings.model_validate_json({team.settings.model_dump_json()!r})\n"
-        "defs = build_definitions(settings)\n",
-        encoding="utf-8",
-    )
-    with ExitStack() as stack:
-        instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
-        apply_pool_limits(instance, {}, entries=[ENTRY])
-        target = InProcessTestWorkspaceLoadTarget(
-            InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=str(file), attribute="defs"))
-        )
-        yield Deployment(instance, stack.enter_context(WorkspaceProcessContext(instance, target)))
+    with deployed(team, processes=False) as running:
+        yield running
 
 
 def test_a_backfill_is_a_run_for_each_bucket_and_a_production_run_goes_before_the_rest(
@@ -150,13 +72,6 @@ def test_a_backfill_is_a_run_for_each_bucket_and_a_production_run_goes_before_th
     assert all(sent.values())
     assert sum(sent.values()) == 30
     assert set(model.counts.asked.values()) == {2}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline, pause = time.monotonic() + 60.0, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.05)
 
 
 def requests_sent(instance: dg.DagsterInstance) -> dict[str | None, int]:
