@@ -82,21 +82,26 @@ def backfill_command(
     buckets: BucketsOption = None,
     follow: Annotated[bool, typer.Option(help="Wait until all its runs have ended.")] = True,
 ) -> None:
-    """Answer all variants' documents in many runs of Dagster, one for each bucket; other runs go first.
+    """Read the source, then answer all variants' documents in many runs of Dagster, one a bucket; other runs go first.
 
     Needs Dagster's daemon, which starts them: `llm-platform dev` here, the deployment's own in a cluster.
     """
     from llm_platform.defs.completion_buckets import bucket_names
     from llm_platform.defs.runs import backfill_job
     from llm_platform.instance import prepared_dagster_home
+    from llm_platform.operations.documents import update_documents
+    from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    count = candidates_named(settings, application).application.documents.buckets
+    candidates = candidates_named(settings, application)
+    count = candidates.application.documents.buckets
     wanted = _numbers(buckets)
     if wanted is not None and max(wanted) >= count:
         raise SpecificationError(f"{application} has buckets 0 to {count - 1}, and no {max(wanted)}.")
     names = bucket_names(count)
     partitions = names if wanted is None else [names[bucket] for bucket in wanted]
+    with WarehouseResource.of(settings).open() as lake:
+        update_documents(lake, candidates)
     mark = uuid.uuid4().hex[:12]
     arguments = ["job", "backfill", "--workspace", str(CHECKOUT / "workspace.yaml"), "--job", backfill_job(application)]
     arguments += ["--partitions", ",".join(partitions), "--noprompt", "--tags", json.dumps({MARK_TAG: mark})]
