@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,7 +206,7 @@ class Completions:
         """
         return self._write(completions_table(rows), None)
 
-    def _write(self, table: pa.Table, guard: Callable[[], Any] | None) -> int:
+    def _write(self, table: pa.Table, guard: Callable[[], AbstractContextManager[None]] | None) -> int:
         given = table.select(COMPLETIONS_SCHEMA.names).cast(COMPLETIONS_SCHEMA)
         if given.num_rows == 0:
             return 0
