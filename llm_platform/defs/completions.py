@@ -113,6 +113,7 @@ def asking(
         snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
         buckets=buckets,
+        on_wait=context.log.info,
     )
 
 

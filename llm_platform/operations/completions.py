@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.examples import selector
 from llm_platform.operations.releases import latest_calibrated, requesting
-from llm_platform.operations.sharing import SharedWork
+from llm_platform.operations.sharing import SharedWork, together, wait_for_others
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import Choose, RenderedPrompt, Renderer
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
@@ -44,6 +44,7 @@ class Asking:
         buckets: Only documents in these; None means all.
         waits_for_others: Whether to wait for other processes that answer for the same release, and take over what they
             leave, so that nothing is missing in the end; else to end as soon as only they have something to do.
+        on_wait: Called in this thread with what is waited for, and for whom.
         journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
             at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
     """
@@ -57,6 +58,7 @@ class Asking:
     on_progress: Callable[[Progress], None] | None = None
     buckets: Collection[int] | None = None
     waits_for_others: bool = True
+    on_wait: Callable[[str], None] | None = None
     journal: Path | None = None
     discover: Callable[[], Sequence[EndpointTarget]] | None = None
 
@@ -119,32 +121,51 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
         As `answer`.
     """
     journal = _journal(store, release, asking)
-    _recover(store, journal)
-    with (
-        store.completions.shared_lease(release.release_id, holder=asking.run_id) as lease,
-        SharedWork(
-            store,
-            lease,
-            recover=lambda: _recover(store, journal),
-            buckets=asking.buckets,
-            waits=asking.waits_for_others,
-        ) as work,
-    ):
-        run = None
-        if work.begin():
-            run = _run(
-                store,
-                release,
-                work.batches(),
-                lease=lease,
-                total=lambda: work.total,
-                application=application,
-                asking=asking,
+    tried: set[int] = set()
+    runs: list[InferenceRun] = []
+    while True:
+        _recover(store, journal)
+        with store.completions.shared_lease(release.release_id, holder=asking.run_id) as lease:
+            work = SharedWork(
+                store, lease, recover=lambda: _recover(store, journal), buckets=asking.buckets, tried=tried
             )
-    if not work.left:
-        return Sent(run)
-    holders = [one.describe() for one in store.completions.holders(release.release_id)]
-    return Sent(run, work.left, tuple(dict.fromkeys(holders)))
+            if work.begin():
+                runs.append(
+                    _run(
+                        store,
+                        release,
+                        work.batches(),
+                        total=work.expected,
+                        lease=lease,
+                        application=application,
+                        asking=_within_budget(asking, runs),
+                    )
+                )
+            tried.update(lease.buckets)
+        holders = [one.describe() for one in store.completions.holders(release.release_id)] if work.left else []
+        if work.left and not holders and not _was_stopped(runs):
+            continue
+        sent = Sent(together(runs), sum(work.left.values()), tuple(dict.fromkeys(holders)))
+        if not work.left or not asking.waits_for_others or _was_stopped(runs):
+            return sent
+        if asking.on_wait is not None:
+            asking.on_wait(f"{sent.left} documents are left to {'; '.join(sent.holders)}: waiting for their answers")
+        wait_for_others(store, release.release_id, work.left)
+
+
+def _was_stopped(runs: Sequence[InferenceRun]) -> bool:
+    return bool(runs) and any(cause.startswith("stopped_") for cause in runs[-1].causes)
+
+
+def _within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
+    """The same with what earlier runs have left of the budget."""
+    tokens, seconds = asking.policy.budget_tokens, asking.policy.budget_seconds
+    rest = replace(
+        asking.policy,
+        budget_tokens=None if tokens is None else tokens - sum(run.usage.total for run in runs),
+        budget_seconds=None if seconds is None else seconds - sum(run.seconds for run in runs),
+    )
+    return replace(asking, policy=rest)
 
 
 def ask(
@@ -167,7 +188,7 @@ def ask(
         And as `answer`.
     """
     with store.completions.lease(release.release_id, holder=asking.run_id) as lease:
-        return _run(store, release, batches, lease=lease, total=lambda: total, application=application, asking=asking)
+        return _run(store, release, batches, total=total, lease=lease, application=application, asking=asking)
 
 
 def _run(
@@ -175,8 +196,8 @@ def _run(
     release: Release,
     batches: Iterable[Sequence[DocumentRow]],
     *,
+    total: Callable[[], int] | int,
     lease: Lease,
-    total: Callable[[], int],
     application: Application,
     asking: Asking,
 ) -> InferenceRun:

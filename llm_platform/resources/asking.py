@@ -47,12 +47,13 @@ def asking_documents(
     on_progress: Callable[[Progress], None],
     buckets: Collection[int] | None = None,
     waits_for_others: bool = True,
+    on_wait: Callable[[str], None] | None = None,
 ) -> Asking:
     """How an application's documents are sent: within its budget, with a journal, to endpoints that serve the adapter.
 
     Args:
         nim: The endpoints of the release's lock entry.
-        buckets, waits_for_others: As in `Asking`.
+        buckets, waits_for_others, on_wait: As in `Asking`.
     """
 
     def endpoints() -> Sequence[EndpointTarget]:
@@ -78,6 +79,7 @@ def asking_documents(
         on_progress=on_progress,
         buckets=buckets,
         waits_for_others=waits_for_others,
+        on_wait=on_wait,
         journal=settings.namespace_folder / "journal",
         # A replica that joins late has not got the adapter yet.
         discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
