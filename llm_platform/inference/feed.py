@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -123,6 +123,11 @@ class _Unsendable:
     reason: str
 
 
+def _close(iterator: Iterator[object]) -> None:
+    if isinstance(iterator, Generator):
+        iterator.close()
+
+
 class RowFeed:
     """Documents in batches, read and rendered a little ahead in a thread of their own.
 
@@ -140,7 +145,8 @@ class RowFeed:
     ) -> None:
         # One thread for all batches: a database cursor belongs to the thread that uses it.
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm-platform-documents")
-        self._chunks = ReadAhead(self._read(iter(batches)), ahead=_CHUNKS_AHEAD)
+        self._batches = iter(batches)
+        self._chunks = ReadAhead(self._read(self._batches), ahead=_CHUNKS_AHEAD)
         self._ready: Iterator[PreparedRequest | _Unsendable] = iter(())
         self._used_up = True
         self._read_rows = self._taken_rows = 0
@@ -177,7 +183,9 @@ class RowFeed:
         """Read nothing more."""
         self._ready, self._used_up = iter(()), True
         self._chunks.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        # In its own thread, after what runs there: a generator that is left open keeps its cursor, and that the lake.
+        self._reader.submit(_close, self._batches)
+        self._reader.shutdown(wait=False)
 
     async def _read(
         self, batches: Iterator[Sequence[DocumentRow]]
