@@ -125,16 +125,6 @@ class Settings(BaseSettings):
     nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
     nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
     nim_idle_minutes: float = Field(default=30.0, gt=0, description="The embedded NIM exits after this long unused.")
-    nim_pool_limits: Annotated[dict[str, int], NoDecode] = Field(
-        default_factory=dict,
-        description='JSON of lock entry → Dagster steps that may talk to it at once, e.g. {"llama-8b": 4}; else one.',
-    )
-    run_priority: int = Field(
-        default=10,
-        ge=-1000,
-        le=1000,
-        description="dagster/priority of this deployment's runs; of a backfill's, 20 less.",
-    )
     nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
     nim_cluster_namespace: str | None = Field(
@@ -169,6 +159,16 @@ class Settings(BaseSettings):
     outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
     review_url: str | None = Field(
         default=None, description="Address of the review page, for links on report cards, e.g. http://127.0.0.1:8787."
+    )
+    nim_pool_limits: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON of lock entry → Dagster steps that may talk to it at once, e.g. {"llama-8b": 4}; else one.',
+    )
+    run_priority: int = Field(
+        default=10,
+        ge=-1000,
+        le=1000,
+        description="dagster/priority of this deployment's runs; of a backfill's, 20 less.",
     )
     sensors: bool = Field(default=False, description="Whether sensors start switched on.")
     sensor_seconds: int = Field(default=30, ge=1, description="Shortest time between two looks at a source table.")
