@@ -149,7 +149,7 @@ class RowFeed:
         self._chunks = ReadAhead(self._read(self._batches), ahead=_CHUNKS_AHEAD)
         self._ready: Iterator[PreparedRequest | _Unsendable] = iter(())
         self._used_up = True
-        self._read_rows = self._taken_rows = 0
+        self._prepared_rows = self._taken_rows = 0
         self._started = time.monotonic()
         self._render, self._builder, self._outbox = render, builder, outbox
 
@@ -192,11 +192,12 @@ class RowFeed:
     ) -> AsyncIterator[list[PreparedRequest | _Unsendable]]:
         loop = asyncio.get_running_loop()
         while (batch := await loop.run_in_executor(self._reader, next, batches, None)) is not None:
-            self._read_rows += len(batch)
             for start in range(0, len(batch), _CHUNK_ROWS):
                 rows = batch[start : start + _CHUNK_ROWS]
-                yield await loop.run_in_executor(self._reader, self._prepare, rows)
-            while self._read_rows - self._taken_rows > self._rows_of_a_second():
+                chunk = await loop.run_in_executor(self._reader, self._prepare, rows)
+                self._prepared_rows += len(chunk)
+                yield chunk
+            while self._prepared_rows - self._taken_rows > self._rows_of_a_second():
                 await asyncio.sleep(_LOOK_SECONDS)
 
     def _rows_of_a_second(self) -> float:
