@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from sqlalchemy.exc import DBAPIError
 
 from llm_platform.definitions import build_definitions
-from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
-from llm_platform.errors import EvidenceMissing, LeaseHeld, PermanentError, StorageError
+from llm_platform.errors import EvidenceMissing, PermanentError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
+from llm_platform.instance import recorded, require_idle
 from llm_platform.operations.endpoints import LocalNim
 from llm_platform.operations.evaluation import current_evaluation_id
 from llm_platform.operations.plan import plan
@@ -31,7 +26,7 @@ from llm_platform.operations.samples import load_sample
 from llm_platform.records import TokenUsage
 from llm_platform.resources.progress import listener, training_listener
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import CHECKOUT, Settings
+from llm_platform.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -165,62 +160,6 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
             reason = failure.user_failure_data.description if failure.user_failure_data else None
             lines.append(f"{event.step_key} failed: {reason or failure.error_display_string}")
     return "\n".join(lines) or f"Run {result.run_id} failed before any step; see its log in the Dagster UI."
-
-
-def dagster_home(settings: Settings) -> Path:
-    """DAGSTER_HOME of the namespace, with this checkout's `dagster.yaml` in it: Dagster reads it nowhere else."""
-    home = settings.dagster_home
-    source = CHECKOUT / "dagster.yaml"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        target = home / "dagster.yaml"
-        if source.is_file() and (not target.is_file() or target.read_bytes() != source.read_bytes()):
-            shutil.copyfile(source, target)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write {home}: {error.strerror}. Free space or fix its permissions, or name another folder in "
-            "LLM_PLATFORM_STATE."
-        ) from error
-    return home
-
-
-@contextmanager
-def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone.
-
-    Raises:
-        StorageError: the history cannot be read or written.
-    """
-    os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
-    try:
-        with dg.DagsterInstance.get() as instance:
-            # A killed run would keep its place in the pool of its model, and this one would wait for it for ever.
-            end_dead_runs(instance)
-            yield instance
-    except (DBAPIError, OSError) as error:
-        said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror or str(error)
-        raise StorageError(
-            f"Cannot write the history of runs in {settings.dagster_home}: {said}. Answers that were committed are "
-            "kept. Free space or fix its permissions, then run again."
-        ) from error
-
-
-def require_idle(instance: dg.DagsterInstance, application: str) -> None:
-    """Refuse to work on an application beside another process of this machine, which would do the same work.
-
-    Without this, the second run would wait without a word for the first one's place in the pool of the model. Runs of
-    other machines are kept apart by their leases.
-
-    Raises:
-        LeaseHeld: says which run and which process.
-    """
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        if PROCESS_TAG in run.tags and works_on(run, application):
-            _, process, _ = json.loads(run.tags[PROCESS_TAG])
-            raise LeaseHeld(
-                f"Run {run.run_id} (process {process}) is bringing {application} up to date; nothing was started. "
-                "Wait for it or stop it, then run again: what it has answered is not asked again."
-            )
 
 
 @contextmanager

@@ -178,6 +178,16 @@ class Settings(PodFields, BaseSettings):
     review_url: str | None = Field(
         default=None, description="Address of the review page, for links on report cards, e.g. http://127.0.0.1:8787."
     )
+    nim_pool_limits: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON of lock entry → Dagster steps that may talk to it at once, e.g. {"llama-8b": 4}; else one.',
+    )
+    run_priority: int = Field(
+        default=10,
+        ge=-1000,
+        le=1000,
+        description="dagster/priority of this deployment's runs; of a backfill's, 20 less.",
+    )
     sensors: bool = Field(default=False, description="Whether sensors start switched on.")
     sensor_seconds: int = Field(default=30, ge=1, description="Shortest time between two looks at a source table.")
     ui_url: str | None = Field(default=None, description="Address of Dagster's UI, for links in alerts.")
@@ -223,7 +233,7 @@ class Settings(PodFields, BaseSettings):
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("warehouses", mode="before")
+    @field_validator("warehouses", "nim_pool_limits", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -232,6 +242,13 @@ class Settings(PodFields, BaseSettings):
             return json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON, at character {error.pos}") from error
+
+    @field_validator("nim_pool_limits")
+    @classmethod
+    def _some_slots(cls, value: dict[str, int]) -> dict[str, int]:
+        if few := [entry for entry, limit in value.items() if limit < 1]:
+            raise ValueError(f"the limits of {', '.join(few)} are below one")
+        return value
 
     @field_validator("state")
     @classmethod

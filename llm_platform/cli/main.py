@@ -9,6 +9,7 @@ from rich.console import Console
 
 from llm_platform.cli import (
     adapter,
+    answering,
     application,
     bom,
     branch,
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, trial, rollout, bom):
+for group in (pipeline, answering, trial, rollout, bom):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,

@@ -44,10 +44,10 @@ def dev(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open Dagster's UI and daemon on this namespace, with sensors switched on."""
-    from llm_platform.demo import dagster_home
+    from llm_platform.instance import prepared_dagster_home
 
     settings = load_settings()
-    environment = {**os.environ, "DAGSTER_HOME": str(dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
+    environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
     program = Path(sys.executable).with_name("dagster")
     arguments = ["dev", "--workspace", str(CHECKOUT / "workspace.yaml"), "--host", host, "--port", str(port)]
     console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.")
@@ -87,13 +87,25 @@ def show_estimate(application: ApplicationName) -> None:
 
 @commands.command()
 def run(application: ApplicationName) -> None:
-    """Bring an application up to date: the same job that schedules and sensors start."""
+    """Bring an application up to date: the same job that schedules and sensors start.
+
+    While another run of this machine does it, this one answers a share of its documents, and leaves the rest to it.
+    """
+    from llm_platform.cli.answering import share_work
     from llm_platform.demo import fetch_weights, materialize, print_summary
+    from llm_platform.instance import at_work, recorded
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     candidates = candidates_named(settings, application)
     fetch_weights(settings, candidates, console=console)
+    with recorded(settings) as instance:
+        other = at_work(instance, application)
+    if other is not None:
+        console.print(f"{other} is bringing {application} up to date; sharing its work.")
+        share_work(settings, candidates)
+        console.print("Scores and publishing are left to that run.")
+        return
     checks = materialize(settings, application, console=console)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, candidates, settings, console=console, checks=checks)
@@ -143,6 +155,6 @@ def compact(
 @commands.command("dagster-home", hidden=True)
 def print_dagster_home() -> None:
     """Prepare DAGSTER_HOME of the namespace and print it, for `export DAGSTER_HOME=$(llm-platform dagster-home)`."""
-    from llm_platform.demo import dagster_home
+    from llm_platform.instance import prepared_dagster_home
 
-    console.print(str(dagster_home(load_settings())))
+    console.print(str(prepared_dagster_home(load_settings())))

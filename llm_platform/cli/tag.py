@@ -128,7 +128,7 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _tell_dagster(settings: Settings, run_id: str, tag: str, value: str) -> bool:
     """Show the tag on Dagster's run too; whether it knows the run."""
-    from llm_platform.demo import recorded
+    from llm_platform.instance import recorded
     from llm_platform.resources.run_tags import tag_run
 
     with recorded(settings) as instance:

@@ -18,9 +18,10 @@ from llm_platform.operations.adapter_reports import (
     report_adapter,
     write_page,
 )
-from llm_platform.operations.completions import Asking, ask
+from llm_platform.operations.sending import Asking, ask
 from llm_platform.records import Release, content_hash
 from llm_platform.resources.nim import resource_key
+from llm_platform.resources.pools import pool_of
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -41,7 +42,7 @@ def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefin
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "python"},
-        pool=f"nim-{entry}",
+        pool=pool_of(entry),
         code_version="1",
         required_resource_keys={"warehouse", resource_key(entry)},
         check_specs=[

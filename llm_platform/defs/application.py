@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from llm_platform.defs.adapter_reports import adapter_reports_asset
+from llm_platform.defs.completion_buckets import completion_buckets_asset
 from llm_platform.defs.completions import completions_asset
 from llm_platform.defs.documents import documents_asset, references_asset
 from llm_platform.defs.drift import drift_asset
@@ -16,7 +17,7 @@ from llm_platform.defs.graph import Graph
 from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
-from llm_platform.defs.runs import APPLICATION_TAG
+from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job
 from llm_platform.defs.sensors import source_changed_sensor
 from llm_platform.defs.sources import annotations_asset, references_source_asset, source_asset
 from llm_platform.defs.studies import learning_curve_asset, sweep_asset
@@ -43,7 +44,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         for name, spec in application.finetuning.items()
     }
     adapters = {name: adapter_asset(graph, name, [examples]) for name, examples in trainings.items()}
-    completions = []
+    completions, buckets = [], []
     for name, variant in application.variants.items():
         fitted_on = [references] if references and variant.calibrate else []
         adapted = [adapters[variant.adapter]] if variant.adapter else []
@@ -51,8 +52,12 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         texts = [prompts[prompt] for prompt in asked if prompt is not None]
         deps = [documents, *texts, models[variant.model], *fitted_on, *adapted]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
+        buckets.append(completion_buckets_asset(graph, name, deps=deps, entries=[variant.model]))
     used = [models[name] for name in graph.candidates.lock]
     champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.candidates.lock))
+    buckets.append(
+        completion_buckets_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.candidates.lock))
+    )
     judgements = {
         name: judgements_asset(graph, judge, [*completions, champion, *judged, models[judge.model]])
         for name, judge in graph.candidates.judges.items()
@@ -70,7 +75,10 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     training = [*trainings.values(), *adapters.values()]
     kinds = (sweep_asset, learning_curve_asset)
     studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
-    jobs = {application.name: ([*own, *used], "Bring everything of {} up to date")}
+    jobs = {
+        application.name: ([*own, *used], "Bring everything of {} up to date"),
+        backfill_job(application.name): (buckets, "Answer the documents of {}, a run for each bucket"),
+    }
     if training:
         # Training takes minutes and money, so it is asked for by name; the other job answers with what was trained.
         everything = [*own, *used, *training]
@@ -80,13 +88,24 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         jobs[f"{application.name}_judge"] = ([*judgements.values()], "Ask the judges of {}, and measure them")
     sources = [source, *known]
     return dg.Definitions(
-        assets=[*sources, *own, *training, *studies, *(one for one in judgements.values() if one not in scoring)],
+        assets=[
+            *sources,
+            *own,
+            *buckets,
+            *training,
+            *studies,
+            *(one for one in judgements.values() if one not in scoring),
+        ],
         jobs=[
             dg.define_asset_job(
                 name,
                 selection=dg.AssetSelection.assets(*assets),
                 description=f"{does.format(application.title)}. What is unchanged sends nothing to a model.",
-                tags={APPLICATION_TAG: application.name, "llm_platform/namespace": graph.settings.namespace},
+                tags={
+                    APPLICATION_TAG: application.name,
+                    "llm_platform/namespace": graph.settings.namespace,
+                    PRIORITY_TAG: str(graph.settings.run_priority - (BACKFILL_YIELDS if assets is buckets else 0)),
+                },
             )
             for name, (assets, does) in jobs.items()
         ],

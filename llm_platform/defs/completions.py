@@ -2,19 +2,21 @@
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph, column_schema, share
-from llm_platform.inference.engine import EndpointTarget, Progress
-from llm_platform.operations.adapters import serve_adapter
-from llm_platform.operations.completions import Answered, Asking, answer
+from llm_platform.inference.engine import Progress
+from llm_platform.operations.completions import Answered, answer
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
-from llm_platform.operations.spending import estimate, within_budget
+from llm_platform.operations.sending import Asking
+from llm_platform.operations.spending import estimate
 from llm_platform.records import CompletionStatus, Release, content_hash
+from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource, resource_key
+from llm_platform.resources.pools import pool_of
 from llm_platform.resources.progress import listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.lake import Warehouse
@@ -47,7 +49,7 @@ def completions_asset(
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "duckdb"},
-        pool=f"nim-{entries[0]}",
+        pool=pool_of(entries[0]),
         code_version=content_hash([spec.model_dump(mode="json") if spec else CHAMPION, _task(graph)]),
         required_resource_keys={"warehouse", *map(resource_key, entries)},
         check_specs=[
@@ -94,36 +96,27 @@ def _task(graph: Graph) -> list[object]:
     return [application.task, list(application.labels), application.output_schema(), *([long] if long else [])]
 
 
-def asking(context: dg.AssetExecutionContext, graph: Graph, release: Release, variant: str, *, snapshot: int) -> Asking:
-    """How the documents of a release are sent; its endpoints serve its adapter before the first one is."""
+def asking(
+    context: dg.AssetExecutionContext,
+    graph: Graph,
+    release: Release,
+    variant: str,
+    *,
+    snapshot: int,
+    buckets: Collection[int] | None = None,
+) -> Asking:
+    """How the documents of a release are sent by this step; its endpoints serve its adapter before the first one is."""
     nim: NIMResource = getattr(context.resources, resource_key(release.model.entry))
-
-    def endpoints() -> Sequence[EndpointTarget]:
-        targets = nim.verified_targets(release.model)
-        if release.adapter is not None:
-            serve_adapter(
-                graph.settings,
-                nim.pinned,
-                name=release.served_name,
-                adapter_id=release.adapter,
-                base=release.model,
-                base_urls=[target.root for target in targets],
-            )
-        return targets
-
-    return Asking(
-        endpoints=endpoints,
-        policy=within_budget(
-            nim.policy(max_failed_share=graph.application.max_failed_share), graph.application.budget, nim.pinned
-        ),
-        connection=nim.connection(),
+    return asking_documents(
+        graph.settings,
+        graph.application,
+        release,
+        nim=nim,
         run_id=context.run.run_id,
-        git_commit=graph.settings.git_commit,
         snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
-        journal=graph.settings.namespace_folder / "journal",
-        # A replica that joins late has not got the adapter yet.
-        discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
+        buckets=buckets,
+        on_wait=context.log.info,
     )
 
 

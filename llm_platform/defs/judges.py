@@ -7,12 +7,13 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph, share
-from llm_platform.operations.completions import Asking
 from llm_platform.operations.judge_runs import Judged, judge_answers
 from llm_platform.operations.judging import judge_release
+from llm_platform.operations.sending import Asking
 from llm_platform.operations.spending import within_budget
 from llm_platform.records import Interval, Judge, content_hash
 from llm_platform.resources.nim import NIMResource, resource_key
+from llm_platform.resources.pools import pool_of
 from llm_platform.resources.warehouse import WarehouseResource
 
 READABLE = 0.9
@@ -30,7 +31,7 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "duckdb"},
-        pool=f"nim-{judge.model}",
+        pool=pool_of(judge.model),
         code_version=content_hash(judge.model_dump(mode="json")),
         required_resource_keys={"warehouse", resource_key(judge.model)},
         check_specs=[

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from llm_platform.warehouse.leases import node, process_started
+from llm_platform.warehouse.holders import node, process_started
 
 STATE_TAG = "llm_platform/source_state"
 APPLICATION_TAG = "llm_platform/application"
 PROCESS_TAG = "llm_platform/process"
+PRIORITY_TAG = "dagster/priority"
+"""Dagster's own: of the runs that wait in the queue, and of the steps that wait for a pool, the highest goes first."""
+
+BACKFILL_YIELDS = 20
+"""How far the priority of a backfill's runs is below that of the deployment's other runs."""
+
+PARTITION_TAG = "dagster/partition"
 NO_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 """Dagster's own tag; with the value `false` on runs that ended with a permanent error."""
 
@@ -70,8 +77,18 @@ def under_way(instance: dg.DagsterInstance, application: str) -> str | None:
     return None
 
 
+def backfill_job(application: str) -> str:
+    """Name of the job whose partitions are the buckets of an application's documents."""
+    return f"{application}_backfill"
+
+
 def works_on(run: dg.DagsterRun, application: str) -> bool:
-    """Whether a run is of one of the application's jobs, or of a selection of its assets, as the UI makes them."""
+    """Whether a run is of one of the application's jobs, or of a selection of its assets, as the UI makes them.
+
+    A run of one bucket is not: it publishes nothing, and others share the work with it.
+    """
+    if PARTITION_TAG in run.tags:
+        return False
     selected = any(key.path[0] == application for key in run.asset_selection or ())
     return selected or application in (run.job_name, run.tags.get(APPLICATION_TAG))
 

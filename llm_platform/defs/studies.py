@@ -12,7 +12,7 @@ from llm_platform.defs.finetuning import train
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.adapter_reports import write_page
 from llm_platform.operations.adapters import AdapterFolders
-from llm_platform.operations.completions import Asking
+from llm_platform.operations.sending import Asking
 from llm_platform.operations.studies import learning_curve, sweep
 from llm_platform.records import Release, content_hash
 from llm_platform.resources.nim import resource_key

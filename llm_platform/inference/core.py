@@ -49,7 +49,7 @@ async def complete(
     on_rows: OnRows,
     on_progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
-    total: int | None = None,
+    total: Callable[[], int] | int | None = None,
     origin: Origin | None = None,
     discover: Discover | None = None,
 ) -> EngineResult:

@@ -46,7 +46,7 @@ def run_completions(
     connection: Connection | None = None,
     run_id: str = "",
     documents_snapshot: int | None = None,
-    total: int | None = None,
+    total: Callable[[], int] | int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_finish: Callable[[InferenceRun], None] | None = None,
     discover: Discover | None = None,
@@ -64,7 +64,7 @@ def run_completions(
         sink: Stores a batch of answers; called in a thread of its own.
         constraint: Request fields that constrain the answer; see `llm_platform.nim.dialects.constraint`.
         discover: Asked now and then for the endpoints there are, so that they may join and leave; called in a thread.
-        total: Documents there are, for the time left.
+        total: Documents there are, for the time left; a function where that may change.
         on_progress: Called in this thread.
         on_finish: Called in this thread with the account of the run, also when the run is about to raise.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -21,6 +22,9 @@ Item = TypeVar("Item")
 # Large enough that the hand-over between threads costs nothing (at 32 rows, 0.02 ms a row), small enough for memory.
 _CHUNK_ROWS = 256
 _CHUNKS_AHEAD = 2
+# What others may take as well is asked for when it is needed: with so many rows left, or those of a second.
+_LEAST_ROWS_LEFT = 64
+_LOOK_SECONDS = 0.02
 
 
 class Feed(Protocol):
@@ -120,10 +124,16 @@ class _Unsendable:
     reason: str
 
 
+def _close(iterator: Iterator[object]) -> None:
+    if isinstance(iterator, Generator):
+        iterator.close()
+
+
 class RowFeed:
     """Documents in batches, read and rendered a little ahead in a thread of their own.
 
-    Rendering may block, for example to count tokens: in the event loop it would hold up every request in flight.
+    Rendering may block, for example to count tokens: in the event loop it would hold up every request in flight. The
+    next batch is asked for when the last one is nearly used up: to ask may mean to take it from others.
     """
 
     def __init__(
@@ -138,9 +148,12 @@ class RowFeed:
         self._reader = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="llm-platform-documents", initializer=step_aside
         )
-        self._chunks = ReadAhead(self._read(iter(batches)), ahead=_CHUNKS_AHEAD)
+        self._batches = iter(batches)
+        self._chunks = ReadAhead(self._read(self._batches), ahead=_CHUNKS_AHEAD)
         self._ready: Iterator[PreparedRequest | _Unsendable] = iter(())
         self._used_up = True
+        self._prepared_rows = self._taken_rows = 0
+        self._started = time.monotonic()
         self._render, self._builder, self._outbox = render, builder, outbox
 
     @property
@@ -150,6 +163,7 @@ class RowFeed:
 
     def start(self, wake: Callable[[], None]) -> None:
         """Read the first batch."""
+        self._started = time.monotonic()
         self._chunks.start(wake)
 
     def take(self) -> PreparedRequest | None:
@@ -157,6 +171,7 @@ class RowFeed:
         while True:
             item = next(self._ready, None)
             self._used_up = item is None
+            self._taken_rows += item is not None
             if isinstance(item, PreparedRequest):
                 return item
             if item is not None:
@@ -171,7 +186,9 @@ class RowFeed:
         """Read nothing more."""
         self._ready, self._used_up = iter(()), True
         self._chunks.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        # In its own thread, after what runs there: a generator that is left open keeps its cursor, and that the lake.
+        self._reader.submit(_close, self._batches)
+        self._reader.shutdown(wait=False)
 
     async def _read(
         self, batches: Iterator[Sequence[DocumentRow]]
@@ -180,7 +197,14 @@ class RowFeed:
         while (batch := await loop.run_in_executor(self._reader, next, batches, None)) is not None:
             for start in range(0, len(batch), _CHUNK_ROWS):
                 rows = batch[start : start + _CHUNK_ROWS]
-                yield await loop.run_in_executor(self._reader, self._prepare, rows)
+                chunk = await loop.run_in_executor(self._reader, self._prepare, rows)
+                self._prepared_rows += len(chunk)
+                yield chunk
+            while self._prepared_rows - self._taken_rows > self._rows_of_a_second():
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def _rows_of_a_second(self) -> float:
+        return max(_LEAST_ROWS_LEFT, self._taken_rows / max(time.monotonic() - self._started, 1.0))
 
     def _prepare(self, rows: Sequence[DocumentRow]) -> list[PreparedRequest | _Unsendable]:
         return [prepared for row in rows if (prepared := self._prepared(row)) is not None]

@@ -5,7 +5,8 @@ memory is lost in a crash, so it should be safe at once. The journal gives both:
 and synced, and the lake gets many batches in one commit. After a crash, `recover` gives back what was not committed.
 
 A segment belongs to one process, which holds a lock on it for as long as it lives. The folder must be on storage that
-outlives the process; on a disk that does not, the promise is one commit instead of one batch.
+outlives the process, with locks that all hosts see; on a disk that does not, the promise is one commit instead of one
+batch.
 """
 
 from __future__ import annotations
@@ -122,25 +123,38 @@ def recover(folder: Path, record: type[Row]) -> Iterator[list[Row]]:
     """What dead processes left behind; segments are removed when the block ends without an error.
 
     Segments of living processes are left alone. A line that was being written when the process died is not an answer.
+    One process recovers at a time and the others wait: what a dead one left is either stored or theirs to store.
 
     Example:
         with recover(folder, Completion) as rows:
             store.append(rows)
     """
-    segments = [file for path in sorted(folder.glob(f"*{_SUFFIX}")) if (file := _orphan(path)) is not None]
-    try:
-        yield [row for file in segments for row in _rows(file, record)]
-        for file in segments:
-            Path(file.name).unlink(missing_ok=True)
-    finally:
-        for file in segments:
-            file.close()
+    with _alone(folder):
+        segments = [file for path in sorted(folder.glob(f"*{_SUFFIX}")) if (file := _orphan(path)) is not None]
+        try:
+            yield [row for file in segments for row in _rows(file, record)]
+            for file in segments:
+                Path(file.name).unlink(missing_ok=True)
+        finally:
+            for file in segments:
+                file.close()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    if not any(folder.glob(f"*{_SUFFIX}")):
+        yield
+        return
+    # NFS locks only files that are open for writing.
+    with folder.with_name(f"{folder.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _orphan(path: Path) -> BinaryIO | None:
     """The segment, locked, unless a living process holds it or has just removed it."""
     try:
-        file = path.open("rb")
+        file = path.open("r+b")
     except FileNotFoundError:
         return None
     try:

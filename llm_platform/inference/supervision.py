@@ -28,7 +28,7 @@ class Supervision:
     """Looks at a session many times a second.
 
     Attributes:
-        total: Rows there are, where known.
+        total: Rows there are, where known; a function where that may change.
         discover: Gives the endpoints there are now; called in a thread.
         stop: Set by whoever wants the run to end.
         stopped_by: The budget that was used up, if one was.
@@ -41,7 +41,7 @@ class Supervision:
     meter: Meter
     policy: EnginePolicy
     stop: asyncio.Event
-    total: int | None = None
+    total: Callable[[], int] | int | None = None
     on_progress: Callable[[Progress], None] | None = None
     discover: Discover | None = None
     stopped_by: str | None = None
@@ -61,10 +61,11 @@ class Supervision:
         """The run as it is now."""
         now, meter, usage = time.monotonic(), self.meter, self.meter.usage
         rows_per_second = self._rows.update(now, meter.done)
-        left = None if self.total is None or rows_per_second <= 0 else (self.total - meter.done) / rows_per_second
+        total = self._total()
+        left = None if total is None or rows_per_second <= 0 else (total - meter.done) / rows_per_second
         return Progress(
             done=meter.done,
-            total=self.total,
+            total=total,
             sent=meter.sent,
             stored=self.writer.stored,
             failed=dict(meter.failed),
@@ -109,6 +110,9 @@ class Supervision:
         if judged and self.meter.failures > self.policy.max_failed_share * self.meter.done:
             self.session.fail(self._too_many_failed())
 
+    def _total(self) -> int | None:
+        return self.total() if callable(self.total) else self.total
+
     def _stop_for(self, reason: str) -> None:
         if not self.stop.is_set():
             self.stopped_by = reason
@@ -145,10 +149,11 @@ class Supervision:
                     self.session.spawn(self._follow(endpoint))
 
     def _unavailable(self, seconds: float) -> EndpointUnavailable:
+        total = self._total()
         each = "; ".join(f"{one.url}: {one.last_error or 'no reply'}" for one in self.session.endpoints)
         return EndpointUnavailable(
             f"No endpoint has answered a document for {seconds:.0f} s ({each}). {self.meter.done} of "
-            f"{self.total if self.total is not None else 'all'} documents are done and kept. Bring an endpoint back "
+            f"{total if total is not None else 'all'} documents are done and kept. Bring an endpoint back "
             "and run again: only the missing ones are sent."
         )
 

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from llm_platform.evaluation.fields import Grade
 from llm_platform.evaluation.judge import JudgeAgreement, Opinion, measure_agreement
 from llm_platform.operations.comparing import answers_to, grade
-from llm_platform.operations.completions import Asking, ask
 from llm_platform.operations.evaluation import judged_releases
 from llm_platform.operations.judging import (
     TURNS_WITH_ORDER,
@@ -28,6 +27,7 @@ from llm_platform.operations.judging import (
     verdicts_of,
 )
 from llm_platform.operations.releases import Candidates, champion_release
+from llm_platform.operations.sending import Asking, ask
 from llm_platform.records import DocumentRow, InferenceRun, Judge, Release, canonical_json, content_hash
 from llm_platform.warehouse.store import ApplicationStore
 

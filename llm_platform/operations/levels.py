@@ -36,14 +36,19 @@ class Levels:
                 for key, found in groups.items()
                 for question in self._questions(pending[key][0], found)
             }
-            stored = {one.fingerprint for one in self._records(list(questions))}
-            missing = [question for key, question in questions.items() if key not in stored]
-            if missing and not self._helpers.ask(self._together, [missing], total=len(missing)):
+            total = len(self._missing(questions))
+            # Looked for again when it is our turn: another process may have asked some meanwhile.
+            turn = (self._missing(asked) for asked in [questions])
+            if total and not self._helpers.ask(self._together, turn, total=total):
                 return False
             said = {one.fingerprint: one for one in self._records(list(questions))}
             level = ((key, self._next(pending[key][0], found, said)) for key, found in groups.items())
             pending = {key: (pending[key][0], answers) for key, answers in level if answers is not None}
         return True
+
+    def _missing(self, questions: Mapping[str, DocumentRow]) -> list[DocumentRow]:
+        stored = {one.fingerprint for one in self._records(list(questions))}
+        return [question for key, question in questions.items() if key not in stored]
 
     def _records(self, keys: Sequence[str]) -> Iterator[Completion]:
         return self._store.completions.records(self._together.release_id, keys)

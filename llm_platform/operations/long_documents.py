@@ -26,6 +26,7 @@ from llm_platform.operations.fitting import BudgetedRenderer, LongDocument
 from llm_platform.operations.levels import Levels
 from llm_platform.records import Completion, CompletionStatus, DocumentRow, Release
 from llm_platform.warehouse.completions import completions_table
+from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.schema import MADE_OF_SCHEMA
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -34,7 +35,7 @@ CUT_AT_ONCE = 64
 PUT_TOGETHER_AT_ONCE = 500
 
 
-def take_over_whole_answers(store: ApplicationStore, release: Release, *, holder: str) -> int:
+def take_over_whole_answers(store: ApplicationStore, release: Release) -> int:
     """Store what was answered under another rule for long documents; returns how many answers that spared.
 
     About a document that fits, every rule asks the same.
@@ -44,14 +45,11 @@ def take_over_whole_answers(store: ApplicationStore, release: Release, *, holder
     senders = {one.release_id for one in stored if one.calibration is None and one.whole_id == wanted} - {own}
     if not senders or not store.completions.missing_count(own):
         return 0
-    with store.completions.lease(own, holder=holder) as lease:
-        return sum(
-            store.completions.take_over(lease, sender, request_id=release.request_id) for sender in sorted(senders)
-        )
+    return sum(store.completions.take_over(release, sender) for sender in sorted(senders))
 
 
 class InParts:
-    """Answers the documents that a renderer has left alone."""
+    """Answers the documents that a renderer has left alone; `lease` covers them."""
 
     def __init__(
         self,
@@ -59,12 +57,13 @@ class InParts:
         release: Release,
         renderer: BudgetedRenderer,
         *,
+        lease: Lease,
         helpers: Helpers,
         run_id: str,
         snapshot: int | None,
     ) -> None:
         self._store, self._release, self._renderer, self._helpers = store, release, renderer, helpers
-        self._run_id, self._snapshot = run_id, snapshot
+        self._lease, self._run_id, self._snapshot = lease, run_id, snapshot
         self._parts, self._together = parts_release(release), together_release(release)
         self._keys: dict[str, tuple[str, ...] | str] = {}
         """Fingerprint of a document → those of its parts, or why it has none."""
@@ -173,10 +172,9 @@ class InParts:
             rows.append(
                 document_completion(self._release, blank, reading, parts=len(parts), made_of=made_of, paid=paid)
             )
-        with self._store.completions.lease(self._release.release_id, holder=self._run_id) as lease:
-            self._helpers.account.stored += self._store.completions.append_table(
-                lease, completions_table(rows), made_of=_made_of(self._release, pieces)
-            )
+        self._helpers.account.stored += self._store.completions.append_table(
+            self._lease, completions_table(rows), made_of=_made_of(self._release, pieces)
+        )
         self._helpers.account.failed += sum(row.status is not CompletionStatus.VALID for row in rows)
 
     def _blank(self, document: LongDocument, endpoint: str) -> Completion:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jsonschema import Draft202012Validator
 
 from llm_platform.application import Application
-from llm_platform.errors import ContractBroken, EvidenceMissing
+from llm_platform.errors import ContractBroken, EvidenceMissing, TransientError
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.adapter_evidence import require_adapter_report
 from llm_platform.operations.evaluation import current_evaluation_id
@@ -129,7 +129,14 @@ def decide(store: ApplicationStore, candidates: Candidates) -> Decision:
     if champion is not None or not passing or application.rollout.first_champion == "manual":
         return Decision(champion, promoted=False, refused=refused)
     _, variant, release = max(passing, key=lambda item: item[:2])
-    event = promote(store, application, variant, release=release, evaluation_id=evaluation_id, by=AUTOMATIC)
+    try:
+        event = promote(store, application, variant, release=release, evaluation_id=evaluation_id, by=AUTOMATIC)
+    except TransientError:
+        # A run that shared this one's work ends at the same moment, and may have chosen first.
+        chosen = store.rollout.champion()
+        if chosen is None:
+            raise
+        return Decision(chosen, promoted=False, refused=refused)
     return Decision(event, promoted=True, refused=refused)
 
 

@@ -18,10 +18,10 @@ from llm_platform.evaluation.statistics import mean_score
 from llm_platform.operations.adapter_reports import base_release, held_out_without_answer
 from llm_platform.operations.adapter_studies import CURVE_KIND, SWEEP_KIND, CurvePoint, LearningCurve, Sweep, SweepTrial
 from llm_platform.operations.adapters import AdapterFolders
-from llm_platform.operations.completions import Asking, ask
 from llm_platform.operations.evaluation import answers_frame
 from llm_platform.operations.finetuning import Training, finish_training, prepare_job, training_job, training_set
 from llm_platform.operations.releases import Candidates
+from llm_platform.operations.sending import Asking, ask
 from llm_platform.records import AdapterManifest, Interval, Recipe, Release
 from llm_platform.settings import Settings
 from llm_platform.warehouse.lake import Warehouse

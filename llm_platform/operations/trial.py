@@ -20,10 +20,10 @@ from llm_platform.errors import SpecificationError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.calibration import fit_calibration
 from llm_platform.operations.comparing import Paired, Side, answers_to, document_rows, grade, pair
-from llm_platform.operations.completions import Asking, ask
 from llm_platform.operations.documents import columns_read
 from llm_platform.operations.examples import selector
 from llm_platform.operations.releases import CHAMPION, Candidates, champion_release, requesting
+from llm_platform.operations.sending import Asking, ask
 from llm_platform.operations.spending import ASSUMED_TOKENS_PER_BYTE
 from llm_platform.prompts.load import load_prompt
 from llm_platform.prompts.render import Renderer

@@ -1,11 +1,14 @@
-"""How a release is asked outside of a Dagster run, from a terminal or a notebook: by the same resource as inside."""
+"""How a release is asked, in a Dagster run, from a terminal and in a notebook: by the same resource."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
-from llm_platform.inference.engine import Progress
-from llm_platform.operations.completions import Asking
+from llm_platform.application import Application
+from llm_platform.inference.engine import EndpointTarget, Progress
+from llm_platform.operations.adapters import serve_adapter
+from llm_platform.operations.sending import Asking
+from llm_platform.operations.spending import within_budget
 from llm_platform.records import Release
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings import Settings
@@ -30,4 +33,54 @@ def asking_of(
         git_commit=settings.git_commit,
         snapshot=snapshot,
         on_progress=on_progress,
+    )
+
+
+def asking_documents(
+    settings: Settings,
+    application: Application,
+    release: Release,
+    *,
+    nim: NIMResource,
+    run_id: str,
+    snapshot: int | None,
+    on_progress: Callable[[Progress], None],
+    buckets: Collection[int] | None = None,
+    waits_for_others: bool = True,
+    on_wait: Callable[[str], None] | None = None,
+) -> Asking:
+    """How an application's documents are sent: within its budget, with a journal, to endpoints that serve the adapter.
+
+    Args:
+        nim: The endpoints of the release's lock entry.
+        buckets, waits_for_others, on_wait: As in `Asking`.
+    """
+
+    def endpoints() -> Sequence[EndpointTarget]:
+        targets = nim.verified_targets(release.model)
+        if release.adapter is not None:
+            serve_adapter(
+                settings,
+                nim.pinned,
+                name=release.served_name,
+                adapter_id=release.adapter,
+                base=release.model,
+                base_urls=[target.root for target in targets],
+            )
+        return targets
+
+    return Asking(
+        endpoints=endpoints,
+        policy=within_budget(nim.policy(max_failed_share=application.max_failed_share), application.budget, nim.pinned),
+        connection=nim.connection(),
+        run_id=run_id,
+        git_commit=settings.git_commit,
+        snapshot=snapshot,
+        on_progress=on_progress,
+        buckets=buckets,
+        waits_for_others=waits_for_others,
+        on_wait=on_wait,
+        journal=settings.namespace_folder / "journal",
+        # A replica that joins late has not got the adapter yet.
+        discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
     )

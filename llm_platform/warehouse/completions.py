@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
-from llm_platform.records import Completion, TokenUsage, canonical_json
+from llm_platform.records import Completion, Release, TokenUsage, canonical_json
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.hashing import version_of, version_select
-from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
+from llm_platform.warehouse.leases import Lease, stored_leases
 from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA, MADE_OF_SCHEMA
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
@@ -108,28 +110,47 @@ class Completions:
             ttl_seconds: How long the lease outlives a holder that has fallen silent; it is renewed every third of that.
             bucket: Cover one bucket of documents only; None covers all.
         """
+        wanted = [ALL_BUCKETS if bucket is None else bucket]
+        return self._lease(release_id, holder=holder, ttl_seconds=ttl_seconds, wanted=wanted)
+
+    def shared_lease(self, release_id: str, *, holder: str, ttl_seconds: float = 60.0) -> Lease:
+        """A lease that covers no bucket yet, for a process that shares the work with others: see `Lease.claim`."""
+        return self._lease(release_id, holder=holder, ttl_seconds=ttl_seconds, wanted=[])
+
+    def holders(self, release_id: str) -> list[Holder]:
+        """Live leases on a release, by bucket."""
+        coordinator = self._session.coordinator
+        now = coordinator.now()
+        with coordinator.transaction(f"{self._application}/{release_id}") as statements:
+            found = stored_leases(statements, coordinator.leases, self._application, release_id)
+        return sorted((one for one in found if one.is_live(now)), key=lambda one: one.bucket)
+
+    def _lease(self, release_id: str, *, holder: str, ttl_seconds: float, wanted: Collection[int]) -> Lease:
         return Lease(
             self._session.coordinator,
             self._application,
             release_id,
             holder=holder,
             ttl_seconds=ttl_seconds,
-            bucket=bucket,
+            wanted=wanted,
         )
 
-    def missing(self, release_id: str, *, limit: int | None = None, bucket: int | None = None) -> pa.Table:
-        """One row (document_id, fingerprint, text, attributes, bucket) per sendable text without an answer, by key."""
-        return self._session.table(self._missing_sql(release_id, limit=limit, bucket=bucket))
+    def missing(self, release_id: str, *, limit: int | None = None, buckets: Collection[int] | None = None) -> pa.Table:
+        """One row (document_id, fingerprint, text, attributes, bucket) per sendable text without an answer, by key.
+
+        With `buckets`, of those only. A text is in the bucket of its smallest document.
+        """
+        return self._session.table(self._missing_sql(release_id, limit=limit, buckets=buckets))
 
     def missing_batches(
-        self, release_id: str, batch_rows: int, *, bucket: int | None = None
+        self, release_id: str, batch_rows: int, *, buckets: Collection[int] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """The rows of `missing` in batches; of what is missing at the first one, and still has the same text.
 
         Keys are copied first, since a run of hours must not keep a transaction open on the catalog. Texts are read as
         they are needed: a copy of all of them took 5 KiB of memory a row.
         """
-        keys = self._missing_keys(release_id, bucket=bucket)
+        keys = self._missing_keys(release_id, buckets=buckets)
         documents = self._session.relation(self._application, "documents")
         with self._session.cursor() as cursor:
             cursor.execute(
@@ -150,9 +171,14 @@ class Completions:
                     {"first": first, "last": last},
                 ).to_arrow_reader(batch_rows)
 
-    def missing_count(self, release_id: str, *, bucket: int | None = None) -> int:
+    def missing_count(self, release_id: str) -> int:
         """How many texts have no answer."""
-        return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, bucket=bucket)})"))
+        return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=None)})"))
+
+    def missing_by_bucket(self, release_id: str, *, buckets: Collection[int] | None = None) -> dict[int, int]:
+        """Bucket → texts without an answer; buckets without such a text are left out."""
+        keys = self._missing_keys(release_id, buckets=buckets)
+        return dict(self._session.rows(f"SELECT bucket, count(*) FROM ({keys}) GROUP BY 1 ORDER BY 1"))
 
     def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
         """How many texts have no answer, their length, and how many are longer than `room_bytes`."""
@@ -162,7 +188,7 @@ class Completions:
             "coalesce(sum(size) FILTER (size > $room), 0)::BIGINT, "
             "coalesce(sum(ceil(size / $room)) FILTER (size > $room), 0)::BIGINT "
             f"FROM (SELECT strlen(d.text) AS size FROM {documents} d "
-            f"SEMI JOIN ({self._missing_keys(release_id, bucket=None)}) k ON k.document_id = d.document_id)",
+            f"SEMI JOIN ({self._missing_keys(release_id, buckets=None)}) k ON k.document_id = d.document_id)",
             # No text has so many bytes.
             {"room": 2**40 if room_bytes is None else room_bytes},
         )
@@ -203,38 +229,55 @@ class Completions:
             LeaseHeld: the lease was taken over; nothing was stored.
             ContractBroken: rows belong to another release than the lease.
         """
-        given = table.select(COMPLETIONS_SCHEMA.names).cast(COMPLETIONS_SCHEMA)
-        if given.num_rows == 0:
-            return 0
-        releases = set(given.column("release_id").unique().to_pylist())
-        if releases != {lease.release_id} or lease.application != self._application:
+        releases = set(table.column("release_id").unique().to_pylist())
+        if releases - {lease.release_id} or lease.application != self._application:
             raise ContractBroken(
                 f"The lease covers release {lease.release_id!r} of {lease.application!r}; the rows belong to "
                 f"{sorted(releases)} "
                 f"of {self._application!r}. Take a lease for each release."
             )
+        return self._write(table, lease.guard, made_of=made_of)
+
+    def restore(self, rows: Sequence[Completion]) -> int:
+        """Store answers that nobody pays for any more, without a lease: recovered from a journal, or derived.
+
+        Returns how many of them had been missing. Who holds their buckets may store the same keys before or after.
+        """
+        return self._write(completions_table(rows), None)
+
+    def _write(
+        self,
+        table: pa.Table,
+        guard: Callable[[], AbstractContextManager[None]] | None,
+        *,
+        made_of: pa.Table | None = None,
+    ) -> int:
+        given = table.select(COMPLETIONS_SCHEMA.names).cast(COMPLETIONS_SCHEMA)
+        if given.num_rows == 0:
+            return 0
         with self._session.cursor("store completions in") as cursor:
             cursor.register("given", given)
             cursor.execute("CREATE TEMP TABLE answers AS SELECT * FROM given")
             if made_of is None:
-                return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+                return self._session.write(self._application, _append, cursor=cursor, guard=guard)[0]
             cursor.register("listed", made_of.cast(MADE_OF_SCHEMA))
             cursor.execute("CREATE TEMP TABLE made_of AS SELECT * FROM listed")
-            return self._session.write(self._application, _append_with_parts, cursor=cursor, guard=lease.guard)[0]
+            return self._session.write(self._application, _append_with_parts, cursor=cursor, guard=guard)[0]
 
-    def take_over(self, lease: Lease, source_id: str, *, request_id: str) -> int:
-        """Store, for the lease's release, what another one was answered when it sent the same; returns how many.
+    def take_over(self, release: Release, source_id: str) -> int:
+        """Store, for `release`, what another one was answered when it sent the same; returns how many.
 
-        Only answers to whole documents: those two releases differ in what they do with long ones.
+        Only answers to whole documents: those two releases differ in what they do with long ones. Needs no lease, as
+        `restore`.
         """
         with self._session.cursor("store completions in") as cursor:
             cursor.execute(
                 "CREATE TEMP TABLE answers AS SELECT * REPLACE ($to AS release_id, $request AS request_id, "
                 f"true AS reused, now() AS created_at) FROM {self._answers('release_id')} "
                 "WHERE cut_tokens IS NULL AND parts IS NULL AND status <> 'rejected'",
-                {"key": source_id, "to": lease.release_id, "request": request_id},
+                {"key": source_id, "to": release.release_id, "request": release.request_id},
             )
-            return self._session.write(self._application, _append, cursor=cursor, guard=lease.guard)[0]
+            return self._session.write(self._application, _append, cursor=cursor)[0]
 
     def of_release(self, release_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All answers of a release, in the order of their document keys."""
@@ -294,10 +337,14 @@ class Completions:
         row = self._session.rows(sql, {"key": release_id})[0]
         return TokenUsage(prompt_tokens=row[0], completion_tokens=row[1], cached_tokens=row[2])
 
-    def data_version(self, release_id: str) -> str:
-        """Hash of the answers to the documents as they are now; texts that nobody has any more do not count."""
+    def data_version(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
+        """Hash of the answers to the documents as they are now; texts that nobody has any more do not count.
+
+        With `buckets`, to the documents in these.
+        """
         documents = self._session.relation(self._application, "documents")
-        current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable')"
+        inside = "" if buckets is None else f" AND bucket IN ({', '.join(f'{one:d}' for one in buckets)})"
+        current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable'{inside})"
         sql = version_select(DATA_VERSION_COLUMNS, self._answers("release_id"), current)
         return version_of(self._session.rows(sql, {"key": release_id})[0])
 
@@ -314,21 +361,21 @@ class Completions:
             "t.fingerprint))"
         )
 
-    def _missing_keys(self, release_id: str, *, bucket: int | None) -> str:
+    def _missing_keys(self, release_id: str, *, buckets: Collection[int] | None) -> str:
         documents = self._session.relation(self._application, "documents")
         return _missing_keys(
             documents,
             [self._session.relation(self._application, "completions", catalog=catalog) for catalog in self._catalogs()],
             release_id=release_id,
-            bucket=bucket,
+            buckets=buckets,
         )
 
-    def _missing_sql(self, release_id: str, *, limit: int | None, bucket: int | None) -> str:
+    def _missing_sql(self, release_id: str, *, limit: int | None, buckets: Collection[int] | None) -> str:
         documents = self._session.relation(self._application, "documents")
         limited = "" if limit is None else f" LIMIT {limit:d}"
         return (
             f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, d.bucket FROM {documents} d "
-            f"SEMI JOIN ({self._missing_keys(release_id, bucket=bucket)}) k ON k.document_id = d.document_id "
+            f"SEMI JOIN ({self._missing_keys(release_id, buckets=buckets)}) k ON k.document_id = d.document_id "
             f"ORDER BY d.document_id{limited}"
         )
 
@@ -343,16 +390,18 @@ def completion_rows(table: pa.Table) -> Iterator[Completion]:
         yield Completion.model_validate({**row, "label_logprobs": json.loads(logprobs) if logprobs else None})
 
 
-def _missing_keys(documents: str, stored: Sequence[str], *, release_id: str, bucket: int | None) -> str:
+def _missing_keys(documents: str, stored: Sequence[str], *, release_id: str, buckets: Collection[int] | None) -> str:
     release = "'" + release_id.replace("'", "''") + "'"
     absent = " ".join(
         f"AND NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = {release} AND c.fingerprint = d.fingerprint)"
         for relation in stored
     )
     # A text belongs to the bucket of its smallest document: two holders of different buckets never have the same text.
-    having = "" if bucket is None else f" HAVING arg_min(d.bucket, d.document_id) = {bucket:d}"
+    bucket = "arg_min(d.bucket, d.document_id)"
+    listed = ", ".join(f"{one:d}" for one in buckets or ())
+    having = "" if buckets is None else f" HAVING {bucket} IN ({listed})" if listed else " HAVING false"
     return (
-        f"SELECT min(d.document_id) AS document_id, d.fingerprint FROM {documents} d "
+        f"SELECT min(d.document_id) AS document_id, d.fingerprint, {bucket} AS bucket FROM {documents} d "
         f"WHERE d.status = 'sendable' {absent} GROUP BY d.fingerprint{having}"
     )
 

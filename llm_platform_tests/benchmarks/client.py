@@ -112,7 +112,8 @@ def ours(job: Job) -> Measured:
     from llm_platform.errors import PlatformError
     from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress
     from llm_platform.nim.metrics import read_metrics
-    from llm_platform.operations.completions import Asking, answer
+    from llm_platform.operations.completions import answer
+    from llm_platform.operations.sending import Asking
     from llm_platform.warehouse.lake import Warehouse
     from llm_platform_tests.benchmarks.lake import NAME, application, location, release
 

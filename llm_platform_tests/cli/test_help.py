@@ -57,6 +57,13 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
         pytest.param(
             ("promote", NAME, "loud"), f"{NAME} has no variant 'loud'. There are: clear, vague.", id="variant"
         ),
+        pytest.param(
+            ("answer", NAME, "loud"), "has no variant 'loud'. There are: clear, vague, champion.", id="answer"
+        ),
+        pytest.param(("answer", NAME, "--buckets", "3-x"), "is not a list of numbers and ranges", id="answer-buckets"),
+        pytest.param(("answer", NAME, "--buckets", "16"), f"{NAME} has no bucket 16: they are 0 to 15", id="no-bucket"),
+        pytest.param(("backfill", NAME, "--buckets", "9-3"), "names no bucket", id="backfill-empty"),
+        pytest.param(("backfill", NAME, "--buckets", "3,99"), f"{NAME} has buckets 0 to 15, and no 99", id="backfill"),
         pytest.param(("promote", NAME, "clear"), "has no report on the present evaluation", id="promote-unreported"),
         pytest.param(("rollback", NAME), f"{NAME} has no earlier champion to go back to.", id="rollback-nothing"),
         pytest.param(("model", "fetch", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="model-fetch"),

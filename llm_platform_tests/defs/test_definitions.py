@@ -34,6 +34,8 @@ SHIPPED = {
     "movie_reviews/completions/literal",
     "movie_reviews/completions/sentiment",
     "movie_reviews/completions/champion",
+    "movie_reviews/completion_buckets/sentiment",
+    "movie_reviews/completion_buckets/champion",
     "movie_reviews/training_examples/sentiment",
     "movie_reviews/adapters/sentiment",
     "movie_reviews/completions/tuned",
@@ -85,6 +87,19 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
         "movie_reviews_source_changed",
         "package_metadata_source_changed",
     }
+
+
+def test_only_the_buckets_are_partitioned_and_the_everyday_job_has_none_of_them(shipped: dg.Definitions) -> None:
+    """Gates and publishing are about all documents; a job with a partition in it could not run without one."""
+    graph = shipped.resolve_asset_graph()
+    partitioned = {key.path[1] for key in graph.get_all_asset_keys() if graph.get(key).partitions_def is not None}
+
+    backfill = shipped.resolve_job_def("movie_reviews_backfill")
+
+    assert partitioned == {"completion_buckets"}
+    assert shipped.resolve_job_def("movie_reviews").partitions_def is None
+    assert backfill.partitions_def is not None
+    assert backfill.partitions_def.get_partition_keys() == [f"{bucket:02d}" for bucket in range(16)]
 
 
 LOAD = textwrap.dedent(

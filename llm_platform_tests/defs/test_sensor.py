@@ -15,7 +15,7 @@ from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs
 from llm_platform.defs.sensors import LONGEST_PAUSE_SECONDS, MOST_PERMANENT_FAILURES, source_changed_sensor
 from llm_platform.defs.sources import source_asset
-from llm_platform.warehouse.leases import node
+from llm_platform.warehouse.holders import node
 from llm_platform_tests.defs.tables import LakeTable, PostgresTable, expire_history
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team

@@ -14,9 +14,11 @@ from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, Supersess
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG
-from llm_platform.demo import dagster_home
+from llm_platform.errors import SpecificationError
+from llm_platform.instance import dagster_home, prepared_dagster_home
+from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings import Settings
-from llm_platform.warehouse.leases import node
+from llm_platform.warehouse.holders import node
 from llm_platform_tests.team import ENTRY, NAME, Team
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -64,6 +66,22 @@ def test_nothing_of_the_environment_is_in_the_snapshot_that_the_ui_shows(
 
     assert "that-nobody-may-see" not in snapshot
     assert "LLM_PLATFORM_NIM_API_KEY" in snapshot
+
+
+def test_pools_have_the_limits_of_the_deployment_and_all_of_them_exist(tmp_path: Path) -> None:
+    """A queue that does not know a pool starts everything at once; a limit is a value of the deployment."""
+    team = Team(tmp_path, "http://127.0.0.1:9", nim_pool_limits={ENTRY: 3})
+    home = prepared_dagster_home(team.settings)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        before = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+        apply_pool_limits(instance, {ENTRY: 2}, entries=[ENTRY])
+        after = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+
+        with pytest.raises(SpecificationError, match=r"NIM_POOL_LIMITS names 'typo', .+ There are: scripted\."):
+            apply_pool_limits(instance, {"typo": 2}, entries=[ENTRY])
+
+    assert before == {f"nim-{ENTRY}": 3, "nim-smollm2-135m": 1}
+    assert after == {**before, f"nim-{ENTRY}": 2}
 
 
 # No process has this id: it is above the largest that Linux gives.

@@ -79,6 +79,25 @@ def test_documents_are_read_as_they_are_sent() -> None:
     assert max(distance) <= 5 * 50
 
 
+def test_run_that_ends_early_closes_what_it_reads_from() -> None:
+    """What stays open keeps a cursor, and that a catalog, for as long as the process lives."""
+    closed = threading.Event()
+
+    def watched() -> Iterator[list[DocumentRow]]:
+        try:
+            yield from batches(1000, size=200)
+        finally:
+            closed.set()
+
+    def full(rows: list[Completion]) -> None:
+        raise StorageError("the disk is full")
+
+    with ScriptedServer(latency_seconds=0.005) as server, pytest.raises(StorageError, match="disk is full"):
+        run(server, watched(), full)  # type: ignore[arg-type]
+
+    assert closed.wait(5)
+
+
 def test_document_that_cannot_be_encoded_is_stored_as_refused() -> None:
     """One broken text among a million is a row with a reason."""
     sink = Stored()

@@ -17,10 +17,11 @@ from llm_platform.errors import PermanentError, SpecificationError
 from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
 from llm_platform.inference.parts import parts_release, together_release
 from llm_platform.operations.comparing import differences
-from llm_platform.operations.completions import Answered, Asking, answer
+from llm_platform.operations.completions import Answered, answer
 from llm_platform.operations.documents import read_references, update_documents
 from llm_platform.operations.explain import explain_document
 from llm_platform.operations.long_document_panels import long_document_panels
+from llm_platform.operations.sending import Asking
 from llm_platform.operations.spending import estimates
 from llm_platform.records import Completion, Release, TokenUsage
 from llm_platform.warehouse.completions import completion_rows

@@ -61,6 +61,15 @@ def ledger(team: Team) -> Ledger:
     )
 
 
+def askers(team: Team, variant: str) -> Counter[str]:
+    """Run → answers of a variant that it asked for and stored."""
+    with team.warehouse.open(read_only=True) as lake:
+        store = lake.application(NAME)
+        release = team.candidates.requesting(variant, store)
+        assert release is not None
+        return Counter(store.completions.of_release(release.release_id, ["run_id"])["run_id"].to_pylist())
+
+
 def leases(team: Team) -> list[tuple[str, int, float]]:
     """(release, token, expiry) of the leases of a team's lake."""
     path = team.settings.namespace_folder / "leases.sqlite"

@@ -12,9 +12,10 @@ import pytest
 
 from llm_platform.inference.engine import Connection
 from llm_platform.nim_local.process import stop
-from llm_platform.operations.completions import Asking, answer
+from llm_platform.operations.completions import answer
 from llm_platform.operations.documents import update_documents
 from llm_platform.operations.endpoints import LocalNim
+from llm_platform.operations.sending import Asking
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings import CHECKOUT, PACKAGE_FOLDER
 from llm_platform_tests.team import NAME, Team

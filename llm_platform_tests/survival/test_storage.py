@@ -132,7 +132,9 @@ def test_disk_that_fills_up_while_answers_come_back_loses_only_what_was_not_comm
     committed = ledger(terminal.team).stored["clear"]
     again = terminal.run("run", NAME)
 
-    assert refused.failed_plainly, refused.said
+    # Whether Dagster's own last events find room in some page is luck; it says so on a line of its own, before ours.
+    assert (refused.status, "Traceback" in refused.said) == (1, False), refused.said
+    assert "\nerror:" in f"\n{refused.err}"
     assert "Free space" in refused.err or "full" in refused.err
     assert again.status == 0, again.said
     assert not committed & asked_more_than(model.counts, 2)

@@ -138,7 +138,7 @@ def test_the_bucket_of_an_answer_is_its_documents(local_lake: Warehouse) -> None
     rows = batch([document("a", bucket=3), document("b", bucket=4)])
     store.documents.apply(rows, deleted=None, full=True, consumed=consumed())
 
-    assert store.completions.missing(RELEASE_ID, bucket=4).column("document_id").to_pylist() == ["b"]
+    assert store.completions.missing(RELEASE_ID, buckets=[4]).column("document_id").to_pylist() == ["b"]
     with store.completions.lease(RELEASE_ID, holder="test", bucket=3) as lease:
         store.completions.append(lease, [completion("a")])
     assert local_lake.frame("reviews", "completions").column("bucket").to_pylist() == [3]

@@ -8,6 +8,7 @@ import pytest
 
 from llm_platform.errors import LeaseHeld
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.leases import Lease
 from llm_platform_tests.warehouse.builders import RELEASE_ID, completion, fill
 
 
@@ -118,3 +119,78 @@ def test_giving_back_a_lost_lease_leaves_the_new_holder_alone(lake: Warehouse) -
 
     with pytest.raises(LeaseHeld, match="'second'"):
         completions.lease(RELEASE_ID, holder="third").acquire()
+
+
+def shared(lake: Warehouse, holder: str) -> Lease:
+    return lake.application("reviews").completions.shared_lease(RELEASE_ID, holder=holder)
+
+
+@pytest.mark.parametrize(
+    ("missing", "least_rows", "taken"),
+    [
+        pytest.param({0: 10, 1: 10, 2: 10, 3: 10}, 1, (0, 1), id="half"),
+        pytest.param({0: 5, 1: 40, 2: 5}, 1, (0, 1), id="at-least-half-of-the-rows"),
+        pytest.param({0: 10, 1: 10, 2: 10}, 25, (0, 1, 2), id="few-rows-are-not-divided"),
+        pytest.param({7: 1}, 1, (7,), id="one-bucket"),
+        pytest.param({}, 1, (), id="nothing"),
+    ],
+)
+def test_a_claim_leaves_half_for_whoever_joins(
+    local_lake: Warehouse, missing: dict[int, int], least_rows: int, taken: tuple[int, ...]
+) -> None:
+    """A process cannot know how many come after it; whoever comes finds half of what was left."""
+    with shared(local_lake, "first") as lease:
+        assert lease.claim(missing, least_rows=least_rows).buckets == taken
+
+
+def test_claims_of_several_holders_never_overlap(lake: Warehouse) -> None:
+    """Each takes from what the others have left, until all is taken; what one gives back is free again."""
+    missing = dict.fromkeys(range(8), 10)
+    with shared(lake, "second") as second:
+        with shared(lake, "first") as first:
+            turns = [lease.claim(missing, least_rows=1).buckets for lease in (first, second, first, second, first)]
+            free_rows = second.claim({**missing, 9: 5}, least_rows=1).free_rows
+        given_back = second.claim(dict.fromkeys(range(4), 10), least_rows=1).buckets
+
+    assert turns == [(0, 1, 2, 3), (4, 5), (6,), (7,), ()]
+    assert free_rows == 5
+    assert given_back == (0, 1)
+
+
+def test_a_claim_passes_by_whoever_holds_everything(lake: Warehouse) -> None:
+    """A trial that answers for the same release has it to itself, and nobody may begin one beside a shared run."""
+    completions = lake.application("reviews").completions
+
+    with shared(lake, "run") as lease:
+        with completions.lease(RELEASE_ID, holder="trial"):
+            assert lease.claim({0: 10}, least_rows=1).buckets == ()
+        assert lease.claim({0: 10}, least_rows=1).buckets == (0,)
+        with pytest.raises(LeaseHeld, match="'run'"):
+            completions.lease(RELEASE_ID, holder="trial").acquire()
+
+
+def test_one_commit_is_guarded_by_all_claims(lake: Warehouse) -> None:
+    """Rows of several buckets are stored at once; if one bucket was taken over meanwhile, none of them is."""
+    fill(lake, "ab")
+    completions = lake.application("reviews").completions
+    slept = completions.shared_lease(RELEASE_ID, holder="slept", ttl_seconds=0.0)
+    slept.claim({0: 1, 1: 1}, least_rows=2)
+    assert completions.append(slept, [completion("a")]) == 1
+
+    with shared(lake, "taker") as taker:
+        assert taker.claim({1: 1}, least_rows=1).buckets == (1,)
+        with pytest.raises(LeaseHeld, match="taken over by 'taker'"):
+            completions.append(slept, [completion("b")])
+        assert slept.lost
+        assert not slept.renew()
+        assert [(one.bucket, one.holder) for one in completions.holders(RELEASE_ID)] == [(1, "taker")]
+        assert taker.renew()
+        assert completions.append(taker, [completion("b")]) == 1
+
+
+def test_nothing_is_claimed_after_the_end(local_lake: Warehouse) -> None:
+    """A thread that reads ahead may ask once more when the run has ended: nobody would give that back."""
+    with shared(local_lake, "ended") as lease:
+        pass
+
+    assert lease.claim({0: 1}, least_rows=1).buckets == ()

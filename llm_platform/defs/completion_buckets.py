@@ -1,0 +1,88 @@
+"""The same answers bucket by bucket, for a table that is too large for one run."""
+
+# Annotations are evaluated here: Dagster reads those of an asset's context and resources.
+from collections.abc import Sequence
+
+import dagster as dg
+
+from llm_platform.defs.completions import asking
+from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.graph import Graph
+from llm_platform.operations.completions import Sent, answer_missing
+from llm_platform.operations.releases import champion_release, requesting
+from llm_platform.records import Release, content_hash
+from llm_platform.resources.nim import resource_key
+from llm_platform.resources.pools import pool_of
+from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.warehouse.store import ApplicationStore
+
+NOTHING_TO_ASK = "no-release"
+
+
+def bucket_names(count: int) -> list[str]:
+    """Names of the buckets of an application's documents, as partitions: numbers of equal length."""
+    return [f"{bucket:0{len(str(count - 1))}d}" for bucket in range(count)]
+
+
+def completion_buckets_asset(
+    graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition], entries: Sequence[str]
+) -> dg.AssetsDefinition:
+    """Answers of one variant to the documents of one bucket: what a backfill of many runs materializes.
+
+    It writes the ledger that `completions` of the variant writes, which finds nothing left to send afterwards. It
+    calibrates and checks nothing: those are statements about all documents.
+
+    Args:
+        graph: The application.
+        variant: A candidate of `application.yaml`, or `champion`.
+        deps: Documents, and what the variant's release is made of.
+        entries: Lock entries whose endpoints may be asked.
+    """
+    application = graph.application
+    spec = application.variants.get(variant)
+
+    @dg.asset(
+        key=graph.key("completion_buckets", variant),
+        deps=list(deps),
+        group_name=graph.group,
+        owners=graph.owners,
+        kinds={"nim", "duckdb"},
+        pool=pool_of(entries[0]),
+        partitions_def=dg.StaticPartitionsDefinition(bucket_names(application.documents.buckets)),
+        required_resource_keys={"warehouse", *map(resource_key, entries)},
+        description=(
+            f"Answers that completions/{variant} would ask for, of one bucket of documents: a large table is answered "
+            "by a backfill of many runs, and completions finds nothing left to send."
+        ),
+    )
+    def completion_buckets(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        warehouse: WarehouseResource = context.resources.warehouse
+        buckets = [int(key) for key in context.partition_keys]
+        with dagster_failures(context), warehouse.open() as lake:
+            store = lake.application(application.name)
+            release = champion_release(store) if spec is None else graph.candidates.requesting(variant, store)
+            if release is None:
+                return dg.MaterializeResult(data_version=dg.DataVersion(NOTHING_TO_ASK))
+            sender = requesting(release)
+            store.releases.put(sender)
+            how = asking(context, graph, sender, variant, snapshot=lake.snapshot(), buckets=buckets)
+            return _result(store, sender, answer_missing(store, sender, application=application, asking=how), buckets)
+
+    return completion_buckets
+
+
+def _result(store: ApplicationStore, release: Release, sent: Sent, buckets: Sequence[int]) -> dg.MaterializeResult:
+    answers = store.completions.data_version(release.release_id, buckets=buckets)
+    run = sent.run
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(content_hash([release.release_id, answers])),
+        metadata={
+            "release": release.release_id,
+            "missing": sum(store.completions.missing_by_bucket(release.release_id, buckets=buckets).values()),
+            "requests_sent": run.sent if run else 0,
+            "answers_stored": run.stored if run else 0,
+            "prompt_tokens": run.usage.prompt_tokens if run else 0,
+            "completion_tokens": run.usage.completion_tokens if run else 0,
+            "tokens_per_second": run.tokens_per_second if run else 0.0,
+        },
+    )

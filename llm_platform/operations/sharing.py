@@ -1,0 +1,118 @@
+"""The documents that one process answers when several may work on one release.
+
+Each leases some buckets, reads their documents, and leases more when it has read them; leases are given back when its
+run ends. So nobody has to know how many processes there are, and the engine never waits for a bucket to be done.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Collection, Iterator
+
+from llm_platform.records import DocumentRow, InferenceRun, TokenUsage
+from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
+from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.store import ApplicationStore
+
+BATCH_ROWS = 2_000
+LEAST_ROWS = 100
+"""Fewer documents than this are not divided: to look for them costs as much as to answer some."""
+LOOK_AGAIN_SECONDS = 1.0
+
+
+class SharedWork:
+    """Documents without an answer, of the buckets that this process could lease.
+
+    Args:
+        lease: Covers nothing yet; claims what is read.
+        recover: Stores what dead processes had received; called after each claim, for their buckets may be in it.
+        buckets: Only these; None means all.
+        tried: Not these: this process has had them, and what is missing there it could not get.
+
+    Attributes:
+        left: Bucket → documents that only others worked on when this process looked last.
+    """
+
+    def __init__(
+        self,
+        store: ApplicationStore,
+        lease: Lease,
+        *,
+        recover: Callable[[], None],
+        buckets: Collection[int] | None,
+        tried: Collection[int],
+    ) -> None:
+        self._store, self._lease, self._recover = store, lease, recover
+        self._buckets, self._tried = buckets, tried
+        self._taken: tuple[int, ...] = ()
+        self._read = 0
+        self._expected = 0
+        self.left: dict[int, int] = {}
+
+    def begin(self) -> bool:
+        """Lease the first buckets; False when there is nothing to do."""
+        self._taken = self._claim()
+        return bool(self._taken)
+
+    def expected(self) -> int:
+        """Documents that fall to this process as things are now: read, to be read, and held by nobody."""
+        return self._expected
+
+    def batches(self) -> Iterator[list[DocumentRow]]:
+        """Documents to be answered; the first buckets are leased already."""
+        release_id = self._lease.release_id
+        while self._taken:
+            for batch in self._store.completions.missing_batches(release_id, BATCH_ROWS, buckets=self._taken):
+                self._read += batch.num_rows
+                # Column by column, and validated: `model_construct` is Python and takes three times as long.
+                columns = (
+                    batch.column(name).to_pylist() for name in ("document_id", "fingerprint", "text", "attributes")
+                )
+                yield [
+                    DocumentRow(
+                        document_id=document_id,
+                        fingerprint=fingerprint,
+                        text=text,
+                        attributes=json.loads(attributes) if attributes else {},
+                    )
+                    for document_id, fingerprint, text, attributes in zip(*columns, strict=True)
+                ]
+            self._taken = self._claim()
+
+    def _claim(self) -> tuple[int, ...]:
+        """Lease further buckets that have something missing; nothing when only others have something to do."""
+        found = self._store.completions.missing_by_bucket(self._lease.release_id, buckets=self._buckets)
+        ours = {*self._lease.buckets, *self._tried}
+        missing = {bucket: rows for bucket, rows in found.items() if bucket not in ours}
+        claim = self._lease.claim(missing, least_rows=LEAST_ROWS)
+        self.left = {} if claim.buckets else missing
+        if claim.buckets:
+            self._expected = self._read + claim.free_rows
+            self._recover()
+        return claim.buckets
+
+
+def wait_for_others(store: ApplicationStore, release_id: str, left: Collection[int]) -> None:
+    """Wait until nobody holds one of these buckets; who waits must hold nothing, or two may wait for each other."""
+    pause = threading.Event()
+    while not _is_free(store.completions.holders(release_id), left):
+        pause.wait(LOOK_AGAIN_SECONDS)
+
+
+def _is_free(holders: Collection[Holder], buckets: Collection[int]) -> bool:
+    held = {one.bucket for one in holders}
+    return ALL_BUCKETS not in held and not held >= set(buckets)
+
+
+def together(runs: Collection[InferenceRun]) -> InferenceRun | None:
+    """Engine runs of one process on one release as one; None of none."""
+    if len(runs) <= 1:
+        return next(iter(runs), None)
+    added = {name: sum(getattr(run, name) for run in runs) for name in ADDED}
+    usage = {name: sum(getattr(run.usage, name) for run in runs) for name in TokenUsage.model_fields}
+    # Latencies and endpoints are those of the run that saw most.
+    return max(runs, key=lambda run: run.sent).model_copy(update={**added, "usage": TokenUsage(**usage)})
+
+
+ADDED = ("seconds", "sent", "stored", "reused", "failed", "retries", "wasted_tokens")
