@@ -256,12 +256,17 @@ def adapter_name(application: str, adapter_id: str) -> str:
 
 
 class DocumentRow(Record):
-    """One document to answer: key, fingerprint, and the columns that prompts may read."""
+    """One document to answer: key, fingerprint, and the columns that prompts may read.
+
+    Attributes:
+        prefix: Equal for documents whose prompts begin alike; None where nobody has looked.
+    """
 
     document_id: str
     fingerprint: str
     text: str
     attributes: Mapping[str, str | None] = Field(default_factory=dict)
+    prefix: int | None = None
 
 
 class Completion(Record):

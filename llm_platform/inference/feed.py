@@ -214,7 +214,9 @@ class RowFeed:
             rendered = self._render(row)
             if rendered is None:
                 return None
-            return self._builder.prepare(document_id=row.document_id, fingerprint=row.fingerprint, rendered=rendered)
+            return self._builder.prepare(
+                document_id=row.document_id, fingerprint=row.fingerprint, rendered=rendered, prefix=row.prefix
+            )
         except RequestRejected as error:
             unsent = PreparedRequest(row.document_id, row.fingerprint, self._builder.path, b"")
             return _Unsendable(unsent, str(error))

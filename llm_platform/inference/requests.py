@@ -63,13 +63,18 @@ class RenderedPrompt(Protocol):
 
 @dataclass(slots=True)
 class PreparedRequest:
-    """One request, ready to send."""
+    """One request, ready to send.
+
+    Attributes:
+        prefix: Equal for requests that begin alike.
+    """
 
     document_id: str
     fingerprint: str
     path: str
     body: bytes
     cut_tokens: int | None = None
+    prefix: int | None = None
 
 
 class RequestBuilder:
@@ -93,7 +98,9 @@ class RequestBuilder:
         self._head = (_ENCODE({"model": named.pop("model")})[:-1] + f',"{self._prompt_key}":').encode()
         self._tail = ("," + _ENCODE({**named, **fields})[1:]).encode()
 
-    def prepare(self, *, document_id: str, fingerprint: str, rendered: RenderedPrompt) -> PreparedRequest:
+    def prepare(
+        self, *, document_id: str, fingerprint: str, rendered: RenderedPrompt, prefix: int | None = None
+    ) -> PreparedRequest:
         """The request for one document.
 
         Raises:
@@ -112,7 +119,7 @@ class RequestBuilder:
         except PydanticSerializationError as error:
             raise RequestRejected("the prompt holds half a surrogate pair and has no UTF-8 form") from error
         body = self._head + encoded + self._tail
-        return PreparedRequest(document_id, fingerprint, self.path, body, rendered.cut_tokens)
+        return PreparedRequest(document_id, fingerprint, self.path, body, rendered.cut_tokens, prefix)
 
 
 def probe_body(model: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.inference.endpoint import Breaker, EndpointState, Row, examine
 from llm_platform.inference.feed import Feed
+from llm_platform.inference.homes import Homes
 from llm_platform.inference.judging import Judge
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
@@ -55,6 +56,7 @@ class Session:
             on_suspect=self._suspect,
             on_recovery=self.pump,
         )
+        self._homes = Homes()
         self._workers: set[asyncio.Task[None]] = set()
         self._others: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -110,7 +112,7 @@ class Session:
         return new
 
     def _finished(self) -> bool:
-        return self.ending or (self._feed.exhausted and not self._retries and not self._workers)
+        return self.ending or (self._feed.exhausted and not self._retries and not self._homes and not self._workers)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._workers.discard(task)
@@ -155,7 +157,7 @@ class Session:
         if self.ending or self._outbox.is_full:
             return None
         endpoint = self._least_loaded()
-        row = self._next_row() if endpoint is not None else None
+        row = self._next_row(endpoint) if endpoint is not None else None
         if endpoint is None or row is None:
             return None
         endpoint.in_flight += 1
@@ -166,12 +168,13 @@ class Session:
             return self.endpoints[0] if self.endpoints[0].has_room else None
         return min((one for one in self.endpoints if one.has_room), key=lambda one: one.load, default=None)
 
-    def _next_row(self) -> Row | None:
+    def _next_row(self, endpoint: EndpointState) -> Row | None:
         now = time.monotonic()
         while (row := self._retries.pop(now)) is not None:
             if row.charged < self._policy.attempts or not self._gives_up(row, now):
                 return row
-        request = self._feed.take()
+        alone = len(self.endpoints) == 1 and not self._homes
+        request = self._feed.take() if alone else self._homes.next(endpoint, self._feed.take)
         return None if request is None else Row(request)
 
     def _gives_up(self, row: Row, now: float) -> bool:

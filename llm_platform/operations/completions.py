@@ -12,6 +12,7 @@ from llm_platform.operations.long_documents import take_over_whole_answers
 from llm_platform.operations.releases import latest_calibrated, requesting
 from llm_platform.operations.sending import Asking, recover_journal, send, within_budget
 from llm_platform.operations.sharing import SharedWork, together, wait_for_others
+from llm_platform.prompts.templates import variables_in_order
 from llm_platform.records import InferenceRun, Release
 from llm_platform.warehouse.completions import completion_rows
 from llm_platform.warehouse.store import ApplicationStore
@@ -79,6 +80,7 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
     Raises:
         As `answer`.
     """
+    prefix = variables_in_order((message.template for message in release.prompt.messages), release.prompt.variables)
     tried: set[int] = set()
     runs: list[InferenceRun] = []
     while True:
@@ -90,6 +92,8 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
                 recover=lambda: recover_journal(store, release, asking),
                 buckets=asking.buckets,
                 tried=tried,
+                prefix=prefix,
+                side_by_side=asking.side_by_side,
             )
             if work.begin():
                 runs.append(

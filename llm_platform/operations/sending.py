@@ -21,6 +21,7 @@ from llm_platform.operations.examples import selector
 from llm_platform.operations.fitting import BudgetedRenderer
 from llm_platform.operations.long_documents import InParts
 from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
+from llm_platform.warehouse.completions import SIDE_BY_SIDE
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -39,6 +40,7 @@ class Asking:
         buckets: Only documents in these; None means all.
         waits_for_others: Whether to wait for other processes that answer for the same release, and take over what they
             leave, so that nothing is missing in the end; else to end as soon as only they have something to do.
+        side_by_side: Prefixes whose documents are sent in turns: no more than the slots of an endpoint.
         on_wait: Called in this thread with what is waited for, and for whom.
         journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
             at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
@@ -53,6 +55,7 @@ class Asking:
     on_progress: Callable[[Progress], None] | None = None
     buckets: Collection[int] | None = None
     waits_for_others: bool = True
+    side_by_side: int = SIDE_BY_SIDE
     on_wait: Callable[[str], None] | None = None
     journal: Path | None = None
     discover: Callable[[], Sequence[EndpointTarget]] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from llm_platform.records import DocumentRow, InferenceRun, TokenUsage
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
@@ -29,6 +29,7 @@ class SharedWork:
         recover: Stores what dead processes had received; called after each claim, for their buckets may be in it.
         buckets: Only these; None means all.
         tried: Not these: this process has had them, and what is missing there it could not get.
+        prefix, side_by_side: The order of documents, as in `Completions.missing_batches`.
 
     Attributes:
         left: Bucket → documents that only others worked on when this process looked last.
@@ -42,9 +43,12 @@ class SharedWork:
         recover: Callable[[], None],
         buckets: Collection[int] | None,
         tried: Collection[int],
+        prefix: Sequence[str],
+        side_by_side: int,
     ) -> None:
         self._store, self._lease, self._recover = store, lease, recover
         self._buckets, self._tried = buckets, tried
+        self._prefix, self._side_by_side = prefix, side_by_side
         self._taken: tuple[int, ...] = ()
         self._read = 0
         self._expected = 0
@@ -63,20 +67,22 @@ class SharedWork:
         """Documents to be answered; the first buckets are leased already."""
         release_id = self._lease.release_id
         while self._taken:
-            for batch in self._store.completions.missing_batches(release_id, BATCH_ROWS, buckets=self._taken):
+            for batch in self._store.completions.missing_batches(
+                release_id, BATCH_ROWS, buckets=self._taken, prefix=self._prefix, side_by_side=self._side_by_side
+            ):
                 self._read += batch.num_rows
                 # Column by column, and validated: `model_construct` is Python and takes three times as long.
-                columns = (
-                    batch.column(name).to_pylist() for name in ("document_id", "fingerprint", "text", "attributes")
-                )
+                names = ("document_id", "fingerprint", "text", "attributes", "prefix")
+                columns = (batch.column(name).to_pylist() for name in names)
                 yield [
                     DocumentRow(
                         document_id=document_id,
                         fingerprint=fingerprint,
                         text=text,
                         attributes=json.loads(attributes) if attributes else {},
+                        prefix=prefix,
                     )
-                    for document_id, fingerprint, text, attributes in zip(*columns, strict=True)
+                    for document_id, fingerprint, text, attributes, prefix in zip(*columns, strict=True)
                 ]
             self._taken = self._claim()
 

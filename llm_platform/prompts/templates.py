@@ -7,11 +7,11 @@ labels. There are no calls, assignments or arithmetic (`template_rules`), so it 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, meta
+from jinja2 import StrictUndefined, Template, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llm_platform.errors import ContractBroken
@@ -79,6 +79,12 @@ def compiled(source: str) -> Template:
 def document_variables(source: str) -> set[str]:
     """Names of the document columns that a template reads."""
     return meta.find_undeclared_variables(ENVIRONMENT.parse(source)) - CONSTANTS
+
+
+def variables_in_order(sources: Iterable[str], names: Collection[str]) -> tuple[str, ...]:
+    """Those of `names` that the templates read, in the order in which a prompt says them first."""
+    found = (node.name for source in sources for node in ENVIRONMENT.parse(source).find_all(nodes.Name))
+    return tuple(dict.fromkeys(name for name in found if name in names))
 
 
 def reads_examples(source: str) -> bool:

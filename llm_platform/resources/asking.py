@@ -12,6 +12,7 @@ from llm_platform.operations.spending import within_budget
 from llm_platform.records import Release
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings import Settings
+from llm_platform.warehouse.completions import SIDE_BY_SIDE
 
 
 def asking_of(
@@ -79,6 +80,7 @@ def asking_documents(
         on_progress=on_progress,
         buckets=buckets,
         waits_for_others=waits_for_others,
+        side_by_side=min(SIDE_BY_SIDE, nim.known_slots or SIDE_BY_SIDE),
         on_wait=on_wait,
         journal=settings.namespace_folder / "journal",
         # A replica that joins late has not got the adapter yet.

@@ -112,6 +112,12 @@ class NIMResource(dg.ConfigurableResource):
         """The name that requests carry as `model`."""
         return self.pinned.served_name
 
+    @property
+    def known_slots(self) -> int | None:
+        """Requests that one endpoint runs at once, where that is known."""
+        pinned = self.pinned
+        return self.slots or pinned.slots if pinned.mode == "embedded" else pinned.slots
+
     def base_urls(self) -> tuple[str, ...]:
         """Roots of the endpoints, without `/v1`."""
         local = LocalNim(Path(self.state), slots=self.slots, threads=self.threads, idle_seconds=self.idle_seconds)
@@ -272,10 +278,8 @@ class NIMResource(dg.ConfigurableResource):
         self._verified = {url: seen for url, seen in self._verified.items() if now - seen[0] < VERIFIED_SECONDS}
         if new := [url for url in urls if url not in self._verified]:
             require_match(self._observe(new))
-            pinned = self.pinned
-            slots = self.slots or pinned.slots if pinned.mode == "embedded" else pinned.slots
-            if self.background:
-                slots = None  # What is free, only the endpoint's own queue tells.
+            # In the background, what is free only the endpoint's own queue tells.
+            slots = None if self.background else self.known_slots
             for url in new:
                 self._verified[url] = now, target(url, slots=slots, connection=self.connection())
         return tuple(self._verified[url][1] for url in urls)

@@ -125,6 +125,7 @@ def ask(
     targets: Sequence[EndpointTarget] | None = None,
     discover: Callable[[], Sequence[EndpointTarget]] | None = None,
     stop_when: Callable[[Progress], bool] | None = None,
+    prepared: Sequence[PreparedRequest] | None = None,
 ) -> Outcome:
     """Run the engine over `count` documents in a loop of its own."""
     asked = asked or release()
@@ -142,7 +143,7 @@ def ask(
 
         async with HttpWire(Connection()) as wire:
             return await complete(
-                requests(asked, count),
+                requests(asked, count) if prepared is None else prepared,
                 release=asked,
                 endpoints=targets or [EndpointTarget(server.url) for server in listed],
                 wire=wire,

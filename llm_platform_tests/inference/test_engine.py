@@ -228,6 +228,22 @@ def test_two_endpoints_share_the_work() -> None:
     assert fast.counts.requests > 2.5 * slow.counts.requests > 0
 
 
+def test_prompts_that_begin_alike_go_to_one_endpoint() -> None:
+    """Its cache has their beginning; another one would compute it again."""
+    count, groups = 240, 12
+    with ScriptedServer(slots=8, latency_seconds=0.01) as one, ScriptedServer(slots=8, latency_seconds=0.01) as two:
+        prepared = [
+            replace(each, prefix=number // 2 % groups) for number, each in enumerate(requests(release(), count))
+        ]
+        outcome = ask([one, two], count, policy=replace(QUICK, limit=16), prepared=prepared)
+        asked = [{int(key) // 2 % groups: 0 for key in server.counts.asked} for server in (one, two)]
+        shares = [server.counts.requests / count for server in (one, two)]
+
+    assert outcome.stored_once(count)
+    assert len(asked[0].keys() & asked[1].keys()) <= groups // 3
+    assert min(shares) >= 0.25
+
+
 @pytest.mark.parametrize(
     ("budget", "reason"),
     [

@@ -27,9 +27,11 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RELEASE_ID = "release-1"
 
 
-def document(key: str, *, fingerprint: str | None = None, status: str = "sendable", bucket: int = 0) -> dict[str, Any]:
+def document(
+    key: str, *, fingerprint: str | None = None, status: str = "sendable", bucket: int = 0, **values: Any
+) -> dict[str, Any]:
     """One document; its fingerprint is its key's unless said otherwise."""
-    return {
+    fields = {
         "document_id": key,
         "fingerprint": fingerprint or f"text of {key}",
         "text": f"text of {key}",
@@ -38,6 +40,7 @@ def document(key: str, *, fingerprint: str | None = None, status: str = "sendabl
         "status": status,
         "reason": None if status == "sendable" else f"it is {status}",
     }
+    return {**fields, **values}
 
 
 def batch(rows: Iterable[dict[str, Any]]) -> list[pa.RecordBatch]:

@@ -40,6 +40,39 @@ def test_missing_is_one_row_per_sendable_text(lake: Warehouse) -> None:
     assert [part.num_rows for part in store.completions.missing_batches(RELEASE_ID, 1)] == [1, 1]
 
 
+@pytest.mark.parametrize("prefix", [("text",), ("contract", "text")], ids=["in-the-text", "in-an-attribute"])
+def test_texts_that_begin_alike_come_in_turns(local_lake: Warehouse, prefix: tuple[str, ...]) -> None:
+    """An engine finds a prefix in the slot that had it before, if no other slot gets the same one at that time."""
+    store = local_lake.application("reviews")
+    rows = [
+        document(
+            f"{contract}{number}",
+            fingerprint=f"{contract}{number}",
+            text=f"{contract * 300 if len(prefix) == 1 else ''}{'?' * (number + 1)}{contract}",
+            attributes=json.dumps({"contract": contract}),
+        )
+        for contract in "abcdef"
+        for number in range(4)
+    ]
+    store.documents.apply(batch(rows), deleted=None, full=True, consumed=consumed())
+
+    parts = store.completions.missing_batches(RELEASE_ID, 100, prefix=prefix, side_by_side=3)
+    keys = [key for part in parts for key in part.column("document_id").to_pylist()]
+
+    assert sorted(keys) == sorted(row["document_id"] for row in rows)
+    if prefix == ("text",):
+        groups = [{key[0] for key in keys[start : start + 3]} for start in range(0, 24, 3)]
+        assert all(len(group) == 3 for group in groups)
+        assert len({frozenset(group) for group in groups}) == 2
+        # The longest first.
+        assert [{key[1] for key in keys[start : start + 3]} for start in range(0, 12, 3)] == [
+            {"3"},
+            {"2"},
+            {"1"},
+            {"0"},
+        ]
+
+
 def test_an_answer_is_stored_once(lake: Warehouse) -> None:
     """A repeated commit, and a repeated key inside one commit, must not double a row."""
     fill(lake, "abc")
