@@ -517,7 +517,14 @@ class TokenUsage(Record):
 
 
 class InferenceRun(Record):
-    """What one bulk run did, for `inference_runs`."""
+    """What one bulk run did, for `inference_runs`.
+
+    Attributes:
+        concurrency: Most requests that were in flight at once.
+        limits: Endpoint → requests that it could have in flight at the end.
+        idle_share: Share of the endpoints' slots that had nothing to do, in [0, 1]; None where they do not say.
+        causes: Why rows have no valid answer, why requests were repeated, what stopped the run → how often.
+    """
 
     run_id: str
     release_id: str
@@ -535,6 +542,8 @@ class InferenceRun(Record):
     latency_p50_seconds: float | None = None
     latency_p95_seconds: float | None = None
     latency_p99_seconds: float | None = None
+    limits: dict[str, int] = Field(default_factory=dict)
+    idle_share: float | None = None
     causes: dict[str, int] = Field(default_factory=dict)
     git_commit: str = ""
 

@@ -8,9 +8,10 @@ import dagster as dg
 from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
+from llm_platform.defs.run_metadata import run_metadata
 from llm_platform.operations.completions import Sent, answer_missing
 from llm_platform.operations.releases import champion_release, requesting
-from llm_platform.records import Release, content_hash
+from llm_platform.records import Release, TokenUsage, content_hash
 from llm_platform.resources.nim import resource_key
 from llm_platform.resources.pools import pool_of
 from llm_platform.resources.warehouse import WarehouseResource
@@ -73,16 +74,13 @@ def completion_buckets_asset(
 
 def _result(store: ApplicationStore, release: Release, sent: Sent, buckets: Sequence[int]) -> dg.MaterializeResult:
     answers = store.completions.data_version(release.release_id, buckets=buckets)
-    run = sent.run
+    usage = sent.run.usage if sent.run else TokenUsage()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(content_hash([release.release_id, answers])),
         metadata={
             "release": release.release_id,
             "missing": sum(store.completions.missing_by_bucket(release.release_id, buckets=buckets).values()),
-            "requests_sent": run.sent if run else 0,
-            "answers_stored": run.stored if run else 0,
-            "prompt_tokens": run.usage.prompt_tokens if run else 0,
-            "completion_tokens": run.usage.completion_tokens if run else 0,
-            "tokens_per_second": run.tokens_per_second if run else 0.0,
+            **{name: getattr(usage, name) for name in TokenUsage.model_fields},
+            **run_metadata(sent.run),
         },
     )

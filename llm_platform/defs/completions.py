@@ -8,12 +8,13 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph, column_schema, share
+from llm_platform.defs.run_metadata import progress_line, run_metadata
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.completions import Answered, answer
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
 from llm_platform.operations.sending import Asking
 from llm_platform.operations.spending import estimate
-from llm_platform.records import CompletionStatus, Release, content_hash
+from llm_platform.records import CompletionStatus, Release, TokenUsage, content_hash
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.pools import pool_of
@@ -129,18 +130,9 @@ def _progress(context: dg.AssetExecutionContext, name: str) -> Callable[[Progres
             bar(name, progress)
         if time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            context.log.info(_line(progress))
+            context.log.info(progress_line(progress))
 
     return report
-
-
-def _line(progress: Progress) -> str:
-    left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
-    failed = f", failed {dict(progress.failed)}" if progress.failed else ""
-    return (
-        f"{progress.done} of {progress.total} texts, {progress.tokens_per_second:,.0f} tokens/s, "
-        f"{progress.in_flight} in flight of {progress.limit}{failed}{left}"
-    )
 
 
 def _nothing_to_ask(reason: str) -> Iterator[CompletionEvent]:
@@ -163,7 +155,6 @@ def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> It
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"valid": valid, "stored": stored, "valid_share": share(valid, stored)},
     )
-    run = answered.run
     usage = store.completions.usage(requesting(release).release_id)
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(
@@ -174,12 +165,9 @@ def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> It
             "release": release.release_id,
             "prompt_version": release.prompt.version,
             "model": release.model.entry,
-            "requests_sent": run.sent if run else 0,
             "derived": answered.derived,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "tokens_per_second": run.tokens_per_second if run else 0.0,
-            "retries": run.retries if run else 0,
+            **{name: getattr(usage, name) for name in TokenUsage.model_fields},
+            **run_metadata(answered.run),
             "snapshot": lake.snapshot(),
             **_long_documents(store, release),
             **{f"status_{status}": count for status, count in counts.items()},

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from llm_platform.errors import PlatformError
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.inference.feed import Feed, IterableFeed, ReadAhead
-from llm_platform.inference.meter import Meter, Progress
+from llm_platform.inference.meter import EndpointProgress, Meter, Progress
 from llm_platform.inference.outbox import Origin, Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, probe_body
@@ -27,6 +27,7 @@ class EngineResult:
 
     Attributes:
         concurrency: Most requests that were in flight at once.
+        endpoints: Each as it was at the end.
         stopped: Why it stopped in order before its end: `asked`, `budget_tokens`, `budget_seconds`; None if it did not.
         error: What ended it before its end; everything that had come back until then is stored.
     """
@@ -35,6 +36,7 @@ class EngineResult:
     stored: int
     seconds: float
     concurrency: int
+    endpoints: tuple[EndpointProgress, ...]
     stopped: str | None
     error: PlatformError | None
 
@@ -89,13 +91,15 @@ async def complete(
     error = session.error or writer.failure()
     if error is not None and not isinstance(error, PlatformError):
         raise error
+    ended = supervision.progress()
     if on_progress is not None:
-        on_progress(supervision.progress())
+        on_progress(ended)
     return EngineResult(
         meter=meter,
         stored=writer.stored,
         seconds=time.monotonic() - supervision.started,
         concurrency=session.peak_workers,
+        endpoints=ended.endpoints,
         stopped=supervision.stopped_by or ("asked" if stop.is_set() else None),
         error=error,
     )

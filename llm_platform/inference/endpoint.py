@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from llm_platform.inference.limits import Limit
-from llm_platform.inference.meter import EndpointProgress
+from llm_platform.inference.meter import EndpointProgress, Occupancy
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import COMPLETION_PATH, PreparedRequest
 from llm_platform.inference.wire import Reply, Wire
@@ -67,6 +67,7 @@ class EndpointState:
         self.answered_at = 0.0
         self.last_error = ""
         self.gauges: Mapping[str, float] | None = None
+        self.occupancy = Occupancy(target.slots)
         self.policy = policy
         self._streak: list[Row] = []
 
@@ -88,7 +89,17 @@ class EndpointState:
             limit=self.limit.value,
             available=self.breaker is Breaker.CLOSED,
             waiting=(self.gauges or {}).get("waiting"),
+            idle_share=self.occupancy.idle_share,
         )
+
+    def look(self, now: float, gauges: Mapping[str, float] | None) -> None:
+        """Take in what it says of itself, and move the limit."""
+        self.gauges = gauges
+        if gauges is not None and "running" in gauges:
+            self.occupancy.add(now, gauges["running"])
+        elif self.target.slots is not None:
+            self.occupancy.add(now, min(self.in_flight, self.target.slots))
+        self.limit.poll(now, self.in_flight, gauges)
 
     def on_answer(self, now: float) -> None:
         """A reply that proves the engine alive; an open breaker waits for its probe all the same.

@@ -167,11 +167,17 @@ def _report(
         latency_p50_seconds=meter.latency.percentile(0.5),
         latency_p95_seconds=meter.latency.percentile(0.95),
         latency_p99_seconds=meter.latency.percentile(0.99),
+        limits={endpoint.base_url: endpoint.limit for endpoint in result.endpoints},
+        idle_share=_mean([one.idle_share for one in result.endpoints if one.idle_share is not None]),
         causes=_causes(result),
     )
     if on_finish is not None:
         on_finish(record)
     return record
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _causes(result: EngineResult) -> dict[str, int]:

@@ -36,15 +36,48 @@ class LatencyHistogram:
         return None
 
 
+class Occupancy:
+    """How much of an endpoint was at work, from what it said now and then.
+
+    What it can do at once is its slots, or, where nobody knows them, the most that was seen at work together.
+    """
+
+    def __init__(self, slots: int | None) -> None:
+        self._slots = slots
+        self._most = 0.0
+        self._work = self._seconds = 0.0
+        self._at: float | None = None
+
+    def add(self, now: float, running: float) -> None:
+        """Count `running` requests at work since the last look."""
+        if self._at is not None:
+            self._work += running * (now - self._at)
+            self._seconds += now - self._at
+        self._at = now
+        self._most = max(self._most, running)
+
+    @property
+    def idle_share(self) -> float | None:
+        """Share of that which had nothing to do, in [0, 1]; None where nothing is known."""
+        capacity = self._seconds * (self._slots or self._most)
+        return max(0.0, 1.0 - self._work / capacity) if capacity > 0 else None
+
+
 @dataclass(frozen=True)
 class EndpointProgress:
-    """One endpoint while a run goes on."""
+    """One endpoint while a run goes on.
+
+    Attributes:
+        waiting: Requests in its queue, whoever sent them; None where it does not say.
+        idle_share: Share of it that had nothing to do so far, in [0, 1].
+    """
 
     base_url: str
     in_flight: int
     limit: int
     available: bool
     waiting: float | None
+    idle_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +91,7 @@ class Progress:
         retries: Why requests were sent again → how often.
         tokens_per_second: Prompt and completion tokens over the last seconds.
         seconds_left: From the rows finished over the last seconds; None while unknown.
+        wasted_tokens: Paid for answers that were asked for again.
     """
 
     done: int
@@ -74,7 +108,21 @@ class Progress:
     latency_p95_seconds: float | None
     seconds: float
     seconds_left: float | None
+    latency_p99_seconds: float | None = None
+    wasted_tokens: int = 0
     endpoints: tuple[EndpointProgress, ...] = ()
+
+    @property
+    def waiting(self) -> float | None:
+        """Requests in the queues of the endpoints; None where none of them says."""
+        said = [endpoint.waiting for endpoint in self.endpoints if endpoint.waiting is not None]
+        return sum(said) if said else None
+
+    @property
+    def idle_share(self) -> float | None:
+        """Mean over the endpoints that know."""
+        known = [endpoint.idle_share for endpoint in self.endpoints if endpoint.idle_share is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass

@@ -76,6 +76,8 @@ class Supervision:
             limit=sum(endpoint.limit.value for endpoint in self.session.endpoints),
             latency_p50_seconds=meter.latency.percentile(0.5),
             latency_p95_seconds=meter.latency.percentile(0.95),
+            latency_p99_seconds=meter.latency.percentile(0.99),
+            wasted_tokens=meter.wasted_tokens,
             seconds=now - self.started,
             seconds_left=left,
             endpoints=tuple(endpoint.progress() for endpoint in self.session.endpoints),
@@ -129,8 +131,7 @@ class Supervision:
                 reply = await self.wire.get(f"{endpoint.url}{target.metrics_path}", timeout_seconds=2.0)
                 if reply.status == 200 and target.read_metrics is not None:
                     gauges = target.read_metrics(reply.body)
-            endpoint.gauges = gauges
-            endpoint.limit.poll(time.monotonic(), endpoint.in_flight, gauges)
+            endpoint.look(time.monotonic(), gauges)
             self.session.pump()
             searching = readable and endpoint.limit.is_searching
             await asyncio.sleep(self.policy.poll_seconds * (_SEARCHING_SHARE if searching else 1.0))

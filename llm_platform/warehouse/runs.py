@@ -52,11 +52,12 @@ class Runs:
 def _values(run: InferenceRun) -> dict[str, Any]:
     flat = {**run.model_dump(exclude={"usage"}), **run.usage.model_dump()}
     flat["endpoints"] = canonical_json(list(run.endpoints))
-    flat["causes"] = canonical_json(run.causes)
+    flat["causes"], flat["limits"] = canonical_json(run.causes), canonical_json(run.limits)
     return {name: flat[name] for name in TABLES["inference_runs"]}
 
 
 def _run(row: dict[str, Any]) -> InferenceRun:
     usage = TokenUsage(**{name: row.pop(name) for name in TokenUsage.model_fields})
-    parsed = {name: json.loads(row.pop(name)) for name in ("endpoints", "causes")}
-    return InferenceRun(**row, endpoints=tuple(parsed["endpoints"]), causes=parsed["causes"], usage=usage)
+    # Runs of older versions say nothing of their limits.
+    parsed = {name: json.loads(row.pop(name) or "{}") for name in ("endpoints", "causes", "limits")}
+    return InferenceRun.model_validate({**row, **parsed, "usage": usage})

@@ -275,6 +275,8 @@ TABLES: dict[str, dict[str, str]] = {
         "latency_p50_seconds": "DOUBLE",
         "latency_p95_seconds": "DOUBLE",
         "latency_p99_seconds": "DOUBLE",
+        "limits": "VARCHAR",
+        "idle_share": "DOUBLE",
         "causes": "VARCHAR",
         "git_commit": "VARCHAR",
     },
