@@ -120,7 +120,7 @@ def test_lists_name_applications_models_and_servers(fresh: Terminal) -> None:
         assert name in applications.out
     for name in ("smollm2-135m", "scripted", "0c1d3326cd97", "Apache-2.0", "4096"):
         assert name in models.out
-    assert "smollm2-135m: not running" in servers.out
+    assert any("smollm2-135m" in line and "not running" in line for line in servers.out.splitlines())
 
 
 def test_reset_deletes_one_namespace_and_asks_first(fresh: Terminal) -> None:

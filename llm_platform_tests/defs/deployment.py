@@ -27,6 +27,8 @@ from llm_platform_tests.team import ENTRY, Team
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 LAUNCHER = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
+# Logs are captured by redirecting this process's output, which two runs in it cannot do at once.
+NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 BACKFILL = """
 mutation($backfillParams: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $backfillParams) { __typename ... on PythonError { message } }
@@ -93,7 +95,9 @@ def deployed(team: Team, *, processes: bool) -> Iterator[Deployment]:
     home.mkdir()
     settings = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text(encoding="utf-8"))
     launcher = (
-        {"code_servers": {"wait_for_local_processes_on_shutdown": True}} if processes else {"run_launcher": LAUNCHER}
+        {"code_servers": {"wait_for_local_processes_on_shutdown": True}}
+        if processes
+        else {"run_launcher": LAUNCHER, "compute_logs": NO_LOGS}
     )
     (home / "dagster.yaml").write_text(yaml.safe_dump({**settings, **launcher}), encoding="utf-8")
     file = team.root / "location.py"
