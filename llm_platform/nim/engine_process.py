@@ -20,6 +20,7 @@ from llm_platform.nim.plain_words import last_words
 
 LOG_LINES = 40
 _STOP_SECONDS = 30.0
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 64_000
 
@@ -39,7 +40,16 @@ def start(command: Sequence[str], folder: Path) -> int:
         streams = [
             (os.POSIX_SPAWN_DUP2, source, number) for source, number in ((nothing, 0), (log_file, 1), (log_file, 2))
         ]
-        return os.posix_spawn(command[0], list(command), os.environ, file_actions=streams, setsid=True)
+        return os.posix_spawn(
+            command[0],
+            list(command),
+            os.environ,
+            file_actions=streams,
+            setsid=True,
+            # What this process ignores or holds back would be ignored there, too, and it could not be ended kindly.
+            setsigdef=_ENDING,
+            setsigmask=(),
+        )
     except OSError as error:
         raise PodsFailed(f"{command[0]} cannot be started in {str(folder)!r}: {error.strerror}.") from error
     finally:

@@ -89,7 +89,7 @@ class Dev:
         assert not answer.get("errors"), answer
         return answer["data"]
 
-    def wait_for(self, what: str, condition: Callable[[], Any]) -> Any:
+    def wait_for(self, what: str, condition: Callable[[], Any], *, every_seconds: float = 0.25) -> Any:
         """The first true value of `condition`."""
         deadline, pause = time.monotonic() + DEADLINE_SECONDS, threading.Event()
         while not (found := condition()):
@@ -97,7 +97,7 @@ class Dev:
             if ended or time.monotonic() > deadline:
                 said = self.log.read_text(encoding="utf-8", errors="replace")[-6000:]
                 raise AssertionError(f"{what} did not happen; {'it ended' if ended else 'too late'}.\n{said}")
-            pause.wait(0.25)
+            pause.wait(every_seconds)
         return found
 
 
@@ -174,12 +174,12 @@ def test_the_daemon_follows_a_table_and_the_ui_shows_and_materializes_assets(
     table.write(before)
 
     with dev(environment_of(team, table), tmp_path / "dev.log") as ui:
-        ui.wait_for("The first publication", lambda: published(team) == before.keys())
+        ui.wait_for("The first publication", lambda: published(team) == before.keys(), every_seconds=1.0)
         subprocess.run(
             [sys.executable, "-c", WRITE, str(tmp_path / "upstream"), json.dumps(after)],
             check=True, cwd=CHECKOUT, timeout=60,
         )  # fmt: skip
-        ui.wait_for("The publication of the change", lambda: published(team) == after.keys())
+        ui.wait_for("The publication of the change", lambda: published(team) == after.keys(), every_seconds=1.0)
         quiet = ui.wait_for("A quiet sensor", lambda: sensor_that_waits(ui))
         runs = ui.query(RUNS)["runsOrError"]["results"]
         launched = ui.query(LAUNCH, executionParams=as_the_button_does(ui, ["models", "scripted"]))

@@ -122,7 +122,9 @@ def test_in_float32_a_hundred_documents_get_the_same_answers(
     model, folder = tuned
     path = tiny[1]
     adapter = prepare("a", folder, Base("0" * 64, read_header(path)), cache=tmp_path, max_rank=32)
-    config = EmbeddedConfig(model_id="tiny", weights=path, weights_sha256="0" * 64, slots=2, context_length=128)
+    config = EmbeddedConfig(
+        model_id="tiny", weights=path, weights_sha256="0" * 64, slots=2, context_length=128, threads=1
+    )
     documents = [f"Review: {opening(text, words=8)} It is" for text in reviews(400)["text"].to_pylist()[:140]]
 
     with closing(Engine(config, Vocabulary.read(path), [adapter])) as engine:
@@ -159,7 +161,7 @@ def test_on_the_served_weights_a_hundred_documents_get_the_same_answers_but_for_
     prompts = [f"Review: {opening(text, words=8)}\nSentiment:" for text in reviews(400)["text"].to_pylist()[:100]]
     adapter = prepare("a", folder, Base(artifact.sha256, read_header(weights)), cache=tmp_path, max_rank=32)
     config = EmbeddedConfig(
-        model_id="base", weights=weights, weights_sha256=artifact.sha256, slots=8, context_length=128
+        model_id="base", weights=weights, weights_sha256=artifact.sha256, slots=8, context_length=128, threads=1
     )
     with closing(Engine(config, Vocabulary.read(weights), [adapter])) as engine:
         tokens = [engine.tokenize(prompt, add_special=True) for prompt in prompts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,19 @@ def test_an_interrupted_up_leaves_nothing(workstation: Workstation) -> None:
 
     assert not workstation.containers
     assert workstation.down() == "was not running on this machine"
+
+
+def test_an_engine_ends_kindly_where_its_starter_ignores_signals(workstation: Workstation) -> None:
+    """What a process ignores, its children do: a run under `nohup`, or in a container's first process."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        workstation.up()
+        began = time.monotonic()
+        workstation.down()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert time.monotonic() - began < 20
 
 
 def test_one_that_has_died_is_told_from_one_that_was_never_there(workstation: Workstation) -> None:
