@@ -47,7 +47,7 @@ class Journal(Generic[Row]):
         folder: Path,
         commit: Callable[[list[Row]], None],
         *,
-        commit_rows: int = 5000,
+        commit_rows: int = 4000,
         commit_seconds: float = 5.0,
         synced: bool = True,
         clock: Callable[[], float] = time.monotonic,
