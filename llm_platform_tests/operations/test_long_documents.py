@@ -7,6 +7,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from llm_platform.errors import PermanentError, SpecificationError
 from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
 from llm_platform.inference.parts import parts_release, together_release
+from llm_platform.operations import sharing
 from llm_platform.operations.comparing import differences
 from llm_platform.operations.completions import Answered, answer
 from llm_platform.operations.documents import read_references, update_documents
@@ -398,3 +400,27 @@ def test_a_run_killed_between_parts_and_the_whole_asks_no_part_again(tmp_path: P
     assert asked.total() - asked["S"] == SHORT + 5 + 7
     assert set(again) == {"S"}
     assert [rows[name].status for name in ("long", "longer")] == ["valid", "valid"]
+
+
+def test_two_processes_share_long_documents_and_ask_for_no_part_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has documents of its own and both need the release of the parts, which one at a time asks for."""
+    monkeypatch.setattr(sharing, "LEAST_ROWS", 2)  # else so few documents are not divided
+    texts = {f"long{number}": 6_000 + 400 * number for number in range(8)}
+
+    with (
+        ScriptedServer(answer=lambda _: "HAPPY", latency_seconds=0.05) as server,
+        ThreadPoolExecutor(2) as processes,
+    ):
+        team = LongTeam(tmp_path, server.url, "split", texts=texts)
+        with team.warehouse.open() as lake:
+            update_documents(lake, team.candidates)
+        runs = [processes.submit(answered, team, policy=replace(QUICK, limit=4)) for _ in range(2)]
+        shares = [sent(run.result(timeout=60)) for run in runs]
+
+    rows = team.rows()
+    assert {row.status for row in rows.values()} == {"valid"}
+    assert len(rows) == SHORT + len(texts)
+    assert sum(shares) == server.counts.requests
+    assert set(server.counts.asked.values()) == {1}
