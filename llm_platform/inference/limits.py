@@ -56,7 +56,8 @@ class Limit:
         """A row was answered; `in_flight` are out still."""
         previous = self._latency_seconds
         self._latency_seconds = latency_seconds if not previous else 0.9 * previous + 0.1 * latency_seconds
-        self._least_latency = min(self._least_latency, latency_seconds)
+        # Of the smoothed latency: that of one short document would make all others look crowded.
+        self._least_latency = min(self._least_latency, self._latency_seconds)
         if self._climbing:
             self._climb.limit = self._limit
             self._climb.add(now, latency_seconds=latency_seconds, in_flight=in_flight)
@@ -80,12 +81,15 @@ class Limit:
 
     def poll(self, now: float, in_flight: int, gauges: Mapping[str, float] | None) -> None:
         """Move the limit, from the server's queue if it says, else from what came back."""
-        if self._refused_at is not None:
+        if self._background and self._is_crowded(gauges or {}):
+            self._limit *= _YIELD
+            self._ramping = False
+        elif self._refused_at is not None:
             self._grow_after_refusal(now)
         elif self.fixed:
             self._limit = min(self._ceiling, max(self._limit, self._initial))
         elif self._background:
-            self._make_room(in_flight, gauges or {})
+            self._advance(in_flight)
         elif gauges is not None and "running" in gauges and "waiting" in gauges:
             self._follow_queue(in_flight, gauges)
             self._has_queue = True
@@ -123,14 +127,14 @@ class Limit:
             step = 0.25 * self._limit
             self._limit += min(max(target - waiting, -step), step)
 
-    def _make_room(self, in_flight: int, gauges: Mapping[str, float]) -> None:
-        """Take only what nobody else uses: somebody who waits, whoever it is, gets our place."""
-        # Without gauges a latency above the least one says that somebody is in the way of somebody.
-        crowded = (
-            gauges["waiting"] > 0 if "waiting" in gauges else self._latency_seconds > _CROWDED * self._least_latency
-        )
-        if crowded:
-            self._limit *= _YIELD
-            self._ramping = False
-        elif in_flight >= _SATURATED * self._limit:
+    def _is_crowded(self, gauges: Mapping[str, float]) -> bool:
+        """Whether somebody waits, whoever it is."""
+        if "waiting" in gauges:
+            return gauges["waiting"] > 0
+        # A latency above the least one says that somebody is in the way of somebody.
+        return self._latency_seconds > _CROWDED * self._least_latency
+
+    def _advance(self, in_flight: int) -> None:
+        """Take some more of what nobody uses."""
+        if in_flight >= _SATURATED * self._limit:
             self._limit = max(self._limit + 1.0, self._limit * (2.0 if self._ramping else _ADVANCE))

@@ -238,6 +238,29 @@ def test_after_an_outage_the_endpoint_is_not_met_with_everything_at_once() -> No
     assert limit.value == POLICY.initial_limit
 
 
+def test_background_run_that_was_refused_makes_room_all_the_same() -> None:
+    """What grows again after a 429 must not grow into the place of somebody who waits."""
+    limit = Limit(TARGET, replace(POLICY, background=True))
+    limit.on_answer(100.0, latency_seconds=0.2, in_flight=20)
+    limit.on_refusal(100.1, 20)
+
+    for step in range(20):
+        limit.poll(102.0 + step, 20, {"running": 64.0, "waiting": 5.0})
+
+    assert limit.value == 1
+
+
+def test_background_run_is_not_stopped_by_one_short_document() -> None:
+    """Latencies differ with the documents; only that all of them grow says that the endpoint is shared."""
+    limit = Limit(TARGET, replace(POLICY, background=True))
+
+    for step in range(200):
+        limit.on_answer(100.0 + step / 10, latency_seconds=0.01 if step == 100 else 0.2, in_flight=limit.value - 1)
+        limit.poll(100.0 + step / 10, limit.value, None)
+
+    assert limit.value > POLICY.initial_limit
+
+
 def test_real_run_in_the_background_leaves_an_endpoint_to_the_other() -> None:
     """Two deployments, one endpoint, no word between them but the endpoint's own queue."""
     from llm_platform.nim.metrics import read_metrics
