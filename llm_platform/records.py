@@ -45,6 +45,11 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def json_lines(rows: Sequence[Record]) -> list[bytes]:
+    """Each record as one line of JSON, without its end."""
+    return [row.model_dump_json().encode() for row in rows]
+
+
 class DocumentStatus(StrEnum):
     """Whether a document can be sent, and if not, why."""
 

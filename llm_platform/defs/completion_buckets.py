@@ -79,7 +79,7 @@ def _result(store: ApplicationStore, release: Release, sent: Sent, buckets: Sequ
         data_version=dg.DataVersion(content_hash([release.release_id, answers])),
         metadata={
             "release": release.release_id,
-            "missing": sum(store.completions.missing_by_bucket(release.release_id, buckets=buckets).values()),
+            "missing": store.completions.missing_count(release.release_id, buckets=buckets),
             **{name: getattr(usage, name) for name in TokenUsage.model_fields},
             **run_metadata(sent.run),
         },

@@ -15,28 +15,30 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Generic, Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 from pydantic import ValidationError
 
 from llm_platform.errors import StorageError
-from llm_platform.records import Record
+from llm_platform.records import Record, json_lines
 
 _SUFFIX = ".journal"
 
 Row = TypeVar("Row", bound=Record)
 
 
-class Journal(Generic[Row]):
+class Journal:
     """A sink in front of a sink; use it as a context manager around a run.
+
+    Between the two, rows are kept as the lines that were written: a third of the memory of records.
 
     Args:
         folder: Where segments are kept; made when missing.
-        commit: Stores rows for good; each row is given to it once, in the order it came.
+        commit: Stores rows for good, each as its JSON; each is given to it once, in the order it came.
         commit_rows, commit_seconds: It is called when this many rows wait, or the first has waited this long.
         synced: Whether a batch is on the disk before it counts as taken; otherwise it is only safe from the death of
             this process, until somebody calls `sync`.
@@ -45,7 +47,7 @@ class Journal(Generic[Row]):
     def __init__(
         self,
         folder: Path,
-        commit: Callable[[list[Row]], None],
+        commit: Callable[[list[bytes]], None],
         *,
         commit_rows: int = 4000,
         commit_seconds: float = 5.0,
@@ -53,7 +55,7 @@ class Journal(Generic[Row]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commit, self._commit_rows, self._commit_seconds, self._clock = commit, commit_rows, commit_seconds, clock
-        self._rows: list[Row] = []
+        self._lines: list[bytes] = []
         self._since = 0.0
         self._failed = False
         self._synced = synced
@@ -81,33 +83,33 @@ class Journal(Generic[Row]):
         finally:
             self._file.close()
 
-    def __call__(self, rows: list[Row]) -> None:
+    def __call__(self, rows: Sequence[Record]) -> None:
         """Make rows safe, and commit if enough wait."""
-        if not self._rows:
+        if not self._lines:
             self._since = self._clock()
-        self._append(rows)
-        self._rows += rows
-        if len(self._rows) >= self._commit_rows or self._clock() - self._since >= self._commit_seconds:
+        lines = json_lines(rows)
+        self._append(lines)
+        self._lines += lines
+        if len(self._lines) >= self._commit_rows or self._clock() - self._since >= self._commit_seconds:
             self.commit()
 
     def commit(self) -> None:
         """Hand over everything that waits, and forget it here."""
-        if not self._rows:
+        if not self._lines:
             return
         self._failed = True
-        self._commit(self._rows)
+        self._commit(self._lines)
         # Between the commit and this, a crash gives the rows twice: the ledger leaves out keys that it has.
         self._file.truncate(0)
-        self._rows, self._failed = [], False
+        self._lines, self._failed = [], False
 
     def sync(self) -> None:
         """Put what was written onto the disk."""
         os.fsync(self._file.fileno())
 
-    def _append(self, rows: list[Row]) -> None:
-        lines = b"".join(row.model_dump_json(exclude_defaults=True).encode() + b"\n" for row in rows)
+    def _append(self, lines: Sequence[bytes]) -> None:
         try:
-            self._file.write(lines)
+            self._file.write(b"".join(line + b"\n" for line in lines))
             self._file.flush()
             if self._synced:
                 self.sync()

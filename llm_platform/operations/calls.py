@@ -41,7 +41,7 @@ class CallRecorder:
     ) -> None:
         self._folder, self._store, self._commit_seconds = folder, store, commit_seconds
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._journal: Journal[Call] | None = None
+        self._journal: Journal | None = None
         self._unwritten: list[Call] = []
         self._waiting, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -52,7 +52,7 @@ class CallRecorder:
             try:
                 if self._journal is None:
                     self._journal = Journal(
-                        self._folder, self._commit, commit_rows=10**9, commit_seconds=_NEVER, synced=False
+                        self._folder, self._commit_lines, commit_rows=10**9, commit_seconds=_NEVER, synced=False
                     )
                 self._journal([call])
             except StorageError as error:
@@ -99,6 +99,9 @@ class CallRecorder:
     def _commit(self, calls: list[Call]) -> None:
         if calls:
             self._store(calls)
+
+    def _commit_lines(self, lines: list[bytes]) -> None:
+        self._commit([Call.model_validate_json(line) for line in lines])
 
     def _run_in_background(self) -> None:
         if self._thread is None or not self._thread.is_alive():

@@ -85,8 +85,9 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
     runs: list[InferenceRun] = []
     while True:
         recover_journal(store, release, asking)
-        with store.completions.shared_lease(release.release_id, holder=asking.run_id) as lease:
-            work = SharedWork(
+        with (
+            store.completions.shared_lease(release.release_id, holder=asking.run_id) as lease,
+            SharedWork(
                 store,
                 lease,
                 recover=lambda: recover_journal(store, release, asking),
@@ -94,7 +95,8 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
                 tried=tried,
                 prefix=prefix,
                 side_by_side=asking.side_by_side,
-            )
+            ) as work,
+        ):
             if work.begin():
                 runs.append(
                     send(

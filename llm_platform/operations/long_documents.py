@@ -25,7 +25,6 @@ from llm_platform.operations.account import Helpers
 from llm_platform.operations.fitting import BudgetedRenderer, LongDocument
 from llm_platform.operations.levels import Levels
 from llm_platform.records import Completion, CompletionStatus, DocumentRow, Release
-from llm_platform.warehouse.completions import completions_table
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.schema import MADE_OF_SCHEMA
 from llm_platform.warehouse.store import ApplicationStore
@@ -172,8 +171,8 @@ class InParts:
             rows.append(
                 document_completion(self._release, blank, reading, parts=len(parts), made_of=made_of, paid=paid)
             )
-        self._helpers.account.stored += self._store.completions.append_table(
-            self._lease, completions_table(rows), made_of=_made_of(self._release, pieces)
+        self._helpers.account.stored += self._store.completions.append(
+            self._lease, rows, made_of=_made_of(self._release, pieces)
         )
         self._helpers.account.failed += sum(row.status is not CompletionStatus.VALID for row in rows)
 

@@ -20,9 +20,9 @@ from llm_platform.operations.account import Account, Rows, require_valid_share
 from llm_platform.operations.examples import selector
 from llm_platform.operations.fitting import BudgetedRenderer
 from llm_platform.operations.long_documents import InParts
-from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
-from llm_platform.warehouse.completions import SIDE_BY_SIDE
+from llm_platform.records import Completion, DocumentRow, InferenceRun, Release, json_lines
 from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.missing import SIDE_BY_SIDE
 from llm_platform.warehouse.store import ApplicationStore
 
 LOOK_AGAIN_SECONDS = 0.5
@@ -241,11 +241,11 @@ def _is_used_up(policy: EnginePolicy) -> bool:
 def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Iterator[OnRows]:
     """What the engine hands answers to: the lake, with a journal in front of it where there is a place for one."""
 
-    def commit(rows: list[Completion]) -> None:
-        store.completions.append(lease, rows)
+    def commit(lines: list[bytes]) -> None:
+        store.completions.append_lines(lease, lines)
 
     if segments is None:
-        yield commit
+        yield lambda rows: commit(json_lines(rows))
         return
     with Journal(segments, commit) as journal:
         yield journal

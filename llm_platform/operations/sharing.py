@@ -49,13 +49,21 @@ class SharedWork:
         self._store, self._lease, self._recover = store, lease, recover
         self._buckets, self._tried = buckets, tried
         self._prefix, self._side_by_side = prefix, side_by_side
+        self._missing = store.completions.missing_texts(lease.release_id, buckets=buckets)
         self._taken: tuple[int, ...] = ()
         self._read = 0
         self._expected = 0
         self.left: dict[int, int] = {}
 
+    def __enter__(self) -> SharedWork:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._missing.__exit__(*exc_info)
+
     def begin(self) -> bool:
         """Lease the first buckets; False when there is nothing to do."""
+        self._lease.watch = self._store.completions.watch()
         self._taken = self._claim()
         return bool(self._taken)
 
@@ -65,10 +73,9 @@ class SharedWork:
 
     def batches(self) -> Iterator[list[DocumentRow]]:
         """Documents to be answered; the first buckets are leased already."""
-        release_id = self._lease.release_id
         while self._taken:
-            for batch in self._store.completions.missing_batches(
-                release_id, BATCH_ROWS, buckets=self._taken, prefix=self._prefix, side_by_side=self._side_by_side
+            for batch in self._missing.batches(
+                BATCH_ROWS, buckets=self._taken, prefix=self._prefix, side_by_side=self._side_by_side
             ):
                 self._read += batch.num_rows
                 # Column by column, and validated: `model_construct` is Python and takes three times as long.
@@ -88,15 +95,23 @@ class SharedWork:
 
     def _claim(self) -> tuple[int, ...]:
         """Lease further buckets that have something missing; nothing when only others have something to do."""
-        found = self._store.completions.missing_by_bucket(self._lease.release_id, buckets=self._buckets)
+        self._look()
         ours = {*self._lease.buckets, *self._tried}
-        missing = {bucket: rows for bucket, rows in found.items() if bucket not in ours}
+        missing = {bucket: rows for bucket, rows in self._missing.by_bucket().items() if bucket not in ours}
         claim = self._lease.claim(missing, least_rows=LEAST_ROWS)
         self.left = {} if claim.buckets else missing
         if claim.buckets:
             self._expected = self._read + claim.free_rows
             self._recover()
+            # Whoever had these buckets may have answered, and given them back, since the look.
+            self._look()
         return claim.buckets
+
+    def _look(self) -> None:
+        """Look for what is missing, unless nobody else has changed anything since the last time."""
+        watch = self._lease.watch
+        if watch is None or watch.is_disturbed() or not self._missing.is_current:
+            self._missing.look()
 
 
 def wait_for_others(store: ApplicationStore, release_id: str, left: Collection[int]) -> None:

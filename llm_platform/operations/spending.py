@@ -12,7 +12,7 @@ from llm_platform.operations.releases import Candidates, champion_release, reque
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import fixed_prefix
 from llm_platform.records import InferenceRun, ModelPin, Release
-from llm_platform.warehouse.completions import MissingSize
+from llm_platform.warehouse.missing import MissingSize
 from llm_platform.warehouse.store import ApplicationStore
 
 # English in a byte-pair vocabulary of 30,000 to 130,000 words; assumed only until the first answer is stored.

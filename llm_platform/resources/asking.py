@@ -12,7 +12,7 @@ from llm_platform.operations.spending import within_budget
 from llm_platform.records import Release
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings import Settings
-from llm_platform.warehouse.completions import SIDE_BY_SIDE
+from llm_platform.warehouse.missing import SIDE_BY_SIDE
 
 
 def asking_of(

@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import duckdb
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
-from llm_platform.records import Completion, Release, TokenUsage, canonical_json
-from llm_platform.warehouse.engine import identifier
+from llm_platform.records import Completion, Release, TokenUsage, json_lines
+from llm_platform.warehouse.engine import execute, identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease, stored_leases
-from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA, MADE_OF_SCHEMA
-from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.ledger import LISTED, commit, stage
+from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
+from llm_platform.warehouse.schema import MADE_OF_SCHEMA
+from llm_platform.warehouse.session import UPSTREAM, Session
+from llm_platform.warehouse.watch import Watch
 
-LISTED = ", ".join(COMPLETIONS_SCHEMA.names)
-NEW_LISTED = ", ".join(f"n.{name}" for name in COMPLETIONS_SCHEMA.names)
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
     "c.raw, c.reason, "
     "c.finish_reason, c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.latency_seconds, c.reused, c.run_id"
 )
-
-
-READ_ROWS = 4_000
-"""Texts that are read at once while a run goes on: each read scans the keys of all documents."""
-PREFIX_CHARACTERS = 256
-"""As far into a text as one is looked at to tell whether it begins like another."""
-SIDE_BY_SIDE = 8
-"""Prefixes whose documents are sent in turns; see `Completions.missing_batches`."""
-
-
-@dataclass(frozen=True)
-class MissingSize:
-    """Texts without an answer.
-
-    Attributes:
-        long, long_bytes: Those that are longer than what was asked about, and how long.
-        long_parts: In how many pieces of that length they can be cut.
-    """
-
-    documents: int
-    bytes: int
-    long: int
-    long_bytes: int
-    long_parts: int
 
 
 @dataclass(frozen=True)
@@ -83,19 +60,6 @@ class LongDocumentCounts:
     split: int
     parts: int
     split_failed: int
-
-
-def completions_table(rows: Sequence[Completion]) -> pa.Table:
-    """Completions in the form that `append_table` takes.
-
-    Column by column: a row at a time costs many times as much.
-    """
-    values = [row.__dict__ for row in rows]
-    columns = {field.name: [row[field.name] for row in values] for field in COMPLETIONS_SCHEMA}
-    scores = columns["label_logprobs"]
-    columns["label_logprobs"] = [None if one is None else canonical_json(one) for one in scores]
-    arrays = [pa.array(columns[field.name], field.type) for field in COMPLETIONS_SCHEMA]
-    return pa.table(arrays, schema=COMPLETIONS_SCHEMA)
 
 
 class Completions:
@@ -146,62 +110,18 @@ class Completions:
         """
         return self._session.table(self._missing_sql(release_id, limit=limit, buckets=buckets))
 
-    def missing_batches(
-        self,
-        release_id: str,
-        batch_rows: int,
-        *,
-        buckets: Collection[int] | None = None,
-        prefix: Sequence[str] = ("text",),
-        side_by_side: int = SIDE_BY_SIDE,
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows of `missing` in batches, with `prefix`; of what is missing at first, and still has the same text.
+    def missing_texts(self, release_id: str, *, buckets: Collection[int] | None = None) -> MissingTexts:
+        """The same for a run: found by one look, read as it goes on, in the order that caches of prefixes like."""
+        return MissingTexts(self._session, self._application, release_id, buckets=buckets)
 
-        Keys are copied first, since a run of hours must not keep a transaction open on the catalog. Texts are read as
-        they are needed: a copy of all of them took 5 KiB of memory a row.
+    def missing_count(self, release_id: str, *, buckets: Collection[int] | None = None) -> int:
+        """How many texts have no answer, of some buckets or all."""
+        sql = f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=buckets)})"
+        return int(self._session.sparingly(lambda: self._session.value(sql)))
 
-        Of the rows that are read at once, those whose prompts begin alike come in turns: the longest of each of
-        `side_by_side` prefixes, then the next of each. An engine that caches prefixes by slot finds each of them in the
-        slot that had it before; sent one prefix after the other, all slots would compute the same one.
-
-        Args:
-            prefix: What prompts read, in order: attributes, and `text`.
-        """
-        keys = self._missing_keys(release_id, buckets=buckets)
-        documents = self._session.relation(self._application, "documents")
-        with self._session.cursor() as cursor:
-            cursor.execute(
-                "CREATE TEMP TABLE missing AS "
-                "SELECT document_id, hash(fingerprint) AS text_hash, "
-                f"row_number() OVER (ORDER BY document_id) - 1 AS position FROM ({keys})"
-            )
-            ranges = cursor.execute(
-                "SELECT min(document_id), max(document_id) FROM missing GROUP BY position // $rows ORDER BY 1",
-                {"rows": READ_ROWS},
-            ).fetchall()
-            for first, last in ranges:
-                # The range stands at the scan, so that nothing else of the table is taken into memory.
-                yield from cursor.execute(
-                    "SELECT document_id, fingerprint, text, attributes, bucket, prefix FROM ("
-                    "SELECT *, "
-                    "row_number() OVER (PARTITION BY prefix ORDER BY strlen(text) DESC, document_id) AS turn, "
-                    "dense_rank() OVER (ORDER BY prefix) - 1 AS place FROM ("
-                    f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, d.bucket, {_prefix(prefix)} AS prefix "
-                    f"FROM (SELECT * FROM {documents} WHERE document_id BETWEEN $first AND $last) d "
-                    "SEMI JOIN (SELECT * FROM missing WHERE document_id BETWEEN $first AND $last) m "
-                    "ON d.document_id = m.document_id AND hash(d.fingerprint) = m.text_hash)) "
-                    "ORDER BY place // $side_by_side, turn, place",
-                    {"first": first, "last": last, "side_by_side": side_by_side},
-                ).to_arrow_reader(batch_rows)
-
-    def missing_count(self, release_id: str) -> int:
-        """How many texts have no answer."""
-        return int(self._session.value(f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=None)})"))
-
-    def missing_by_bucket(self, release_id: str, *, buckets: Collection[int] | None = None) -> dict[int, int]:
-        """Bucket → texts without an answer; buckets without such a text are left out."""
-        keys = self._missing_keys(release_id, buckets=buckets)
-        return dict(self._session.rows(f"SELECT bucket, count(*) FROM ({keys}) GROUP BY 1 ORDER BY 1"))
+    def watch(self) -> Watch:
+        """Tells whether others store answers from now on."""
+        return Watch(self._session, self._application, "completions")
 
     def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
         """How many texts have no answer, their length, and how many are longer than `room_bytes`."""
@@ -238,54 +158,51 @@ class Completions:
             completion=found[4],
         )
 
-    def append(self, lease: Lease, rows: Sequence[Completion]) -> int:
-        """Store answers whose key is missing; returns how many. See `append_table`."""
-        return self.append_table(lease, completions_table(rows))
+    def append(self, lease: Lease, rows: Sequence[Completion], *, made_of: pa.Table | None = None) -> int:
+        """Store answers whose key is missing; returns how many. See `append_lines`."""
+        return self.append_lines(lease, json_lines(rows), made_of=made_of)
 
-    def append_table(self, lease: Lease, table: pa.Table, *, made_of: pa.Table | None = None) -> int:
+    def append_lines(self, lease: Lease, lines: Sequence[bytes], *, made_of: pa.Table | None = None) -> int:
         """Store answers whose key is missing, here and upstream; returns how many were stored.
 
         Args:
+            lines: Each the JSON of a `Completion`, with all its fields.
             made_of: What answers rest on that were put together, in `MADE_OF_SCHEMA`; stored with them, or not at all.
 
         Raises:
             LeaseHeld: the lease was taken over; nothing was stored.
             ContractBroken: rows belong to another release than the lease.
         """
-        releases = set(table.column("release_id").unique().to_pylist())
-        if releases - {lease.release_id} or lease.application != self._application:
-            raise ContractBroken(
-                f"The lease covers release {lease.release_id!r} of {lease.application!r}; the rows belong to "
-                f"{sorted(releases)} "
-                f"of {self._application!r}. Take a lease for each release."
-            )
-        return self._write(table, lease.guard, made_of=made_of)
+        return self._write(lines, lease, made_of=made_of)
 
     def restore(self, rows: Sequence[Completion]) -> int:
         """Store answers that nobody pays for any more, without a lease: recovered from a journal, or derived.
 
         Returns how many of them had been missing. Who holds their buckets may store the same keys before or after.
         """
-        return self._write(completions_table(rows), None)
+        return self._write(json_lines(rows), None)
 
-    def _write(
-        self,
-        table: pa.Table,
-        guard: Callable[[], AbstractContextManager[None]] | None,
-        *,
-        made_of: pa.Table | None = None,
-    ) -> int:
-        given = table.select(COMPLETIONS_SCHEMA.names).cast(COMPLETIONS_SCHEMA)
-        if given.num_rows == 0:
+    def _write(self, lines: Sequence[bytes], lease: Lease | None, *, made_of: pa.Table | None = None) -> int:
+        if not lines:
             return 0
         with self._session.cursor("store completions in") as cursor:
-            cursor.register("given", given)
-            cursor.execute("CREATE TEMP TABLE answers AS SELECT * FROM given")
-            if made_of is None:
-                return self._session.write(self._application, _append, cursor=cursor, guard=guard)[0]
-            cursor.register("listed", made_of.cast(MADE_OF_SCHEMA))
-            cursor.execute("CREATE TEMP TABLE made_of AS SELECT * FROM listed")
-            return self._session.write(self._application, _append_with_parts, cursor=cursor, guard=guard)[0]
+            stage(cursor, lines)
+            if lease is not None:
+                self._require_release(cursor, lease)
+            if made_of is not None:
+                cursor.register("listed", made_of.cast(MADE_OF_SCHEMA))
+                cursor.execute("CREATE TEMP TABLE made_of AS SELECT * FROM listed")
+            with_parts = made_of is not None
+            return commit(self._session, self._application, cursor, lease=lease, with_parts=with_parts)
+
+    def _require_release(self, cursor: duckdb.DuckDBPyConnection, lease: Lease) -> None:
+        releases = {row[0] for row in cursor.execute("SELECT DISTINCT release_id FROM answers").fetchall()}
+        if releases != {lease.release_id} or lease.application != self._application:
+            raise ContractBroken(
+                f"The lease covers release {lease.release_id!r} of {lease.application!r}; the rows belong to "
+                f"{sorted(releases)} "
+                f"of {self._application!r}. Take a lease for each release."
+            )
 
     def take_over(self, release: Release, source_id: str) -> int:
         """Store, for `release`, what another one was answered when it sent the same; returns how many.
@@ -294,13 +211,14 @@ class Completions:
         `restore`.
         """
         with self._session.cursor("store completions in") as cursor:
-            cursor.execute(
+            execute(
+                cursor,
                 "CREATE TEMP TABLE answers AS SELECT * REPLACE ($to AS release_id, $request AS request_id, "
                 f"true AS reused, now() AS created_at) FROM {self._answers('release_id')} "
                 "WHERE cut_tokens IS NULL AND parts IS NULL AND status <> 'rejected'",
                 {"key": source_id, "to": release.release_id, "request": release.request_id},
             )
-            return self._session.write(self._application, _append, cursor=cursor)[0]
+            return commit(self._session, self._application, cursor, lease=None, with_parts=False)
 
     def of_release(self, release_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All answers of a release, in the order of their document keys."""
@@ -384,14 +302,8 @@ class Completions:
             "t.fingerprint))"
         )
 
-    def _missing_keys(self, release_id: str, *, buckets: Collection[int] | None) -> str:
-        documents = self._session.relation(self._application, "documents")
-        return _missing_keys(
-            documents,
-            [self._session.relation(self._application, "completions", catalog=catalog) for catalog in self._catalogs()],
-            release_id=release_id,
-            buckets=buckets,
-        )
+    def _missing_keys(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
+        return missing_keys(self._session, self._application, release_id, buckets=buckets)
 
     def _missing_sql(self, release_id: str, *, limit: int | None, buckets: Collection[int] | None) -> str:
         documents = self._session.relation(self._application, "documents")
@@ -402,69 +314,9 @@ class Completions:
             f"ORDER BY d.document_id{limited}"
         )
 
-    def _catalogs(self) -> list[str]:
-        return [LAKE, UPSTREAM] if self._session.has_upstream else [LAKE]
-
 
 def completion_rows(table: pa.Table) -> Iterator[Completion]:
     """Stored rows as records."""
     for row in table.select(list(Completion.model_fields)).to_pylist():
         logprobs = row["label_logprobs"]
         yield Completion.model_validate({**row, "label_logprobs": json.loads(logprobs) if logprobs else None})
-
-
-def _prefix(names: Sequence[str]) -> str:
-    """SQL for one number a row, equal where prompts begin alike."""
-    parts = [
-        f"left(d.text, {PREFIX_CHARACTERS:d})" if name == "text" else f"d.attributes ->> '$.\"{name}\"'"
-        for name in names
-    ]
-    # What comes after the text begins alike only where whole texts are equal, and those are sent once.
-    until = names.index("text") + 1 if "text" in names else len(names)
-    return f"hash({', '.join(parts[:until])})" if parts else "0::UBIGINT"
-
-
-def _missing_keys(documents: str, stored: Sequence[str], *, release_id: str, buckets: Collection[int] | None) -> str:
-    release = "'" + release_id.replace("'", "''") + "'"
-    absent = " ".join(
-        f"AND NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = {release} AND c.fingerprint = d.fingerprint)"
-        for relation in stored
-    )
-    # A text belongs to the bucket of its smallest document: two holders of different buckets never have the same text.
-    bucket = "arg_min(d.bucket, d.document_id)"
-    listed = ", ".join(f"{one:d}" for one in buckets or ())
-    having = "" if buckets is None else f" HAVING {bucket} IN ({listed})" if listed else " HAVING false"
-    return (
-        f"SELECT min(d.document_id) AS document_id, d.fingerprint, {bucket} AS bucket FROM {documents} d "
-        f"WHERE d.status = 'sendable' {absent} GROUP BY d.fingerprint{having}"
-    )
-
-
-def _append(transaction: Transaction) -> int:
-    absent = " AND ".join(
-        f"NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = a.release_id AND c.fingerprint = a.fingerprint)"
-        for relation in (transaction.relation("completions"), transaction.upstream("completions"))
-    )
-    transaction.run(
-        f"CREATE OR REPLACE TEMP TABLE new AS SELECT * FROM answers a WHERE {absent} "
-        "QUALIFY row_number() OVER (PARTITION BY release_id, fingerprint ORDER BY document_id) = 1"
-    )
-    if not transaction.count("SELECT count(*) FROM new"):
-        return 0
-    documents = transaction.relation("documents")
-    target = transaction.target("completions")
-    return transaction.count(
-        f"INSERT INTO {target} ({LISTED}, bucket) SELECT {NEW_LISTED}, d.bucket "
-        f"FROM new n LEFT JOIN {documents} d USING (document_id)"
-    )
-
-
-def _append_with_parts(transaction: Transaction) -> int:
-    stored = _append(transaction)
-    if stored:
-        listed = ", ".join(MADE_OF_SCHEMA.names)
-        transaction.run(
-            f"INSERT INTO {transaction.target('made_of')} ({listed}) SELECT {listed} FROM made_of "
-            "SEMI JOIN new USING (release_id, fingerprint) ORDER BY fingerprint, position"
-        )
-    return stored

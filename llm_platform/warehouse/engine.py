@@ -6,12 +6,15 @@ Nothing is downloaded: an extension is a file of an installed package and is loa
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -50,6 +53,8 @@ MEANINGS = (
 )
 
 LONGEST_SUMMARY = 400
+PREPARED = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ")
+"""What PREPARE takes."""
 
 
 def literal(text: str) -> str:
@@ -85,6 +90,40 @@ def extension_path(name: str) -> str:
             f"{package.replace('_', '-')}=={duckdb.__version__}."
         )
     return str(files[-1])
+
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+def execute(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = ()) -> duckdb.DuckDBPyConnection:
+    """Run one statement, with parameters by position or by name.
+
+    Before DuckDB's client binds a value of Python it loads pandas, 54 MiB and 0.3 s of CPU in every process. So the
+    statement is prepared, and simple values reach it as literals.
+    """
+    if isinstance(parameters, Mapping):
+        names, values = [f"{identifier(name)} := " for name in parameters], [*parameters.values()]
+    else:
+        names, values = [""] * len(parameters), [*parameters]
+    written = [_written(value) for value in values]
+    if not written or None in written or not sql.startswith(PREPARED):
+        return cursor.execute(sql, parameters)
+    arguments = ", ".join(f"{name}{value}" for name, value in zip(names, written, strict=True))
+    cursor.execute(f"PREPARE asked AS {sql}")
+    return cursor.execute(f"EXECUTE asked({arguments})")
+
+
+def _written(value: Any) -> str | None:
+    """A value as an SQL literal of the type that the client would bind it as; None where there is none."""
+    if isinstance(value, str) and "\0" not in value:
+        return literal(value)
+    if isinstance(value, float):
+        return f"{literal(repr(value))}::DOUBLE"
+    if value is None or isinstance(value, int):
+        return json.dumps(value)
+    if isinstance(value, list) and all(isinstance(one, str) and "\0" not in one for one in value):
+        return f"[{', '.join(map(literal, value))}]::VARCHAR[]"
+    return None
 
 
 def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:

@@ -18,6 +18,7 @@ from typing import Any
 from llm_platform.errors import LeaseHeld, PlatformError, TransientError
 from llm_platform.warehouse.coordination import Coordinator, Statements
 from llm_platform.warehouse.holders import ALL_BUCKETS, COLUMNS, Holder, node, process_started
+from llm_platform.warehouse.watch import Watch
 
 _ROWS_A_STATEMENT = 500
 """SQLite takes some 32,000 parameters in one statement."""
@@ -40,6 +41,10 @@ class Lease:
 
     It covers all buckets of documents or one, taken when the block begins; or none at first, and then those that
     `claim` takes.
+
+    Attributes:
+        watch: On the answers of the application, from before its holder looked for what is missing; None where it has
+            not.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Lease:
         self.application = application
         self.release_id = release_id
         self.holder = holder
+        self.watch: Watch | None = None
         self._coordinator = coordinator
         self._ttl_seconds = ttl_seconds
         self._wanted = tuple(wanted)

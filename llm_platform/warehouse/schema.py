@@ -188,7 +188,7 @@ TABLES: dict[str, dict[str, str]] = {
         "mismatches": "VARCHAR",
         "observed_at": "TIMESTAMPTZ",
     },
-    "completions": {**sql_columns(COMPLETIONS_SCHEMA), "bucket": "INTEGER"},
+    "completions": sql_columns(COMPLETIONS_SCHEMA),
     "made_of": sql_columns(MADE_OF_SCHEMA),
     "scores": {
         "release_id": "VARCHAR",

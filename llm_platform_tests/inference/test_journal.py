@@ -51,6 +51,10 @@ def ids(found: list[Completion]) -> list[int]:
     return [int(row.document_id) for row in found]
 
 
+def ids_of_lines(lines: list[bytes]) -> list[int]:
+    return ids([Completion.model_validate_json(line) for line in lines])
+
+
 def crash(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CRASH, str(folder), "die"], cwd=ROOT, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
@@ -60,7 +64,7 @@ def test_rows_are_committed_in_large_batches_and_in_order(tmp_path: Path) -> Non
     """A commit costs the same for one row as for thousands."""
     committed: list[list[int]] = []
 
-    with Journal(tmp_path, lambda batch: committed.append(ids(batch)), commit_rows=5) as journal:
+    with Journal(tmp_path, lambda batch: committed.append(ids_of_lines(batch)), commit_rows=5) as journal:
         for number in range(12):
             journal(rows(number, number + 1))
 
@@ -74,7 +78,7 @@ def test_few_rows_are_committed_after_a_while(tmp_path: Path) -> None:
     committed: list[int] = []
 
     with Journal(
-        tmp_path, lambda batch: committed.extend(ids(batch)), commit_seconds=5, clock=lambda: now[0]
+        tmp_path, lambda batch: committed.extend(ids_of_lines(batch)), commit_seconds=5, clock=lambda: now[0]
     ) as journal:
         journal(rows(0, 1))
         early = list(committed)
@@ -133,7 +137,7 @@ def test_torn_line_is_not_an_answer(tmp_path: Path) -> None:
 def test_failed_commit_keeps_the_rows_for_the_next_run(tmp_path: Path) -> None:
     """A full lake must not cost the answers that are safe in the journal."""
 
-    def full(batch: list[Completion]) -> None:
+    def full(batch: list[bytes]) -> None:
         raise StorageError("no space")
 
     with pytest.raises(StorageError, match="no space"), Journal(tmp_path, full, commit_rows=2) as journal:

@@ -1,0 +1,184 @@
+"""Texts that a release has not answered: their keys are looked for once, their texts are read as they are needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from llm_platform.warehouse.engine import execute
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+from llm_platform.warehouse.watch import Watch
+
+READ_ROWS = 4_000
+"""Texts that are read at once while a run goes on: each read scans the keys of all documents."""
+PREFIX_CHARACTERS = 256
+"""As far into a text as one is looked at to tell whether it begins like another."""
+SIDE_BY_SIDE = 8
+"""Prefixes whose documents are sent in turns; see `MissingTexts.batches`."""
+
+
+@dataclass(frozen=True)
+class MissingSize:
+    """Texts without an answer.
+
+    Attributes:
+        long, long_bytes: Those that are longer than what was asked about, and how long.
+        long_parts: In how many pieces of that length they can be cut.
+    """
+
+    documents: int
+    bytes: int
+    long: int
+    long_bytes: int
+    long_parts: int
+
+
+class MissingTexts:
+    """The keys that one look found, in a table of this process; use it as a context manager.
+
+    A run of hours must not keep a transaction open on the catalog, and a copy of all texts took 5 KiB of memory a row:
+    so keys are copied, and texts are read a few thousand at a time.
+
+    Args:
+        buckets: Look in these only; None means all.
+    """
+
+    def __init__(
+        self, session: Session, application: str, release_id: str, *, buckets: Collection[int] | None = None
+    ) -> None:
+        self._session, self._application, self._release_id, self._buckets = session, application, release_id, buckets
+        self._cursor = session.open()
+        self._documents: Watch | None = None
+        # A database cursor must not be used, or closed, by two threads at once.
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> MissingTexts:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._cursor.close()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the documents are those that were looked at."""
+        return self._documents is not None and not self._documents.is_disturbed()
+
+    def look(self) -> None:
+        """Find what is missing now."""
+        self._documents = Watch(self._session, self._application, "documents")
+        keys = missing_keys(self._session, self._application, self._release_id, buckets=self._buckets)
+        with self._lock, self._session.errors("look for unanswered texts in"):
+            self._session.sparingly(
+                lambda: self._cursor.execute(
+                    "CREATE OR REPLACE TEMP TABLE missing AS "
+                    f"SELECT document_id, hash(fingerprint) AS text_hash, bucket FROM ({keys}) ORDER BY document_id"
+                )
+            )
+
+    def by_bucket(self) -> dict[int, int]:
+        """Bucket → texts that were missing; buckets without such a text are left out."""
+        return dict(self._run("SELECT bucket, count(*) FROM missing GROUP BY 1 ORDER BY 1"))
+
+    def batches(
+        self,
+        batch_rows: int,
+        *,
+        buckets: Collection[int] | None = None,
+        prefix: Sequence[str] = ("text",),
+        side_by_side: int = SIDE_BY_SIDE,
+    ) -> Iterator[pa.RecordBatch]:
+        """What was missing, of some buckets, and has the same text still: document_id, fingerprint, text, attributes
+        and prefix.
+
+        Of the rows that are read at once, those whose prompts begin alike come in turns: the longest of each of
+        `side_by_side` prefixes, then the next of each. An engine that caches prefixes by slot finds each of them in the
+        slot that had it before; sent one prefix after the other, all slots would compute the same one.
+
+        Args:
+            prefix: What prompts read, in order: attributes, and `text`.
+        """
+        wanted = "true" if buckets is None else _among("bucket", buckets)
+        bounds = self._run(
+            f"SELECT document_id FROM (SELECT document_id, row_number() OVER () - 1 AS position FROM missing "
+            f"WHERE {wanted}) WHERE position > 0 AND position % $rows = 0 ORDER BY 1",
+            {"rows": READ_ROWS},
+        )
+        documents = self._session.relation(self._application, "documents")
+        for first, after in pairwise([None, *(row[0] for row in bounds), None]):
+            ends = {"document_id >= $first": first, "document_id < $after": after}
+            # The range stands at both scans, so that nothing else of the tables is taken into memory.
+            between = " AND ".join(["true", *(end for end, key in ends.items() if key is not None)])
+            table = self._table(
+                f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, {_prefix(prefix)} AS prefix, "
+                f"strlen(d.text) AS size FROM (SELECT * FROM {documents} WHERE {between}) d "
+                f"SEMI JOIN (SELECT * FROM missing WHERE {wanted} AND {between}) m "
+                "ON d.document_id = m.document_id AND hash(d.fingerprint) = m.text_hash",
+                {name: key for name, key in {"first": first, "after": after}.items() if key is not None},
+            )
+            ordered = table.take(in_turns(table["prefix"].to_numpy(), table["size"].to_numpy(), side_by_side))
+            yield from ordered.drop_columns(["size"]).combine_chunks().to_batches(batch_rows)
+
+    def _run(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._lock, self._session.errors("look for unanswered texts in"):
+            return execute(self._cursor, sql, parameters or {}).fetchall()
+
+    def _table(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
+        with self._lock, self._session.errors("read"):
+            return execute(self._cursor, sql, parameters).to_arrow_table()
+
+
+def in_turns(prefixes: np.ndarray, sizes: np.ndarray, side_by_side: int) -> np.ndarray:
+    """Positions of rows in the order in which they are sent; see `MissingTexts.batches`.
+
+    Args:
+        prefixes, sizes: Of each row; equal numbers are equal prefixes.
+    """
+    place = np.unique(prefixes, return_inverse=True)[1]
+    longest_first = np.lexsort((-sizes.astype(np.int64), place))
+    starts = np.searchsorted(place[longest_first], place[longest_first])
+    turn = np.empty(len(place), dtype=np.int64)
+    turn[longest_first] = np.arange(len(place)) - starts
+    return np.lexsort((place, turn, place // side_by_side))
+
+
+def missing_keys(session: Session, application: str, release_id: str, *, buckets: Collection[int] | None = None) -> str:
+    """SQL for document_id, fingerprint and bucket of each sendable text without an answer, here and upstream.
+
+    A text belongs to the bucket of its smallest document: two holders of different buckets never have the same text.
+    """
+    release = "'" + release_id.replace("'", "''") + "'"
+    catalogs = [LAKE, UPSTREAM] if session.has_upstream else [LAKE]
+    stored = [session.relation(application, "completions", catalog=catalog) for catalog in catalogs]
+    absent = " ".join(
+        f"AND NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = {release} AND c.fingerprint = d.fingerprint)"
+        for relation in stored
+    )
+    bucket = "arg_min(d.bucket, d.document_id)"
+    having = "" if buckets is None else f" HAVING {_among(bucket, buckets)}"
+    return (
+        f"SELECT min(d.document_id) AS document_id, d.fingerprint, {bucket} AS bucket "
+        f"FROM {session.relation(application, 'documents')} d "
+        f"WHERE d.status = 'sendable' {absent} GROUP BY d.fingerprint{having}"
+    )
+
+
+def _among(value: str, numbers: Collection[int]) -> str:
+    return f"{value} IN ({', '.join(f'{one:d}' for one in numbers)})" if numbers else "false"
+
+
+def _prefix(names: Sequence[str]) -> str:
+    """SQL for one number a row, equal where prompts begin alike."""
+    parts = [
+        f"left(d.text, {PREFIX_CHARACTERS:d})" if name == "text" else f"d.attributes ->> '$.\"{name}\"'"
+        for name in names
+    ]
+    # What comes after the text begins alike only where whole texts are equal, and those are sent once.
+    until = names.index("text") + 1 if "text" in names else len(names)
+    return f"hash({', '.join(parts[:until])})" if parts else "0::UBIGINT"
