@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +39,9 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:ID_LENGTH]
 
 
+Kind = TypeVar("Kind", bound="Record")
+
+
 class Record(BaseModel):
     """Base of all records: immutable, and closed to unknown fields."""
 
@@ -48,6 +51,11 @@ class Record(BaseModel):
 def json_lines(rows: Sequence[Record]) -> list[bytes]:
     """Each record as one line of JSON, without its end."""
     return [row.model_dump_json().encode() for row in rows]
+
+
+def from_json_lines(kind: type[Kind], lines: Sequence[bytes]) -> list[Kind]:
+    """The records of such lines."""
+    return [kind.model_validate_json(line) for line in lines]
 
 
 class DocumentStatus(StrEnum):

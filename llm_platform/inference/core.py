@@ -15,7 +15,7 @@ from llm_platform.inference.outbox import Origin, Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, probe_body
 from llm_platform.inference.session import Session
-from llm_platform.inference.sink import OnRows, SinkWriter
+from llm_platform.inference.sink import OnLines, SinkWriter
 from llm_platform.inference.supervision import Discover, Supervision
 from llm_platform.inference.wire import Wire
 from llm_platform.records import Release
@@ -48,7 +48,7 @@ async def complete(
     endpoints: Sequence[EndpointTarget],
     wire: Wire,
     policy: EnginePolicy,
-    on_rows: OnRows,
+    on_lines: OnLines,
     on_progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
     total: Callable[[], int] | int | None = None,
@@ -60,7 +60,7 @@ async def complete(
     Args:
         requests: Taken one by one as there is room to send them.
         release: Decides how replies are read and what is written on each row.
-        on_rows: Called from one thread of its own with batches of finished rows.
+        on_lines: Called from one thread of its own with batches of finished rows.
         on_progress: Called in the event loop, about once a second.
         discover: Asked now and then for the endpoints there are, so that they may join and leave.
         stop: When set, nothing more is sent, and what is in flight is waited for as long as `policy.drain_seconds`.
@@ -70,7 +70,7 @@ async def complete(
         succeeded.
     """
     meter, stop = Meter(), stop or asyncio.Event()
-    writer = SinkWriter(on_rows, timeout_seconds=policy.sink_timeout_seconds)
+    writer = SinkWriter(on_lines, timeout_seconds=policy.sink_timeout_seconds)
     outbox = Outbox(writer, release=release, origin=origin or Origin(), meter=meter, policy=policy)
     session = Session(
         _feed(requests, outbox),

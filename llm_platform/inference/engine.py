@@ -15,7 +15,7 @@ from llm_platform.inference.meter import Progress
 from llm_platform.inference.outbox import Origin
 from llm_platform.inference.policy import Connection, EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import RenderedPrompt, RequestBuilder
-from llm_platform.inference.sink import OnRows
+from llm_platform.inference.sink import OnLines
 from llm_platform.inference.supervision import Discover
 from llm_platform.inference.wire import Wire
 from llm_platform.inference.wire_http import HttpWire
@@ -38,7 +38,7 @@ def run_completions(
     release: Release,
     render: Callable[[DocumentRow], RenderedPrompt | None],
     rows: Iterable[Sequence[DocumentRow]],
-    sink: OnRows,
+    sink: OnLines,
     *,
     constraint: Mapping[str, Any],
     endpoints: Sequence[EndpointTarget],
@@ -61,7 +61,7 @@ def run_completions(
         render: Fills a document into the release's prompt; raises RequestRejected for one that must not be sent, and
             gives None for one that this run leaves alone.
         rows: Batches of documents; read and rendered a little ahead, in one thread of their own.
-        sink: Stores a batch of answers; called in a thread of its own.
+        sink: Stores a batch of answers, each as its JSON; called in a thread of its own.
         constraint: Request fields that constrain the answer; see `llm_platform.nim.dialects.constraint`.
         discover: Asked now and then for the endpoints there are, so that they may join and leave; called in a thread.
         total: Documents there are, for the time left; a function where that may change.
@@ -88,7 +88,7 @@ def run_completions(
                 endpoints=endpoints,
                 wire=client,
                 policy=policy,
-                on_rows=sink,
+                on_lines=sink,
                 on_progress=events.put if on_progress is not None else None,
                 stop=stop.listen(),
                 total=total,

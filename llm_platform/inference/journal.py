@@ -24,7 +24,7 @@ from typing import BinaryIO, Self, TypeVar
 from pydantic import ValidationError
 
 from llm_platform.errors import StorageError
-from llm_platform.records import Record, json_lines
+from llm_platform.records import Record
 
 _SUFFIX = ".journal"
 
@@ -34,11 +34,10 @@ Row = TypeVar("Row", bound=Record)
 class Journal:
     """A sink in front of a sink; use it as a context manager around a run.
 
-    Between the two, rows are kept as the lines that were written: a third of the memory of records.
-
     Args:
         folder: Where segments are kept; made when missing.
-        commit: Stores rows for good, each as its JSON; each is given to it once, in the order it came.
+        commit: Stores the rows of a segment for good: a file of their JSON, a line each. Each row is in one such file,
+            in the order it came.
         commit_rows, commit_seconds: It is called when this many rows wait, or the first has waited this long.
         synced: Whether a batch is on the disk before it counts as taken; otherwise it is only safe from the death of
             this process, until somebody calls `sync`.
@@ -47,27 +46,19 @@ class Journal:
     def __init__(
         self,
         folder: Path,
-        commit: Callable[[list[bytes]], None],
+        commit: Callable[[Path], None],
         *,
         commit_rows: int = 4000,
         commit_seconds: float = 5.0,
         synced: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._commit, self._commit_rows, self._commit_seconds, self._clock = commit, commit_rows, commit_seconds, clock
-        self._lines: list[bytes] = []
+        self._folder, self._commit, self._synced = folder, commit, synced
+        self._commit_rows, self._commit_seconds, self._clock = commit_rows, commit_seconds, clock
+        self._waiting = 0
         self._since = 0.0
         self._failed = False
-        self._synced = synced
-        self.path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self.path.open("ab")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise StorageError(
-                f"Cannot keep a journal in {folder}: {error.strerror}. Mend the state folder."
-            ) from error
+        self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -78,34 +69,35 @@ class Journal:
         """Commit the rest. After a failed commit the segment stays, for the next run to recover."""
         try:
             if not self._failed:
-                self.commit()
-                self.path.unlink(missing_ok=True)
+                self._commit_waiting()
+                self._path.unlink(missing_ok=True)
         finally:
             self._file.close()
 
-    def __call__(self, rows: Sequence[Record]) -> None:
-        """Make rows safe, and commit if enough wait."""
-        if not self._lines:
+    def __call__(self, lines: Sequence[bytes]) -> None:
+        """Make rows safe, each a line of JSON, and commit if enough wait."""
+        if not self._waiting:
             self._since = self._clock()
-        lines = json_lines(rows)
         self._append(lines)
-        self._lines += lines
-        if len(self._lines) >= self._commit_rows or self._clock() - self._since >= self._commit_seconds:
-            self.commit()
-
-    def commit(self) -> None:
-        """Hand over everything that waits, and forget it here."""
-        if not self._lines:
-            return
-        self._failed = True
-        self._commit(self._lines)
-        # Between the commit and this, a crash gives the rows twice: the ledger leaves out keys that it has.
-        self._file.truncate(0)
-        self._lines, self._failed = [], False
+        self._waiting += len(lines)
+        if self._waiting >= self._commit_rows or self._clock() - self._since >= self._commit_seconds:
+            self._commit_waiting()
+            self._begin()
 
     def sync(self) -> None:
         """Put what was written onto the disk."""
         os.fsync(self._file.fileno())
+
+    def _begin(self) -> None:
+        self._path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self._path.open("ab")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot keep a journal in {self._folder}: {error.strerror}. Mend the state folder."
+            ) from error
 
     def _append(self, lines: Sequence[bytes]) -> None:
         try:
@@ -116,8 +108,18 @@ class Journal:
         except OSError as error:
             self._failed = True
             raise StorageError(
-                f"Cannot write the journal {self.path}: {error.strerror}. Free some space, then run again."
+                f"Cannot write the journal {self._path}: {error.strerror}. Free some space, then run again."
             ) from error
+
+    def _commit_waiting(self) -> None:
+        if not self._waiting:
+            return
+        self._failed = True
+        self._commit(self._path)
+        # Between the commit and this, a crash gives the rows twice: the ledger leaves out keys that it has.
+        self._path.unlink()
+        self._file.close()
+        self._waiting, self._failed = 0, False
 
 
 @contextmanager

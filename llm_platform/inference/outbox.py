@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypedDict
+
+from pydantic_core import to_json
 
 from llm_platform.inference.answers import Reading
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.inference.requests import PreparedRequest
 from llm_platform.inference.sink import SinkWriter
-from llm_platform.records import Completion, CompletionStatus, Release
+from llm_platform.records import CompletionStatus, Release
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,36 @@ class Origin:
     documents_snapshot: int | None = None
 
 
+class CompletionFields(TypedDict):
+    """The fields of a `Completion`. Written as they are: to make the record first takes 6 µs and 5 KiB a row more."""
+
+    release_id: str
+    request_id: str
+    fingerprint: str
+    document_id: str
+    status: CompletionStatus
+    answer: str | None
+    confidence: float | None
+    label_logprobs: dict[str, float] | None
+    raw: str
+    reason: str | None
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    latency_seconds: float
+    attempts: int
+    endpoint: str
+    run_id: str
+    documents_snapshot: int | None
+    reused: bool
+    created_at: datetime
+    cut_tokens: int | None
+    parts: int | None
+
+
 class Outbox:
-    """Turns readings into rows and hands them over in batches."""
+    """Turns readings into lines of JSON and hands them over in batches."""
 
     def __init__(
         self, writer: SinkWriter, *, release: Release, origin: Origin, meter: Meter, policy: EnginePolicy
@@ -31,13 +62,13 @@ class Outbox:
         self._writer, self._meter, self._policy, self._origin = writer, meter, policy, origin
         # Both are hashes over the whole release: computed once, not per row.
         self._release_id, self._request_id = release.release_id, release.request_id
-        self._rows: list[Completion] = []
+        self._lines: list[bytes] = []
         self._since = 0.0
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits for the sink that nothing more should be sent."""
-        return self._writer.backlog + len(self._rows) >= self._policy.max_backlog_rows
+        return self._writer.backlog + len(self._lines) >= self._policy.max_backlog_rows
 
     def add(
         self,
@@ -52,46 +83,47 @@ class Outbox:
         self._meter.done += 1
         if reading.status is not CompletionStatus.VALID:
             self._meter.failed[reading.status.value] += 1
-        if not self._rows:
+        if not self._lines:
             self._since = time.monotonic()
-        self._rows.append(
-            Completion(
-                release_id=self._release_id,
-                request_id=self._request_id,
-                fingerprint=request.fingerprint,
-                document_id=request.document_id,
-                status=reading.status,
-                answer=reading.answer,
-                confidence=reading.confidence,
-                label_logprobs=reading.label_logprobs,
-                raw=reading.raw,
-                reason=_reason(reading, request.cut_tokens),
-                finish_reason=reading.finish_reason,
-                prompt_tokens=reading.prompt_tokens,
-                completion_tokens=reading.completion_tokens,
-                cached_tokens=reading.cached_tokens,
-                latency_seconds=latency_seconds,
-                attempts=attempts,
-                endpoint=endpoint,
-                run_id=self._origin.run_id,
-                documents_snapshot=self._origin.documents_snapshot,
-                created_at=datetime.now(UTC),
-                cut_tokens=request.cut_tokens,
-            )
-        )
-        if len(self._rows) >= self._policy.batch_rows:
+        fields: CompletionFields = {
+            "release_id": self._release_id,
+            "request_id": self._request_id,
+            "fingerprint": request.fingerprint,
+            "document_id": request.document_id,
+            "status": reading.status,
+            "answer": reading.answer,
+            "confidence": reading.confidence,
+            "label_logprobs": reading.label_logprobs,
+            "raw": reading.raw,
+            "reason": _reason(reading, request.cut_tokens),
+            "finish_reason": reading.finish_reason,
+            "prompt_tokens": reading.prompt_tokens,
+            "completion_tokens": reading.completion_tokens,
+            "cached_tokens": reading.cached_tokens,
+            "latency_seconds": latency_seconds,
+            "attempts": attempts,
+            "endpoint": endpoint,
+            "run_id": self._origin.run_id,
+            "documents_snapshot": self._origin.documents_snapshot,
+            "reused": False,
+            "created_at": datetime.now(UTC),
+            "cut_tokens": request.cut_tokens,
+            "parts": None,
+        }
+        self._lines.append(to_json(fields))
+        if len(self._lines) >= self._policy.batch_rows:
             self.flush()
 
     def flush_old(self, now: float) -> None:
         """Hand over what has waited long enough."""
-        if self._rows and now - self._since >= self._policy.flush_seconds:
+        if self._lines and now - self._since >= self._policy.flush_seconds:
             self.flush()
 
     def flush(self) -> None:
         """Hand over everything."""
-        if self._rows:
-            self._writer.put(self._rows)
-            self._rows = []
+        if self._lines:
+            self._writer.put(self._lines)
+            self._lines = []
 
 
 def _reason(reading: Reading, cut_tokens: int | None) -> str | None:

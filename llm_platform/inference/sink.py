@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from llm_platform.errors import PlatformError, StorageError
 from llm_platform.inference.threads import step_aside
-from llm_platform.records import Completion
 
-OnRows = Callable[[list[Completion]], None]
+OnLines = Callable[[list[bytes]], None]
+"""Stores answers, each the JSON of a `Completion` with all its fields."""
 
 
 class SinkWriter:
@@ -24,10 +24,10 @@ class SinkWriter:
     While one batch is written, those that arrive are joined: a slow sink gets fewer and larger ones.
     """
 
-    def __init__(self, on_rows: OnRows, *, timeout_seconds: float) -> None:
-        self._on_rows = on_rows
+    def __init__(self, on_lines: OnLines, *, timeout_seconds: float) -> None:
+        self._on_lines = on_lines
         self._timeout_seconds = timeout_seconds
-        self._queue: queue.SimpleQueue[list[Completion] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._busy_since: float | None = None
         self._error: BaseException | None = None
         self._handed_over = 0
@@ -41,10 +41,10 @@ class SinkWriter:
         """Rows handed over and not yet stored."""
         return self._handed_over - self.stored
 
-    def put(self, rows: list[Completion]) -> None:
+    def put(self, lines: list[bytes]) -> None:
         """Hand rows over; returns at once."""
-        self._handed_over += len(rows)
-        self._queue.put(rows)
+        self._handed_over += len(lines)
+        self._queue.put(lines)
 
     def failure(self) -> PlatformError | None:
         """Why the sink no longer stores anything, or None while it does."""
@@ -74,26 +74,26 @@ class SinkWriter:
 
     def _write(self) -> None:
         step_aside()
-        while (rows := self._queue.get()) is not None:
-            rows = rows + self._waiting()
+        while (lines := self._queue.get()) is not None:
+            lines = lines + self._waiting()
             self._busy_since = time.monotonic()
             try:
-                self._on_rows(rows)
+                self._on_lines(lines)
             except BaseException as error:  # noqa: BLE001 - carried to the run, which raises it
                 self._error = error
                 return
             self._busy_since = None
-            self.stored += len(rows)
+            self.stored += len(lines)
 
-    def _waiting(self) -> list[Completion]:
+    def _waiting(self) -> list[bytes]:
         """Everything that has arrived since, without waiting for more."""
-        joined: list[Completion] = []
+        joined: list[bytes] = []
         while True:
             try:
-                rows = self._queue.get_nowait()
+                lines = self._queue.get_nowait()
             except queue.Empty:
                 return joined
-            if rows is None:
+            if lines is None:
                 self._queue.put(None)
                 return joined
-            joined += rows
+            joined += lines

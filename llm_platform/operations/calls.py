@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llm_platform.errors import PlatformError, StorageError
 from llm_platform.inference.journal import Journal, recover
-from llm_platform.records import Call
+from llm_platform.records import Call, from_json_lines, json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +52,9 @@ class CallRecorder:
             try:
                 if self._journal is None:
                     self._journal = Journal(
-                        self._folder, self._commit_lines, commit_rows=10**9, commit_seconds=_NEVER, synced=False
+                        self._folder, self._commit_segment, commit_rows=10**9, commit_seconds=_NEVER, synced=False
                     )
-                self._journal([call])
+                self._journal(json_lines([call]))
             except StorageError as error:
                 self._unwritten.append(call)
                 logger.error("A call of %s is only in memory: %s", call.caller, error)
@@ -100,8 +100,8 @@ class CallRecorder:
         if calls:
             self._store(calls)
 
-    def _commit_lines(self, lines: list[bytes]) -> None:
-        self._commit([Call.model_validate_json(line) for line in lines])
+    def _commit_segment(self, segment: Path) -> None:
+        self._commit(from_json_lines(Call, segment.read_bytes().splitlines()))
 
     def _run_in_background(self) -> None:
         if self._thread is None or not self._thread.is_alive():

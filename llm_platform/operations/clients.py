@@ -29,6 +29,7 @@ from llm_platform.records import (
     Sampling,
     TokenUsage,
     content_hash,
+    from_json_lines,
 )
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def complete_rows(
     def render(row: DocumentRow) -> RenderedPrompt:
         return RenderedPrompt(messages=asked[row.document_id], text=None)
 
-    def take(batch: list[Completion]) -> None:
-        for completion in batch:
+    def take(lines: list[bytes]) -> None:
+        for completion in from_json_lines(Completion, lines):
             done[completion.document_id] = completion
             body = _body(builder, asked[completion.document_id])
             recorder.record(_call(completion, builder.path, body, model=model, caller=caller))

@@ -22,7 +22,16 @@ from llm_platform.nim.discovery import detect_dialect
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.endpoints import target
 from llm_platform.prompts.render import RenderedPrompt
-from llm_platform.records import Completion, Dialect, ModelPin, Prompt, PromptMessage, Release, Sampling
+from llm_platform.records import (
+    Completion,
+    Dialect,
+    ModelPin,
+    Prompt,
+    PromptMessage,
+    Release,
+    Sampling,
+    from_json_lines,
+)
 
 _WORDS = ("river", "contract", "seven", "window", "paper", "under", "green", "signal", "market", "quiet", "letter")
 # While a run fills an endpoint and while it empties it, the endpoint is not what is measured.
@@ -143,7 +152,8 @@ def measure_load(
         if on_progress is not None:
             on_progress(progress)
 
-    def take(rows: list[Completion]) -> None:
+    def take(lines: list[bytes]) -> None:
+        rows = from_json_lines(Completion, lines)
         finished.extend(row.created_at.timestamp() for row in rows if row.completion_tokens)
 
     release = _release(asked, load)
@@ -158,7 +168,7 @@ def measure_load(
                 endpoints=targets,
                 wire=wire,
                 policy=policy,
-                on_rows=take,
+                on_lines=take,
                 on_progress=note,
                 total=load.requests,
             )

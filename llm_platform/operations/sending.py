@@ -13,14 +13,14 @@ from llm_platform.errors import LeaseHeld
 from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress, run_completions
 from llm_platform.inference.journal import Journal, recover
 from llm_platform.inference.requests import check_first_tokens
-from llm_platform.inference.sink import OnRows
+from llm_platform.inference.sink import OnLines
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.account import Account, Rows, require_valid_share
 from llm_platform.operations.examples import selector
 from llm_platform.operations.fitting import BudgetedRenderer
 from llm_platform.operations.long_documents import InParts
-from llm_platform.records import Completion, DocumentRow, InferenceRun, Release, json_lines
+from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.missing import SIDE_BY_SIDE
 from llm_platform.warehouse.store import ApplicationStore
@@ -238,16 +238,19 @@ def _is_used_up(policy: EnginePolicy) -> bool:
 
 
 @contextmanager
-def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Iterator[OnRows]:
+def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Iterator[OnLines]:
     """What the engine hands answers to: the lake, with a journal in front of it where there is a place for one."""
 
-    def commit(lines: list[bytes]) -> None:
+    def store_lines(lines: list[bytes]) -> None:
         store.completions.append_lines(lease, lines)
 
+    def store_segment(segment: Path) -> None:
+        store.completions.append_file(lease, segment)
+
     if segments is None:
-        yield lambda rows: commit(json_lines(rows))
+        yield store_lines
         return
-    with Journal(segments, commit) as journal:
+    with Journal(segments, store_segment) as journal:
         yield journal
 
 

@@ -6,7 +6,6 @@ run ends. So nobody has to know how many processes there are, and the engine nev
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -15,7 +14,6 @@ from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
 
-BATCH_ROWS = 2_000
 LEAST_ROWS = 100
 """Fewer documents than this are not divided: to look for them costs as much as to answer some."""
 LOOK_AGAIN_SECONDS = 1.0
@@ -75,22 +73,10 @@ class SharedWork:
         """Documents to be answered; the first buckets are leased already."""
         while self._taken:
             for batch in self._missing.batches(
-                BATCH_ROWS, buckets=self._taken, prefix=self._prefix, side_by_side=self._side_by_side
+                buckets=self._taken, prefix=self._prefix, side_by_side=self._side_by_side
             ):
-                self._read += batch.num_rows
-                # Column by column, and validated: `model_construct` is Python and takes three times as long.
-                names = ("document_id", "fingerprint", "text", "attributes", "prefix")
-                columns = (batch.column(name).to_pylist() for name in names)
-                yield [
-                    DocumentRow(
-                        document_id=document_id,
-                        fingerprint=fingerprint,
-                        text=text,
-                        attributes=json.loads(attributes) if attributes else {},
-                        prefix=prefix,
-                    )
-                    for document_id, fingerprint, text, attributes, prefix in zip(*columns, strict=True)
-                ]
+                self._read += len(batch)
+                yield batch
             self._taken = self._claim()
 
     def _claim(self) -> tuple[int, ...]:

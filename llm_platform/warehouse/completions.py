@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +16,7 @@ from llm_platform.warehouse.engine import execute, identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease, stored_leases
-from llm_platform.warehouse.ledger import LISTED, commit, stage
+from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
 from llm_platform.warehouse.schema import MADE_OF_SCHEMA
 from llm_platform.warehouse.session import UPSTREAM, Session
@@ -159,34 +160,38 @@ class Completions:
         )
 
     def append(self, lease: Lease, rows: Sequence[Completion], *, made_of: pa.Table | None = None) -> int:
-        """Store answers whose key is missing; returns how many. See `append_lines`."""
-        return self.append_lines(lease, json_lines(rows), made_of=made_of)
-
-    def append_lines(self, lease: Lease, lines: Sequence[bytes], *, made_of: pa.Table | None = None) -> int:
         """Store answers whose key is missing, here and upstream; returns how many were stored.
 
         Args:
-            lines: Each the JSON of a `Completion`, with all its fields.
             made_of: What answers rest on that were put together, in `MADE_OF_SCHEMA`; stored with them, or not at all.
 
         Raises:
             LeaseHeld: the lease was taken over; nothing was stored.
             ContractBroken: rows belong to another release than the lease.
         """
-        return self._write(lines, lease, made_of=made_of)
+        return self.append_lines(lease, json_lines(rows), made_of=made_of)
+
+    def append_lines(self, lease: Lease, lines: Sequence[bytes], *, made_of: pa.Table | None = None) -> int:
+        """The same for lines of their JSON, with all fields."""
+        with in_file(lines) as file:
+            return self._write(file, lease, made_of=made_of)
+
+    def append_file(self, lease: Lease, file: Path) -> int:
+        """The same for a file of such lines."""
+        return self._write(file, lease)
 
     def restore(self, rows: Sequence[Completion]) -> int:
         """Store answers that nobody pays for any more, without a lease: recovered from a journal, or derived.
 
         Returns how many of them had been missing. Who holds their buckets may store the same keys before or after.
         """
-        return self._write(json_lines(rows), None)
+        with in_file(json_lines(rows)) as file:
+            return self._write(file, None)
 
-    def _write(self, lines: Sequence[bytes], lease: Lease | None, *, made_of: pa.Table | None = None) -> int:
-        if not lines:
-            return 0
+    def _write(self, file: Path, lease: Lease | None, *, made_of: pa.Table | None = None) -> int:
         with self._session.cursor("store completions in") as cursor:
-            stage(cursor, lines)
+            if not stage(cursor, file):
+                return 0
             if lease is not None:
                 self._require_release(cursor, lease)
             if made_of is not None:

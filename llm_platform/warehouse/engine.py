@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,8 @@ def _written(value: Any) -> str | None:
         return literal(value)
     if isinstance(value, float):
         return f"{literal(repr(value))}::DOUBLE"
+    if isinstance(value, datetime):
+        return f"{literal(value.isoformat())}::{'TIMESTAMP' if value.tzinfo is None else 'TIMESTAMPTZ'}"
     if value is None or isinstance(value, int):
         return json.dumps(value)
     if isinstance(value, list) and all(isinstance(one, str) and "\0" not in one for one in value):

@@ -54,7 +54,7 @@ class S3Access:
     use_ssl: bool = True
 
 
-ROW_GROUP_ROWS = 8192
+ROW_GROUP_ROWS = 4_096
 """Rows of a Parquet file that are read together at least.
 
 A run reads its texts in the order of their keys, some thousands at a time. In groups of DuckDB's own 122,880 rows each

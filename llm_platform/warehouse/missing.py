@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
+from llm_platform.records import DocumentRow
 from llm_platform.warehouse.engine import execute
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 from llm_platform.warehouse.watch import Watch
 
-READ_ROWS = 4_000
+READ_ROWS = 2_000
 """Texts that are read at once while a run goes on: each read scans the keys of all documents."""
 PREFIX_CHARACTERS = 256
 """As far into a text as one is looked at to tell whether it begins like another."""
@@ -88,14 +87,12 @@ class MissingTexts:
 
     def batches(
         self,
-        batch_rows: int,
         *,
         buckets: Collection[int] | None = None,
         prefix: Sequence[str] = ("text",),
         side_by_side: int = SIDE_BY_SIDE,
-    ) -> Iterator[pa.RecordBatch]:
-        """What was missing, of some buckets, and has the same text still: document_id, fingerprint, text, attributes
-        and prefix.
+    ) -> Iterator[list[DocumentRow]]:
+        """What was missing, of some buckets, and has the same text still.
 
         Of the rows that are read at once, those whose prompts begin alike come in turns: the longest of each of
         `side_by_side` prefixes, then the next of each. An engine that caches prefixes by slot finds each of them in the
@@ -115,37 +112,42 @@ class MissingTexts:
             ends = {"document_id >= $first": first, "document_id < $after": after}
             # The range stands at both scans, so that nothing else of the tables is taken into memory.
             between = " AND ".join(["true", *(end for end, key in ends.items() if key is not None)])
-            table = self._table(
-                f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, {_prefix(prefix)} AS prefix, "
-                f"strlen(d.text) AS size FROM (SELECT * FROM {documents} WHERE {between}) d "
+            rows = self._run(
+                f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, {_prefix(prefix)} "
+                f"FROM (SELECT * FROM {documents} WHERE {between}) d "
                 f"SEMI JOIN (SELECT * FROM missing WHERE {wanted} AND {between}) m "
                 "ON d.document_id = m.document_id AND hash(d.fingerprint) = m.text_hash",
                 {name: key for name, key in {"first": first, "after": after}.items() if key is not None},
             )
-            ordered = table.take(in_turns(table["prefix"].to_numpy(), table["size"].to_numpy(), side_by_side))
-            yield from ordered.drop_columns(["size"]).combine_chunks().to_batches(batch_rows)
+            yield [
+                DocumentRow(
+                    document_id=row[0],
+                    fingerprint=row[1],
+                    text=row[2],
+                    attributes=json.loads(row[3]) if row[3] else {},
+                    prefix=row[4],
+                )
+                for row in in_turns(rows, side_by_side)
+            ]
 
     def _run(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with self._lock, self._session.errors("look for unanswered texts in"):
             return execute(self._cursor, sql, parameters or {}).fetchall()
 
-    def _table(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
-        with self._lock, self._session.errors("read"):
-            return execute(self._cursor, sql, parameters).to_arrow_table()
 
-
-def in_turns(prefixes: np.ndarray, sizes: np.ndarray, side_by_side: int) -> np.ndarray:
-    """Positions of rows in the order in which they are sent; see `MissingTexts.batches`.
-
-    Args:
-        prefixes, sizes: Of each row; equal numbers are equal prefixes.
-    """
-    place = np.unique(prefixes, return_inverse=True)[1]
-    longest_first = np.lexsort((-sizes.astype(np.int64), place))
-    starts = np.searchsorted(place[longest_first], place[longest_first])
-    turn = np.empty(len(place), dtype=np.int64)
-    turn[longest_first] = np.arange(len(place)) - starts
-    return np.lexsort((place, turn, place // side_by_side))
+def in_turns(rows: Sequence[tuple[Any, ...]], side_by_side: int) -> list[tuple[Any, ...]]:
+    """Rows of (key, fingerprint, text, attributes, prefix) in the order of `MissingTexts.batches`."""
+    groups: dict[int, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        groups.setdefault(row[4], []).append(row)
+    for group in groups.values():
+        group.sort(key=lambda row: (-len(row[2]), row[0]))
+    prefixes = sorted(groups)
+    ordered: list[tuple[Any, ...]] = []
+    for start in range(0, len(prefixes), side_by_side):
+        beside = [groups[prefix] for prefix in prefixes[start : start + side_by_side]]
+        ordered += [row for turn in zip_longest(*beside) for row in turn if row is not None]
+    return ordered
 
 
 def missing_keys(session: Session, application: str, release_id: str, *, buckets: Collection[int] | None = None) -> str:

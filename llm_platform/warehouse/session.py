@@ -46,6 +46,7 @@ class Session:
         self._metadata_schemas = metadata_schemas
         self._columns: dict[tuple[str, str, str], frozenset[str]] = {}
         self._looking = threading.Lock()
+        self._memory_limit = self._setting("memory_limit")
         self.address = address
         self.coordinator = coordinator
 
@@ -78,18 +79,22 @@ class Session:
         `look` may be called twice: where it needs more in any case, it gets it.
         """
         with self._looking:
+            threads = self._setting("threads")
             try:
-                threads = self._connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
-                self._connection.execute(f"SET GLOBAL memory_limit = '{SPARING_MIB * threads} MiB'")
+                self._limit_memory(f"{SPARING_MIB * int(threads)} MiB")
                 return look()
             except duckdb.OutOfMemoryException:
-                self._lift_limit()
+                self._limit_memory(self._memory_limit)
                 return look()
             finally:
-                self._lift_limit()
+                self._limit_memory(self._memory_limit)
 
-    def _lift_limit(self) -> None:
-        self._connection.execute("RESET GLOBAL memory_limit")
+    def _limit_memory(self, limit: str) -> None:
+        # Not RESET: it changes what the setting says, and the limit stays.
+        self._connection.execute(f"SET GLOBAL memory_limit = '{limit}'")
+
+    def _setting(self, name: str) -> str:
+        return str(self._connection.execute(f"SELECT current_setting('{name}')").fetchall()[0][0])
 
     def table(self, sql: str, parameters: Parameters = ()) -> pa.Table:
         """All rows of a query."""
@@ -217,7 +222,7 @@ class Session:
                 if number == ATTEMPTS:
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from bare(error)
                 # Somebody may be looking through keys: who writes goes first.
-                self._lift_limit()
+                self._limit_memory(self._memory_limit)
             except duckdb.Error as error:
                 if number == ATTEMPTS or not is_race(error):
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from bare(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from llm_platform.inference.engine import EndpointTarget, run_completions
-from llm_platform.records import Completion, DocumentRow
+from llm_platform.records import Completion, DocumentRow, from_json_lines
 from llm_platform_tests.inference.cases import QUICK, Rendered, release
 
 
@@ -23,8 +23,8 @@ def main(url: str, stored: Path, count: int) -> None:
 
     with stored.open("a") as file:
 
-        def sink(rows: list[Completion]) -> None:
-            file.write("".join(f"{row.document_id}\n" for row in rows))
+        def sink(lines: list[bytes]) -> None:
+            file.write("".join(f"{row.document_id}\n" for row in from_json_lines(Completion, lines)))
             file.flush()
             os.fsync(file.fileno())
 

@@ -24,6 +24,7 @@ from llm_platform.records import (
     Release,
     Sampling,
     Task,
+    from_json_lines,
 )
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer
 
@@ -121,7 +122,7 @@ def ask(
     *,
     asked: Release | None = None,
     policy: EnginePolicy = QUICK,
-    on_rows: Callable[[list[Completion]], None] | None = None,
+    on_lines: Callable[[list[bytes]], None] | None = None,
     targets: Sequence[EndpointTarget] | None = None,
     discover: Callable[[], Sequence[EndpointTarget]] | None = None,
     stop_when: Callable[[Progress], bool] | None = None,
@@ -148,7 +149,7 @@ def ask(
                 endpoints=targets or [EndpointTarget(server.url) for server in listed],
                 wire=wire,
                 policy=policy,
-                on_rows=on_rows or rows.extend,
+                on_lines=on_lines or (lambda lines: rows.extend(from_json_lines(Completion, lines))),
                 on_progress=watch,
                 stop=stop,
                 total=count,

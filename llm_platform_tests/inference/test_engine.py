@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from llm_platform.inference.core import complete
 from llm_platform.inference.policy import Connection, EndpointTarget
 from llm_platform.inference.wire import Reply
 from llm_platform.inference.wire_http import HttpWire
-from llm_platform.records import Completion, CompletionStatus
+from llm_platform.records import Completion, CompletionStatus, from_json_lines, json_lines
 from llm_platform_tests.inference.cases import QUICK, ask, release, requests
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 
@@ -107,11 +108,11 @@ def test_label_scores_are_not_repaired() -> None:
 def test_sink_that_fails_ends_the_run_with_its_reason() -> None:
     """A full disk must stop the spending, not be found out at the end."""
 
-    def full(rows: list[Completion]) -> None:
+    def full(lines: list[bytes]) -> None:
         raise OSError(28, "No space left on device")
 
     with ScriptedServer(latency_seconds=0.005) as server:
-        outcome = ask(server, 5000, on_rows=full)
+        outcome = ask(server, 5000, on_lines=full)
 
     assert isinstance(outcome.result.error, StorageError)
     assert "No space left on device" in str(outcome.result.error)
@@ -121,11 +122,11 @@ def test_sink_that_fails_ends_the_run_with_its_reason() -> None:
 def test_error_of_the_platform_raised_by_the_sink_is_passed_on() -> None:
     """A lost lease is transient; wrapping it in a storage error would stop the scheduler from trying again."""
 
-    def lost(rows: list[Completion]) -> None:
+    def lost(lines: list[bytes]) -> None:
         raise TransientError("the lease went to another run")
 
     with ScriptedServer() as server:
-        outcome = ask(server, 100, on_rows=lost)
+        outcome = ask(server, 100, on_lines=lost)
 
     assert isinstance(outcome.result.error, TransientError)
 
@@ -138,7 +139,7 @@ def test_sink_that_hangs_ends_the_run() -> None:
         outcome = ask(
             server,
             100,
-            on_rows=lambda rows: released.wait(60) and None,
+            on_lines=lambda lines: released.wait(60) and None,
             policy=replace(QUICK, sink_timeout_seconds=0.3, drain_seconds=0.2),
         )
         released.set()
@@ -151,20 +152,31 @@ def test_sink_that_hangs_ends_the_run() -> None:
 def test_slow_sink_holds_the_engine_back() -> None:
     """Answers that pile up in memory are lost in a crash, and memory is not endless."""
     waiting: list[int] = []
-    stored: list[Completion] = []
+    stored: list[bytes] = []
 
     with ScriptedServer() as server:
 
-        def slow(rows: list[Completion]) -> None:
+        def slow(lines: list[bytes]) -> None:
             waiting.append(server.counts.answered.total() - len(stored))
             time.sleep(0.02)  # a slow disk
-            stored.extend(rows)
+            stored.extend(lines)
 
-        outcome = ask(server, 1500, on_rows=slow, policy=replace(QUICK, max_backlog_rows=100, batch_rows=20))
+        outcome = ask(server, 1500, on_lines=slow, policy=replace(QUICK, max_backlog_rows=100, batch_rows=20))
 
     assert len(stored) == 1500
     assert outcome.result.error is None
     assert max(waiting) <= 100 + 16
+
+
+def test_rows_have_all_fields_of_a_completion() -> None:
+    """The ledger reads columns: a field that is left out would be NULL instead of its default."""
+    rows: list[bytes] = []
+
+    with ScriptedServer() as server:
+        ask(server, 3, on_lines=rows.extend)
+
+    assert [list(json.loads(row)) for row in rows] == [list(Completion.model_fields)] * 3
+    assert json_lines(from_json_lines(Completion, rows)) == rows
 
 
 def test_answers_are_handed_over_in_batches_and_without_long_waiting() -> None:
@@ -172,7 +184,7 @@ def test_answers_are_handed_over_in_batches_and_without_long_waiting() -> None:
     sizes: list[int] = []
 
     with ScriptedServer(latency_seconds=0.002) as server:
-        ask(server, 1000, on_rows=lambda rows: sizes.append(len(rows)), policy=replace(QUICK, batch_rows=100))
+        ask(server, 1000, on_lines=lambda lines: sizes.append(len(lines)), policy=replace(QUICK, batch_rows=100))
 
     assert sum(sizes) == 1000
     assert len(sizes) < 60
@@ -264,7 +276,7 @@ def test_used_up_budget_stops_the_run_in_order(budget: dict[str, float], reason:
 
 def test_cancelled_run_stores_what_came_back() -> None:
     """A notebook's stop button cancels the task."""
-    rows: list[Completion] = []
+    rows: list[bytes] = []
 
     async def run(url: str) -> None:
         async with HttpWire(Connection()) as wire:
@@ -275,7 +287,7 @@ def test_cancelled_run_stores_what_came_back() -> None:
                     endpoints=[EndpointTarget(url)],
                     wire=wire,
                     policy=QUICK,
-                    on_rows=rows.extend,
+                    on_lines=rows.extend,
                 )
             )
             while len(rows) < 50:
@@ -310,7 +322,7 @@ def test_certificate_nobody_knows_ends_the_run_at_once() -> None:
             endpoints=[EndpointTarget("https://e")],
             wire=Distrusting(),
             policy=QUICK,
-            on_rows=lambda rows: None,
+            on_lines=lambda lines: None,
         )
     )
 

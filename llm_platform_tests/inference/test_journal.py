@@ -13,17 +13,17 @@ import pytest
 
 from llm_platform.errors import StorageError
 from llm_platform.inference.journal import Journal, recover
-from llm_platform.records import Completion, CompletionStatus
+from llm_platform.records import Completion, CompletionStatus, from_json_lines, json_lines
 
 ROOT = Path(__file__).parents[2]
 CRASH = """
 import os, signal, sys
 from pathlib import Path
 from llm_platform.inference.journal import Journal
-from llm_platform_tests.inference.test_journal import rows
-journal = Journal(Path(sys.argv[1]), lambda rows: None, commit_rows=3)
-journal(rows(0, 3))
-journal(rows(3, 5))
+from llm_platform_tests.inference.test_journal import lines
+journal = Journal(Path(sys.argv[1]), lambda segment: None, commit_rows=3)
+journal(lines(0, 3))
+journal(lines(3, 5))
 if sys.argv[2] == "live":
     print("ready", flush=True)
     sys.stdin.read()
@@ -47,12 +47,16 @@ def rows(start: int, stop: int) -> list[Completion]:
     ]
 
 
+def lines(start: int, stop: int) -> list[bytes]:
+    return json_lines(rows(start, stop))
+
+
 def ids(found: list[Completion]) -> list[int]:
     return [int(row.document_id) for row in found]
 
 
-def ids_of_lines(lines: list[bytes]) -> list[int]:
-    return ids([Completion.model_validate_json(line) for line in lines])
+def ids_in(segment: Path) -> list[int]:
+    return ids(from_json_lines(Completion, segment.read_bytes().splitlines()))
 
 
 def crash(folder: Path) -> None:
@@ -64,9 +68,9 @@ def test_rows_are_committed_in_large_batches_and_in_order(tmp_path: Path) -> Non
     """A commit costs the same for one row as for thousands."""
     committed: list[list[int]] = []
 
-    with Journal(tmp_path, lambda batch: committed.append(ids_of_lines(batch)), commit_rows=5) as journal:
+    with Journal(tmp_path, lambda segment: committed.append(ids_in(segment)), commit_rows=5) as journal:
         for number in range(12):
-            journal(rows(number, number + 1))
+            journal(lines(number, number + 1))
 
     assert committed == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
     assert list(tmp_path.iterdir()) == []
@@ -78,12 +82,12 @@ def test_few_rows_are_committed_after_a_while(tmp_path: Path) -> None:
     committed: list[int] = []
 
     with Journal(
-        tmp_path, lambda batch: committed.extend(ids_of_lines(batch)), commit_seconds=5, clock=lambda: now[0]
+        tmp_path, lambda segment: committed.extend(ids_in(segment)), commit_seconds=5, clock=lambda: now[0]
     ) as journal:
-        journal(rows(0, 1))
+        journal(lines(0, 1))
         early = list(committed)
         now[0] = 5.0
-        journal(rows(1, 2))
+        journal(lines(1, 2))
 
         assert (early, committed) == ([], [0, 1])
 
@@ -137,11 +141,11 @@ def test_torn_line_is_not_an_answer(tmp_path: Path) -> None:
 def test_failed_commit_keeps_the_rows_for_the_next_run(tmp_path: Path) -> None:
     """A full lake must not cost the answers that are safe in the journal."""
 
-    def full(batch: list[bytes]) -> None:
+    def full(segment: Path) -> None:
         raise StorageError("no space")
 
     with pytest.raises(StorageError, match="no space"), Journal(tmp_path, full, commit_rows=2) as journal:
-        journal(rows(0, 2))
+        journal(lines(0, 2))
     with recover(tmp_path, Completion) as found:
         assert ids(found) == [0, 1]
 
@@ -151,7 +155,7 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StorageError, match="Cannot keep a journal"):
-        Journal(tmp_path / "file" / "journal", lambda batch: None)
+        Journal(tmp_path / "file" / "journal", lambda segment: None)
 
 
 def test_no_journal_is_nothing_to_recover(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from llm_platform.errors import EndpointUnavailable, SpecificationError, StorageError
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
-from llm_platform.records import Completion, CompletionStatus, DocumentRow, InferenceRun
+from llm_platform.records import Completion, CompletionStatus, DocumentRow, InferenceRun, from_json_lines
 from llm_platform_tests.inference.cases import QUICK, Rendered, release
 from llm_platform_tests.servers.scripted import ScriptedServer
 
@@ -31,9 +31,9 @@ def render(row: DocumentRow) -> Rendered:
 class Stored(list[Completion]):
     """A sink that remembers which thread called it."""
 
-    def __call__(self, rows: list[Completion]) -> None:
+    def __call__(self, lines: list[bytes]) -> None:
         self.thread = threading.current_thread().name
-        self.extend(rows)
+        self.extend(from_json_lines(Completion, lines))
 
 
 def run(server: ScriptedServer, rows: Iterator[Sequence[DocumentRow]], sink: Stored, **more: object) -> InferenceRun:

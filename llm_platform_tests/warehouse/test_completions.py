@@ -39,7 +39,7 @@ def test_missing_is_one_row_per_sendable_text(lake: Warehouse) -> None:
     assert store.completions.missing_count(RELEASE_ID) == 2
     with store.completions.missing_texts(RELEASE_ID) as texts:
         texts.look()
-        assert [part.num_rows for part in texts.batches(1)] == [1, 1]
+        assert [[row.document_id for row in batch] for batch in texts.batches()] == [["a", "c"]]
 
 
 @pytest.mark.parametrize("prefix", [("text",), ("contract", "text")], ids=["in-the-text", "in-an-attribute"])
@@ -60,8 +60,7 @@ def test_texts_that_begin_alike_come_in_turns(local_lake: Warehouse, prefix: tup
 
     with store.completions.missing_texts(RELEASE_ID) as texts:
         texts.look()
-        parts = texts.batches(100, prefix=prefix, side_by_side=3)
-        keys = [key for part in parts for key in part.column("document_id").to_pylist()]
+        keys = [row.document_id for part in texts.batches(prefix=prefix, side_by_side=3) for row in part]
 
     assert sorted(keys) == sorted(row["document_id"] for row in rows)
     if prefix == ("text",):
