@@ -124,7 +124,7 @@ class MissingTexts:
                     document_id=row[0],
                     fingerprint=row[1],
                     text=row[2],
-                    attributes=json.loads(row[3]) if row[3] else {},
+                    attributes={} if row[3] in (None, "{}") else json.loads(row[3]),
                     prefix=row[4],
                 )
                 for row in in_turns(rows, side_by_side)
@@ -141,7 +141,8 @@ def in_turns(rows: Sequence[tuple[Any, ...]], side_by_side: int) -> list[tuple[A
     for row in rows:
         groups.setdefault(row[4], []).append(row)
     for group in groups.values():
-        group.sort(key=lambda row: (-len(row[2]), row[0]))
+        if len(group) > 1:
+            group.sort(key=lambda row: (-len(row[2]), row[0]))
     prefixes = sorted(groups)
     ordered: list[tuple[Any, ...]] = []
     for start in range(0, len(prefixes), side_by_side):
