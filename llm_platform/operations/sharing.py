@@ -96,8 +96,12 @@ class SharedWork:
     def _look(self) -> None:
         """Look for what is missing, unless nobody else has changed anything since the last time."""
         watch = self._lease.watch
-        if watch is None or watch.is_disturbed() or not self._missing.is_current:
-            self._missing.look()
+        if watch is not None and self._missing.is_current and not watch.is_disturbed():
+            return
+        if watch is not None and self._missing.has_looked:
+            # A text whose first document has left is in another bucket now, and may be on its way already.
+            watch.disturb()
+        self._missing.look()
 
 
 def wait_for_others(store: ApplicationStore, release_id: str, left: Collection[int]) -> None:

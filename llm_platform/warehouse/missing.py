@@ -65,6 +65,11 @@ class MissingTexts:
             self._cursor.close()
 
     @property
+    def has_looked(self) -> bool:
+        """Whether there was a look."""
+        return self._documents is not None
+
+    @property
     def is_current(self) -> bool:
         """Whether the documents are those that were looked at."""
         return self._documents is not None and not self._documents.is_disturbed()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from llm_platform.errors import ContractBroken
+from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.warehouse.coordination import Coordinator
 from llm_platform.warehouse.engine import Parameters, bare, execute, identifier, is_race, platform_error, rollback
 from llm_platform.warehouse.schema import columns_of, empty_relation
@@ -83,7 +83,8 @@ class Session:
             try:
                 self._limit_memory(f"{SPARING_MIB * int(threads)} MiB")
                 return look()
-            except duckdb.OutOfMemoryException:
+            except (duckdb.Error, StorageError):
+                # Too little memory has many names: a catalog that got none calls its transaction aborted.
                 self._limit_memory(self._memory_limit)
                 return look()
             finally:

@@ -32,6 +32,11 @@ class Watch:
             )
             return self._disturbed
 
+    def disturb(self) -> None:
+        """Count it as written by others from now on."""
+        with self.lock:
+            self._disturbed = True
+
     def committed(self, snapshot: int) -> None:
         """The owner's own commit made this snapshot, with nobody else's on the application since the last question."""
         self._seen[LAKE] = snapshot

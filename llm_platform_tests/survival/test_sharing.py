@@ -66,9 +66,10 @@ def rows_by_bucket(team: Team) -> dict[int, list[str]]:
     """Bucket → runs that asked for its stored answers, in the order in which they came back."""
     with team.warehouse.open(read_only=True) as lake:
         rows = lake.frame(NAME, "completions").sort_by("created_at").to_pylist()
+        buckets = {row["document_id"]: row["bucket"] for row in lake.frame(NAME, "documents").to_pylist()}
     found: dict[int, list[str]] = defaultdict(list)
     for row in rows:
-        found[row["bucket"]].append(row["run_id"])
+        found[buckets[row["document_id"]]].append(row["run_id"])
     return found
 
 
