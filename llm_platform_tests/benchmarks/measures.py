@@ -33,7 +33,7 @@ class Size:
     rows: dict[tuple[int, float], int]
     sdk_rows: int
     memory_rows: tuple[int, int]
-    outage_seconds: float
+    outage_seconds: tuple[float, ...]
     throttled_rows: int
     balanced_rows: int
     found_rows: int
@@ -45,7 +45,7 @@ QUICK = Size(
     rows={(64, 0.05): 5_120, (256, 0.05): 15_360, (1024, 0.5): 10_240},
     sdk_rows=800,
     memory_rows=(20_000, 200_000),
-    outage_seconds=5.0,
+    outage_seconds=(5.0,),
     throttled_rows=5_000,
     balanced_rows=8_000,
     found_rows=8_000,
@@ -56,7 +56,7 @@ FULL = Size(
     rows={(64, 0.05): 12_800, (256, 0.05): 40_960, (1024, 0.5): 20_480, (1024, 0.05): 100_000},
     sdk_rows=5_000,
     memory_rows=(20_000, 200_000),
-    outage_seconds=15.0,
+    outage_seconds=(15.0, 60.0),
     throttled_rows=20_000,
     balanced_rows=16_000,
     found_rows=20_000,
@@ -155,14 +155,20 @@ def memory(size: Size) -> Figures:
 
 def outage(size: Size) -> Figures:
     """503 to everything for some seconds in the middle of 3,000 rows."""
+    first, *longer = size.outage_seconds
+    more = {f"of_{seconds:.0f}_s_{name}": figure for seconds in longer for name, figure in _outage(seconds).items()}
+    return {**_outage(first), **more}
+
+
+def _outage(outage_seconds: float) -> Figures:
     rows, in_flight, latency = 3_000, 64, 0.1
-    with serving(latency=latency, outage_after=600, outage_seconds=size.outage_seconds) as server:
+    with serving(latency=latency, outage_after=600, outage_seconds=outage_seconds) as server:
         own = run("ours", [server], rows, limit=in_flight)
         counts = server.counts()
-    ideal = math.ceil(rows / in_flight) * latency + size.outage_seconds
+    ideal = math.ceil(rows / in_flight) * latency + outage_seconds
     requests = counts["requests"] + counts["probes"]
     return {
-        "outage_seconds": size.outage_seconds,
+        "outage_seconds": outage_seconds,
         "lost": rows - own.sound,
         "extra_requests_share": round((requests - rows) / rows, 4),
         "time_over_ideal": round((counts["last_at"] - counts["first_at"]) / ideal, 3),
