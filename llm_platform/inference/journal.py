@@ -16,7 +16,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
@@ -94,6 +94,8 @@ class Journal:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = self._path.open("ab")
             fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self._synced:
+                _sync_names(self._folder)
         except OSError as error:
             raise StorageError(
                 f"Cannot keep a journal in {self._folder}: {error.strerror}. Mend the state folder."
@@ -120,6 +122,17 @@ class Journal:
         self._path.unlink()
         self._file.close()
         self._waiting, self._failed = 0, False
+
+
+def _sync_names(folder: Path) -> None:
+    """Put the names of a folder's files onto the disk: a synced file without a name is lost."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        # Network file systems that cannot do this commit names by themselves.
+        with suppress(OSError):
+            os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 @contextmanager
