@@ -44,14 +44,21 @@ def stage(cursor: duckdb.DuckDBPyConnection, file: Path) -> int:
 
     DuckDB reads the file: columns that Python makes of records take three times as long, and pyarrow loads pandas for
     them, 54 MiB.
+
+    Raises:
+        StorageError: a line is not an answer.
     """
     with file.open("rb") as lines:
         longest = max(map(len, lines), default=0)
     options = f"format = 'newline_delimited', compression = 'uncompressed', columns = {COLUMNS}"
-    cursor.execute(
-        f"CREATE TEMP TABLE answers AS SELECT * FROM read_json({literal(str(file))}, {options}, "
-        f"maximum_object_size = {max(longest, _SHORTEST_BUFFER)})"
-    )
+    try:
+        cursor.execute(
+            f"CREATE TEMP TABLE answers AS SELECT * FROM read_json({literal(str(file))}, {options}, "
+            f"maximum_object_size = {max(longest, _SHORTEST_BUFFER)})"
+        )
+    except duckdb.InvalidInputException:
+        # What the engine says quotes the value, which may be an answer.
+        raise StorageError(f"{file.name} holds a line that is not an answer; nothing of it was stored.") from None
     rows = int(cursor.execute("SELECT count(*) FROM answers").fetchall()[0][0])
     keys = "SELECT count(*) FROM (SELECT release_id, fingerprint FROM answers GROUP BY ALL)"
     distinct = int(cursor.execute(keys).fetchall()[0][0])

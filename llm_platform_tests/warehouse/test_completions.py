@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llm_platform.errors import ContractBroken
+from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.records import TokenUsage
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import (
@@ -180,3 +180,13 @@ def test_a_bucket_is_answered_by_itself(local_lake: Warehouse) -> None:
         store.completions.append(lease, [completion("a")])
     assert store.completions.missing_count(RELEASE_ID, buckets=[3]) == 0
     assert store.completions.missing_count(RELEASE_ID, buckets=[]) == 0
+
+
+def test_an_error_about_a_line_does_not_quote_it(local_lake: Warehouse) -> None:
+    """Answers are as sensitive as the documents they are about."""
+    completions = local_lake.application("reviews").completions
+
+    with completions.lease(RELEASE_ID, holder="test") as lease, pytest.raises(StorageError) as caught:
+        completions.append_lines(lease, [b'{"release_id": "r", "fingerprint": "f", "prompt_tokens": "a secret"}'])
+
+    assert "secret" not in str(caught.value)
