@@ -102,15 +102,14 @@ class EndpointState:
         self.limit.poll(now, self.in_flight, gauges)
 
     def on_answer(self, now: float) -> None:
-        """A reply that proves the engine alive; an open breaker waits for its probe all the same.
+        """A reply that proves the engine alive, as far as nothing speaks against it.
 
-        At the start of an outage, replies to what was in flight arrive among the failures, and would let the next rows
-        run into it.
+        An endpoint that is doubted waits for its probe all the same: at the start of an outage, replies to what was in
+        flight arrive among the failures, and each would let the next rows run into it.
         """
         self.answered_at = now
-        self._streak.clear()
-        if self.breaker is Breaker.SUSPECT:
-            self._recover()
+        if self.breaker is Breaker.CLOSED:
+            self._streak.clear()
 
     def on_failure(self, row: Row, *, now: float, cause: str, detail: str) -> bool:
         """Charge a failure to its row; whether the endpoint should now be probed."""
@@ -123,14 +122,17 @@ class EndpointState:
         return self.breaker is Breaker.CLOSED and len(self._streak) >= self.policy.breaker_failures
 
     async def prove(self, wire: Wire, *, body: bytes) -> bool:
-        """Ask for one token."""
-        reply: Reply = await wire.post(
-            self.url + COMPLETION_PATH, body, timeout_seconds=self.policy.probe_timeout_seconds
-        )
+        """Ask for one token; whether it is alive.
+
+        A probe may have to wait behind long answers, and then says nothing: as long as those come, nothing is wrong.
+        """
+        seconds = self.policy.probe_timeout_seconds
+        reply: Reply = await wire.post(self.url + COMPLETION_PATH, body, timeout_seconds=seconds)
         alive = reply.status == 200 and b'"choices"' in reply.body
-        if not alive:
+        busy = reply.failure == "timeout" and time.monotonic() - self.answered_at < seconds / 2
+        if not (alive or busy):
             self.last_error = reply.detail or f"HTTP {reply.status}"
-        return alive
+        return alive or busy
 
     def open(self) -> None:
         """It is down: what failed against it was not the rows' fault."""
@@ -140,16 +142,12 @@ class EndpointState:
         self._streak.clear()
 
     def close(self, now: float) -> None:
-        """A probe was answered: charges stand, and rows that were waiting for this proof can be judged."""
+        """It is alive: charges stand, and rows that were waiting for this proof can be judged."""
         self.answered_at = now
         self._streak.clear()
-        self._recover()
-
-    def _recover(self) -> None:
-        was_down = self.breaker is Breaker.OPEN
-        self.breaker = Breaker.CLOSED
-        if was_down:
+        if self.breaker is Breaker.OPEN:
             self.limit.on_recovery()
+        self.breaker = Breaker.CLOSED
 
 
 async def examine(
@@ -163,7 +161,7 @@ async def examine(
     policy = endpoint.policy
     if await endpoint.prove(wire, body=body):
         endpoint.close(time.monotonic())
-    elif endpoint.breaker is Breaker.SUSPECT:
+    else:
         endpoint.open()
     delay = policy.probe_seconds
     while endpoint.breaker is Breaker.OPEN and not endpoint.leaving:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
 from llm_platform.inference.answers import AnswerReader, Reading
-from llm_platform.inference.endpoint import Breaker, EndpointState, Row
+from llm_platform.inference.endpoint import EndpointState, Row
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EnginePolicy
@@ -37,7 +37,6 @@ class Judge:
         trouble_since: When the failures began that no answer has followed yet; None while all is well.
         on_fail: Ends the run.
         on_suspect: Has an endpoint examined.
-        on_recovery: Told when an endpoint that was doubted has answered.
     """
 
     def __init__(
@@ -50,11 +49,10 @@ class Judge:
         retries: Retries,
         on_fail: Callable[[EndpointMismatch], None],
         on_suspect: Callable[[EndpointState], None],
-        on_recovery: Callable[[], None],
     ) -> None:
         self.trouble_since: float | None = None
         self._reader, self._outbox, self._meter, self._policy, self._retries = reader, outbox, meter, policy, retries
-        self._on_fail, self._on_suspect, self._on_recovery = on_fail, on_suspect, on_recovery
+        self._on_fail, self._on_suspect = on_fail, on_suspect
 
     def judge(self, row: Row, endpoint: EndpointState, reply: Reply, *, sent_at: float) -> None:
         """Take in one reply."""
@@ -96,11 +94,8 @@ class Judge:
         self._finish(row, endpoint, reading, latency_seconds)
 
     def _answered(self, endpoint: EndpointState, now: float) -> None:
-        doubted = endpoint.breaker is not Breaker.CLOSED
         endpoint.on_answer(now)
         self.trouble_since = None
-        if doubted and endpoint.breaker is Breaker.CLOSED:
-            self._on_recovery()
 
     def _finish(self, row: Row, endpoint: EndpointState, reading: Reading, latency_seconds: float) -> None:
         self._outbox.add(

@@ -54,7 +54,6 @@ class Session:
             retries=self._retries,
             on_fail=self.fail,
             on_suspect=self._suspect,
-            on_recovery=self.pump,
         )
         self._homes = Homes()
         self._workers: set[asyncio.Task[None]] = set()

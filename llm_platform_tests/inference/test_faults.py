@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -16,6 +18,7 @@ from llm_platform_tests.servers.faults import (
     Drip,
     Fault,
     Hangup,
+    Late,
     NeverAnswer,
     Replace,
     ResetMidBody,
@@ -114,6 +117,52 @@ def test_outage_costs_no_row_an_attempt(fault: Fault) -> None:
     # What was in flight when it went down fails once, and the few rows that were retried before the breaker opened.
     assert server.counts.requests <= ROWS + 3 * (QUICK.limit or 0)
     assert server.counts.probes >= 25
+
+
+def test_answers_of_before_an_outage_do_not_start_it_again() -> None:
+    """What was in flight when an endpoint went down may still be answered; only a probe tells whether it is back."""
+    limit, probed_at = 16, []
+
+    def outage(seen: Seen) -> Fault | None:
+        if not seen.document_id:
+            probed_at.append(time.monotonic())
+            return Late(0.03, Status(503)) if len(probed_at) < 6 else None
+        if seen.number < limit:
+            return Late(0.05 + 0.01 * seen.number)
+        return Status(503) if len(probed_at) < 6 else None
+
+    with ScriptedServer(script=outage) as server:
+        outcome = ask(server, ROWS)
+
+    assert outcome.stored_once(ROWS)
+    assert server.counts.requests <= ROWS + QUICK.breaker_failures
+    # One examination: with several of them, probes would come at any time.
+    assert min(later - sooner for sooner, later in pairwise(probed_at)) >= QUICK.probe_seconds
+
+
+def test_probe_that_waits_behind_long_answers_does_not_stop_the_run() -> None:
+    """An endpoint with a long queue answers no probe in time; its answers are proof enough."""
+    policy = replace(QUICK, probe_timeout_seconds=0.4)
+    poison = frozenset(str(number) for number in range(policy.breaker_failures))
+    answered_at, asked_at = [], []
+
+    def busy(seen: Seen) -> Fault | None:
+        if not seen.document_id:
+            return Late(5.0)
+        if seen.document_id in poison:
+            return Status(500) if not seen.times else None
+        asked_at.append(time.monotonic())
+        late = 0.1 * (int(seen.document_id) - len(poison))
+        answered_at.append(asked_at[-1] + late)
+        return Late(late)
+
+    with ScriptedServer(script=busy) as server:
+        outcome = ask(server, 24, policy=policy)
+
+    in_flight = (QUICK.limit or 0) - len(poison)
+    assert outcome.stored_once(24)
+    assert server.counts.probes == 1
+    assert asked_at[in_flight] < max(answered_at[:in_flight])
 
 
 def test_process_that_dies_and_comes_back_loses_nothing() -> None:

@@ -106,3 +106,18 @@ class Hangup(Fault):
     async def play(self, reply: bytes, writer: asyncio.StreamWriter) -> bool:
         writer.transport.abort()
         return False
+
+
+@dataclass(frozen=True)
+class Late(Fault):
+    """The right reply, or another fault, after a while."""
+
+    seconds: float
+    fault: Fault | None = None
+
+    async def play(self, reply: bytes, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(self.seconds)
+        if self.fault is not None:
+            return await self.fault.play(reply, writer)
+        writer.write(reply)
+        return True
