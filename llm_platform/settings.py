@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from llm_platform.connection import Connection
 from llm_platform.errors import SpecificationError
 from llm_platform.settings_pods import PodFields
 
@@ -130,6 +131,9 @@ class Settings(PodFields, BaseSettings):
     )
     nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
     nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
+    nim_environment_proxies: bool = Field(
+        default=False, description="Whether external endpoints are reached as HTTPS_PROXY, NO_PROXY and the like say."
+    )
     nim_background: bool = Field(
         default=False, description="Whether bulk runs use only what others leave of an endpoint, as development should."
     )
@@ -285,6 +289,14 @@ class Settings(PodFields, BaseSettings):
     def peft_source(self) -> Path:
         """Folder that the embedded NIM watches for adapters."""
         return self.state / "peft"
+
+    def connection(self, *, external: bool) -> Connection:
+        """How endpoints are reached; those on this machine or in its cluster never through a proxy."""
+        return Connection(
+            bearer_token=self.nim_api_key.get_secret_value() if self.nim_api_key else None,
+            ca_file=self.nim_ca_file,
+            environment_proxies=external and self.nim_environment_proxies,
+        )
 
     @property
     def upstream_namespace(self) -> str | None:

@@ -132,7 +132,7 @@ def adapter_publish(application: ApplicationName, adapter: AdapterId) -> None:
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         manifest = _named(lake.application(application), application, adapter)
     entry = candidates.lock[manifest.base.entry]
-    urls = base_urls(entry, LocalNim.of(settings))
+    urls = base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
     name = adapter_name(application, manifest.adapter_id)
     serve_adapter(settings, entry, name=name, adapter_id=manifest.adapter_id, base=manifest.base, base_urls=urls)
     console.print(f"{name} answers at {', '.join(urls)}", markup=False)

@@ -12,6 +12,7 @@ from llm_platform.errors import EndpointMismatch, SpecificationError
 from llm_platform.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from llm_platform.connection import Connection
     from llm_platform.models.differences import FieldChange
     from llm_platform.models.entries import LockEntry
 
@@ -64,7 +65,7 @@ def model_lock(
         changes = models.write_entry(settings.models_lock, model, fields)
     else:
         if model not in load_lock(settings.models_lock):
-            fields |= _first_fields(url, served_name)
+            fields |= _first_fields(url, served_name, settings.connection(external=True))
         changes = models.write_entry(settings.models_lock, model, fields) if fields else []
         observation = _nim(settings, model).observe(probes=True)
         entry = load_lock(settings.models_lock)[model]
@@ -73,13 +74,13 @@ def model_lock(
     console.print(f"{model} is locked in {settings.models_lock}." if changes else f"{model} was locked so already.")
 
 
-def _first_fields(url: str | None, served_name: str | None) -> dict[str, Any]:
+def _first_fields(url: str | None, served_name: str | None, connection: Connection) -> dict[str, Any]:
     from llm_platform.nim.http import EndpointClient
     from llm_platform.operations.models import first_fields
 
     if url is None:
         raise SpecificationError("The lock file has no such entry. Give --url or --manifest to make one.")
-    with EndpointClient() as client:
+    with EndpointClient(connection) as client:
         return first_fields(url, served_name, client)
 
 

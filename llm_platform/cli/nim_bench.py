@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm_platform.cli.console import console, entry_named, new_table, show
-from llm_platform.settings import load_settings
+from llm_platform.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from llm_platform.inference.meter import Progress
-    from llm_platform.inference.policy import Connection
+    from llm_platform.models.entries import LockEntry
     from llm_platform.operations.load import Asked, LoadFigures
 
 # 236.6 million words in nine hours, a 70B model on four H100: Outerbounds on NIM in its own platform, 2024.
@@ -42,10 +42,14 @@ def nim_bench(
     For the reference, run the server's own benchmark at the lengths that this command prints, for example
     `vllm bench throughput` or `aiperf profile`.
     """
-    from llm_platform.operations.load import Load, measure_load
+    from llm_platform.models.lock import load_lock
+    from llm_platform.operations.load import Load, found, measure_load
 
-    connection = _connection()
-    asked = _asked(endpoint, model, connection)
+    settings = load_settings()
+    is_url = endpoint.startswith(("http://", "https://"))
+    entry = None if is_url else entry_named(load_lock(settings.models_lock), endpoint)
+    connection = settings.connection(external=entry is None or entry.mode == "external")
+    asked = found(endpoint, model, connection) if entry is None else _of_entry(entry, model, settings)
     load = Load(requests=requests, words=words, shared_words=shared_words, answer_tokens=answer_tokens)
     console.print(f"{requests} documents to {asked.model} at {', '.join(asked.urls)} ({asked.dialect})")
     with console.status("sending") as status:
@@ -60,23 +64,10 @@ def nim_bench(
     _show(figures, gpus=gpus, reference=reference)
 
 
-def _connection() -> Connection:
-    from llm_platform.inference.policy import Connection
-
-    settings = load_settings()
-    key = settings.nim_api_key.get_secret_value() if settings.nim_api_key else None
-    return Connection(bearer_token=key, ca_file=settings.nim_ca_file)
-
-
-def _asked(endpoint: str, model: str | None, connection: Connection) -> Asked:
-    from llm_platform.models.lock import load_lock
+def _of_entry(entry: LockEntry, model: str | None, settings: Settings) -> Asked:
     from llm_platform.operations.endpoints import LocalNim, base_urls
-    from llm_platform.operations.load import Asked, found
+    from llm_platform.operations.load import Asked
 
-    if endpoint.startswith(("http://", "https://")):
-        return found(endpoint, model, connection)
-    settings = load_settings()
-    entry = entry_named(load_lock(settings.models_lock), endpoint)
     urls = base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
     return Asked(urls, model or entry.served_name, entry.dialect)
 

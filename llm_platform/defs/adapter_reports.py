@@ -83,8 +83,7 @@ def _abilities_by(asked: Asking, graph: Graph) -> Callable[[Release], KeptAbilit
             base=release.model.served_name,
             adapter=release.served_name,
             confidence=graph.application.evaluation.gates.confidence,
-            bearer_token=asked.connection.bearer_token,
-            ca_file=asked.connection.ca_file,
+            connection=asked.connection,
         )
 
     return measure

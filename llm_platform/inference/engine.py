@@ -9,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+from llm_platform.connection import Connection
 from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.feed import RowFeed
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.outbox import Origin
-from llm_platform.inference.policy import Connection, EndpointTarget, EnginePolicy
+from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import RenderedPrompt, RequestBuilder
 from llm_platform.inference.sink import OnLines
 from llm_platform.inference.supervision import Discover
@@ -22,14 +23,14 @@ from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
 from llm_platform.records import DocumentRow, InferenceRun, Release
 
-__all__ = ["Connection", "EndpointTarget", "EnginePolicy", "Progress", "run_completions"]
+__all__ = ["EndpointTarget", "EnginePolicy", "Progress", "run_completions"]
 
 WireFactory = Callable[[Connection, EnginePolicy], Wire]
 
 
 def default_wire(connection: Connection, policy: EnginePolicy) -> Wire:
     """The lean client; the Rust one where a proxy stands between."""
-    if connection.trust_environment_proxies:
+    if connection.environment_proxies:
         return RustWire(connection, timeout_seconds=policy.request_timeout_seconds)
     return HttpWire(connection)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -27,23 +26,6 @@ class EndpointTarget:
     def root(self) -> str:
         """The address that paths are appended to."""
         return self.base_url.rstrip("/").removesuffix("/v1")
-
-
-@dataclass(frozen=True)
-class Connection:
-    """How to reach endpoints. Proxies in the environment are ignored unless asked for.
-
-    Attributes:
-        ca_file: PEM file of a private certificate authority, trusted beside the public ones.
-        keep_alive_seconds: Idle connections are dropped after this; below uvicorn's and vLLM's own five seconds, so
-            that a request never meets a connection that the server is just closing.
-    """
-
-    bearer_token: str | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    trust_environment_proxies: bool = False
-    connect_timeout_seconds: float = 10.0
-    keep_alive_seconds: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
 
+from llm_platform.connection import Connection
 from llm_platform.errors import SpecificationError
-from llm_platform.inference.policy import Connection
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
 
 _READ_BYTES = 256 * 1024

@@ -8,7 +8,7 @@ from typing import Self
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError, RequestTimeoutError
 
-from llm_platform.inference.policy import Connection
+from llm_platform.connection import Connection
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
 
 
@@ -29,7 +29,7 @@ class RustWire:
             .default_headers(request_headers(connection))
             .user_agent("llm-platform")
         )
-        if not connection.trust_environment_proxies:
+        if not connection.environment_proxies:
             builder = builder.no_proxy()
         if connection.ca_file is not None:
             builder = builder.add_root_certificate_pem(read_ca(connection))

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import RequestError
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointUnavailable, SpecificationError
 
 # A one-token answer of a loaded 70B model that queues behind others takes tens of seconds.
@@ -21,17 +22,19 @@ class EndpointClient:
 
     def __init__(
         self,
+        connection: Connection | None = None,
         *,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        bearer_token: str | None = None,
-        ca_file: Path | None = None,
     ) -> None:
-        builder = SyncClientBuilder().no_proxy().follow_redirects(False).timeout(timedelta(seconds=timeout_seconds))
-        builder = builder.connect_timeout(timedelta(seconds=min(10.0, timeout_seconds)))
-        if bearer_token:
-            builder = builder.default_headers({"Authorization": f"Bearer {bearer_token}"})
-        if ca_file is not None:
-            builder = builder.add_root_certificate_pem(_read(ca_file))
+        how = connection or Connection()
+        builder = SyncClientBuilder().follow_redirects(False).timeout(timedelta(seconds=timeout_seconds))
+        builder = builder.connect_timeout(timedelta(seconds=min(how.connect_timeout_seconds, timeout_seconds)))
+        if not how.environment_proxies:
+            builder = builder.no_proxy()
+        if how.bearer_token:
+            builder = builder.default_headers({"Authorization": f"Bearer {how.bearer_token}"})
+        if how.ca_file is not None:
+            builder = builder.add_root_certificate_pem(_read(how.ca_file))
         self._client: SyncClient = builder.build()
 
     def __enter__(self) -> Self:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointUnavailable
 from llm_platform.evaluation.statistics import wilson_bounds
 from llm_platform.finetuning.abilities import ABILITIES, ABILITIES_VERSION, MOST_TOKENS, Ability, is_right
@@ -47,8 +47,7 @@ def measure_abilities(
     base: str,
     adapter: str,
     confidence: float,
-    bearer_token: str | None = None,
-    ca_file: Path | None = None,
+    connection: Connection | None = None,
 ) -> KeptAbilities:
     """Hold an adapter against its base on texts that have nothing to do with its task, greedily, one answer each.
 
@@ -57,13 +56,14 @@ def measure_abilities(
         base: Served name of the base model.
         adapter: Served name of the adapter.
         confidence: Of the interval.
+        connection: How the endpoint is reached.
 
     Raises:
         EndpointUnavailable: the endpoint does not answer.
     """
     url = f"{base_url.rstrip('/').removesuffix('/v1')}/v1/completions"
     with (
-        EndpointClient(bearer_token=bearer_token, ca_file=ca_file) as client,
+        EndpointClient(connection) as client,
         ThreadPoolExecutor(AT_ONCE, thread_name_prefix="abilities") as pool,
     ):
 

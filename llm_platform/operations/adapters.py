@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_platform.errors import PermanentError, RequestRejected, SpecificationError, StorageError
+from llm_platform.errors import EndpointUnavailable, PermanentError, RequestRejected, SpecificationError, StorageError
 from llm_platform.finetuning.adapter import verify
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import load, publish, retire, unload, wait_served
 from llm_platform.nim.dialects import form
 from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.endpoints import LocalNim, base_urls
 from llm_platform.operations.releases import Candidates
 from llm_platform.records import AdapterManifest, ModelPin, adapter_name
 from llm_platform.settings import Settings
@@ -173,7 +174,7 @@ def serve_adapter(
     """
     folder = AdapterFolders(settings).find(adapter_id, base)
     published = publish(folder, peft_source(settings, entry), name)
-    with _client(settings) as client:
+    with _client(settings, entry) as client:
         for url in base_urls if _takes_calls(entry) else ():
             mount = settings.nim_peft_mount
             seen_as = (_of_entry(mount, entry) if mount else published.parent) / name
@@ -181,9 +182,8 @@ def serve_adapter(
         wait_served(base_urls, name, client, deadline_seconds=SERVED_WITHIN_SECONDS)
 
 
-def _client(settings: Settings) -> EndpointClient:
-    bearer = settings.nim_api_key.get_secret_value() if settings.nim_api_key else None
-    return EndpointClient(bearer_token=bearer, ca_file=settings.nim_ca_file)
+def _client(settings: Settings, entry: LockEntry) -> EndpointClient:
+    return EndpointClient(settings.connection(external=entry.mode == "external"))
 
 
 def _takes_calls(entry: LockEntry) -> bool:
@@ -234,12 +234,23 @@ def retire_adapter(
             f"Adapter {manifest.adapter_id} of {candidates.application.name} is not retired: it serves "
             f"{'; '.join(users)}. Promote another release, or let the variant point at another adapter, first."
         )
-    name = adapter_name(candidates.application.name, manifest.adapter_id)
+    return withdraw_adapter(settings, entry, adapter_name(candidates.application.name, manifest.adapter_id))
+
+
+def withdraw_adapter(settings: Settings, entry: LockEntry, name: str) -> bool:
+    """Remove an adapter from the folder that the endpoints of `entry` look at, and from those; whether it was there."""
     gone = retire(peft_source(settings, entry), name)
-    with _client(settings) as client:
-        for url in entry.base_urls if gone and _takes_calls(entry) else ():
+    with _client(settings, entry) as client:
+        for url in _running(entry, settings) if gone and _takes_calls(entry) else ():
             _called(entry, partial(unload, url, name, client))
     return gone
+
+
+def _running(entry: LockEntry, settings: Settings) -> tuple[str, ...]:
+    try:
+        return base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
+    except EndpointUnavailable:
+        return ()  # a model that is down holds no adapter
 
 
 def published_names(settings: Settings, lock: Mapping[str, LockEntry]) -> set[str]:

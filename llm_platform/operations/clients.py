@@ -7,11 +7,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from llm_platform.connection import Connection
 from llm_platform.errors import RequestRejected, SpecificationError
-from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, run_completions
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy, run_completions
 from llm_platform.inference.recording import AsyncRecordingTransport, Caller, Recording, RecordingTransport
 from llm_platform.inference.requests import RequestBuilder
 from llm_platform.nim.dialects import constraint
@@ -44,7 +47,8 @@ def openai_client(recording: Recording, endpoints: Sequence[str], connection: Co
     """A client of these endpoints."""
     import openai
 
-    inner = httpx2.HTTPTransport(verify=_trust(connection), limits=_limits(connection))
+    proxy = _proxy(connection, endpoints[0])
+    inner = httpx2.HTTPTransport(verify=_trust(connection), limits=_limits(connection), proxy=proxy)
     http = httpx2.Client(transport=RecordingTransport(inner, recording), timeout=_timeout(connection))
     return openai.OpenAI(
         base_url=f"{endpoints[0]}/v1", api_key=_key(connection), http_client=http, default_headers=_HEADERS
@@ -55,7 +59,8 @@ def async_openai_client(recording: Recording, endpoints: Sequence[str], connecti
     """The same for asynchronous code."""
     import openai
 
-    inner = httpx2.AsyncHTTPTransport(verify=_trust(connection), limits=_limits(connection))
+    proxy = _proxy(connection, endpoints[0])
+    inner = httpx2.AsyncHTTPTransport(verify=_trust(connection), limits=_limits(connection), proxy=proxy)
     http = httpx2.AsyncClient(transport=AsyncRecordingTransport(inner, recording), timeout=_timeout(connection))
     return openai.AsyncOpenAI(
         base_url=f"{endpoints[0]}/v1", api_key=_key(connection), http_client=http, default_headers=_HEADERS
@@ -197,6 +202,16 @@ def _trust(connection: Connection) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise SpecificationError(f"{connection.ca_file}: the CA file cannot be read ({error}).") from error
     return trusted
+
+
+def _proxy(connection: Connection, endpoint: str) -> str | None:
+    """What the environment says for the endpoints; with a transport of one's own, the client does not ask it."""
+    parts = urlsplit(endpoint)
+    if not connection.environment_proxies or proxy_bypass(parts.hostname or ""):
+        return None
+    named = getproxies()
+    proxy = named.get(parts.scheme) or named.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _limits(connection: Connection) -> httpx2.Limits:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
-from llm_platform.inference.policy import Connection, EndpointTarget
+from llm_platform.inference.policy import EndpointTarget
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity, mismatch, mismatches, observe
 from llm_platform.models.lock import lock_hash, pin
@@ -155,8 +156,7 @@ def observe_entry(
     entry: LockEntry,
     urls: tuple[str, ...],
     *,
-    bearer_token: str | None = None,
-    ca_file: Path | None = None,
+    connection: Connection | None = None,
     probes: bool | None = None,
 ) -> Observation:
     """Ask every endpoint of an entry what it is.
@@ -164,15 +164,14 @@ def observe_entry(
     Args:
         entry: What it should be.
         urls: Roots of the endpoints.
-        bearer_token: For endpoints that ask for a key.
-        ca_file: Further certificate authority, PEM.
+        connection: How they are reached.
         probes: Whether to ask for the fingerprint too, 48 tokens one after the other; None: where one is pinned and the
             weights were not read by this platform itself.
 
     Raises:
         EndpointUnavailable: an endpoint does not answer.
     """
-    with EndpointClient(bearer_token=bearer_token, ca_file=ca_file) as client, said_how_to_start(entry):
+    with EndpointClient(connection) as client, said_how_to_start(entry):
         return observe_through(client, entry, urls, probes=probes)
 
 
@@ -217,7 +216,7 @@ def target(url: str, *, slots: int | None, connection: Connection) -> EndpointTa
     """An endpoint for a bulk run: with its slots where they are known, else with its queue, which finds them."""
     if slots is not None:
         return EndpointTarget(url, slots=slots)
-    with EndpointClient(bearer_token=connection.bearer_token, ca_file=connection.ca_file) as client:
+    with EndpointClient(connection) as client:
         path = find_metrics(url, client)
     return EndpointTarget(url, metrics_path=path, read_metrics=read_metrics if path else None)
 

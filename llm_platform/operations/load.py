@@ -11,11 +11,12 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
 from llm_platform.inference.core import complete
 from llm_platform.inference.engine import default_wire
 from llm_platform.inference.meter import Progress
-from llm_platform.inference.policy import Connection, EnginePolicy
+from llm_platform.inference.policy import EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.models.identity import observe
 from llm_platform.nim.discovery import detect_dialect
@@ -117,7 +118,7 @@ def found(url: str, model: str | None, connection: Connection) -> Asked:
         EndpointMismatch: it serves no base model or several, and none is named.
         EndpointUnavailable: it does not answer.
     """
-    with EndpointClient(bearer_token=connection.bearer_token, ca_file=connection.ca_file) as client:
+    with EndpointClient(connection) as client:
         names = [card.id for card in observe(url, client.get).models if card.base is None]
         if model is None and len(names) != 1:
             listed = ", ".join(names) or "none"

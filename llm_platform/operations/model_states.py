@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from llm_platform.errors import PlatformError
-from llm_platform.inference.policy import Connection
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.cluster import Cluster
 from llm_platform.nim.discovery import replicas
@@ -68,10 +67,8 @@ def _states(entry: LockEntry, settings: Settings) -> Iterator[ModelState]:
 
 
 def _external(entry: LockEntry, settings: Settings) -> Iterator[ModelState]:
-    key = settings.nim_api_key.get_secret_value() if settings.nim_api_key else None
-    connection = Connection(bearer_token=key, ca_file=settings.nim_ca_file)
     urls = replicas(f"http://{entry.dns}") if entry.dns else entry.base_urls
-    for one in look_at(entry, urls, connection, now=datetime.now(UTC)):
+    for one in look_at(entry, urls, settings.connection(external=True), now=datetime.now(UTC)):
         yield ModelState(entry.name, entry.mode, one.base_url, "ready" if one.healthy else one.reason)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointUnavailable
 from llm_platform.evaluation.statistics import wilson_bounds
-from llm_platform.inference.policy import Connection
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.dialects import METRICS_PATHS
 from llm_platform.nim.http import EndpointClient
@@ -106,9 +106,7 @@ def running_urls(entry: LockEntry, place: Place) -> tuple[str, ...]:
 
 def look_at(entry: LockEntry, urls: Sequence[str], connection: Connection, *, now: datetime) -> tuple[Look, ...]:
     """One look at each endpoint. One that does not answer is a finding, and no error."""
-    with EndpointClient(
-        timeout_seconds=ANSWER_SECONDS, bearer_token=connection.bearer_token, ca_file=connection.ca_file
-    ) as client:
+    with EndpointClient(connection, timeout_seconds=ANSWER_SECONDS) as client:
         return tuple(_look(entry, url, client, now=now) for url in urls)
 
 

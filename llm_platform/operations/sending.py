@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llm_platform.application import Application
+from llm_platform.connection import Connection
 from llm_platform.errors import LeaseHeld
-from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress, run_completions
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
 from llm_platform.inference.journal import Journal, recover
 from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnLines
@@ -96,7 +97,7 @@ def send(
 ) -> InferenceRun:
     """Send and store what `lease` covers by the time it is read, long documents in parts where the release says so."""
     targets = asking.endpoints()
-    with EndpointClient(bearer_token=asking.connection.bearer_token, ca_file=asking.connection.ca_file) as client:
+    with EndpointClient(asking.connection) as client:
         sending = _Sending(store, application=application, asking=asking, targets=targets, client=client)
         renderer = sending.renderer(release)
         if release.long_documents is not None:

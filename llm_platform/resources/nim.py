@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
-from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.inference.recording import Caller, Recording
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity
@@ -72,6 +73,7 @@ class NIMResource(dg.ConfigurableResource):
 
     api_key: str | None = Field(default=None, description="Bearer token of external endpoints.")
     ca_file: str | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
+    environment_proxies: bool = Field(default=False, description="Whether external endpoints are behind a proxy.")
 
     warehouse: WarehouseResource = Field(description="The lake in which calls are recorded.")
     calls_folder: str = Field(description="Folder in which calls wait for the lake.")
@@ -97,6 +99,7 @@ class NIMResource(dg.ConfigurableResource):
             # Resolved when a run starts, so that the key is in no snapshot of the code location.
             api_key=dg.EnvVar("LLM_PLATFORM_NIM_API_KEY") if settings.nim_api_key else None,
             ca_file=str(settings.nim_ca_file) if settings.nim_ca_file else None,
+            environment_proxies=settings.nim_environment_proxies,
             warehouse=WarehouseResource.of(settings),
             calls_folder=str(settings.namespace_folder / "calls"),
             git_commit=settings.git_commit,
@@ -253,7 +256,11 @@ class NIMResource(dg.ConfigurableResource):
 
     def connection(self) -> Connection:
         """How the endpoints are reached."""
-        return Connection(bearer_token=self._bearer_token(), ca_file=Path(self.ca_file) if self.ca_file else None)
+        return Connection(
+            bearer_token=self._bearer_token(),
+            ca_file=Path(self.ca_file) if self.ca_file else None,
+            environment_proxies=self.environment_proxies and self.pinned.mode == "external",
+        )
 
     def policy(self, *, max_failed_share: float) -> EnginePolicy:
         """How hard a bulk run tries."""
@@ -264,14 +271,7 @@ class NIMResource(dg.ConfigurableResource):
         )
 
     def _observe(self, urls: Sequence[str], *, probes: bool | None = None) -> Observation:
-        connection = self.connection()
-        return observe_entry(
-            self.pinned,
-            tuple(urls),
-            bearer_token=connection.bearer_token,
-            ca_file=connection.ca_file,
-            probes=probes,
-        )
+        return observe_entry(self.pinned, tuple(urls), connection=self.connection(), probes=probes)
 
     def _targets(self, urls: Sequence[str]) -> tuple[EndpointTarget, ...]:
         now = time.monotonic()

@@ -109,8 +109,9 @@ def _peak_mib() -> float:
 
 
 def ours(job: Job) -> Measured:
+    from llm_platform.connection import Connection
     from llm_platform.errors import PlatformError
-    from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy, Progress
+    from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress
     from llm_platform.nim.metrics import read_metrics
     from llm_platform.operations.completions import answer
     from llm_platform.operations.sending import Asking

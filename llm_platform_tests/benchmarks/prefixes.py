@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from llm_platform.connection import Connection
 from llm_platform.inference.core import EngineResult, complete
-from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.models.lock import load_lock, pin

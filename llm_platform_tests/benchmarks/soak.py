@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from llm_platform.inference.policy import Connection
+from llm_platform.connection import Connection
 from llm_platform.inference.wire import Wire
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_platform.connection import Connection
 from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.meter import Progress
-from llm_platform.inference.policy import Connection, EndpointTarget, EnginePolicy
+from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.nim.dialects import constraint

@@ -17,12 +17,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from llm_platform.connection import Connection
 from llm_platform.errors import SpecificationError
-from llm_platform.inference.policy import Connection
+from llm_platform.inference.engine import default_wire
+from llm_platform.inference.policy import EnginePolicy
 from llm_platform.inference.wire import Reply, Wire
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
 from llm_platform_tests.servers.faults import Fault, Hangup, NeverAnswer, Status
+from llm_platform_tests.servers.proxy import Proxy
 from llm_platform_tests.servers.scripted import ScriptedServer
 
 BODY = b'{"prompt":"DOC#1#"}'
@@ -36,6 +39,11 @@ MakeWire = Callable[[Connection], Wire]
 @pytest.fixture(params=WIRES)
 def make_wire(request: pytest.FixtureRequest) -> MakeWire:
     return WIRES[request.param]
+
+
+def proxied_wire(connection: Connection) -> Wire:
+    """What a run takes for such a connection."""
+    return default_wire(connection, EnginePolicy())
 
 
 def talk(make_wire: MakeWire, work: Callable[[Wire], Coroutine[Any, Any, Reply]], **how: Any) -> Reply:
@@ -113,6 +121,31 @@ def test_proxies_of_the_environment_are_ignored(make_wire: MakeWire, monkeypatch
         assert talk(make_wire, post(server.url)).status == 200
 
 
+def test_proxies_of_the_environment_are_used_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some endpoints are on the other side of one; what NO_PROXY names is not."""
+    with ScriptedServer() as server, Proxy(server.url) as proxy:
+        proxy.name_in(monkeypatch)
+        through = talk(proxied_wire, post("http://models.invalid:8000"), environment_proxies=True)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        past = talk(proxied_wire, post(server.url), environment_proxies=True)
+
+    assert (through.status, past.status) == (200, 200)
+    assert proxy.seen == [("POST", "http://models.invalid:8000/v1/completions")]
+
+
+def test_tls_goes_through_a_proxy_unread(monkeypatch: pytest.MonkeyPatch, certificate: Path, authority: Path) -> None:
+    """The proxy sees an address and no document, and the private authority is trusted behind it, too."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+
+    with ScriptedServer(tls=tls) as server, Proxy(server.url) as proxy:
+        proxy.name_in(monkeypatch)
+        reply = talk(proxied_wire, post(server.url), environment_proxies=True, ca_file=authority)
+
+    assert reply.status == 200
+    assert proxy.seen == [("CONNECT", f"127.0.0.1:{server.port}")]
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for 127.0.0.1, with its key in the same file."""
@@ -139,13 +172,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_private_authority_is_trusted_only_when_given(make_wire: MakeWire, certificate: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def authority(certificate: Path) -> Path:
+    """The certificate alone, as its authority."""
+    path = certificate.with_name("ca.pem")
+    text = certificate.read_text()
+    path.write_text(text[text.index("-----BEGIN CERTIFICATE") :])
+    return path
+
+
+def test_private_authority_is_trusted_only_when_given(make_wire: MakeWire, certificate: Path, authority: Path) -> None:
     """Inside companies endpoints carry certificates of an authority that no public list knows."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
-    authority = tmp_path / "ca.pem"
-    text = certificate.read_text()
-    authority.write_text(text[text.index("-----BEGIN CERTIFICATE") :])
 
     with ScriptedServer(tls=tls) as server:
         trusted = talk(make_wire, post(server.url), ca_file=authority)

@@ -20,7 +20,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import unload
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.abilities import KeptAbilities, measure_abilities
-from llm_platform.operations.adapters import AdapterFolders, peft_source, serve_adapter
+from llm_platform.operations.adapters import AdapterFolders, peft_source, serve_adapter, withdraw_adapter
 from llm_platform.operations.finetuning import Training
 from llm_platform.operations.studies import curve_sizes, sweep_recipes
 from llm_platform.operations.training_process import run_training
@@ -100,6 +100,35 @@ def test_pods_are_told_of_the_folder_of_their_model(
 
         assert model.loaded == {"n": str(tmp_path / "mounted" / "nim-scripted" / "n")}
     assert [path.name for path in (tmp_path / "peft" / "nim-scripted").iterdir()] == ["n"]
+
+
+def test_endpoints_found_by_name_are_told_to_unload(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
+) -> None:
+    """Where pods come and go the lock file lists no address, and a retired adapter must not stay in their memory."""
+    with ScriptedServer(loads_adapters=True) as model:
+        named = entry.model_copy(update={"dialect": "vllm", "base_urls": (), "dns": f"localhost:{model.port}"})
+        given = {"name": "n", "adapter_id": imported.adapter_id, "base": PIN, "base_urls": [model.url]}
+        serve_adapter(settings, named, **given)
+        assert list(model.loaded) == ["n"]
+
+        assert withdraw_adapter(settings, named, "n")
+
+        assert (model.loaded, withdraw_adapter(settings, named, "n")) == ({}, False)
+    assert list((tmp_path / "peft").iterdir()) == []
+
+
+def test_an_adapter_of_a_model_that_is_down_can_be_withdrawn(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
+) -> None:
+    """The folder is what a model reads when it comes up again."""
+    down = entry.model_copy(update={"dialect": "vllm", "base_urls": (), "dns": "models.invalid:8000"})
+    with ScriptedServer(loads_adapters=True) as model:
+        given = {"name": "n", "adapter_id": imported.adapter_id, "base": PIN, "base_urls": [model.url]}
+        serve_adapter(settings, down, **given)
+
+    assert withdraw_adapter(settings, down, "n")
+    assert list((tmp_path / "peft").iterdir()) == []
 
 
 def test_an_endpoint_that_can_do_neither_says_what_it_was_asked(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llm_platform.connection import Connection
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
-from llm_platform.inference.policy import Connection
 from llm_platform.operations.load import Asked, Load, found, measure_load
 from llm_platform_tests.servers.faults import Status
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer

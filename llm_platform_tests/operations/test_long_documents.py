@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from llm_platform.connection import Connection
 from llm_platform.errors import PermanentError, SpecificationError
-from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.inference.parts import parts_release, together_release
 from llm_platform.operations import sharing
 from llm_platform.operations.comparing import differences

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.inference.policy import Connection
+from llm_platform.connection import Connection
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.endpoint_page import write_endpoint_page
 from llm_platform.operations.endpoints import LocalNim

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.inference.engine import Connection, EndpointTarget, EnginePolicy
+from llm_platform.connection import Connection
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.operations.completions import Sent, answer_missing
 from llm_platform.operations.documents import update_documents
 from llm_platform.operations.sending import Asking

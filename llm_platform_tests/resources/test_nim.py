@@ -18,6 +18,7 @@ from llm_platform.models.probes import PROMPTS
 from llm_platform.records import CompletionStatus
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform_tests.servers.faults import Fault, ResetMidBody, Status, http_message
+from llm_platform_tests.servers.proxy import Proxy
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import ENTRY, Team, answer
 
@@ -214,6 +215,55 @@ def test_the_service_of_a_cluster_is_named_by_the_entry(team: Team) -> None:
     assert entry.service_name == "nim-scripted"
     assert entry.model_copy(update={"name": "Llama 3.1 (8B)"}).service_name == "nim-llama-3-1-8b"
     assert entry.model_copy(update={"service": "llama"}).service_name == "llama"
+
+
+def test_everything_goes_through_a_proxy_where_it_is_asked_for(
+    tmp_path: Path, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Discovery, bulk runs and both clients must find the same way, or one of them hangs behind a firewall."""
+    address = "http://models.invalid:8000"
+    with Proxy(server.url) as proxy:
+        proxy.name_in(monkeypatch)
+        team = Team(tmp_path, address, nim_environment_proxies=True)
+        nim = NIMResource.of(team.settings, ENTRY)
+
+        async def ask() -> None:
+            async with nim.async_client() as client:
+                await client.chat.completions.create(model=nim.model, messages=QUESTION)
+
+        with nim.client() as client:
+            client.chat.completions.create(model=nim.model, messages=QUESTION)
+        asyncio.run(ask())
+        (done,) = nim.complete({"a": "DOC#1# clearly"})
+
+        assert done.answer == "HAPPY"
+        assert len(recorded(team, nim)) == 3
+    assert server.counts.requests == 3
+    assert proxy.seen.count(("POST", f"{address}/v1/chat/completions")) == 3
+    assert ("GET", f"{address}/v1/models") in proxy.seen
+
+
+def test_what_no_proxy_names_is_reached_past_it(
+    tmp_path: Path, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variables mean what they mean to curl."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    team = Team(tmp_path, server.url, nim_environment_proxies=True)
+    nim = NIMResource.of(team.settings, ENTRY)
+
+    with nim.client() as client:
+        client.chat.completions.create(model=nim.model, messages=QUESTION)
+
+    assert len(recorded(team, nim)) == 1
+
+
+def test_models_of_this_machine_are_never_behind_a_proxy(tmp_path: Path) -> None:
+    """The setting is about what is outside; NO_PROXY need not list 127.0.0.1 for the embedded NIM."""
+    team = Team(tmp_path, "http://models.invalid:8000", nim_environment_proxies=True)
+
+    assert NIMResource.of(team.settings, ENTRY).connection().environment_proxies
+    assert not NIMResource.of(team.settings, "smollm2-135m").connection().environment_proxies
 
 
 def test_many_prompts_are_answered_in_their_order(team: Team, nim: NIMResource, server: ScriptedServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.inference.engine import Connection
+from llm_platform.connection import Connection
 from llm_platform.nim_local.process import stop
 from llm_platform.operations.completions import answer
 from llm_platform.operations.documents import update_documents
