@@ -21,8 +21,9 @@ MODEL = "bench-8b"
 MARKER = re.compile(rb"DOC#(\d{8})#")
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _ID = b"00000000"
-# epoll waits whole milliseconds: without it, a reply of 50 ms would take 50.5 on average.
-_EARLY_SECONDS = 0.0005
+# epoll sleeps whole milliseconds, so a reply of 50 ms would take 50.5 on average and come with its neighbours. The last
+# millisecond before a reply is due is therefore spent awake.
+_AWAKE_SECONDS = 0.001
 
 ANSWER = {
     "reference": _ID.decode(),
@@ -188,10 +189,10 @@ class Endpoint:
         due = self.loop.time() + self.options.latency
         self._running.append((due, connection, document))
         if len(self._running) == 1:
-            self.loop.call_at(due, self._tick)
+            self._wait()
 
     def _tick(self) -> None:
-        now = self.loop.time() + _EARLY_SECONDS
+        now = self.loop.time()
         while self._running and self._running[0][0] <= now:
             _, connection, document = self._running.popleft()
             self._answer(connection, document)
@@ -199,7 +200,14 @@ class Endpoint:
                 following, waited = self._waiting.popleft()
                 self._running.append((self.loop.time() + self.options.latency, following, waited))
         if self._running:
-            self.loop.call_at(self._running[0][0], self._tick)
+            self._wait()
+
+    def _wait(self) -> None:
+        awake_at = self._running[0][0] - _AWAKE_SECONDS
+        if awake_at <= self.loop.time():
+            self.loop.call_soon(self._tick)
+        else:
+            self.loop.call_at(awake_at, self._tick)
 
     def _answer(self, connection: Connection, document: bytes) -> None:
         self.counts.in_flight -= 1
