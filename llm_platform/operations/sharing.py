@@ -61,7 +61,7 @@ class SharedWork:
 
     def begin(self) -> bool:
         """Lease the first buckets; False when there is nothing to do."""
-        self._lease.watch = self._store.completions.watch()
+        self._lease.watch = self._store.completions.watch(self._lease.release_id)
         self._taken = self._claim()
         return bool(self._taken)
 
@@ -98,9 +98,9 @@ class SharedWork:
         watch = self._lease.watch
         if watch is not None and self._missing.is_current and not watch.is_disturbed():
             return
-        if watch is not None and self._missing.has_looked:
+        if watch is not None and self._missing.has_looked and not self._missing.is_current:
             # A text whose first document has left is in another bucket now, and may be on its way already.
-            watch.disturb()
+            watch.search_whole()
         self._missing.look()
 
 

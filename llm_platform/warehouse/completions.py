@@ -20,7 +20,7 @@ from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
 from llm_platform.warehouse.schema import MADE_OF_SCHEMA
 from llm_platform.warehouse.session import UPSTREAM, Session
-from llm_platform.warehouse.watch import Watch
+from llm_platform.warehouse.watch import AnswersWatch
 
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
 ANSWERED_COLUMNS = (
@@ -120,9 +120,9 @@ class Completions:
         sql = f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=buckets)})"
         return int(self._session.sparingly(lambda: self._session.value(sql)))
 
-    def watch(self) -> Watch:
-        """Tells whether others store answers from now on."""
-        return Watch(self._session, self._application, "completions")
+    def watch(self, release_id: str) -> AnswersWatch:
+        """Tells which answers of a release others store from now on."""
+        return AnswersWatch(self._session, self._application, release_id)
 
     def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
         """How many texts have no answer, their length, and how many are longer than `room_bytes`."""

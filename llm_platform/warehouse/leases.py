@@ -18,7 +18,7 @@ from typing import Any
 from llm_platform.errors import LeaseHeld, PlatformError, TransientError
 from llm_platform.warehouse.coordination import Coordinator, Statements
 from llm_platform.warehouse.holders import ALL_BUCKETS, COLUMNS, Holder, node, process_started
-from llm_platform.warehouse.watch import Watch
+from llm_platform.warehouse.watch import AnswersWatch
 
 _ROWS_A_STATEMENT = 500
 """SQLite takes some 32,000 parameters in one statement."""
@@ -60,7 +60,7 @@ class Lease:
         self.application = application
         self.release_id = release_id
         self.holder = holder
-        self.watch: Watch | None = None
+        self.watch: AnswersWatch | None = None
         self._coordinator = coordinator
         self._ttl_seconds = ttl_seconds
         self._wanted = tuple(wanted)
@@ -97,6 +97,8 @@ class Lease:
         self._ended.set()
         if self._renewal is not None:
             self._renewal.join()
+        if self.watch is not None:
+            self.watch.close()
         try:
             self.release()
         except TransientError:

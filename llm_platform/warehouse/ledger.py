@@ -76,22 +76,31 @@ def commit(
     """Store those of the table `answers` whose key is missing, here and upstream; returns how many.
 
     Args:
-        lease: Verified within the commit. Where its holder has looked for what is missing, and nobody else has stored
-            answers since, the ledger is not searched for the keys again: that takes as long as the ledger is large.
+        lease: Verified within the commit. Where its holder has looked for what is missing, the keys are searched among
+            the answers that others have stored since. The whole ledger is searched where that cannot be told: it takes
+            as long as the ledger is large.
         with_parts: Store the table `made_of` with them.
     """
     watch = None if lease is None else lease.watch
-    search = True
+    alone, others = False, None
 
     @contextmanager
     def guard() -> Iterator[None]:
-        nonlocal search
+        nonlocal alone, others
         with nullcontext() if lease is None else lease.guard():
-            search = watch is None or watch.is_disturbed()
+            alone = watch is not None and not watch.is_disturbed()
+            others = None if watch is None or alone else watch.others()
             yield
 
     def body(transaction: Transaction) -> int:
-        found = _missing(transaction) if search else "answers"
+        if alone:
+            found: str | None = "answers"
+        elif others is not None:
+            found = _absent(transaction, [f"FROM {others} o WHERE o.text_hash = hash(a.fingerprint)"])
+        else:
+            relations = transaction.relation("completions"), transaction.upstream("completions")
+            key = "c.release_id = a.release_id AND c.fingerprint = a.fingerprint"
+            found = _absent(transaction, [f"FROM {relation} c WHERE {key}" for relation in relations])
         return _insert(transaction, found, with_parts=with_parts) if found else 0
 
     with nullcontext() if watch is None else watch.lock:
@@ -101,12 +110,9 @@ def commit(
     return stored
 
 
-def _missing(transaction: Transaction) -> str | None:
-    """Name of a table of those answers whose key is missing; None when there are none."""
-    absent = " AND ".join(
-        f"NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = a.release_id AND c.fingerprint = a.fingerprint)"
-        for relation in (transaction.relation("completions"), transaction.upstream("completions"))
-    )
+def _absent(transaction: Transaction, stored: Sequence[str]) -> str | None:
+    """Name of a table of those answers that are in none of `stored`; None when there are none."""
+    absent = " AND ".join(f"NOT EXISTS (SELECT 1 {one})" for one in stored)
     transaction.run(f"CREATE OR REPLACE TEMP TABLE new AS SELECT * FROM answers a WHERE {absent}")
     return "new" if transaction.count("SELECT count(*) FROM new") else None
 

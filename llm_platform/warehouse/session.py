@@ -13,7 +13,16 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.warehouse.coordination import Coordinator
-from llm_platform.warehouse.engine import Parameters, bare, execute, identifier, is_race, platform_error, rollback
+from llm_platform.warehouse.engine import (
+    Parameters,
+    bare,
+    execute,
+    identifier,
+    is_race,
+    literal,
+    platform_error,
+    rollback,
+)
 from llm_platform.warehouse.schema import columns_of, empty_relation
 
 LAKE = "lake"
@@ -115,6 +124,16 @@ class Session:
     def snapshot(self, *, catalog: str = LAKE) -> int:
         """Id of the newest snapshot of the lake."""
         return int(self.value(f"SELECT id FROM {catalog}.current_snapshot()"))
+
+    def has_snapshot(self, snapshot: int, *, catalog: str = LAKE) -> bool:
+        """Whether the lake still knows this snapshot."""
+        snapshots = self.metadata("ducklake_snapshot", catalog=catalog)
+        return bool(self.value(f"SELECT count(*) FROM {snapshots} WHERE snapshot_id = $id", {"id": snapshot}))
+
+    def insertions(self, application: str, table: str, *, after: int, until: int, catalog: str = LAKE) -> str:
+        """SQL to read the rows from that were added to a table by snapshots after one and up to another."""
+        names = ", ".join(literal(name) for name in (catalog, application, table))
+        return f"ducklake_table_insertions({names}, {after + 1:d}, {until:d})"
 
     def is_written_since(self, snapshot: int, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether a later snapshot changed a table of ours in any way; also true where that cannot be told any more."""

@@ -1,10 +1,16 @@
-"""Whether others write a table while somebody works on what it was."""
+"""Whether others write a table while somebody works on what it was, and which texts they have answered."""
 
 from __future__ import annotations
 
+import itertools
 import threading
+from contextlib import closing
 
+from llm_platform.errors import StorageError
+from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+
+_numbers = itertools.count()
 
 
 class Watch:
@@ -32,11 +38,59 @@ class Watch:
             )
             return self._disturbed
 
-    def disturb(self) -> None:
-        """Count it as written by others from now on."""
+
+class AnswersWatch(Watch):
+    """A watch on answers that keeps which texts others have answered for one release: a commit looks among those only.
+
+    Reading each of their commits once costs what they wrote; searching the ledger at each of ours costs what there is.
+    """
+
+    def __init__(self, session: Session, application: str, release_id: str) -> None:
+        super().__init__(session, application, "completions")
+        self._release_id = release_id
+        # Of the process, not of a connection: a commit is made on one of its own.
+        self._others = f"memory.main.others_{next(_numbers)}"
+        self._begun = False
+        self._lost = False
+
+    def search_whole(self) -> None:
+        """From now on the ledger has to be searched: the owner may have sent a text again that it has answered."""
         with self.lock:
-            self._disturbed = True
+            self._disturbed = self._lost = True
+
+    def others(self) -> str | None:
+        """Name of a table of `text_hash`, of the texts that others have answered; None where that cannot be told.
+
+        Call it with `lock` and the application's write lock held, so that nobody adds to it before the commit.
+        """
+        try:
+            for catalog, seen in () if self._lost else self._seen.items():
+                now = self._session.snapshot(catalog=catalog)
+                self._lost = self._lost or not self._session.has_snapshot(seen, catalog=catalog)
+                self._read(catalog, seen, now)
+                self._seen[catalog] = now
+        except StorageError:
+            self._lost = True  # a compaction has forgotten it meanwhile
+        return None if self._lost else self._others
 
     def committed(self, snapshot: int) -> None:
         """The owner's own commit made this snapshot, with nobody else's on the application since the last question."""
         self._seen[LAKE] = snapshot
+
+    def close(self) -> None:
+        """Forget what was read."""
+        if self._begun:
+            self._run(f"DROP TABLE IF EXISTS {self._others}")
+
+    def _read(self, catalog: str, seen: int, now: int) -> None:
+        if not self._begun:
+            self._run(f"CREATE TABLE {self._others} (text_hash UBIGINT)")
+            self._begun = True
+        if now > seen and self._session.exists(self._application, self._table, catalog=catalog):
+            new = self._session.insertions(self._application, self._table, after=seen, until=now, catalog=catalog)
+            ours = f"release_id = {literal(self._release_id)}"
+            self._run(f"INSERT INTO {self._others} SELECT hash(fingerprint) FROM {new} WHERE {ours}")
+
+    def _run(self, sql: str) -> None:
+        with self._session.errors("read what others have answered in"), closing(self._session.open()) as cursor:
+            cursor.execute(sql)
