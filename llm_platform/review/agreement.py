@@ -7,8 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from llm_platform.records import Rows
+from typing import Any
 
 Z_95 = 1.959964
 
@@ -35,7 +34,7 @@ class Agreement:
     pairs: dict[tuple[str, str], int]
 
 
-def agreements(verdicts: Rows, *, by_label: bool) -> list[Agreement]:
+def agreements(verdicts: Sequence[Mapping[str, Any]], *, by_label: bool) -> list[Agreement]:
     """Agreement of each two people who judged the same texts, those with most in common first.
 
     Args:

@@ -1,0 +1,67 @@
+"""Documents and the state of the table they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from llm_platform.records.base import Record
+
+
+class DocumentStatus(StrEnum):
+    """Whether a document can be sent, and if not, why."""
+
+    SENDABLE = "sendable"
+    EMPTY = "empty"
+    OVERSIZED = "oversized"
+    UNDECODABLE = "undecodable"
+
+
+class DocumentRow(Record):
+    """One document to answer: key, fingerprint, and the columns that prompts may read.
+
+    Attributes:
+        prefix: Equal for documents whose prompts begin alike; None where nobody has looked.
+    """
+
+    document_id: str
+    fingerprint: str
+    text: str
+    attributes: Mapping[str, str | None] = Field(default_factory=dict)
+    prefix: int | None = None
+
+
+class SourceState(Record):
+    """How far a reader of a source table has come.
+
+    Attributes:
+        kind: `snapshot` (DuckLake), `watermark` (a column) or `file` (size and modification time).
+        token: Equal tokens mean that nothing changed; compare, do not parse.
+        snapshot_id: DuckLake snapshot, for kind `snapshot`.
+        table_id: Identity of the table; it changes when the table is replaced.
+        watermark: Largest value of the watermark column, ISO 8601 or decimal text.
+    """
+
+    kind: Literal["snapshot", "watermark", "file"]
+    token: str
+    snapshot_id: int | None = None
+    table_id: str | None = None
+    watermark: str | None = None
+
+
+class DocumentsChange(Record):
+    """What one update of `documents` did."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    unchanged: int
+    snapshot_id: int
+
+    @property
+    def changed(self) -> int:
+        """Documents that are not what they were."""
+        return self.inserted + self.updated + self.deleted
