@@ -105,12 +105,15 @@ def report_adapter(
 
 def write_page(store: ApplicationStore, candidates: Candidates, path: Path) -> Path:
     """What is stored of the application's adapters, as a page of its own: it is newer than the report card's panels."""
+    panels = adapter_panels(store, candidates)
+    name = candidates.application.name
     page = render_page(
-        adapter_panels(store, candidates),
+        panels,
         kind="adapters",
-        name=candidates.application.name,
+        name=name,
         title=candidates.application.title,
         date=datetime.now(UTC).date().isoformat(),
+        lede="" if panels else f"No adapter is trained yet. The job {name}_finetune trains and judges them.",
         footer=("No text of a document or an answer is on this page.",),
     )
     return write_text(path, page)

@@ -46,7 +46,8 @@ def _limits(figures: Figures, path: Path) -> None:
     figure, axes = _page(7.6, 3.0)
     slots = figures["slots"]
     axes.axhline(slots, color=LIMIT, linewidth=1.2, linestyle="--")
-    axes.text(0.05, slots * 1.03, f"{slots} slots", color=LIMIT, fontsize=9, va="bottom")
+    # Below the line and past the start, where neither curve runs.
+    axes.text(1.2, slots * 0.95, f"{slots} slots", color=LIMIT, fontsize=9, va="top")
     for name, colour, label in (
         ("gauges", OURS, "the endpoint publishes its queue"),
         ("no_gauges", THEIRS, "found from the rate of answers"),

@@ -20,6 +20,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import unload
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.abilities import KeptAbilities, measure_abilities
+from llm_platform.operations.adapter_reports import write_page
 from llm_platform.operations.adapters import AdapterFolders, peft_source, serve_adapter, withdraw_adapter
 from llm_platform.operations.finetuning import Training
 from llm_platform.operations.studies import curve_sizes, sweep_recipes
@@ -28,6 +29,7 @@ from llm_platform.records import AdapterManifest, ModelPin, Score, adapter_name
 from llm_platform.settings import Settings
 from llm_platform_tests.finetuning.tiny import examples, tiny_base, tiny_job
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
+from llm_platform_tests.team import NAME, Team
 from llm_platform_tests.tiny_model import layout
 
 PIN = ModelPin(entry="scripted", served_name=MODEL, dialect="nim-2.x", weights_sha256="a" * 64, context_length=4096)
@@ -333,3 +335,12 @@ def test_grades_are_of_held_out_texts_only() -> None:
     ]
 
     assert held_out_grades(documents, references, scores, scorer="s") == {"b": 1.0}
+
+
+def test_the_page_of_adapters_says_how_to_get_one(tmp_path: Path) -> None:
+    """It is written by the first run already, and an empty page looks like a broken one."""
+    team = Team(tmp_path, "http://models.invalid:8000")
+    with team.warehouse.open() as lake:
+        page = write_page(lake.application(NAME), team.candidates, tmp_path / "adapters.html")
+
+    assert f"The job {NAME}_finetune trains" in page.read_text(encoding="utf-8")
