@@ -26,9 +26,6 @@ from llm_platform.settings import CHECKOUT, Settings
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer
 
-# One worker makes production, once on each kind of catalog.
-pytestmark = pytest.mark.xdist_group("branches")
-
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 DOCUMENTS = 30
 ROLE_SQL = CHECKOUT / "deploy" / "branch" / "role.sql"
