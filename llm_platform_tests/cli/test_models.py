@@ -14,7 +14,6 @@ def test_a_model_is_locked_verified_and_asked_for_its_reasons(ran: Ran) -> None:
     """The questions of an upgrade, in the order in which they are asked."""
     terminal, model = ran
     lock_file = terminal.team.lock_file
-    before = lock_file.read_text(encoding="utf-8")
 
     why = terminal.run("model", "why", ENTRY)
     locked = terminal.run("model", "lock", ENTRY)
@@ -24,7 +23,6 @@ def test_a_model_is_locked_verified_and_asked_for_its_reasons(ran: Ran) -> None:
     model.answer = lambda _: "something else"
     other = terminal.run("model", "verify", ENTRY)
     bill = terminal.run("bom")
-    lock_file.write_text(before, encoding="utf-8")
 
     assert "promote" in why.out, why.said
     assert " yes " in why.out
@@ -42,12 +40,10 @@ def test_a_model_is_locked_verified_and_asked_for_its_reasons(ran: Ran) -> None:
 def test_a_new_external_entry_is_made_from_its_endpoint(ran: Ran) -> None:
     """What must be typed by hand is what the endpoint does not say."""
     terminal, model = ran
-    before = terminal.team.lock_file.read_text(encoding="utf-8")
 
     unsaid = terminal.run("model", "lock", "second", "--url", model.url)
     made = terminal.run("model", "lock", "second", "--url", model.url, "--licence", "MIT")
     entry = yaml.safe_load(terminal.team.lock_file.read_text(encoding="utf-8"))["models"].get("second", {})
-    terminal.team.lock_file.write_text(before, encoding="utf-8")
 
     assert unsaid.failed_plainly
     assert "found no 'licence'" in unsaid.err

@@ -17,6 +17,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from llm_platform.definitions import build_definitions
 from llm_platform.settings import Settings
+from llm_platform_tests.defs.conftest import QUIET, SOURCE, Ran
 from llm_platform_tests.team import NAME, Team
 
 SHIPPED = {
@@ -197,22 +198,15 @@ def apply_change(team: Team, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_makes_exactly_the_assets_above_it_stale(
-    team: Team, instance: dg.DagsterInstance, change: str
-) -> None:
+def test_a_change_makes_exactly_the_assets_above_it_stale(ran_twice: Ran, change: str) -> None:
     """Staleness is what people act on in the UI: too much costs money, too little publishes the past.
 
     Assets are materialized as they turn stale, until none is; the set of those that did is the claim.
     """
-    source = dg.AssetKey([NAME, "source"])
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    instance.report_runless_asset_event(dg.AssetMaterialization(source, tags={"dagster/data_version": "1"}))
-    for _ in range(2):  # the first run promotes; the second one answers as champion
-        job = team.definitions().resolve_job_def(NAME)
-        assert job.execute_in_process(instance=instance, run_config=quiet).success
+    team, instance = ran_twice.team, ran_twice.instance
     apply_change(team, change)
     if change == "source":
-        instance.report_runless_asset_event(dg.AssetMaterialization(source, tags={"dagster/data_version": "2"}))
+        instance.report_runless_asset_event(dg.AssetMaterialization(SOURCE, tags={"dagster/data_version": "2"}))
     definitions = team.definitions()
     job = definitions.resolve_job_def(NAME)
     graph = definitions.resolve_asset_graph()
@@ -225,6 +219,6 @@ def test_a_change_makes_exactly_the_assets_above_it_stale(
         if not stale or stale & found:
             break
         found |= stale
-        assert job.execute_in_process(instance=instance, asset_selection=list(stale), run_config=quiet).success
+        assert job.execute_in_process(instance=instance, asset_selection=list(stale), run_config=QUIET).success
 
     assert {"/".join(key.path) for key in found} == CHANGES[change]

@@ -9,10 +9,9 @@ import dagster as dg
 import pytest
 
 from llm_platform.operations.plan import plan
+from llm_platform_tests.defs.conftest import QUIET, Ran
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def run(team: Team, instance: dg.DagsterInstance, only: Sequence[str] | None = None) -> dg.ExecuteInProcessResult:
@@ -54,11 +53,9 @@ def test_one_variant_is_published_and_the_other_refused(
     assert model.counts.requests == 120
 
 
-def test_a_second_run_asks_nothing_and_writes_nothing(
-    team: Team, model: ScriptedServer, instance: dg.DagsterInstance
-) -> None:
+def test_a_second_run_asks_nothing_and_writes_nothing(ran_once: Ran) -> None:
     """Nothing in Dagster prevents a paid re-run; the ledger does."""
-    assert run(team, instance).success
+    team, model, instance = ran_once
     with team.warehouse.open() as lake:
         snapshot = lake.snapshot()
         assert plan(lake, team.candidates) == []
@@ -71,9 +68,9 @@ def test_a_second_run_asks_nothing_and_writes_nothing(
         assert lake.snapshot() == snapshot
 
 
-def test_a_changed_prompt_pays_only_for_itself(team: Team, model: ScriptedServer, instance: dg.DagsterInstance) -> None:
+def test_a_changed_prompt_pays_only_for_itself(ran_once: Ran) -> None:
     """An edited file is a challenger: the champion goes on serving with what it was approved with."""
-    assert run(team, instance).success
+    team, model, instance = ran_once
     with team.warehouse.open(read_only=True) as lake:
         before = lake.application(NAME).rollout.champion()
     team.write_prompt("clear", "Say very clearly whether this is HAPPY or SAD: {{ text }}")
@@ -86,11 +83,9 @@ def test_a_changed_prompt_pays_only_for_itself(team: Team, model: ScriptedServer
         assert lake.application(NAME).rollout.champion() == before
 
 
-def test_inserts_updates_and_deletes_reach_the_published_table(
-    team: Team, model: ScriptedServer, instance: dg.DagsterInstance
-) -> None:
+def test_inserts_updates_and_deletes_reach_the_published_table(ran_once: Ran) -> None:
     """A document that leaves the source leaves what readers see; only new texts are paid for."""
-    assert run(team, instance).success
+    team, model, instance = ran_once
     asked = model.counts.requests
     texts = {f"{number}": team.text(number) for number in range(1, 60)}
     texts["1"] = team.text(1, note="again")
@@ -170,9 +165,9 @@ def test_completions_launched_alone_refuse_a_model_that_moved(
     assert model.counts.requests == 0
 
 
-def test_published_launched_alone_refuses_unanswered_documents(team: Team, instance: dg.DagsterInstance) -> None:
+def test_published_launched_alone_refuses_unanswered_documents(ran_once: Ran) -> None:
     """Readers never see a table that is half of one state and half of another."""
-    assert run(team, instance).success
+    team, _, instance = ran_once
     team.write_documents({f"{number}": team.text(number) for number in range(61)})
     assert run(team, instance, ["documents"]).success
 
@@ -183,9 +178,9 @@ def test_published_launched_alone_refuses_unanswered_documents(team: Team, insta
         assert lake.application(NAME).published.table(1).num_rows == 60
 
 
-def test_a_removed_column_fails_its_check_and_changes_nothing(team: Team, instance: dg.DagsterInstance) -> None:
+def test_a_removed_column_fails_its_check_and_changes_nothing(ran_once: Ran) -> None:
     """An upstream change is told where people look, and the documents stay as they were."""
-    assert run(team, instance).success
+    team, _, instance = ran_once
     team.write_documents({"1": team.text(1)}, columns=("ticket", "body"))
 
     result = run(team, instance)
