@@ -92,8 +92,11 @@ class Journal:
         self._path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._path.open("ab")
+            # It gets its name once it is locked: whoever recovers would take it for that of a dead process.
+            begun = self._path.with_suffix(".begun")
+            self._file: BinaryIO = begun.open("ab")
             fcntl.flock(self._file, fcntl.LOCK_EX)
+            begun.rename(self._path)
             if self._synced:
                 _sync_names(self._folder)
         except OSError as error:

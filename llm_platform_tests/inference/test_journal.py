@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -125,6 +127,28 @@ def test_journal_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
             assert found == []
     with recover(tmp_path, Completion) as found:
         assert ids(found) == [3, 4]
+
+
+def test_journal_that_has_just_begun_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a segment's making and its lock, another process may look for what dead ones left behind."""
+    committed: list[int] = []
+    lock, looked = fcntl.flock, []
+
+    def late(file: BinaryIO, how: int) -> None:
+        if not looked:
+            looked.append(file)
+            with recover(tmp_path, Completion) as found:
+                assert found == []
+        lock(file, how)
+
+    monkeypatch.setattr("llm_platform.inference.journal.fcntl.flock", late)
+
+    with Journal(tmp_path, lambda segment: committed.extend(ids_in(segment))) as journal:
+        journal(lines(0, 3))
+
+    assert looked
+    assert committed == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_torn_line_is_not_an_answer(tmp_path: Path) -> None:
