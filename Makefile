@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH ?= torch==2.13.0
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
+# Python compiles what it imports, when it does; compiling all that is installed takes a minute more.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-finetune install-dev demo demo-finetune dev test check format lock bench clean
@@ -18,20 +19,20 @@ help: ## Show this list
 
 .venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv (about a minute the first time)"
-	@$(PIP) --require-hashes -r requirements.lock
-	@$(PIP) --no-build-isolation --editable .
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # torch comes by plain pip, with what it needs: which build fits (processor only, or which CUDA) is a matter of the
 # machine and of pip's settings, so it cannot stand in a lock file with hashes.
 .venv/.installed-finetune: requirements-finetune.lock .venv/.installed
 	@echo "Installing what fine-tuning needs (PyTorch is large where pip takes the CUDA build)"
-	@$(PIP) --require-hashes -r requirements-finetune.lock
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet $(TORCH)
+	@$(PIP) --no-deps --require-hashes -r requirements-finetune.lock
+	@$(PIP) $(TORCH)
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed-finetune
-	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 install: .venv/.installed ## Install what the platform needs into .venv
