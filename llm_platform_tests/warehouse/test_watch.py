@@ -114,6 +114,23 @@ def test_a_compaction_in_between_makes_commits_search_again(lake: Warehouse, loc
         assert completions.append(lease, [completion("c")]) == 0
 
 
+def test_files_that_are_merged_meanwhile_say_still_whose_answers_they_hold(local_lake: Warehouse) -> None:
+    """A compaction puts answers of before the look and of after it into one file."""
+    keys = [f"{number:04d}" for number in range(2000)]
+    fill(local_lake, keys)
+    completions = local_lake.application("reviews").completions
+    completions.restore([completion(key) for key in keys[:500]])
+    with completions.lease(RELEASE_ID, holder="test") as lease:
+        lease.watch = completions.watch(RELEASE_ID)
+        completions.restore([completion(key) for key in keys[500:1000]])
+        completions.restore([completion(key) for key in keys[1000:1500]])
+        report = local_lake.compact()
+
+        assert report.files_after < report.files_before
+        assert completions.append(lease, [completion(key) for key in keys[600:]]) == 500
+        assert lease.watch.others() is not None
+
+
 def test_answers_of_other_releases_do_not_count(local_lake: Warehouse) -> None:
     """The same text under another release is another question."""
     fill(local_lake, "ab")
