@@ -98,10 +98,9 @@ class SharedWork:
         watch = self._lease.watch
         if watch is not None and self._missing.is_current and not watch.is_disturbed():
             return
-        if watch is not None and self._missing.has_looked and not self._missing.is_current:
+        if self._missing.look() and watch is not None:
             # A text whose first document has left is in another bucket now, and may be on its way already.
             watch.search_whole()
-        self._missing.look()
 
 
 def wait_for_others(store: ApplicationStore, release_id: str, left: Collection[int]) -> None:

@@ -65,18 +65,13 @@ class MissingTexts:
             self._cursor.close()
 
     @property
-    def has_looked(self) -> bool:
-        """Whether there was a look."""
-        return self._documents is not None
-
-    @property
     def is_current(self) -> bool:
         """Whether the documents are those that were looked at."""
         return self._documents is not None and not self._documents.is_disturbed()
 
-    def look(self) -> None:
-        """Find what is missing now."""
-        self._documents = Watch(self._session, self._application, "documents")
+    def look(self) -> bool:
+        """Find what is missing now; whether the documents are others than those of the look before."""
+        before, self._documents = self._documents, Watch(self._session, self._application, "documents")
         keys = missing_keys(self._session, self._application, self._release_id, buckets=self._buckets)
         with self._lock, self._session.errors("look for unanswered texts in"):
             self._session.sparingly(
@@ -85,6 +80,8 @@ class MissingTexts:
                     f"SELECT document_id, hash(fingerprint) AS text_hash, bucket FROM ({keys}) ORDER BY document_id"
                 )
             )
+        # Asked when the keys have been read: a change in between would be in them.
+        return before is not None and before.is_disturbed()
 
     def by_bucket(self) -> dict[int, int]:
         """Bucket → texts that were missing; buckets without such a text are left out."""

@@ -170,6 +170,22 @@ def test_what_cannot_be_told_any_more_counts_as_disturbed(local_lake: Warehouse)
     assert watch.is_disturbed()
 
 
+def test_a_look_says_whether_documents_have_changed_since_the_one_before(local_lake: Warehouse) -> None:
+    """Only then can a text that is on its way already be found again, in another bucket."""
+    fill(local_lake, "ab")
+    store = local_lake.application("reviews")
+    with store.completions.missing_texts(RELEASE_ID) as texts:
+        first = texts.look()
+        store.completions.restore([completion("a")])
+        second = texts.look()
+        store.documents.apply(batch([]), deleted=["b"], full=False, consumed=consumed(2))
+        third = texts.look()
+
+        assert (first, second, third) == (False, False, True)
+        assert texts.by_bucket() == {}
+        assert not texts.look()
+
+
 def test_a_look_that_does_not_fit_gets_the_memory_it_needs(
     local_lake: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
