@@ -119,6 +119,8 @@ LOAD = textwrap.dedent(
 
     sys.addaudithook(watch)
     started = time.process_time()
+    import dagster
+    seen["dagster_cpu_seconds"] = time.process_time() - started
     import llm_platform.definitions
     seen["cpu_seconds"] = time.process_time() - started
     heavy = ("torch", "transformers", "xllamacpp", "gguf", "kubernetes", "sklearn", "matplotlib")
@@ -143,7 +145,8 @@ def test_loading_is_quick_and_touches_nothing(tmp_path: Path) -> None:
     assert seen["written"] == []
     assert seen["heavy"] == []
     assert not seen["state_exists"]
-    assert seen["cpu_seconds"] < 3.0
+    # Against Dagster itself, on whatever machine, whether Python has compiled any of it before or not.
+    assert seen["cpu_seconds"] < 4.5 * seen["dagster_cpu_seconds"]
     assert done.stderr == ""
 
 
