@@ -1,8 +1,7 @@
 """Leases: who may store answers of one release, with expiry and a fencing token.
 
 A lease is a row outside DuckLake. It prevents paying twice for one answer. What prevents storing twice is the commit,
-which holds
-the row, verifies its token, and looks for the keys again.
+which holds the row, verifies its token, and leaves out the keys that others have stored.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,13 +96,11 @@ class Lease:
         self._ended.set()
         if self._renewal is not None:
             self._renewal.join()
+        # A lease that cannot be given back expires; what was stored under it is stored.
+        with suppress(TransientError):
+            self.release()
         if self.watch is not None:
             self.watch.close()
-        try:
-            self.release()
-        except TransientError:
-            # A lease that cannot be given back expires; what was stored under it is stored.
-            return
 
     def acquire(self) -> None:
         """Take all that was asked for, without renewal.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import PlatformError, StorageError
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 
@@ -78,9 +78,10 @@ class AnswersWatch(Watch):
         self._seen[LAKE] = snapshot
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Forget what was read. Never raises: a connection that is gone has forgotten it."""
         if self._begun:
-            self._run(f"DROP TABLE IF EXISTS {self._others}")
+            with suppress(PlatformError):
+                self._run(f"DROP TABLE IF EXISTS {self._others}")
 
     def _read(self, catalog: str, seen: int, now: int) -> None:
         if not self._begun:
