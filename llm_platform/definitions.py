@@ -20,7 +20,7 @@ from llm_platform.operations.releases import load_applications
 from llm_platform.resources.alerts import AlertsResource
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import Settings, load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -28,17 +28,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     applications = load_applications(settings)
     users: dict[str, list[str]] = {}
     entries = load_lock(settings.models_lock)
-    for name, candidates in applications.items():
-        for entry_name in candidates.lock:
+    for name, loaded in applications.items():
+        for entry_name in loaded.lock:
             users.setdefault(entry_name, []).append(name)
     if len({resource_key(name) for name in entries}) < len(entries):
         raise SpecificationError(
             f"Two lock entries differ only in punctuation: {', '.join(sorted(entries))}. Rename one."
         )
     models = {name: model_asset(entries[name], named_by) for name, named_by in users.items()}
-    graphs = [
-        application_definitions(Graph(candidates, settings), models) for _, candidates in sorted(applications.items())
-    ]
+    graphs = [application_definitions(Graph(loaded, settings), models) for _, loaded in sorted(applications.items())]
     platform = dg.Definitions(
         assets=list(models.values()),
         resources={

@@ -15,7 +15,7 @@ TOGETHER = {
     "defs/test_graph_runs.py": "a team whose job has run",
     "defs/test_finetuning_graph.py": "a trained adapter",
     "deployments/test_branches.py": "production on each kind of catalog",
-    "operations/test_evidence.py": "an evaluated team",
+    "operations/evidence/test_evidence.py": "an evaluated team",
 }
 
 

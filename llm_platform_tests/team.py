@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from llm_platform.definitions import build_definitions
-from llm_platform.operations.releases import Candidates, load_applications
+from llm_platform.operations.releases import LoadedApplication, load_applications
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import CHECKOUT, Settings
+from llm_platform.settings.settings import CHECKOUT, Settings
 from llm_platform_tests.servers.scripted import MODEL, Seen
 
 NAME = "tickets"
@@ -119,7 +119,7 @@ class Team:
         self.lock_file.write_text(yaml.safe_dump(shipped, sort_keys=False), encoding="utf-8")
 
     @property
-    def candidates(self) -> Candidates:
+    def loaded(self) -> LoadedApplication:
         """The application as its files say now."""
         return load_applications(self.settings)[NAME]
 

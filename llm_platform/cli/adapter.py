@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console, new_table, show
+from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
 from llm_platform.errors import PermanentError, SpecificationError
-from llm_platform.settings import Settings, load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from llm_platform.operations.releases import Candidates
+    from llm_platform.operations.releases import LoadedApplication
     from llm_platform.records import AdapterManifest
     from llm_platform.warehouse.store import ApplicationStore
 
@@ -27,16 +27,16 @@ AdapterId = Annotated[str, typer.Argument(help="Id of an adapter, or its first d
 @commands.command("list")
 def adapter_list(application: ApplicationName) -> None:
     """List the adapters of an application: what they were trained on, who serves them, who uses them."""
-    from llm_platform.operations.adapters import published_names, uses
+    from llm_platform.operations.adapters.adapters import published_names, uses
     from llm_platform.records import adapter_name
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     table = new_table("name", "id", "made", "examples", "validation", "published", "used by")
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         store = lake.application(application)
-        users, published = uses(store, candidates), published_names(settings, candidates.lock)
+        users, published = uses(store, loaded), published_names(settings, loaded.lock)
         for manifest in store.adapters.all():
             table.add_row(
                 manifest.name,
@@ -53,16 +53,16 @@ def adapter_list(application: ApplicationName) -> None:
 @commands.command("show")
 def adapter_show(application: ApplicationName, adapter: AdapterId) -> None:
     """Print what an adapter was made from and what training measured."""
-    from llm_platform.operations.adapters import uses
+    from llm_platform.operations.adapters.adapters import uses
     from llm_platform.records import adapter_name
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         store = lake.application(application)
         manifest = _named(store, application, adapter)
-        users = uses(store, candidates).get(manifest.adapter_id, [])
+        users = uses(store, loaded).get(manifest.adapter_id, [])
     console.print(f"adapter {manifest.adapter_id}", markup=False)
     console.print(f"  served as {adapter_name(application, manifest.adapter_id)}", markup=False)
     console.print(f"  folder {settings.adapters_folder / manifest.adapter_id}", markup=False)
@@ -79,16 +79,16 @@ def adapter_show(application: ApplicationName, adapter: AdapterId) -> None:
 def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
     """Print how an adapter does beside the champion, its base and counting words, on the same held-out documents."""
     from llm_platform.evaluation.wording import interval_text
-    from llm_platform.operations.adapter_evidence import stored_report, verdict
-    from llm_platform.operations.adapter_reports import adapted_releases
+    from llm_platform.operations.adapters.adapter_reports import adapted_releases
+    from llm_platform.operations.evidence.adapter_evidence import stored_report, verdict
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    _require_name(candidates, name)
+    loaded = application_named(settings, application)
+    _require_name(loaded, name)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         store = lake.application(application)
-        reports = [stored_report(store, release) for release in adapted_releases(store, candidates, name).values()]
+        reports = [stored_report(store, release) for release in adapted_releases(store, loaded, name).values()]
     found = [report for report in reports if report is not None]
     if not found:
         raise PermanentError(
@@ -107,31 +107,31 @@ def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
 @commands.command("train")
 def adapter_train(application: ApplicationName) -> None:
     """Train the adapters of an application, answer with them and judge them: the job <application>_finetune."""
-    from llm_platform.demo import fetch_weights, materialize, print_summary
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.workbench.runs import fetch_weights, materialize, print_summary
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    _require_finetuning(candidates)
-    fetch_weights(settings, candidates, console=console)
+    loaded = application_named(settings, application)
+    _require_finetuning(loaded)
+    fetch_weights(settings, loaded, console=console)
     checks = materialize(settings, application, console=console, job=f"{application}_finetune")
     with WarehouseResource.of(settings).open(read_only=True) as lake:
-        print_summary(lake, candidates, settings, console=console, checks=checks)
+        print_summary(lake, loaded, settings, console=console, checks=checks)
 
 
 @commands.command("publish")
 def adapter_publish(application: ApplicationName, adapter: AdapterId) -> None:
     """Let the endpoints of its base model serve an adapter, and wait until each has answered with it."""
-    from llm_platform.operations.adapters import serve_adapter
-    from llm_platform.operations.endpoints import LocalNim, base_urls
+    from llm_platform.operations.adapters.adapters import serve_adapter
+    from llm_platform.operations.serving.endpoints import LocalNim, base_urls
     from llm_platform.records import adapter_name
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         manifest = _named(lake.application(application), application, adapter)
-    entry = candidates.lock[manifest.base.entry]
+    entry = loaded.lock[manifest.base.entry]
     urls = base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
     name = adapter_name(application, manifest.adapter_id)
     serve_adapter(settings, entry, name=name, adapter_id=manifest.adapter_id, base=manifest.base, base_urls=urls)
@@ -144,19 +144,19 @@ def adapter_retire(
     adapter: Annotated[str, typer.Argument(help="Id of an adapter; without one, all that no release uses.")] = "",
 ) -> None:
     """Take an adapter from the endpoints, or every one that no release uses; its files and its record stay."""
-    from llm_platform.operations.adapters import retire_adapter, uses
+    from llm_platform.operations.adapters.adapters import retire_adapter, uses
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         store = lake.application(application)
-        users = uses(store, candidates)
+        users = uses(store, loaded)
         unused = [manifest for manifest in store.adapters.all() if manifest.adapter_id not in users]
         chosen = [_named(store, application, adapter)] if adapter else unused
         for manifest in chosen:
-            entry = candidates.lock[manifest.base.entry]
-            gone = retire_adapter(store, candidates, manifest, settings=settings, entry=entry)
+            entry = loaded.lock[manifest.base.entry]
+            gone = retire_adapter(store, loaded, manifest, settings=settings, entry=entry)
             console.print(f"{manifest.adapter_id}: {'retired' if gone else 'was not published'}")
     if not chosen:
         console.print("Every adapter is used by a release.")
@@ -172,13 +172,13 @@ def adapter_import(
     """Take in an adapter that was trained elsewhere: it gets a manifest, and the same comparisons and checks."""
     from llm_platform.finetuning.adapter import import_adapter
     from llm_platform.models.lock import pin
-    from llm_platform.operations.adapters import AdapterFolders
+    from llm_platform.operations.adapters.adapters import AdapterFolders
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    _require_name(candidates, name)
-    base = pin(candidates.lock[candidates.application.finetuning[name].model])
+    loaded = application_named(settings, application)
+    _require_name(loaded, name)
+    base = pin(loaded.lock[loaded.application.finetuning[name].model])
     manifest = import_adapter(
         folder, settings.adapters_folder, application=application, name=name, base=base, note=note
     )
@@ -192,10 +192,10 @@ def adapter_import(
 @commands.command("curve")
 def adapter_curve(application: ApplicationName, name: AdapterName) -> None:
     """Train on 50 examples, on 100, and so on to all, and measure each on the held-out documents."""
-    from llm_platform.operations.adapter_panels import curve_panel
-    from llm_platform.operations.adapter_studies import stored_curve
+    from llm_platform.operations.adapters.adapter_panels import curve_panel
+    from llm_platform.operations.adapters.adapter_studies import stored_curve
 
-    settings, candidates = _study(application, name, "learning_curves")
+    settings, loaded = _study(application, name, "learning_curves")
     with _store(application) as store:
         curve = stored_curve(store, name)
     if curve is None:
@@ -205,13 +205,13 @@ def adapter_curve(application: ApplicationName, name: AdapterName) -> None:
     for row in panel.rows:
         table.add_row(*row)
     show(table)
-    console.print(f"Picture: {settings.cards_folder / candidates.application.name / 'adapters.html'}", markup=False)
+    console.print(f"Picture: {settings.cards_folder / loaded.application.name / 'adapters.html'}", markup=False)
 
 
 @commands.command("sweep")
 def adapter_sweep(application: ApplicationName, name: AdapterName) -> None:
     """Train by four recipes and compare them on validation examples; nothing held out is looked at."""
-    from llm_platform.operations.adapter_studies import stored_sweep
+    from llm_platform.operations.adapters.adapter_studies import stored_sweep
 
     _study(application, name, "sweeps")
     with _store(application) as store:
@@ -224,17 +224,17 @@ def adapter_sweep(application: ApplicationName, name: AdapterName) -> None:
     show(table)
 
 
-def _study(application: str, name: str, kind: str) -> tuple[Settings, Candidates]:
-    from llm_platform.demo import fetch_weights, materialize
+def _study(application: str, name: str, kind: str) -> tuple[Settings, LoadedApplication]:
+    from llm_platform.workbench.runs import fetch_weights, materialize
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    _require_name(candidates, name)
-    spec = candidates.application.finetuning[name]
+    loaded = application_named(settings, application)
+    _require_name(loaded, name)
+    spec = loaded.application.finetuning[name]
     console.print(f"Several trainings of at most {spec.max_minutes:g} minutes each; none is done twice.")
-    fetch_weights(settings, candidates, console=console)
+    fetch_weights(settings, loaded, console=console)
     materialize(settings, application, console=console, job=f"{application}_studies", only=[f"{kind}/{name}"])
-    return settings, candidates
+    return settings, loaded
 
 
 @contextmanager
@@ -263,18 +263,18 @@ def _validation(manifest: AdapterManifest) -> str:
     return f"loss {best.loss:.3f}, accuracy {best.accuracy:.3f}"
 
 
-def _require_finetuning(candidates: Candidates) -> None:
-    if not candidates.application.finetuning:
+def _require_finetuning(loaded: LoadedApplication) -> None:
+    if not loaded.application.finetuning:
         raise SpecificationError(
-            f"{candidates.application.name} trains no adapter. Add 'finetuning' to its application.yaml; see "
+            f"{loaded.application.name} trains no adapter. Add 'finetuning' to its application.yaml; see "
             "docs/finetuning.md."
         )
 
 
-def _require_name(candidates: Candidates, name: str) -> None:
-    _require_finetuning(candidates)
-    known = candidates.application.finetuning
+def _require_name(loaded: LoadedApplication, name: str) -> None:
+    _require_finetuning(loaded)
+    known = loaded.application.finetuning
     if name not in known:
         raise SpecificationError(
-            f"{candidates.application.name} has no adapter {name!r} under 'finetuning'. There are: {', '.join(known)}."
+            f"{loaded.application.name} has no adapter {name!r} under 'finetuning'. There are: {', '.join(known)}."
         )

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console
+from llm_platform.cli.console import ApplicationName, application_named, console
 from llm_platform.errors import PermanentError, SpecificationError
-from llm_platform.settings import CHECKOUT, Settings, load_settings
+from llm_platform.settings.settings import CHECKOUT, Settings, load_settings
 
 if TYPE_CHECKING:
     from llm_platform.inference.engine import Progress
-    from llm_platform.operations.releases import Candidates
+    from llm_platform.operations.releases import LoadedApplication
 
 commands = typer.Typer()
 
@@ -43,12 +43,12 @@ def answer_command(
     `run`.
     """
     settings = load_settings()
-    share_work(settings, candidates_named(settings, application), variant=variant, buckets=_numbers(buckets))
+    share_work(settings, application_named(settings, application), variant=variant, buckets=_numbers(buckets))
 
 
 def share_work(
     settings: Settings,
-    candidates: Candidates,
+    loaded: LoadedApplication,
     *,
     variant: str | None = None,
     buckets: Sequence[int] | None = None,
@@ -58,18 +58,18 @@ def share_work(
     Raises:
         PermanentError: it was interrupted; what had come back is stored.
     """
-    from llm_platform.answering import answer_beside
-    from llm_platform.demo import bars
     from llm_platform.resources.progress import listener
+    from llm_platform.workbench.answering import answer_beside
+    from llm_platform.workbench.runs import bars
 
-    name = candidates.application.name
+    name = loaded.application.name
 
     def show(of: str, progress: Progress) -> None:
         if (bar := listener.get()) is not None:
             bar(f"{name}/{of}", progress)
 
     with bars(console), _terminated_as_interrupted():
-        for done in answer_beside(settings, candidates, on_progress=show, variant=variant, buckets=buckets):
+        for done in answer_beside(settings, loaded, on_progress=show, variant=variant, buckets=buckets):
             run = done.sent.run
             console.print(f"{done.variant}: {run.stored if run else 0} answers stored")
             if done.sent.left:
@@ -88,20 +88,20 @@ def backfill_command(
     """
     from llm_platform.defs.completion_buckets import bucket_names
     from llm_platform.defs.runs import backfill_job
-    from llm_platform.instance import prepared_dagster_home
-    from llm_platform.operations.documents import update_documents
+    from llm_platform.operations.answering.documents import update_documents
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.workbench.instance import prepared_dagster_home
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    count = candidates.application.documents.buckets
+    loaded = application_named(settings, application)
+    count = loaded.application.documents.buckets
     wanted = _numbers(buckets)
     if wanted is not None and max(wanted) >= count:
         raise SpecificationError(f"{application} has buckets 0 to {count - 1}, and no {max(wanted)}.")
     names = bucket_names(count)
     partitions = names if wanted is None else [names[bucket] for bucket in wanted]
     with WarehouseResource.of(settings).open() as lake:
-        update_documents(lake, candidates)
+        update_documents(lake, loaded)
     mark = uuid.uuid4().hex[:12]
     arguments = ["job", "backfill", "--workspace", str(CHECKOUT / "workspace.yaml"), "--job", backfill_job(application)]
     arguments += ["--partitions", ",".join(partitions), "--noprompt", "--tags", json.dumps({MARK_TAG: mark})]
@@ -121,7 +121,7 @@ MARK_TAG = "llm_platform/backfill"
 
 
 def _follow(settings: Settings, application: str, mark: str) -> None:
-    from llm_platform.instance import follow_runs
+    from llm_platform.workbench.instance import follow_runs
 
     ended = follow_runs(settings, {MARK_TAG: mark}, console=console)
     failed = [run for run, succeeded in ended.items() if not succeeded]

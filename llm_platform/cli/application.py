@@ -9,7 +9,7 @@ import typer
 
 from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Applications: folders with an application.yaml.")
 
@@ -20,8 +20,8 @@ def application_list() -> None:
     from llm_platform.operations.releases import load_applications
 
     table = new_table("name", "task", "source", "variants", "folder")
-    for name, candidates in load_applications(load_settings()).items():
-        spec = candidates.application
+    for name, loaded in load_applications(load_settings()).items():
+        spec = loaded.application
         table.add_row(name, spec.task, spec.source.address, ", ".join(spec.variants), str(spec.folder))
     show(table)
 
@@ -32,13 +32,13 @@ def application_check(
 ) -> None:
     """Read specifications and prompts, and report every mistake with file and line."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.releases import load_candidates
+    from llm_platform.operations.releases import load_folders
 
     settings = load_settings()
     folders = (folder.resolve(),) if folder else settings.application_folders
-    found = load_candidates(folders, load_lock(settings.models_lock))
-    for name, candidates in found.items():
-        console.print(f"{name}: {len(candidates.application.variants)} variants, no mistakes")
+    found = load_folders(folders, load_lock(settings.models_lock))
+    for name, loaded in found.items():
+        console.print(f"{name}: {len(loaded.application.variants)} variants, no mistakes")
     if not found:
         raise SpecificationError(f"No application.yaml in {', '.join(map(str, folders))}.")
 
@@ -57,7 +57,7 @@ def application_new(
     model: Annotated[str, typer.Option(help="Entry of models.lock.yaml.")] = "smollm2-135m",
 ) -> None:
     """Write a working application folder for a table of documents."""
-    from llm_platform.scaffold import new_application
+    from llm_platform.application.scaffold.folder import new_application
 
     wanted = tuple(label.strip() for label in labels.split(",") if label.strip())
     path = new_application(

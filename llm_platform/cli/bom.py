@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from llm_platform.cli.console import console
-from llm_platform.errors import StorageError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer()
 
@@ -19,7 +18,8 @@ def bom(
     output: Annotated[Path | None, typer.Option(help="File to write; the terminal if not given.")] = None,
 ) -> None:
     """Write what this deployment is made of as CycloneDX 1.6: packages, images, models, adapters, prompts, data."""
-    from llm_platform.operations.bom import bill_of_materials
+    from llm_platform.files import write_text
+    from llm_platform.operations.release.bom import bill_of_materials
     from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
@@ -29,8 +29,5 @@ def bom(
     if output is None:
         typer.echo(text, nl=False)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"Cannot write {output}: {error.strerror}.") from error
+    write_text(output, text)
     console.print(f"Wrote {output}: {text.count(chr(10))} lines of CycloneDX 1.6.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llm_platform.cli.console import console
-from llm_platform.settings import load_settings, namespace_name
+from llm_platform.settings.settings import load_settings, namespace_name
 
 commands = typer.Typer(no_args_is_help=True, help="Namespaces that read another's tables and write only their own.")
 
@@ -20,7 +20,7 @@ def branch_up(
     ] = None,
 ) -> None:
     """Make a namespace that reads another's answers and champion, and writes only its own tables."""
-    from llm_platform.operations.branches import make_branch
+    from llm_platform.operations.release.branches import make_branch
 
     settings = load_settings()
     branch = make_branch(settings.state, namespace_name(name), namespace_name(upstream or settings.namespace))
@@ -34,7 +34,7 @@ def branch_down(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a namespace that `branch up` made: its catalog, data and Dagster history."""
-    from llm_platform.operations.branches import remove_branch
+    from llm_platform.operations.release.branches import remove_branch
 
     settings = load_settings()
     if not yes:

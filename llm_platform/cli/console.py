@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from llm_platform.errors import SpecificationError
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 
 if TYPE_CHECKING:
     from llm_platform.models.entries import LockEntry
-    from llm_platform.operations.releases import Candidates
+    from llm_platform.operations.releases import LoadedApplication
 
 console = Console(highlight=False, soft_wrap=True)
 ApplicationName = Annotated[str, typer.Argument(help="Name of an application; see: llm-platform application list")]
@@ -35,11 +35,11 @@ def show(table: Table) -> None:
     Console(highlight=False, width=None if console.is_terminal else 1000).print(table)
 
 
-def candidates_named(settings: Settings, name: str) -> Candidates:
+def application_named(settings: Settings, name: str) -> LoadedApplication:
     """An application of the deployment, with its prompts and lock entries."""
-    from llm_platform.operations.releases import candidates_of
+    from llm_platform.operations.releases import loaded_application
 
-    return candidates_of(settings, name)
+    return loaded_application(settings, name)
 
 
 def entry_named(lock: Mapping[str, LockEntry], name: str) -> LockEntry:

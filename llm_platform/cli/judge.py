@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console, new_table, show
-from llm_platform.settings import load_settings
+from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
+from llm_platform.settings.settings import load_settings
 
 if TYPE_CHECKING:
     from llm_platform.evaluation.judge import JudgeAgreement
@@ -18,15 +18,15 @@ commands = typer.Typer(no_args_is_help=True, help="Judges: models that grade ans
 @commands.command("list")
 def judge_list(application: ApplicationName) -> None:
     """List the judges of an application and what was measured of each."""
-    from llm_platform.operations.judging import stored_agreement
+    from llm_platform.operations.evidence.judging import stored_agreement
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     table = new_table("judge", "model", "kind", "agreement with people")
     with WarehouseResource.of(settings).open() as lake:
-        for name, judge in candidates.judges.items():
-            found = stored_agreement(lake.application(application), candidates, name)
+        for name, judge in loaded.judges.items():
+            found = stored_agreement(lake.application(application), loaded, name)
             kind = "compares two answers" if judge.compares else "grades one answer"
             table.add_row(name, judge.model, kind, _kappa(found))
     show(table)
@@ -40,10 +40,10 @@ def judge_run(
     """Ask a judge about stored answers that it has not judged yet, and measure it."""
     from llm_platform.evaluation.judge import judge_panel
     from llm_platform.inference.engine import Progress
-    from llm_platform.prompt_work import ask_judge
+    from llm_platform.workbench.prompt_work import ask_judge
 
     settings = load_settings()
-    gate = candidates_named(settings, application).application.evaluation.gates.judge_agreement
+    gate = application_named(settings, application).application.evaluation.gates.judge_agreement
     with console.status("") as status:
 
         def progress(state: Progress) -> None:

@@ -9,12 +9,12 @@ import typer
 
 from llm_platform.cli.console import ModelName, console, entry_named, new_table, show
 from llm_platform.errors import EndpointMismatch, SpecificationError
-from llm_platform.settings import Settings, load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from llm_platform.connection import Connection
     from llm_platform.models.differences import FieldChange
     from llm_platform.models.entries import LockEntry
+    from llm_platform.settings.connection import Connection
 
 commands = typer.Typer(no_args_is_help=True, help="Models of the lock file.")
 
@@ -23,7 +23,7 @@ commands = typer.Typer(no_args_is_help=True, help="Models of the lock file.")
 def model_fetch(model: Annotated[str, typer.Argument(help="An embedded entry.")] = "smollm2-135m") -> None:
     """Fetch and verify the weights of an embedded model."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.endpoints import LocalNim
+    from llm_platform.operations.serving.endpoints import LocalNim
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
@@ -56,7 +56,7 @@ def model_lock(
 ) -> None:
     """Write what an endpoint (or a NIMService) says into the lock file; comments and everything else stay."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations import models
+    from llm_platform.operations.release import models
 
     settings = load_settings()
     fields: dict[str, Any] = {"licence": licence} if licence else {}
@@ -76,7 +76,7 @@ def model_lock(
 
 def _first_fields(url: str | None, served_name: str | None, connection: Connection) -> dict[str, Any]:
     from llm_platform.nim.http import EndpointClient
-    from llm_platform.operations.models import first_fields
+    from llm_platform.operations.release.models import first_fields
 
     if url is None:
         raise SpecificationError("The lock file has no such entry. Give --url or --manifest to make one.")
@@ -87,7 +87,7 @@ def _first_fields(url: str | None, served_name: str | None, connection: Connecti
 @commands.command("verify")
 def model_verify(model: ModelName) -> None:
     """Compare what runs with the lock file: what it says, how it cuts texts, and what it answers to fixed prompts."""
-    from llm_platform.operations.models import verification
+    from llm_platform.operations.release.models import verification
 
     observation = _nim(load_settings(), model).observe(probes=True)
     table = new_table("endpoint", "what", "locked", "found", "verdict")
@@ -110,7 +110,7 @@ def model_diff(
 ) -> None:
     """Say how two entries differ, or the lock file since a git revision, and what that touches."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.models import lock_at_revision
+    from llm_platform.operations.release.models import lock_at_revision
 
     settings = load_settings()
     now = load_lock(settings.models_lock)
@@ -129,7 +129,7 @@ def model_diff(
 def model_why(model: ModelName) -> None:
     """List what was approved on a model: decisions of `rollout`, and whether each still holds."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.models import approvals
+    from llm_platform.operations.release.models import approvals
     from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
@@ -137,8 +137,8 @@ def model_why(model: ModelName) -> None:
     entry = entry_named(load_lock(settings.models_lock), model)
     table = new_table("application", "variant", "decision", "at", "by", "release", "report", "evidence", "holds")
     with WarehouseResource.of(settings).open() as lake:
-        for name, candidates in load_applications(settings).items():
-            for approval in approvals(lake.application(name), candidates, entry):
+        for name, loaded in load_applications(settings).items():
+            for approval in approvals(lake.application(name), loaded, entry):
                 event = approval.event
                 gates = ", ".join(f"{gate.name}: {gate.comparison}" for gate in event.evidence)
                 decision = [event.variant, event.action, f"{event.at:%Y-%m-%d %H:%M}", event.by]
@@ -149,7 +149,7 @@ def model_why(model: ModelName) -> None:
 
 def _diff(settings: Settings, name: str, before: LockEntry, after: LockEntry) -> None:
     from llm_platform.models.differences import entry_changes
-    from llm_platform.operations.models import touched
+    from llm_platform.operations.release.models import touched
     from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
@@ -157,9 +157,9 @@ def _diff(settings: Settings, name: str, before: LockEntry, after: LockEntry) ->
     _show_changes(entry_changes(before, after))
     table = new_table("application", "variant", "prompt", "release before", "release after", "reports void", "serves")
     with WarehouseResource.of(settings).open() as lake:
-        for application, candidates in load_applications(settings).items():
+        for application, loaded in load_applications(settings).items():
             store = lake.application(application)
-            for one in touched(store, candidates, entry=name, before=before, after=after):
+            for one in touched(store, loaded, entry=name, before=before, after=after):
                 releases = [one.before or "-", (one.after or "-") if one.stale else "the same"]
                 table.add_row(
                     one.application,

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console, new_table, show
+from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
 from llm_platform.errors import SpecificationError, StorageError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Watch what serves: drift, live accuracy, endpoints, alerts.")
 
@@ -18,14 +18,14 @@ commands = typer.Typer(no_args_is_help=True, help="Watch what serves: drift, liv
 @commands.command("drift")
 def show_drift(application: ApplicationName) -> None:
     """Compare live documents and answers with those the champion was judged on; calls no model."""
-    from llm_platform.operations.drift import monitor
+    from llm_platform.operations.watching.drift import monitor
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     folder = settings.cards_folder / application
     with WarehouseResource.of(settings).open() as lake:
-        look = monitor(lake, candidates, cards_folder=folder, now=datetime.now(UTC))
+        look = monitor(lake, loaded, cards_folder=folder, now=datetime.now(UTC))
     report, accuracy = look.report, look.report.accuracy
     table = new_table("property", "verdict", "effect", "limit", "what was seen")
     for found in report.measurements:
@@ -43,13 +43,13 @@ def show_sample(
     output: Annotated[Path | None, typer.Option(help="Write the keys to this CSV file instead.")] = None,
 ) -> None:
     """List live documents that chance has drawn for labelling and that have no known answer yet."""
-    from llm_platform.operations.drift import boundary, draw_for_labelling, latest_report, to_label
+    from llm_platform.operations.watching.drift import boundary, draw_for_labelling, latest_report, to_label
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
-        store, spec = lake.application(application), candidates.application
+        store, spec = lake.application(application), loaded.application
         report = latest_report(store)
         since, flagged = boundary(store, spec), report.flagged if report else ()
         new = draw_for_labelling(store, spec, since=since, flagged=flagged, now=datetime.now(UTC))
@@ -76,8 +76,8 @@ def show_endpoints(
     with WarehouseResource.of(settings).open(read_only=not look) as lake:
         if look:
             from llm_platform.models.lock import load_lock
-            from llm_platform.operations.endpoints import LocalNim
-            from llm_platform.operations.monitoring import Place, watch
+            from llm_platform.operations.serving.endpoints import LocalNim
+            from llm_platform.operations.serving.monitoring import Place, watch
             from llm_platform.resources.nim import NIMResource
 
             for name, entry in load_lock(settings.models_lock).items():
@@ -102,7 +102,7 @@ def show_alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a test alert on every configured channel.")] = False,
 ) -> None:
     """List alerts whose trouble has not ended, and what is still to be delivered."""
-    from llm_platform.operations.alerts import deliver, trial_alert
+    from llm_platform.operations.watching.alerts import deliver, trial_alert
     from llm_platform.resources.alerts import AlertsResource
     from llm_platform.resources.warehouse import WarehouseResource
 

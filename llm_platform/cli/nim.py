@@ -9,7 +9,7 @@ import typer
 
 from llm_platform.cli import nim_bench, nim_life, nim_manifests
 from llm_platform.cli.console import console, entry_named
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Models: served, brought up, taken down; Kubernetes objects.")
 nim_life.register(commands)
@@ -26,7 +26,7 @@ def nim_serve(
     """Serve a model in the foreground, NIM's endpoints on a port of your choice."""
     from llm_platform.models.lock import load_lock
     from llm_platform.nim_local.daemon import serve
-    from llm_platform.operations.endpoints import LocalNim
+    from llm_platform.operations.serving.endpoints import LocalNim
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm_platform.cli.console import console, entry_named, new_table, show
-from llm_platform.settings import Settings, load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from llm_platform.inference.meter import Progress
     from llm_platform.models.entries import LockEntry
-    from llm_platform.operations.load import Asked, LoadFigures
+    from llm_platform.operations.serving.load import Asked, LoadFigures
 
 # 236.6 million words in nine hours, a 70B model on four H100: Outerbounds on NIM in its own platform, 2024.
 _HEADLINE = {"requests/s": 3.38, "words/s": 7302.0, "GPUs": 4.0}
@@ -43,7 +43,7 @@ def nim_bench(
     `vllm bench throughput` or `aiperf profile`.
     """
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.load import Load, found, measure_load
+    from llm_platform.operations.serving.load import Load, found, measure_load
 
     settings = load_settings()
     is_url = endpoint.startswith(("http://", "https://"))
@@ -65,8 +65,8 @@ def nim_bench(
 
 
 def _of_entry(entry: LockEntry, model: str | None, settings: Settings) -> Asked:
-    from llm_platform.operations.endpoints import LocalNim, base_urls
-    from llm_platform.operations.load import Asked
+    from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+    from llm_platform.operations.serving.load import Asked
 
     urls = base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
     return Asked(urls, model or entry.served_name, entry.dialect)

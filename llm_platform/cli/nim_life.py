@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from llm_platform.cli.console import ModelName, console, entry_named, new_table, show
 from llm_platform.errors import SpecificationError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 Local = Annotated[bool, typer.Option("--local", help="On this machine's GPUs: a NIM's container, or vLLM.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the cluster check it, and change nothing.")]
@@ -37,7 +37,7 @@ def nim_up(
 ) -> None:
     """Bring a model up, or join one that is, and wait for a real token; undone when it fails or is interrupted."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.bringing_up import bring_model_up, rehearse_up
+    from llm_platform.operations.serving.bringing_up import bring_model_up, rehearse_up
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
@@ -74,7 +74,7 @@ def nim_down(
 ) -> None:
     """Take a model down: what `nim up` has made, and nothing else."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.bringing_up import take_model_down
+    from llm_platform.operations.serving.bringing_up import take_model_down
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
@@ -96,7 +96,7 @@ def nim_status(
 ) -> None:
     """Say how models are: embedded, on this machine, external, and in the cluster with their pods."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.model_states import model_states
+    from llm_platform.operations.serving.model_states import model_states
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)

@@ -9,7 +9,7 @@ import typer
 
 from llm_platform.cli.console import ModelName, console, entry_named
 from llm_platform.errors import SpecificationError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def register(commands: typer.Typer) -> None:
 def nim_render(model: ModelName, output: Output = None) -> None:
     """Write the Kubernetes objects that serve a model; nothing is applied, and no cluster is asked."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.pods import objects_of, require_adapter_models
+    from llm_platform.operations.serving.pods import objects_of, require_adapter_models
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)
@@ -46,7 +46,7 @@ def nim_route(
 ) -> None:
     """Write an HTTPRoute that shares other clients' requests between models, by weight."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.pods import route_of
+    from llm_platform.operations.serving.pods import route_of
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)
@@ -91,7 +91,7 @@ def _shares(texts: Sequence[str]) -> dict[str, int]:
 
 
 def _give(objects: Sequence[Manifest], output: Path | None) -> None:
-    from llm_platform.operations.pods_yaml import as_yaml, write_yaml
+    from llm_platform.operations.serving.pods_yaml import as_yaml, write_yaml
 
     if output is None:
         typer.echo(as_yaml(objects), nl=False)

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console
-from llm_platform.settings import CHECKOUT, load_settings
+from llm_platform.cli.console import ApplicationName, application_named, console
+from llm_platform.settings.settings import CHECKOUT, load_settings
 
 commands = typer.Typer()
 
@@ -31,8 +31,8 @@ def demo(
     ] = False,
 ) -> None:
     """Real documents through a real model to a published table, on this machine."""
-    from llm_platform.demo import run_demo
-    from llm_platform.demo_finetune import run_finetune_demo
+    from llm_platform.demo.demo import run_demo
+    from llm_platform.demo.finetune import run_finetune_demo
 
     run_it = run_finetune_demo if finetune else run_demo
     run_it(load_settings(), application=application, documents=documents, console=console)
@@ -44,7 +44,7 @@ def dev(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open Dagster's UI and daemon on this namespace, with sensors switched on."""
-    from llm_platform.instance import prepared_dagster_home
+    from llm_platform.workbench.instance import prepared_dagster_home
 
     settings = load_settings()
     environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
@@ -57,13 +57,13 @@ def dev(
 @commands.command("plan")
 def show_plan(application: ApplicationName) -> None:
     """Say what is missing, and why, without doing it."""
-    from llm_platform.operations.plan import plan
+    from llm_platform.operations.release.plan import plan
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
-        steps = plan(lake, candidates)
+        steps = plan(lake, loaded)
     for step in steps:
         console.print(f"{step.asset}: {step.reason}")
     if not steps:
@@ -73,15 +73,15 @@ def show_plan(application: ApplicationName) -> None:
 @commands.command("estimate")
 def show_estimate(application: ApplicationName) -> None:
     """Read what is new in the source, and say what its answers will take in tokens, time and money. Asks no model."""
-    from llm_platform.operations.documents import update_documents
-    from llm_platform.operations.spending import estimates
+    from llm_platform.operations.answering.documents import update_documents
+    from llm_platform.operations.answering.spending import estimates
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
-        update_documents(lake, candidates)
-        for found in estimates(lake.application(application), candidates):
+        update_documents(lake, loaded)
+        for found in estimates(lake.application(application), loaded):
             console.print(found.line, markup=False)
 
 
@@ -92,23 +92,23 @@ def run(application: ApplicationName) -> None:
     While another run of this machine does it, this one answers a share of its documents, and leaves the rest to it.
     """
     from llm_platform.cli.answering import share_work
-    from llm_platform.demo import fetch_weights, materialize, print_summary
-    from llm_platform.instance import at_work, recorded
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.workbench.instance import at_work, recorded
+    from llm_platform.workbench.runs import fetch_weights, materialize, print_summary
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    fetch_weights(settings, candidates, console=console)
+    loaded = application_named(settings, application)
+    fetch_weights(settings, loaded, console=console)
     with recorded(settings) as instance:
         other = at_work(instance, application)
     if other is not None:
         console.print(f"{other} is bringing {application} up to date; sharing its work.")
-        share_work(settings, candidates)
+        share_work(settings, loaded)
         console.print("Scores and publishing are left to that run.")
         return
     checks = materialize(settings, application, console=console)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
-        print_summary(lake, candidates, settings, console=console, checks=checks)
+        print_summary(lake, loaded, settings, console=console, checks=checks)
 
 
 @commands.command()
@@ -121,13 +121,13 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the chain from a published row to prompt, model pin, run, snapshots and commit."""
-    from llm_platform.operations.explain import explain_document
+    from llm_platform.operations.release.explain import explain_document
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
-        chain = explain_document(lake, candidates.application, document_id, texts=texts)
+        chain = explain_document(lake, loaded.application, document_id, texts=texts)
     if as_json:
         console.print_json(json.dumps(chain, default=str))
         return
@@ -155,6 +155,6 @@ def compact(
 @commands.command("dagster-home", hidden=True)
 def print_dagster_home() -> None:
     """Prepare DAGSTER_HOME of the namespace and print it, for `export DAGSTER_HOME=$(llm-platform dagster-home)`."""
-    from llm_platform.instance import prepared_dagster_home
+    from llm_platform.workbench.instance import prepared_dagster_home
 
     console.print(str(prepared_dagster_home(load_settings())))

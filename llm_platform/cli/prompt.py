@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console, new_table, show
-from llm_platform.settings import load_settings
+from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Prompts: versions, differences, frozen few-shot examples.")
 
@@ -15,14 +15,14 @@ commands = typer.Typer(no_args_is_help=True, help="Prompts: versions, difference
 @commands.command("list")
 def prompt_list(application: ApplicationName) -> None:
     """List every version of every prompt that was stored or tried, and those of the files that were not yet."""
-    from llm_platform.operations.prompts import prompt_versions
+    from llm_platform.operations.evidence.prompts import prompt_versions
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     table = new_table("prompt", "version", "first seen", "used by", "releases", "tags")
     with WarehouseResource.of(settings).open() as lake:
-        for seen in prompt_versions(lake.application(application), candidates):
+        for seen in prompt_versions(lake.application(application), loaded):
             at = "not yet" if seen.first_seen is None else f"{seen.first_seen:%Y-%m-%d %H:%M}"
             used = ", ".join(seen.used_by) or "-"
             table.add_row(seen.name, seen.version, at, used, ", ".join(seen.release_ids) or "-", ", ".join(seen.tags))
@@ -38,14 +38,14 @@ def prompt_diff(
     ] = None,
 ) -> None:
     """Print what differs between two versions of a prompt, line by line."""
-    from llm_platform.operations.prompts import prompts_to_compare
+    from llm_platform.operations.evidence.prompts import prompts_to_compare
     from llm_platform.prompts.text import prompt_difference
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
-        before, after = prompts_to_compare(lake.application(application), candidates, a, b)
+        before, after = prompts_to_compare(lake.application(application), loaded, a, b)
     lines = prompt_difference(before.prompt, after.prompt, names=(before.title, after.title))
     for line in lines or [f"{before.title} and {after.title} ask the same."]:
         console.print(line, markup=False)
@@ -58,7 +58,7 @@ def prompt_freeze(
     rows: Annotated[int, typer.Option(help="How many known answers at most.", min=1)] = 500,
 ) -> None:
     """Freeze the known answers of the training split as examples of a prompt, and write their hash into its file."""
-    from llm_platform.prompt_work import freeze_examples
+    from llm_platform.workbench.prompt_work import freeze_examples
 
     pool = freeze_examples(application, prompt, rows=rows)
     console.print(

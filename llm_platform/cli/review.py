@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console
+from llm_platform.cli.console import ApplicationName, application_named, console
 from llm_platform.errors import SpecificationError
 from llm_platform.records import ReviewRole
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 
 class ServeByDefault(TyperGroup):
@@ -49,12 +49,12 @@ def serve(
 ) -> None:
     """Open the review page. Without a name of a command, this is what `llm-platform review` does."""
     from llm_platform.operations.releases import load_applications
-    from llm_platform.operations.review_server import serve_review
+    from llm_platform.operations.reviewing.review_server import serve_review
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.review.people import access
 
     settings = load_settings()
-    chosen = {application: candidates_named(settings, application)} if application else load_applications(settings)
+    chosen = {application: application_named(settings, application)} if application else load_applications(settings)
     who = access(
         host=host,
         header=settings.review_identity_header,
@@ -76,12 +76,12 @@ def export_verdicts(
     everything: Annotated[bool, typer.Option("--all", help="Also tags, notes, and what was taken back.")] = False,
 ) -> None:
     """Write verdicts to a file, which `review import` reads."""
-    from llm_platform.operations.evaluation import write_text
+    from llm_platform.files import write_text
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.review.files import written
 
     settings = load_settings()
-    candidates_named(settings, application)
+    application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         annotations = lake.application(application).annotations
         rows: Sequence[dict[str, Any]] = (annotations.table() if everything else annotations.verdicts()).to_pylist()
@@ -98,14 +98,14 @@ def import_verdicts(
     ] = None,
 ) -> None:
     """Read verdicts, tags and notes from a file; the same file twice adds nothing."""
-    from llm_platform.operations.review_files import import_annotations
+    from llm_platform.operations.reviewing.review_files import import_annotations
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         added, given = import_annotations(
-            lake, candidates.application, file, by=name or getpass.getuser(), at=datetime.now(UTC)
+            lake, loaded.application, file, by=name or getpass.getuser(), at=datetime.now(UTC)
         )
     console.print(f"{added} rows are new, {given - added} were there already.")
 

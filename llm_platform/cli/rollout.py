@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console
+from llm_platform.cli.console import ApplicationName, application_named, console
 from llm_platform.errors import SpecificationError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer()
 
@@ -21,37 +21,37 @@ def promote(
     note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "",
 ) -> None:
     """Let a variant serve the published table, if a report on exactly its release passed."""
-    from llm_platform.demo import publish_now
-    from llm_platform.operations.evaluation import current_evaluation_id
-    from llm_platform.operations.rollout import promote as promote_release
+    from llm_platform.operations.evidence.evaluation import current_evaluation_id
+    from llm_platform.operations.release.rollout import promote as promote_release
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.workbench.runs import publish_now
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
-    if variant not in candidates.application.variants:
+    loaded = application_named(settings, application)
+    if variant not in loaded.application.variants:
         raise SpecificationError(
-            f"{application} has no variant {variant!r}. There are: {', '.join(candidates.application.variants)}."
+            f"{application} has no variant {variant!r}. There are: {', '.join(loaded.application.variants)}."
         )
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
-        release = candidates.release(variant, store)
+        release = loaded.release(variant, store)
         if release is None:
-            first = "adapter train" if candidates.requesting(variant, store) is None else "run"
+            first = "adapter train" if loaded.requesting(variant, store) is None else "run"
             raise SpecificationError(
-                f"{application}/{variant} cannot be promoted: {candidates.pending(variant, store)}. "
+                f"{application}/{variant} cannot be promoted: {loaded.pending(variant, store)}. "
                 f"First: llm-platform {first} {application}"
             )
         event = promote_release(
             store,
-            candidates.application,
+            loaded.application,
             variant,
             release=release,
-            evaluation_id=current_evaluation_id(store, candidates),
+            evaluation_id=current_evaluation_id(store, loaded),
             by=getpass.getuser(),
             note=note,
         )
     console.print(f"{variant} (release {event.release_id}) serves from now on.")
-    publish_now(settings, candidates, console=console)
+    publish_now(settings, loaded, console=console)
 
 
 @commands.command()
@@ -59,13 +59,13 @@ def rollback(
     application: ApplicationName, note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = ""
 ) -> None:
     """Let the release that served before serve again."""
-    from llm_platform.demo import publish_now
-    from llm_platform.operations.rollout import rollback as roll_back
+    from llm_platform.operations.release.rollout import rollback as roll_back
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.workbench.runs import publish_now
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
-        event = roll_back(lake.application(application), candidates.application, by=getpass.getuser(), note=note)
+        event = roll_back(lake.application(application), loaded.application, by=getpass.getuser(), note=note)
     console.print(f"{event.variant} (release {event.release_id}) serves again.")
-    publish_now(settings, candidates, console=console)
+    publish_now(settings, loaded, console=console)

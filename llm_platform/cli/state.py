@@ -9,7 +9,7 @@ import typer
 
 from llm_platform.cli.console import console
 from llm_platform.errors import StorageError
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="The folder that holds all local state.")
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, candidates_named, console, new_table, show
-from llm_platform.settings import Settings, load_settings
+from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
+from llm_platform.settings.settings import Settings, load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Tags and notes on prompts, runs, releases, documents and answers.")
 
@@ -33,15 +33,15 @@ def tag_add(
     note: Annotated[str, typer.Option(help="Why, or what else is to be known.")] = "",
 ) -> None:
     """Put a tag on something; a tag on a run is shown by Dagster too."""
-    from llm_platform.operations.tags import add_tag, subject_of
+    from llm_platform.operations.reviewing.tags import add_tag, subject_of
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     by, at = getpass.getuser(), datetime.now(UTC)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
-        subject = subject_of(store, candidates, prompt=prompt, run=run, release=release, document=document)
+        subject = subject_of(store, loaded, prompt=prompt, run=run, release=release, document=document)
         added = add_tag(store, subject, tag, note=note, by=by, at=at)
     told = subject.kind == "run" and _tell_dagster(settings, subject.id, tag, by)
     console.print(f"{'Tagged' if added else 'Already tagged:'} {subject.kind} {subject.id}.", markup=False)
@@ -60,14 +60,14 @@ def tag_remove(
     document: Document = None,
 ) -> None:
     """Take a tag off something, whoever put it there; the history keeps both."""
-    from llm_platform.operations.tags import remove_tag, subject_of
+    from llm_platform.operations.reviewing.tags import remove_tag, subject_of
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    candidates = candidates_named(settings, application)
+    loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
-        subject = subject_of(store, candidates, prompt=prompt, run=run, release=release, document=document)
+        subject = subject_of(store, loaded, prompt=prompt, run=run, release=release, document=document)
         removed = remove_tag(store, subject, tag, by=getpass.getuser(), at=datetime.now(UTC))
     if subject.kind == "run" and removed:
         # Dagster can change the tags of a run and not remove one.
@@ -85,7 +85,7 @@ def tag_list(
     from llm_platform.review.items import clean_tag
 
     settings = load_settings()
-    candidates_named(settings, application)
+    application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         annotations = lake.application(application).annotations
         rows = annotations.tagged(clean_tag(tag)) if tag is not None else annotations.tags()
@@ -102,7 +102,7 @@ def tag_search(
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    names = [candidates_named(settings, application).application.name] if application else load_applications(settings)
+    names = [application_named(settings, application).application.name] if application else load_applications(settings)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         found = [
             {"application": name, **row}
@@ -128,8 +128,8 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _tell_dagster(settings: Settings, run_id: str, tag: str, value: str) -> bool:
     """Show the tag on Dagster's run too; whether it knows the run."""
-    from llm_platform.instance import recorded
     from llm_platform.resources.run_tags import tag_run
+    from llm_platform.workbench.instance import recorded
 
     with recorded(settings) as instance:
         return tag_run(instance, run_id, tag, value)

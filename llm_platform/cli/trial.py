@@ -11,8 +11,8 @@ import typer
 from llm_platform.cli.console import ApplicationName, console, new_table, show
 
 if TYPE_CHECKING:
-    from llm_platform.operations.comparing import Paired, Side
-    from llm_platform.operations.trial import TrialPlan, TrialResult
+    from llm_platform.operations.evidence.comparing import Paired, Side
+    from llm_platform.operations.evidence.trial import TrialPlan, TrialResult
     from llm_platform.records import Interval, Split
 
 commands = typer.Typer()
@@ -40,7 +40,7 @@ def try_command(
 ) -> None:
     """Try a prompt file on a few documents beside what is published; what is paid is stored, and paid once."""
     from llm_platform.inference.engine import Progress
-    from llm_platform.prompt_work import plan_prompt, try_prompt
+    from llm_platform.workbench.prompt_work import plan_prompt, try_prompt
 
     wanted = _split(split)
     planned = plan_prompt(application, prompt, variant=variant, n=n, split=wanted)
@@ -67,8 +67,8 @@ def compare_command(
     split: Annotated[SplitName, typer.Option(help="Documents to compare them on.")] = "evaluation",
 ) -> None:
     """Compare two variants or releases of one application on the answers that are stored."""
-    from llm_platform.operations.comparing import differences
-    from llm_platform.prompt_work import compare
+    from llm_platform.operations.evidence.comparing import differences
+    from llm_platform.workbench.prompt_work import compare
 
     before, after, paired = compare(a, b, application=application, split=_split(split))
     _say_pair(before, after, paired, split=split)
@@ -134,7 +134,7 @@ def _say_pair(before: Side, after: Side, paired: Paired | None, *, split: SplitN
 
 def _say_paired(paired: Paired | None) -> None:
     from llm_platform.evaluation.wording import interval_text, probability
-    from llm_platform.operations.comparing import ids
+    from llm_platform.operations.evidence.comparing import ids
 
     if paired is None:
         console.print("No document has a score of both.")

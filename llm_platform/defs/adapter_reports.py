@@ -9,16 +9,16 @@ import dagster as dg
 from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
-from llm_platform.operations.abilities import KeptAbilities, measure_abilities
-from llm_platform.operations.adapter_evidence import AdapterReport, verdict
-from llm_platform.operations.adapter_reports import (
+from llm_platform.operations.adapters.adapter_reports import (
     adapted_releases,
     base_release,
     held_out_without_answer,
     report_adapter,
     write_page,
 )
-from llm_platform.operations.sending import Asking, ask
+from llm_platform.operations.answering.sending import Asking, ask
+from llm_platform.operations.evidence.abilities import KeptAbilities, measure_abilities
+from llm_platform.operations.evidence.adapter_evidence import AdapterReport, verdict
 from llm_platform.records import Release, content_hash
 from llm_platform.resources.nim import resource_key
 from llm_platform.resources.pools import pool_of
@@ -56,13 +56,13 @@ def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefin
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
             reports = []
-            for variant, release in adapted_releases(store, graph.candidates, name).items():
+            for variant, release in adapted_releases(store, graph.loaded, name).items():
                 base = base_release(release)
                 _answer_with_base(store, graph, base, asking(context, graph, base, variant, snapshot=lake.snapshot()))
                 asked = asking(context, graph, release, variant, snapshot=lake.snapshot())
                 measure = _abilities_by(asked, graph)
-                reports.append(report_adapter(store, graph.candidates, variant, release, measure=measure))
-            page = write_page(store, graph.candidates, graph.cards_folder / "adapters.html")
+                reports.append(report_adapter(store, graph.loaded, variant, release, measure=measure))
+            page = write_page(store, graph.loaded, graph.cards_folder / "adapters.html")
         yield from _results(reports, page)
 
     return adapter_reports

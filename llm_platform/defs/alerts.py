@@ -14,10 +14,10 @@ import dagster as dg
 
 from llm_platform.defs.runs import APPLICATION_TAG
 from llm_platform.errors import PlatformError
-from llm_platform.operations.alerts import CheckSeen, RunSeen, deliver, events_of_run, note
+from llm_platform.operations.watching.alerts import CheckSeen, RunSeen, deliver, events_of_run, note
 from llm_platform.resources.alerts import AlertsResource
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 NAMESPACE_TAG = "llm_platform/namespace"

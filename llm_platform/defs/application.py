@@ -34,7 +34,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     application = graph.application
     source = source_asset(application)
     documents = documents_asset(graph, source)
-    prompts = {name: prompt_asset(graph, prompt) for name, prompt in graph.candidates.prompts.items()}
+    prompts = {name: prompt_asset(graph, prompt) for name, prompt in graph.loaded.prompts.items()}
     reference_source = references_source_asset(application)
     known = [reference_source, annotations_asset(application)] if reference_source else []
     references = references_asset(graph, known, documents) if known else None
@@ -53,14 +53,12 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         deps = [documents, *texts, models[variant.model], *fitted_on, *adapted]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
         buckets.append(completion_buckets_asset(graph, name, deps=deps, entries=[variant.model]))
-    used = [models[name] for name in graph.candidates.lock]
-    champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.candidates.lock))
-    buckets.append(
-        completion_buckets_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.candidates.lock))
-    )
+    used = [models[name] for name in graph.loaded.lock]
+    champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock))
+    buckets.append(completion_buckets_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock)))
     judgements = {
         name: judgements_asset(graph, judge, [*completions, champion, *judged, models[judge.model]])
-        for name, judge in graph.candidates.judges.items()
+        for name, judge in graph.loaded.judges.items()
     }
     # A judge that scores is part of every run; another one is asked when somebody wants to know how good it is.
     scoring = [one for name, one in judgements.items() if f"judge:{name}" in application.evaluation.scorers]

@@ -9,7 +9,7 @@ from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.run_metadata import run_metadata
-from llm_platform.operations.completions import Sent, answer_missing
+from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.releases import champion_release, requesting
 from llm_platform.records import Release, TokenUsage, content_hash
 from llm_platform.resources.nim import resource_key
@@ -35,7 +35,7 @@ def completion_buckets_asset(
 
     Args:
         graph: The application.
-        variant: A candidate of `application.yaml`, or `champion`.
+        variant: A variant of `application.yaml`, or `champion`.
         deps: Documents, and what the variant's release is made of.
         entries: Lock entries whose endpoints may be asked.
     """
@@ -61,7 +61,7 @@ def completion_buckets_asset(
         buckets = [int(key) for key in context.partition_keys]
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            release = champion_release(store) if spec is None else graph.candidates.requesting(variant, store)
+            release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
             if release is None:
                 return dg.MaterializeResult(data_version=dg.DataVersion(NOTHING_TO_ASK))
             sender = requesting(release)

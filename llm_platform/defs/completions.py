@@ -10,10 +10,10 @@ from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.defs.run_metadata import progress_line, run_metadata
 from llm_platform.inference.engine import Progress
-from llm_platform.operations.completions import Answered, answer
+from llm_platform.operations.answering.completions import Answered, answer
+from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.answering.spending import estimate
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
-from llm_platform.operations.sending import Asking
-from llm_platform.operations.spending import estimate
 from llm_platform.records import CompletionStatus, Release, TokenUsage, content_hash
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource, resource_key
@@ -36,7 +36,7 @@ def completions_asset(
 
     Args:
         graph: The application.
-        variant: A candidate of `application.yaml`, or `champion`.
+        variant: A variant of `application.yaml`, or `champion`.
         deps: Documents, and what the variant's release is made of.
         entries: Lock entries whose endpoints may be asked.
     """
@@ -72,12 +72,12 @@ def completions_asset(
         warehouse: WarehouseResource = context.resources.warehouse
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            release = champion_release(store) if spec is None else graph.candidates.requesting(variant, store)
+            release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
             if release is None:
-                reason = NOTHING_PUBLISHED if spec is None else str(graph.candidates.pending(variant, store))
+                reason = NOTHING_PUBLISHED if spec is None else str(graph.loaded.pending(variant, store))
                 yield from _nothing_to_ask(reason)
                 return
-            context.log.info(estimate(store, graph.candidates, variant, requesting(release)).line)
+            context.log.info(estimate(store, graph.loaded, variant, requesting(release)).line)
             answered = answer(
                 store,
                 release,

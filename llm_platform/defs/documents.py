@@ -10,7 +10,7 @@ from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.documents.prepare import DOCUMENTS_SCHEMA
 from llm_platform.documents.references import REFERENCES_SCHEMA
 from llm_platform.errors import ContractBroken
-from llm_platform.operations.documents import known_answers, missing_columns, update_documents
+from llm_platform.operations.answering.documents import known_answers, missing_columns, update_documents
 from llm_platform.records import content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 
@@ -48,7 +48,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
                     f"{application.name} stay as they were. Restore the column, or name another in application.yaml."
                 )
             try:
-                update = update_documents(lake, graph.candidates)
+                update = update_documents(lake, graph.loaded)
             except ContractBroken as error:
                 yield dg.AssetCheckResult(check_name="keys_unique", passed=False, description=str(error))
                 raise

@@ -10,7 +10,7 @@ from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.evaluation.drift import MEASUREMENTS, DriftReport, Measurement
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy
-from llm_platform.operations.drift import monitor
+from llm_platform.operations.watching.drift import monitor
 from llm_platform.records import content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 
@@ -51,7 +51,7 @@ def drift_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsD
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         with dagster_failures(context), warehouse.open() as lake:
-            look = monitor(lake, graph.candidates, cards_folder=graph.cards_folder, now=datetime.now(UTC))
+            look = monitor(lake, graph.loaded, cards_folder=graph.cards_folder, now=datetime.now(UTC))
         for found in look.report.measurements:
             yield _measured(found)
         yield _accurate(look.report.accuracy)

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
+from llm_platform.defs.panels import stored_panels
 from llm_platform.evaluation.gate_names import CLAIMS, gate_names
 from llm_platform.evaluation.report import Report
-from llm_platform.operations.evaluation import Reported, report_releases, score_releases
-from llm_platform.operations.panels import stored_panels
+from llm_platform.operations.evidence.evaluation import Reported, report_releases, score_releases
 from llm_platform.operations.releases import CHAMPION
 from llm_platform.records import GateResult, Interval, content_hash
 from llm_platform.resources.warehouse import WarehouseResource
@@ -35,7 +35,7 @@ def scores_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
     )
     def scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
         with dagster_failures(context), warehouse.open() as lake:
-            graded = score_releases(lake, graph.candidates)
+            graded = score_releases(lake, graph.loaded)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(content_hash(graded.versions)),
             metadata={"snapshot": graded.snapshot_id, **graded.counts},
@@ -74,10 +74,10 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         with dagster_failures(context), warehouse.open() as lake:
             made = report_releases(
                 lake,
-                graph.candidates,
+                graph.loaded,
                 cards_folder=graph.cards_folder,
                 git_commit=graph.settings.git_commit,
-                panels=stored_panels(lake.application(application.name), graph.candidates),
+                panels=stored_panels(lake.application(application.name), graph.loaded),
                 review_url=graph.settings.review_url,
             )
             yield from _gate_results(application, made, gates)
@@ -96,9 +96,9 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
 
 def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
     for variant in application.variants:
-        # A candidate that is refused is a finding, not a fault of what is published.
+        # A challenger that is refused is a finding, not a fault of what is published.
         why = made.pending.get(variant, "no report")
-        # An adapter that nobody has trained is no candidate yet, so nothing is wrong with it.
+        # An adapter that nobody has trained is no challenger yet, so nothing is wrong with it.
         untrained = application.variants[variant].adapter is not None and variant in made.pending
         severity = dg.AssetCheckSeverity.WARN
         yield from _held(variant, made.reports.get(variant), gates, severity, absent=why, excused=untrained)

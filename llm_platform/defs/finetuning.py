@@ -9,10 +9,10 @@ import dagster as dg
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.errors import SpecificationError
+from llm_platform.files import write_text
 from llm_platform.finetuning.curve import loss_curve
-from llm_platform.operations.adapters import AdapterFolders
-from llm_platform.operations.evaluation import write_text
-from llm_platform.operations.finetuning import (
+from llm_platform.operations.adapters.adapters import AdapterFolders
+from llm_platform.operations.adapters.finetuning import (
     Training,
     finish_training,
     leaked,
@@ -21,8 +21,8 @@ from llm_platform.operations.finetuning import (
     trains,
     update_training_set,
 )
-from llm_platform.operations.training_pod import training_pod
-from llm_platform.operations.training_process import TrainingEvent, run_training
+from llm_platform.operations.adapters.training_pod import training_pod
+from llm_platform.operations.adapters.training_process import TrainingEvent, run_training
 from llm_platform.records import AdapterManifest, TrainingData, adapter_name, content_hash
 from llm_platform.resources.progress import training_listener
 from llm_platform.resources.warehouse import WarehouseResource
@@ -42,7 +42,7 @@ def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDef
         group_name=graph.group,
         owners=graph.owners,
         kinds={"duckdb"},
-        code_version=rules_hash(graph.candidates, name),
+        code_version=rules_hash(graph.loaded, name),
         check_specs=[
             # Training costs money, so it does not begin on examples that are wrong.
             dg.AssetCheckSpec("enough_examples", asset=key, blocking=True, description="Every label can be learned."),
@@ -58,7 +58,7 @@ def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDef
     def training_examples(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[FinetuningEvent]:
         with dagster_failures(context), warehouse.open() as lake:
             try:
-                data = update_training_set(lake, graph.candidates, name)
+                data = update_training_set(lake, graph.loaded, name)
             except SpecificationError as error:
                 yield dg.AssetCheckResult(check_name="enough_examples", passed=False, description=str(error))
                 raise
@@ -84,14 +84,14 @@ def adapter_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) 
         owners=graph.owners,
         kinds={"pytorch"},
         pool="training",
-        code_version=content_hash([spec.model_dump(mode="json"), graph.candidates.prompts[spec.prompt].version]),
+        code_version=content_hash([spec.model_dump(mode="json"), graph.loaded.prompts[spec.prompt].version]),
         description=f"Adapter of {spec.model} for prompt {spec.prompt!r}: {trains(spec)}.",
     )
     def adapters(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
         folders = AdapterFolders(graph.settings)
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            training = prepare_training(store, graph.candidates, name, settings=graph.settings, folders=folders)
+            training = prepare_training(store, graph.loaded, name, settings=graph.settings, folders=folders)
             manifest = training.adapter
             if manifest is None:
                 with store.completions.lease(training.job.inputs_hash, holder=context.run.run_id):

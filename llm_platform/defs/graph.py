@@ -8,22 +8,22 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from llm_platform.application import Application
-from llm_platform.operations.releases import Candidates
-from llm_platform.settings import Settings
+from llm_platform.application.model import Application
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.settings.settings import Settings
 
 
 @dataclass(frozen=True)
 class Graph:
     """What the assets of one application are made from."""
 
-    candidates: Candidates
+    loaded: LoadedApplication
     settings: Settings
 
     @property
     def application(self) -> Application:
         """The specification."""
-        return self.candidates.application
+        return self.loaded.application
 
     @property
     def cards_folder(self) -> Path:

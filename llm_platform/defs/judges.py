@@ -7,10 +7,10 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph, share
-from llm_platform.operations.judge_runs import Judged, judge_answers
-from llm_platform.operations.judging import judge_release
-from llm_platform.operations.sending import Asking
-from llm_platform.operations.spending import within_budget
+from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.answering.spending import within_budget
+from llm_platform.operations.evidence.judge_runs import Judged, judge_answers
+from llm_platform.operations.evidence.judging import judge_release
 from llm_platform.records import Interval, Judge, content_hash
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.pools import pool_of
@@ -44,7 +44,7 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
             asking = _asking(context, graph, judge, snapshot=lake.snapshot())
-            judged = judge_answers(store, graph.candidates, judge.name, asking=asking)
+            judged = judge_answers(store, graph.loaded, judge.name, asking=asking)
             yield from _results(judged)
 
     return judgements
@@ -52,7 +52,7 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
 
 def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int) -> Asking:
     nim: NIMResource = getattr(context.resources, resource_key(judge.model))
-    release = judge_release(graph.candidates, judge)
+    release = judge_release(graph.loaded, judge)
     # A verdict that cannot be read is ungraded, and no reason to end the run.
     policy = within_budget(nim.policy(max_failed_share=1.0), graph.application.budget, nim.pinned)
     return Asking(

@@ -8,7 +8,7 @@ import dagster as dg
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import lock_hash, pin
-from llm_platform.operations.endpoints import record, require_match
+from llm_platform.operations.serving.endpoints import record, require_match
 from llm_platform.records import content_hash
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource

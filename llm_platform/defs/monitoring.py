@@ -8,12 +8,12 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
-from llm_platform.operations.endpoint_page import write_endpoint_page
-from llm_platform.operations.endpoints import LocalNim
-from llm_platform.operations.monitoring import ERROR_RATE_REASON, QUEUE_REASON, Held, Place, Watched, watch
+from llm_platform.operations.serving.endpoint_page import write_endpoint_page
+from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.operations.serving.monitoring import ERROR_RATE_REASON, QUEUE_REASON, Held, Place, Watched, watch
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 
 FOLDER = "endpoints"
 JOB = "endpoint_monitoring"

@@ -11,10 +11,10 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
-from llm_platform.operations.bringing_up import bring_model_up
-from llm_platform.operations.idle_models import take_idle_down
+from llm_platform.operations.serving.bringing_up import bring_model_up
+from llm_platform.operations.serving.idle_models import take_idle_down
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 
 JOB = "idle_models_down"
 EVERY_FIVE_MINUTES = "2-59/5 * * * *"

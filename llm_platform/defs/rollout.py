@@ -7,7 +7,7 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
-from llm_platform.operations.rollout import contract_violations, decide, publish
+from llm_platform.operations.release.rollout import contract_violations, decide, publish
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.schema import PUBLISHED
 
@@ -29,7 +29,7 @@ def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinit
     )
     def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
         with dagster_failures(context), warehouse.open() as lake:
-            decision = decide(lake.application(application.name), graph.candidates)
+            decision = decide(lake.application(application.name), graph.loaded)
         for variant, reason in decision.refused.items():
             context.log.warning(f"{variant} is not approved: {reason}")
         champion = decision.champion

@@ -11,11 +11,11 @@ import dagster as dg
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
-from llm_platform.operations.documents import consumed_and_current
-from llm_platform.operations.plan import plan
-from llm_platform.operations.releases import Candidates
+from llm_platform.operations.answering.documents import consumed_and_current
+from llm_platform.operations.release.plan import plan
+from llm_platform.operations.releases import LoadedApplication
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 
 MOST_PERMANENT_FAILURES = 3
@@ -62,9 +62,9 @@ def source_changed_sensor(
             return dg.SkipReason(f"run {running} of {application.name} is under way")
         try:
             with warehouse.open() as lake:
-                change = _change(lake, graph.candidates)
+                change = _change(lake, graph.loaded)
                 past = attempts(instance, change.state)
-                if change.consumed and not (past.failed and plan(lake, graph.candidates)):
+                if change.consumed and not (past.failed and plan(lake, graph.loaded)):
                     return dg.SkipReason(f"{address} is as documents consumed it")
         except PlatformError as error:
             return dg.SkipReason(f"{address} cannot be read: {error}")
@@ -93,10 +93,10 @@ class _Change:
     consumed: bool
 
 
-def _change(lake: Warehouse, candidates: Candidates) -> _Change:
-    name = candidates.application.name
+def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
+    name = loaded.application.name
     try:
-        consumed, current = consumed_and_current(lake, candidates)
+        consumed, current = consumed_and_current(lake, loaded)
     except ContractBroken as error:
         before = lake.application(name).documents.consumed()
         if before is None:

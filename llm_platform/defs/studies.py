@@ -10,10 +10,10 @@ from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.finetuning import train
 from llm_platform.defs.graph import Graph
-from llm_platform.operations.adapter_reports import write_page
-from llm_platform.operations.adapters import AdapterFolders
-from llm_platform.operations.sending import Asking
-from llm_platform.operations.studies import learning_curve, sweep
+from llm_platform.operations.adapters.adapter_reports import write_page
+from llm_platform.operations.adapters.adapters import AdapterFolders
+from llm_platform.operations.adapters.studies import learning_curve, sweep
+from llm_platform.operations.answering.sending import Asking
 from llm_platform.records import Release, content_hash
 from llm_platform.resources.nim import resource_key
 from llm_platform.resources.warehouse import WarehouseResource
@@ -39,7 +39,7 @@ def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.As
         with dagster_failures(context), warehouse.open() as lake:
             found = sweep(
                 lake,
-                graph.candidates,
+                graph.loaded,
                 name,
                 settings=graph.settings,
                 folders=AdapterFolders(graph.settings),
@@ -84,7 +84,7 @@ def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition)
         with dagster_failures(context), warehouse.open() as lake:
             found = learning_curve(
                 lake,
-                graph.candidates,
+                graph.loaded,
                 name,
                 settings=graph.settings,
                 folders=AdapterFolders(graph.settings),
@@ -106,7 +106,7 @@ def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition)
 def _page(lake: Warehouse, graph: Graph) -> Path:
     """The page of the application's adapters, with what was just stored."""
     store = lake.application(graph.application.name)
-    return write_page(store, graph.candidates, graph.cards_folder / "adapters.html")
+    return write_page(store, graph.loaded, graph.cards_folder / "adapters.html")
 
 
 def _asking(

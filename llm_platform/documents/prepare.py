@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application import Documents, Source
+from llm_platform.application.model import Documents, Source
 from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken
 from llm_platform.records import DocumentStatus, canonical_json

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from llm_platform.application import Application, References
+from llm_platform.application.model import Application, References
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import canonical_json
 

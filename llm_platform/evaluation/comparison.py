@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_platform.application import Looks
+from llm_platform.application.model import Looks
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.pairing import difference_interval, holm, is_partial, paired_bootstrap
@@ -28,7 +28,7 @@ SEQUENCE = "confidence sequence, valid at every look"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class JudgedVariant:
     """A variant to compare: its report, and the answers and scores that the report was built from.
 
     Only scores by the report's own scorer are compared.
@@ -89,7 +89,7 @@ class Comparison(Record):
 
 
 def compare_all(
-    pairs: Sequence[tuple[Candidate, Candidate]], *, references: pd.DataFrame, looks: Looks = "once"
+    pairs: Sequence[tuple[JudgedVariant, JudgedVariant]], *, references: pd.DataFrame, looks: Looks = "once"
 ) -> list[Comparison]:
     """Compare several pairs together: p-values are corrected, so that no pair stands out for being one of many.
 
@@ -104,7 +104,7 @@ def compare_all(
     ]
 
 
-def compare(a: Candidate, b: Candidate, *, references: pd.DataFrame, looks: Looks = "once") -> Comparison:
+def compare(a: JudgedVariant, b: JudgedVariant, *, references: pd.DataFrame, looks: Looks = "once") -> Comparison:
     """Compare two variants on the documents of the evaluation split that both have a score for.
 
     Documents that share a text, or a cluster, count once, with their mean score.
@@ -148,8 +148,8 @@ def compare(a: Candidate, b: Candidate, *, references: pd.DataFrame, looks: Look
     )
 
 
-def _own(candidate: Candidate) -> dict[Key, float]:
-    return graded([score for score in candidate.scores if score.scorer == candidate.report.scorer])
+def _own(variant: JudgedVariant) -> dict[Key, float]:
+    return graded([score for score in variant.scores if score.scorer == variant.report.scorer])
 
 
 def _tested(differences: Sequence[float], only_a: int, only_b: int, *, looks: Looks) -> tuple[float, str]:

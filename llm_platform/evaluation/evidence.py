@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_platform.application import Application, Looks
+from llm_platform.application.model import Application, Looks
 from llm_platform.evaluation.baseline import Baseline
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.effort import Effort

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.measures import Metric, method_of

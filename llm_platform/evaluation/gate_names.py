@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 
 ACCURACY = "accuracy"
 VALID_RATE = "valid_rate"

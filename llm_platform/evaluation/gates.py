@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.evaluation.evidence import Constant, Evidence
 from llm_platform.evaluation.gate_accuracy import above_constant, accuracy_gate, not_evaluated, unanswered
 from llm_platform.evaluation.gate_ceilings import ceiling_gates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.metrics import (
     Confusion,

@@ -2,9 +2,9 @@
 
 Whoever has measured something that belongs on the card (a judge's agreement, drift, a learning curve) writes a function
 
-    def judge_panels(store: ApplicationStore, candidates: Candidates) -> Sequence[Panel]
+    def judge_panels(store: ApplicationStore, loaded: LoadedApplication) -> Sequence[Panel]
 
-beside the operation that stores the numbers, and adds it to `PANELS` in `operations/panels.py`. It is called when the
+beside the operation that stores the numbers, and adds it to `PANELS` in `defs/panels.py`. It is called when the
 card is written, reads what is stored, measures nothing, and returns no panel while there is nothing to show. An
 application's own function is named under `evaluation.panels` in its `application.yaml`; see `own_code.py`.
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llm_platform.application import Looks
+from llm_platform.application.model import Looks
 from llm_platform.evaluation.pairing import difference_interval, pairs_needed
 from llm_platform.records import Interval, Record, Score
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline
 from llm_platform.evaluation.effort import Effort, measured_effort

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.evaluation.gate_names import limits
 from llm_platform.evaluation.scorers import scorer_of
 from llm_platform.evaluation.selection import evaluation_rows, scored_rows, sendable, text_or_none

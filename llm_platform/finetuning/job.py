@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.files import write_text
 from llm_platform.finetuning.examples import TrainingExample, examples_hash
 from llm_platform.records import ModelPin, Recipe, Record, TrainingData, content_hash
 
@@ -59,8 +59,8 @@ def write_job(folder: Path, job: TrainingJob, examples: Sequence[TrainingExample
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lines = "".join(example.model_dump_json() + "\n" for example in examples)
-        _write(folder / EXAMPLES_FILE, lines)
-        _write(folder / JOB_FILE, job.model_dump_json(indent=2) + "\n")
+        write_text(folder / EXAMPLES_FILE, lines)
+        write_text(folder / JOB_FILE, job.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise StorageError(
             f"Tried to write the training job of {job.name!r} to {folder}: {error.strerror}. Check space and rights."
@@ -94,9 +94,3 @@ def read_job(folder: Path) -> tuple[TrainingJob, list[TrainingExample]]:
             "They were changed after they were written; materialize the training examples again."
         )
     return job, examples
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from llm_platform.connection import Connection
 from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.feed import RowFeed
 from llm_platform.inference.meter import Progress
@@ -22,6 +21,7 @@ from llm_platform.inference.wire import Wire
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
 from llm_platform.records import DocumentRow, InferenceRun, Release
+from llm_platform.settings.connection import Connection
 
 __all__ = ["EndpointTarget", "EnginePolicy", "Progress", "run_completions"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from llm_platform.connection import Connection
 from llm_platform.errors import SpecificationError
+from llm_platform.settings.connection import Connection
 
 NO_HEADERS: Mapping[str, str] = {}
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
 
-from llm_platform.connection import Connection
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
+from llm_platform.settings.connection import Connection
 
 _READ_BYTES = 256 * 1024
 _SWEEP_SECONDS = 0.1

@@ -8,8 +8,8 @@ from typing import Self
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError, RequestTimeoutError
 
-from llm_platform.connection import Connection
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
+from llm_platform.settings.connection import Connection
 
 
 class RustWire:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from llm_platform.checked_yaml.mistakes import Mistake, listed, raise_all, read_text, wording
-from llm_platform.checked_yaml.read import LocatedYaml, read_yaml
-from llm_platform.checked_yaml.validate import validated
+from llm_platform.application.yaml.mistakes import Mistake, listed, raise_all, read_text, wording
+from llm_platform.application.yaml.read import LocatedYaml, read_yaml
+from llm_platform.application.yaml.validate import validated
 from llm_platform.models.entries import LockEntry, LockModel
 from llm_platform.records import ModelPin, content_hash
 

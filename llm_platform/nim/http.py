@@ -10,8 +10,8 @@ from typing import Any, Self
 from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import RequestError
 
-from llm_platform.connection import Connection
 from llm_platform.errors import EndpointUnavailable, SpecificationError
+from llm_platform.settings.connection import Connection
 
 # A one-token answer of a loaded 70B model that queues behind others takes tens of seconds.
 DEFAULT_TIMEOUT_SECONDS = 60.0

@@ -79,21 +79,6 @@ def exclusive(path: Path, *, timeout_seconds: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the whole new one.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise StorageError(f"Could not write {str(path)!r}: {error.strerror}. Free space or name another.") from error
-
-
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()

@@ -10,8 +10,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from llm_platform.errors import LeaseHeld
+from llm_platform.files import write_text
 from llm_platform.nim_local.config import EmbeddedConfig
-from llm_platform.nim_local.locking import make_folder, try_lock, wait_lock, write_atomically
+from llm_platform.nim_local.locking import make_folder, try_lock, wait_lock
 
 _GLANCE_SECONDS = 1.0
 
@@ -97,7 +98,7 @@ class Registration:
             peft_source=str(self._config.peft_source) if self._config.peft_source else None,
             started_at=time.time(),
         )
-        write_atomically(self.folder / "endpoint.json", announcement.model_dump_json(indent=2) + "\n")
+        write_text(self.folder / "endpoint.json", announcement.model_dump_json(indent=2) + "\n")
 
     def release(self) -> None:
         """Withdraw the address and the hold."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from llm_platform.application import Application, Finetuning, Variant
+from llm_platform.application.load import find_applications, load_application
+from llm_platform.application.model import Application, Finetuning, Variant
 from llm_platform.errors import SpecificationError
 from llm_platform.finetuning.adapter import base_identity
 from llm_platform.models.entries import LockEntry
@@ -16,15 +17,14 @@ from llm_platform.models.lock import load_lock, pin
 from llm_platform.prompts.judge_file import load_judges
 from llm_platform.prompts.load import load_prompts
 from llm_platform.records import AdapterManifest, Judge, LongDocuments, Prompt, Release
-from llm_platform.settings import Settings
-from llm_platform.specification.load import find_applications, load_application
+from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
 
 CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
-class Candidates:
+class LoadedApplication:
     """The files of one application, read: what each variant would send.
 
     Attributes:
@@ -121,16 +121,16 @@ class Candidates:
         return None
 
 
-def load_applications(settings: Settings) -> dict[str, Candidates]:
+def load_applications(settings: Settings) -> dict[str, LoadedApplication]:
     """Every application of the deployment by name, with its prompts and lock entries.
 
     Raises:
         SpecificationError: lists every mistake in every file.
     """
-    return load_candidates(settings.application_folders, load_lock(settings.models_lock))
+    return load_folders(settings.application_folders, load_lock(settings.models_lock))
 
 
-def candidates_of(settings: Settings, name: str) -> Candidates:
+def loaded_application(settings: Settings, name: str) -> LoadedApplication:
     """One application of the deployment.
 
     Raises:
@@ -144,13 +144,13 @@ def candidates_of(settings: Settings, name: str) -> Candidates:
     return applications[name]
 
 
-def load_candidates(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> dict[str, Candidates]:
+def load_folders(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> dict[str, LoadedApplication]:
     """Every application in `folders` by name.
 
     Raises:
         SpecificationError: lists the mistakes of all applications, not only of the first.
     """
-    found: dict[str, Candidates] = {}
+    found: dict[str, LoadedApplication] = {}
     mistakes: list[str] = []
     for name, folder in find_applications(folders).items():
         try:
@@ -165,7 +165,7 @@ def load_candidates(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> d
         if application.long_documents.prompt is not None:
             used.add(application.long_documents.prompt)
         entries = {one.model: lock[one.model] for one in (*named, *judges.values())}
-        found[name] = Candidates(application, {key: prompts[key] for key in sorted(used)}, entries, judges)
+        found[name] = LoadedApplication(application, {key: prompts[key] for key in sorted(used)}, entries, judges)
     if mistakes:
         raise SpecificationError("\n".join(mistakes))
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llm_platform.checked_yaml.mistakes import Mistake, nearest, shown, wording
+from llm_platform.application.yaml.mistakes import Mistake, nearest, shown, wording
 
 Role = Literal["system", "user", "assistant"]
 

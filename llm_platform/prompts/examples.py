@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llm_platform.application import Application
-from llm_platform.checked_yaml.mistakes import Mistake, listed, nearest, read_text, wording
+from llm_platform.application.model import Application
+from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, read_text, wording
 
 
 def read_examples(

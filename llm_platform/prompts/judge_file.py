@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_platform.application import Application
-from llm_platform.checked_yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
-from llm_platform.checked_yaml.read import LocatedYaml, read_yaml
-from llm_platform.checked_yaml.validate import validated
+from llm_platform.application.model import Application
+from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
+from llm_platform.application.yaml.read import LocatedYaml, read_yaml
+from llm_platform.application.yaml.validate import validated
 from llm_platform.prompts.body import Parts, Section, chat_messages, completion_template, split
 from llm_platform.prompts.template_rules import broken_template
 from llm_platform.prompts.templates import document_variables

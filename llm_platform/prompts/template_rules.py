@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from llm_platform.checked_yaml.mistakes import listed, nearest, shown, wording
+from llm_platform.application.yaml.mistakes import listed, nearest, shown, wording
 from llm_platform.prompts.templates import CONSTANTS, ENVIRONMENT, compiled
 
 MAX_LOOP_DEPTH = 2

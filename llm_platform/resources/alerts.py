@@ -7,9 +7,15 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from llm_platform.operations.alert_channels import ANSWER_SECONDS, EmailChannel, Relay, SlackChannel, WebhookChannel
-from llm_platform.operations.alerts import Channel
-from llm_platform.settings import Settings
+from llm_platform.operations.watching.alert_channels import (
+    ANSWER_SECONDS,
+    EmailChannel,
+    Relay,
+    SlackChannel,
+    WebhookChannel,
+)
+from llm_platform.operations.watching.alerts import Channel
+from llm_platform.settings.settings import Settings
 
 
 class AlertsResource(dg.ConfigurableResource):

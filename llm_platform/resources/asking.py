@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.inference.engine import EndpointTarget, Progress
-from llm_platform.operations.adapters import serve_adapter
-from llm_platform.operations.sending import Asking
-from llm_platform.operations.spending import within_budget
+from llm_platform.operations.adapters.adapters import serve_adapter
+from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.answering.spending import within_budget
 from llm_platform.records import Release
 from llm_platform.resources.nim import NIMResource
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.missing import SIDE_BY_SIDE
 
 

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from llm_platform.connection import Connection
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.inference.recording import Caller, Recording
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity
 from llm_platform.models.lock import load_lock, pin
-from llm_platform.operations.calls import CallRecorder
-from llm_platform.operations.clients import Messages, async_openai_client, complete_rows, openai_client
-from llm_platform.operations.endpoints import (
+from llm_platform.operations.serving.calls import CallRecorder
+from llm_platform.operations.serving.clients import Messages, async_openai_client, complete_rows, openai_client
+from llm_platform.operations.serving.endpoints import (
     LocalNim,
     Observation,
     base_urls,
@@ -33,7 +32,8 @@ from llm_platform.operations.endpoints import (
 )
 from llm_platform.records import Call, Completion, ModelPin, Sampling
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import Settings
+from llm_platform.settings.connection import Connection
+from llm_platform.settings.settings import Settings
 
 if TYPE_CHECKING:
     import openai

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 import dagster as dg
 from pydantic import Field
 
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
 
 

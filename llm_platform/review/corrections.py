@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from llm_platform.application import Application, OutputField
+from llm_platform.application.model import Application, OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.records import canonical_json
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.records import QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement
 from llm_platform.review.items import Decision, Item

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.records import Annotation, ReviewRole, Verdict, canonical_json, content_hash
 from llm_platform.review.items import clean_tag, comparable

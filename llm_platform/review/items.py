@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Annotation, ReviewRole, Verdict, canonical_json, content_hash
 

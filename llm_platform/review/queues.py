@@ -16,7 +16,7 @@ class QueueText:
 
 
 QUEUES: dict[ReviewQueueName, QueueText] = {
-    "disagreements": QueueText("Different answers", "The candidates answered differently. You say which is right."),
+    "disagreements": QueueText("Different answers", "The variants answered differently. You say which is right."),
     "low_confidence": QueueText("Unsure answers", "Where the model was least sure of itself, least sure first."),
     "drift": QueueText("Unusual documents", "Unlike the documents that the answers were measured on."),
     "drawn": QueueText("Recent sample", "Recent documents that the platform drew for labelling."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llm_platform.application import Application, OutputField
+from llm_platform.application.model import Application, OutputField
 from llm_platform.records import QueueProgress
 from llm_platform.review.agreement import Agreement
 from llm_platform.review.corrections import FIELD_PREFIX, shown_fields

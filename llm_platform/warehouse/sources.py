@@ -11,7 +11,7 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from llm_platform.application import Source, TableRef
+from llm_platform.application.model import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import AllBut, SourceChanges

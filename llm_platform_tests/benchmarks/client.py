@@ -109,12 +109,12 @@ def _peak_mib() -> float:
 
 
 def ours(job: Job) -> Measured:
-    from llm_platform.connection import Connection
     from llm_platform.errors import PlatformError
     from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress
     from llm_platform.nim.metrics import read_metrics
-    from llm_platform.operations.completions import answer
-    from llm_platform.operations.sending import Asking
+    from llm_platform.operations.answering.completions import answer
+    from llm_platform.operations.answering.sending import Asking
+    from llm_platform.settings.connection import Connection
     from llm_platform.warehouse.lake import Warehouse
     from llm_platform_tests.benchmarks.lake import NAME, application, location, release
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_platform.application import Application, Finetuning
+from llm_platform.application.load import load_application
+from llm_platform.application.model import Application, Finetuning
 from llm_platform.errors import PlatformError
 from llm_platform.finetuning.base import Base, best_device, load_base
 from llm_platform.finetuning.batches import memory_bytes, parts_for, split_batch
@@ -29,8 +30,7 @@ from llm_platform.prompts.load import load_prompts
 from llm_platform.prompts.render import Renderer
 from llm_platform.records import DocumentRow, Prompt
 from llm_platform.samples.movie_reviews import labels, reviews
-from llm_platform.settings import CHECKOUT
-from llm_platform.specification.load import load_application
+from llm_platform.settings.settings import CHECKOUT
 
 HELD_OUT_OF = 400
 LABELS = ("HAPPY", "SAD")

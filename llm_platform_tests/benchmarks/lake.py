@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llm_platform.application import Application, Evaluation, Gates, OutputField, Source, Variant
+from llm_platform.application.model import Application, Evaluation, Gates, OutputField, Source, Variant
 from llm_platform.records import ModelPin, Prompt, PromptMessage, Release, Sampling, SourceState
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA

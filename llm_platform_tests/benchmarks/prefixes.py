@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from llm_platform.connection import Connection
 from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.models.lock import load_lock, pin
 from llm_platform.nim.dialects import constraint
-from llm_platform.operations.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import LocalNim, base_urls
 from llm_platform.prompts.render import Renderer
 from llm_platform.records import DocumentRow, Prompt, PromptMessage, Release, Sampling
-from llm_platform.settings import load_settings
+from llm_platform.settings.connection import Connection
+from llm_platform.settings.settings import load_settings
 from llm_platform_tests.embedded import link_weights, stop_embedded
 
 ENTRY = "smollm2-135m"

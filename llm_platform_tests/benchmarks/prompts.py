@@ -16,9 +16,9 @@ import numpy as np
 import openai
 
 from llm_platform.models.lock import load_lock
-from llm_platform.operations.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import LocalNim, base_urls
 from llm_platform.samples.movie_reviews import labels, reviews
-from llm_platform.settings import load_settings
+from llm_platform.settings.settings import load_settings
 
 IN_FLIGHT = 12
 SHOTS = (

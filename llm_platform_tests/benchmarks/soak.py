@@ -18,10 +18,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from llm_platform.connection import Connection
 from llm_platform.inference.wire import Wire
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
+from llm_platform.settings.connection import Connection
 from llm_platform_tests.benchmarks import server
 from llm_platform_tests.benchmarks.bench import serving
 

@@ -21,7 +21,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         yield Terminal(team, LLM_PLATFORM_NIM_PEFT_SOURCE=str(source))
 
 
-def test_an_adapter_comes_in_is_served_and_is_not_retired_while_a_candidate_uses_it(
+def test_an_adapter_comes_in_is_served_and_is_not_retired_while_a_variant_uses_it(
     terminal: Terminal, tmp_path: Path
 ) -> None:
     """What a person does with an adapter of the research team, and what the platform does not let happen by mistake."""
@@ -42,12 +42,12 @@ def test_an_adapter_comes_in_is_served_and_is_not_retired_while_a_candidate_uses
 
     assert imported.status == 0, imported.said
     assert "imported: research, run 17" in listed.out
-    assert "candidate 'tuned'" in listed.out
+    assert "variant 'tuned'" in listed.out
     assert published.status == 0, published.said
     assert f"{NAME}-{adapter_id} answers at http://127.0.0.1" in published.out
     assert f"served as {NAME}-{adapter_id}" in shown.out
     assert refused.failed_plainly, refused.said
-    assert "candidate 'tuned', release" in refused.err
+    assert "variant 'tuned', release" in refused.err
     assert "Every adapter is used by a release." in unused.out
     assert compared.failed_plainly, compared.said
     assert "has not been compared" in compared.err

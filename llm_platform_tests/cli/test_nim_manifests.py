@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from llm_platform.cli.main import app
-from llm_platform.settings import CHECKOUT
-from llm_platform.settings_pods import PodFields
+from llm_platform.settings.settings import CHECKOUT
+from llm_platform.settings.settings_pods import PodFields
 
 PAGE = (CHECKOUT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 LINES = PAGE.splitlines()

@@ -23,7 +23,7 @@ Run = Callable[..., Result]
 def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
     team = team_with(tmp_path_factory.mktemp("team"))
     with team.warehouse.open() as lake:
-        filled(lake, team.candidates, {"clear": {"0": "SAD", "1": "HAPPY"}})
+        filled(lake, team.loaded, {"clear": {"0": "SAD", "1": "HAPPY"}})
     return team
 
 

@@ -22,7 +22,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from llm_platform.resources.pools import apply_pool_limits
-from llm_platform.settings import CHECKOUT
+from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.team import ENTRY, Team
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -103,7 +103,7 @@ def deployed(team: Team, *, processes: bool) -> Iterator[Deployment]:
     file = team.root / "location.py"
     file.write_text(
         "from llm_platform.definitions import build_definitions\n"
-        "from llm_platform.settings import Settings\n"
+        "from llm_platform.settings.settings import Settings\n"
         f"settings = Settings.model_validate_json({team.settings.model_dump_json()!r})\n"
         "defs = build_definitions(settings)\n",
         encoding="utf-8",

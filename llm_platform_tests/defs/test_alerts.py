@@ -12,7 +12,7 @@ import pytest
 
 from llm_platform.defs.alerts import Cursor, alerts_sensor
 from llm_platform.resources.alerts import AlertsResource
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 from llm_platform_tests.servers.inbox import HttpInbox
 from llm_platform_tests.team import NAME, Team
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import PlatformError
-from llm_platform.settings import CHECKOUT
+from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.defs.tables import LakeTable
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team

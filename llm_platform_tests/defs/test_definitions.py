@@ -16,7 +16,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from llm_platform.definitions import build_definitions
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 from llm_platform_tests.defs.conftest import QUIET, SOURCE, Ran
 from llm_platform_tests.team import NAME, Team
 

@@ -13,12 +13,12 @@ import pytest
 
 from llm_platform.errors import EvidenceMissing, PermanentError
 from llm_platform.finetuning.abilities import ABILITIES
-from llm_platform.operations.adapter_evidence import AdapterReport, report_kind, stored_report
-from llm_platform.operations.adapters import AdapterFolders, retire_adapter
-from llm_platform.operations.evaluation import current_evaluation_id
-from llm_platform.operations.plan import plan
-from llm_platform.operations.rollout import promote
-from llm_platform.operations.training_plan import promotable, training_plan
+from llm_platform.operations.adapters.adapters import AdapterFolders, retire_adapter
+from llm_platform.operations.adapters.training_plan import promotable, training_plan
+from llm_platform.operations.evidence.adapter_evidence import AdapterReport, report_kind, stored_report
+from llm_platform.operations.evidence.evaluation import current_evaluation_id
+from llm_platform.operations.release.plan import plan
+from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.finetuning.tiny import tiny_base
@@ -68,7 +68,7 @@ class Site:
 
     def adapter(self) -> AdapterManifest:
         with self.store() as store:
-            found = self.team.candidates.adapter("mood", store)
+            found = self.team.loaded.adapter("mood", store)
         assert found is not None
         return found
 
@@ -122,8 +122,8 @@ def test_before_training_the_variant_is_a_plain_state(untrained: Site) -> None:
     assert checks(result)["adapter_improves_on_champion"]
     assert metadata(result, "completions", "tuned") == {"note": "its adapter 'mood' is not trained yet"}
     with team.warehouse.open() as lake:
-        assert plan(lake, team.candidates) == []
-        steps = training_plan(lake, team.candidates, team.settings)
+        assert plan(lake, team.loaded) == []
+        steps = training_plan(lake, team.loaded, team.settings)
     assert [step.asset for step in steps] == ["training_examples/mood"]
 
 
@@ -133,7 +133,7 @@ def test_one_click_trains_serves_and_judges(trained: tuple[Site, dg.ExecuteInPro
 
     made, examples = metadata(result, "adapters", "mood"), metadata(result, "training_examples", "mood")
     with there.store() as store:
-        release = there.team.candidates.release("tuned", store)
+        release = there.team.loaded.release("tuned", store)
         assert release is not None
         report = stored_report(store, release)
         champion = store.rollout.champion()
@@ -168,7 +168,7 @@ def test_the_same_inputs_train_nothing_and_ask_nothing(trained: tuple[Site, dg.E
     assert metadata(again, "adapters", "mood")["adapter"] == before.adapter_id
     assert there.model.counts.requests == asked
     with there.team.warehouse.open() as lake:
-        assert training_plan(lake, there.team.candidates, there.team.settings) == []
+        assert training_plan(lake, there.team.loaded, there.team.settings) == []
 
 
 def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_only(
@@ -176,21 +176,19 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
 ) -> None:
     """Passing the gates is not enough: it has to be better than what serves now, on record; then it is not retired."""
     there, _ = trained
-    candidates, manifest = there.team.candidates, there.adapter()
+    loaded, manifest = there.team.loaded, there.adapter()
     there.run(there.team.job)
 
     with there.store() as store:
-        release = candidates.release("tuned", store)
+        release = loaded.release("tuned", store)
         assert release is not None
         report = stored_report(store, release)
         assert report is not None
-        evaluation_id = current_evaluation_id(store, candidates)
+        evaluation_id = current_evaluation_id(store, loaded)
 
         def decided(on: AdapterReport) -> RolloutEvent:
             store.adapter_reports.append(manifest.adapter_id, report_kind(release), on.model_dump_json())
-            return promote(
-                store, candidates.application, "tuned", release=release, evaluation_id=evaluation_id, by="test"
-            )
+            return promote(store, loaded.application, "tuned", release=release, evaluation_id=evaluation_id, by="test")
 
         with pytest.raises(EvidenceMissing, match="there is nothing to compare it with"):
             decided(report.model_copy(update={"pairs": ()}))
@@ -198,14 +196,14 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
             decided(report.model_copy(update={"evaluation_id": "another"}))
         with pytest.raises(EvidenceMissing, match="was held against release another"):
             decided(report.model_copy(update={"rival_id": "another"}))
-        assert promotable(store, candidates) is None
+        assert promotable(store, loaded) is None
         store.adapter_reports.append(manifest.adapter_id, report_kind(release), report.model_dump_json())
-        assert promotable(store, candidates) == ("tuned", release)
+        assert promotable(store, loaded) == ("tuned", release)
         decided(report)
-        assert promotable(store, candidates) is None
-        entry = candidates.lock[ENTRY]
+        assert promotable(store, loaded) is None
+        entry = loaded.lock[ENTRY]
         with pytest.raises(PermanentError, match=f"the champion, release {release.release_id}"):
-            retire_adapter(store, candidates, manifest, settings=there.team.settings, entry=entry)
+            retire_adapter(store, loaded, manifest, settings=there.team.settings, entry=entry)
 
 
 def test_the_chain_refuses_an_adapter_whose_file_was_changed(

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from llm_platform.operations.plan import plan
+from llm_platform.operations.release.plan import plan
 from llm_platform_tests.defs.conftest import QUIET, Ran
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team
@@ -58,7 +58,7 @@ def test_a_second_run_asks_nothing_and_writes_nothing(ran_once: Ran) -> None:
     team, model, instance = ran_once
     with team.warehouse.open() as lake:
         snapshot = lake.snapshot()
-        assert plan(lake, team.candidates) == []
+        assert plan(lake, team.loaded) == []
     asked = model.counts.requests
 
     assert run(team, instance).success

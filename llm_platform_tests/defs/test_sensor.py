@@ -34,7 +34,7 @@ class Follower:
 
     @cached_property
     def graph(self) -> Graph:
-        return Graph(self.team.candidates, self.team.settings)
+        return Graph(self.team.loaded, self.team.settings)
 
     @cached_property
     def job(self) -> dg.JobDefinition:

@@ -17,12 +17,12 @@ import pytest
 
 from llm_platform.definitions import build_definitions
 from llm_platform.errors import SpecificationError, StorageError
-from llm_platform.operations.branches import make_branch, remove_branch
-from llm_platform.operations.evaluation import current_evaluation_id
+from llm_platform.operations.evidence.evaluation import current_evaluation_id
+from llm_platform.operations.release.branches import make_branch, remove_branch
+from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import load_applications
-from llm_platform.operations.rollout import promote
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.settings import CHECKOUT, Settings
+from llm_platform.settings.settings import CHECKOUT, Settings
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer
 
@@ -160,20 +160,20 @@ def test_a_changed_prompt_on_a_branch_pays_only_for_itself_and_serves_there_once
 
 
 def promote_variant(settings: Settings, variant: str) -> Any:
-    candidates = load_applications(settings)[NAME]
+    loaded = load_applications(settings)[NAME]
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(NAME)
-        release = candidates.release(variant, store)
+        release = loaded.release(variant, store)
         assert release is not None
-        evaluation = current_evaluation_id(store, candidates)
-        return promote(store, candidates.application, variant, release=release, evaluation_id=evaluation, by="somebody")
+        evaluation = current_evaluation_id(store, loaded)
+        return promote(store, loaded.application, variant, release=release, evaluation_id=evaluation, by="somebody")
 
 
 def test_what_production_writes_later_is_seen_by_a_branch(production: Production) -> None:
     """A branch lives for days; rights that cover only the tables of its first day would break it."""
     branch = production.branch("later")
     with WarehouseResource.of(production.settings).open() as lake:
-        lake.application("another").prompts.put(production.team.candidates.prompts["clear"])
+        lake.application("another").prompts.put(production.team.loaded.prompts["clear"])
 
     with WarehouseResource.of(branch).open() as lake:
         upstream = lake.application(NAME).rollout.champion()
@@ -248,7 +248,7 @@ def test_a_role_is_made_twice_without_harm_and_leaves_nothing_behind(production:
     branch = production.branch("again")
     production.branch("again")
     with WarehouseResource.of(branch).open() as lake:
-        lake.application(NAME).prompts.put(production.team.candidates.prompts["clear"])
+        lake.application(NAME).prompts.put(production.team.loaded.prompts["clear"])
     name, administrator = branch.namespace, str(production.settings.catalog).removeprefix("postgres:")
     administrator = administrator.replace(f"user=prod_{name.rpartition('_')[2]}", "user=postgres")
 

@@ -15,10 +15,10 @@ from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, Supersess
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG
 from llm_platform.errors import SpecificationError
-from llm_platform.instance import dagster_home, prepared_dagster_home
 from llm_platform.resources.pools import apply_pool_limits
-from llm_platform.settings import Settings
+from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.holders import node
+from llm_platform.workbench.instance import dagster_home, prepared_dagster_home
 from llm_platform_tests.team import ENTRY, NAME, Team
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

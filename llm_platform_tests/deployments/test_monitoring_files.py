@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from llm_platform.nim.metric_names import ALL
-from llm_platform.settings import CHECKOUT
+from llm_platform.settings.settings import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "monitoring"
 FUNCTIONS = frozenset({"sum", "max", "count", "rate", "deriv", "histogram_quantile", "vector", "by", "or", "and", "up"})

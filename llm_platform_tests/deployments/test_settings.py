@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import llm_platform.settings as settings_module
+import llm_platform.settings.settings as settings_module
 from llm_platform.errors import SpecificationError
-from llm_platform.settings import MAX_NAMESPACE_LENGTH, load_settings, namespace_name
+from llm_platform.settings.settings import MAX_NAMESPACE_LENGTH, load_settings, namespace_name
 
 FALLBACKS = {
     "namespace": ("LLM_PLATFORM_NAMESPACE", "DAGSTER_CLOUD_GIT_BRANCH"),

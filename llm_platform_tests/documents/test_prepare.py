@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_platform.application import Documents, Source
+from llm_platform.application.model import Documents, Source
 from llm_platform.documents.normalize import normalized
 from llm_platform.documents.prepare import DOCUMENTS_SCHEMA, bucket_of, prepare
 from llm_platform.errors import ContractBroken

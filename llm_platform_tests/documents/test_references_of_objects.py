@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.documents.references import references_table
 from llm_platform.errors import ContractBroken
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.documents.references import REFERENCES_SCHEMA, drawn_split, with_verdicts
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.team import Team
@@ -21,7 +21,7 @@ APPROVED = pa.schema(
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Application:
-    return Team(tmp_path_factory.mktemp("team"), "http://127.0.0.1:9", documents=2).candidates.application
+    return Team(tmp_path_factory.mktemp("team"), "http://127.0.0.1:9", documents=2).loaded.application
 
 
 def fingerprint(split: str, application: Application) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from llm_platform.application import Application, Evaluation, Gates, OutputField, References, Source, Variant
+from llm_platform.application.model import Application, Evaluation, Gates, OutputField, References, Source, Variant
 from llm_platform.evaluation.report import Report, build_report
 from llm_platform.evaluation.scorers import score_answers
 from llm_platform.records import Gate, ModelPin, Prompt, PromptMessage, Release, Sampling, Score

@@ -18,7 +18,7 @@ from llm_platform.evaluation.card import render_card
 from llm_platform.evaluation.card_style import STYLE
 from llm_platform.evaluation.changes import changes
 from llm_platform.evaluation.charts import Line, Point, bar_chart, line_chart
-from llm_platform.evaluation.comparison import Candidate, compare, compare_all
+from llm_platform.evaluation.comparison import JudgedVariant, compare, compare_all
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.records import Interval
@@ -63,17 +63,17 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def two_variants() -> tuple[list[Report], Candidate, Candidate, World]:
+def two_variants() -> tuple[list[Report], JudgedVariant, JudgedVariant, World]:
     """A refused and an approved variant on the same 200 documents."""
-    candidates = []
+    judged = []
     for name, right in (("plain", 51), ("scaled", 78)):
         world, release = World(), release_of(name)
         for label, other in (("HAPPY", "SAD"), ("SAD", "HAPPY")):
             world.add(right, answer=label, reference=label, confidence=0.9)
             world.add(100 - right, answer=other, reference=label, confidence=0.7)
         report = world.report(release=release, variant=name, baseline=BASELINE)
-        candidates.append(Candidate(report, world.answers, world.scores(release)))
-    return [candidate.report for candidate in candidates], candidates[0], candidates[1], world
+        judged.append(JudgedVariant(report, world.answers, world.scores(release)))
+    return [variant.report for variant in judged], judged[0], judged[1], world
 
 
 def card() -> str:

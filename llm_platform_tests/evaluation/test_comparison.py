@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_platform.errors import ContractBroken
-from llm_platform.evaluation.comparison import Candidate, Comparison, compare
+from llm_platform.evaluation.comparison import Comparison, JudgedVariant, compare
 from llm_platform_tests.evaluation.builders import World, release_of
 
 Row = tuple[str | None, float | None]
@@ -15,7 +15,7 @@ def compared(
     rows: list[tuple[Row, Row]], *, splits: list[str] | None = None, texts: list[str] | None = None
 ) -> Comparison:
     """Compare variants `a` and `b`, each row an (answer, confidence) of both to a document whose reference is HAPPY."""
-    candidates = []
+    judged = []
     for side, name in enumerate("ab"):
         world, release = World(), release_of(name)
         for index, row in enumerate(rows):
@@ -23,8 +23,8 @@ def compared(
             changes = {} if texts is None else {"fingerprint": texts[index]}
             world.add(answer=answer, confidence=confidence, split=splits[index] if splits else "evaluation", **changes)
         report = world.report(release=release, variant=name)
-        candidates.append(Candidate(report, world.answers, world.scores(release)))
-    return compare(*candidates, references=world.references)
+        judged.append(JudgedVariant(report, world.answers, world.scores(release)))
+    return compare(*judged, references=world.references)
 
 
 RIGHT: Row = ("HAPPY", 0.9)
@@ -95,9 +95,9 @@ def test_variants_that_never_disagree_compare_without_disagreements() -> None:
 def test_reports_with_different_yardsticks_are_not_compared(world: World) -> None:
     """A difference between two evaluations is no difference between two variants."""
     world.add(10)
-    first = Candidate(world.report(), world.answers, world.scores())
+    first = JudgedVariant(world.report(), world.answers, world.scores())
     world.add(1)
-    second = Candidate(world.report(), world.answers, world.scores())
+    second = JudgedVariant(world.report(), world.answers, world.scores())
 
     with pytest.raises(ContractBroken, match="Materialize both reports"):
         compare(first, second, references=world.references)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llm_platform.application import Application, Evaluation, Gates, Monitoring, Source, Variant
+from llm_platform.application.model import Application, Evaluation, Gates, Monitoring, Source, Variant
 from llm_platform.evaluation import drift_tests
 from llm_platform.evaluation.drift import MEASUREMENTS, Measurement, flag_documents, measure_drift
 from llm_platform.evaluation.drift_texts import is_refusal, language

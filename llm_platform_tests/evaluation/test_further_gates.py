@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application import Evaluation, Gates, RegressionGate, SliceGate
+from llm_platform.application.model import Evaluation, Gates, RegressionGate, SliceGate
 from llm_platform.evaluation.effort import quantile_interval
 from llm_platform.evaluation.gate_names import CLAIMS, gate_names
 from llm_platform.evaluation.regression import ChampionScores

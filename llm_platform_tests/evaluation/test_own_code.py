@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application import Application, Evaluation, Gates
+from llm_platform.application.model import Application, Evaluation, Gates
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.evaluation.further import own_panels
 from llm_platform.evaluation.scorers import scorer_of

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_platform.connection import Connection
 from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
@@ -27,6 +26,7 @@ from llm_platform.records import (
     Task,
     from_json_lines,
 )
+from llm_platform.settings.connection import Connection
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer
 
 ANSWERS = {"HAPPY": " positive", "SAD": " negative"}

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from llm_platform.connection import Connection
 from llm_platform.errors import EndpointMismatch, StorageError, TransientError
 from llm_platform.inference.core import complete
 from llm_platform.inference.policy import EndpointTarget
 from llm_platform.inference.wire import Reply
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.records import Completion, CompletionStatus, from_json_lines, json_lines
+from llm_platform.settings.connection import Connection
 from llm_platform_tests.inference.cases import QUICK, ask, release, requests
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 

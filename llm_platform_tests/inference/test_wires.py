@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from llm_platform.connection import Connection
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.engine import default_wire
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.inference.wire import Reply, Wire
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
+from llm_platform.settings.connection import Connection
 from llm_platform_tests.servers.faults import Fault, Hangup, NeverAnswer, Status
 from llm_platform_tests.servers.proxy import Proxy
 from llm_platform_tests.servers.scripted import ScriptedServer

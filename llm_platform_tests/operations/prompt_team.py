@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llm_platform.operations.completions import answer as answer_release
-from llm_platform.operations.documents import known_answers, update_documents
-from llm_platform.operations.evaluation import report_releases, score_releases
-from llm_platform.operations.rollout import decide
+from llm_platform.operations.answering.completions import answer as answer_release
+from llm_platform.operations.answering.documents import known_answers, update_documents
+from llm_platform.operations.evidence.evaluation import report_releases, score_releases
+from llm_platform.operations.release.rollout import decide
 from llm_platform.resources.asking import asking_of
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer, right_answer
@@ -94,19 +94,19 @@ def team_that_has_run(folder: Path) -> Iterator[tuple[Team, ScriptedServer]]:
 
 def _bring_up_to_date(team: Team) -> None:
     """What the daily job does, up to the decision, without Dagster: the same operations."""
-    candidates = team.candidates
-    application = candidates.application
+    loaded = team.loaded
+    application = loaded.application
     with team.warehouse.open() as lake:
         store = lake.application(NAME)
-        update_documents(lake, candidates)
+        update_documents(lake, loaded)
         store.references.replace(known_answers(lake, application).rows)
-        for prompt in candidates.prompts.values():
+        for prompt in loaded.prompts.values():
             store.prompts.put(prompt)
         for variant in application.variants:
-            release = candidates.requesting(variant, store)
+            release = loaded.requesting(variant, store)
             assert release is not None
             asking = asking_of(team.settings, release, max_failed_share=0.1, run_id=f"run-{variant}")
             answer_release(store, release, application=application, calibrate=False, asking=asking)
-        score_releases(lake, candidates)
-        report_releases(lake, candidates, cards_folder=team.root / "cards")
-        assert decide(store, candidates).promoted
+        score_releases(lake, loaded)
+        report_releases(lake, loaded, cards_folder=team.root / "cards")
+        assert decide(store, loaded).promoted

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.application import Application
+from llm_platform.application.model import Application
 from llm_platform.errors import SpecificationError
 from llm_platform.prompts.load import load_prompts
 from llm_platform.prompts.render import RenderedPrompt, render

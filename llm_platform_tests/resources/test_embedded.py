@@ -11,10 +11,10 @@ import pytest
 
 from llm_platform import connect
 from llm_platform.definitions import build_definitions
-from llm_platform.notebook import Platform
-from llm_platform.operations.endpoints import LocalNim
-from llm_platform.operations.samples import load_sample
-from llm_platform.settings import CHECKOUT, Settings
+from llm_platform.operations.answering.samples import load_sample
+from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.settings.settings import CHECKOUT, Settings
+from llm_platform.workbench.notebook import Platform
 from llm_platform_tests.embedded import link_weights, stop_embedded
 from llm_platform_tests.notebooks import run_notebook
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from llm_platform.operations.documents import update_documents
-from llm_platform.operations.releases import Candidates
+from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Completion, CompletionStatus, canonical_json
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.team import Team
@@ -47,13 +47,13 @@ def team_with(folder: Path, *, documents: Mapping[str, str] | None = None, **spe
     return team
 
 
-def filled(lake: Warehouse, candidates: Candidates, answers: Answers, *, confidence: float | None = None) -> None:
+def filled(lake: Warehouse, loaded: LoadedApplication, answers: Answers, *, confidence: float | None = None) -> None:
     """Read the team's documents, and store answers as if the variants had given them."""
-    update_documents(lake, candidates)
-    store = lake.application(candidates.application.name)
+    update_documents(lake, loaded)
+    store = lake.application(loaded.application.name)
     documents = {row["document_id"]: row for row in store.documents.table().to_pylist()}
     for variant, given in answers.items():
-        release = candidates.release(variant, store)
+        release = loaded.release(variant, store)
         assert release is not None
         store.releases.put(release)
         rows = [

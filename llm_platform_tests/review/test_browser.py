@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.operations.review import CLAIM_SECONDS, ReviewDesk
+from llm_platform.operations.reviewing.review import CLAIM_SECONDS, ReviewDesk
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access, Person
 from llm_platform.warehouse.lake import Warehouse
@@ -85,13 +85,13 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
 @pytest.fixture(scope="module")
 def lake(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     with open_lake(tmp_path_factory.mktemp("lake")) as lake:
-        filled(lake, team.candidates, {"clear": dict.fromkeys(TEXTS, "SAD"), "vague": dict.fromkeys(TEXTS, "HAPPY")})
+        filled(lake, team.loaded, {"clear": dict.fromkeys(TEXTS, "SAD"), "vague": dict.fromkeys(TEXTS, "HAPPY")})
         yield lake
 
 
 def page_app(lake: Warehouse, team: Team, name: str) -> Any:
     times = itertools.count(0, CLAIM_SECONDS + 1)
-    desk = ReviewDesk(lake, team.candidates, second_opinions=1.0, clock=lambda: next(times))
+    desk = ReviewDesk(lake, team.loaded, second_opinions=1.0, clock=lambda: next(times))
     return review_app({NAME: desk}, Access(local=Person(name, "adjudicator")), hosts=("127.0.0.1",), clock=Clock())
 
 
@@ -250,7 +250,7 @@ def test_a_typed_correction_is_kept_when_it_is_refused(chromium: Any, tmp_path_f
     folder = tmp_path_factory.mktemp("extract")
     team = team_with(folder, documents={"0": "Solaris, a film of 1972."}, **EXTRACT)
     with open_lake(folder) as lake:
-        filled(lake, team.candidates, {"clear": {"0": FILM}, "vague": {"0": OTHER_FILM}})
+        filled(lake, team.loaded, {"clear": {"0": FILM}, "vague": {"0": OTHER_FILM}})
         with served(page_app(lake, team, "ada")) as url:
             context = chromium.new_context(base_url=url)
             page = context.new_page()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from llm_platform.errors import ContractBroken
-from llm_platform.operations.documents import read_references, update_documents
-from llm_platform.operations.review import CLAIM_SECONDS, ReviewDesk
+from llm_platform.operations.answering.documents import read_references, update_documents
+from llm_platform.operations.reviewing.review import CLAIM_SECONDS, ReviewDesk
 from llm_platform.records import ReviewQueue, Verdict
 from llm_platform.review.desk import Opened, Submitted
 from llm_platform.review.items import Decision
@@ -44,7 +44,7 @@ def team(tmp_path: Path) -> Team:
 @pytest.fixture
 def lake(tmp_path: Path, team: Team) -> Iterator[Warehouse]:
     with open_lake(tmp_path) as lake:
-        filled(lake, team.candidates, {"clear": CLEAR, "vague": VAGUE}, confidence=0.6)
+        filled(lake, team.loaded, {"clear": CLEAR, "vague": VAGUE}, confidence=0.6)
         yield lake
 
 
@@ -55,7 +55,7 @@ class Room:
         self.store = lake.application(NAME)
         self.seconds = 0.0
         self.clock = Clock()
-        self.desk = ReviewDesk(lake, team.candidates, second_opinions=second_opinions, clock=lambda: self.seconds)
+        self.desk = ReviewDesk(lake, team.loaded, second_opinions=second_opinions, clock=lambda: self.seconds)
 
     def opened(self, person: Person, queue: ReviewQueue = AUDIT) -> Opened | None:
         return self.desk.open(person, queue)
@@ -107,7 +107,7 @@ def test_a_verdict_is_a_row_per_answer_with_who_when_where_and_on_which_release(
 
     given = {"clear": CLEAR[document], "vague": VAGUE[document]}
     for variant, answer in given.items():
-        row = rows[team.candidates.release(variant, room.store).release_id]  # type: ignore[union-attr]
+        row = rows[team.loaded.release(variant, room.store).release_id]  # type: ignore[union-attr]
         assert row["verdict"] == (Verdict.RIGHT if answer == "HAPPY" else Verdict.WRONG)
         assert (row["judged"], row["answer"]) == (answer, "HAPPY")
         assert (row["by"], row["queue"], row["blind"], row["role"]) == ("ada", "disagreements", True, "reviewer")
@@ -212,7 +212,7 @@ def test_changing_ones_mind_settles_a_disagreement_but_not_the_measured_agreemen
 def test_a_verdict_against_the_known_answer_goes_to_the_adjudicator(lake: Warehouse, team: Team) -> None:
     """Tables of known answers hold mistakes; one reviewer alone does not overrule them."""
     store = lake.application(NAME)
-    store.references.replace(read_references(lake, team.candidates.application))
+    store.references.replace(read_references(lake, team.loaded.application))
     room = Room(lake, team)
     document = room.say(ADA, room.opened(ADA), "HAPPY")
     known = right_answer(int(document))
@@ -226,12 +226,12 @@ def test_a_verdict_against_the_known_answer_goes_to_the_adjudicator(lake: Wareho
     assert opened is not None
     assert (opened.item.document_id, opened.reference) == (document, known)
     assert opened.progress.waiting == 1
-    answers = {row["document_id"]: row for row in read_references(lake, team.candidates.application).to_pylist()}
+    answers = {row["document_id"]: row for row in read_references(lake, team.loaded.application).to_pylist()}
     assert answers[document]["answer"] == known
 
     room.say(EVE, opened, wrong, ADJUDICATION)
 
-    answers = {row["document_id"]: row for row in read_references(lake, team.candidates.application).to_pylist()}
+    answers = {row["document_id"]: row for row in read_references(lake, team.loaded.application).to_pylist()}
     assert (answers[document]["answer"], answers[document]["provenance"]) == (wrong, "adjudicated")
 
 
@@ -241,7 +241,7 @@ def test_a_text_that_changed_meanwhile_is_not_judged_by_the_old_page(room: Room,
     assert opened is not None
     document = opened.item.document_id
     team.write_documents({key: Team.text(int(key), note="changed" if key == document else "") for key in RIGHT})
-    update_documents(lake, team.candidates)
+    update_documents(lake, team.loaded)
 
     with pytest.raises(ContractBroken, match="changed since the page was opened"):
         room.say(ADA, opened, "HAPPY")
@@ -255,7 +255,7 @@ def test_a_verdict_does_not_follow_a_document_to_its_new_text(room: Room, lake: 
     assert room.store.annotations.approved()["document_id"].to_pylist() == [document]
 
     team.write_documents({key: Team.text(int(key), note="changed" if key == document else "") for key in RIGHT})
-    update_documents(lake, team.candidates)
+    update_documents(lake, team.loaded)
 
     assert room.store.annotations.approved().num_rows == 0
     assert room.store.annotations.verdicts().num_rows == 2
@@ -290,12 +290,12 @@ def test_free_text_comes_back_when_a_release_answers_anew(tmp_path: Path) -> Non
     """Of free text every answer is judged by itself; a label that is known to be right needs no second look."""
     team = team_with(tmp_path, **GENERATE)
     with open_lake(tmp_path) as lake:
-        filled(lake, team.candidates, {"clear": {"0": "A printer burns."}})
+        filled(lake, team.loaded, {"clear": {"0": "A printer burns."}})
         room = Room(lake, team)
         room.say(ADA, room.opened(ADA), "A printer burns.")
         assert room.opened(ADA) is None
 
-        filled(lake, team.candidates, {"vague": {"0": "Fire in the printer."}})
+        filled(lake, team.loaded, {"vague": {"0": "Fire in the printer."}})
         room.seconds += 3600
 
         again = room.opened(ADA)
@@ -309,7 +309,7 @@ def test_extracted_fields_that_differ_only_in_an_absent_one_are_one_answer(tmp_p
     with open_lake(tmp_path) as lake:
         filled(
             lake,
-            team.candidates,
+            team.loaded,
             {
                 "clear": {"0": '{"title":"Solaris"}', "1": FILM},
                 "vague": {"0": '{"title":"Solaris","year":null}', "1": OTHER_FILM},

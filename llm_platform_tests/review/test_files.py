@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm_platform.errors import ContractBroken, StorageError
-from llm_platform.operations.review_files import import_annotations
+from llm_platform.operations.reviewing.review_files import import_annotations
 from llm_platform.review.files import written
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, filled, open_lake, team_with
@@ -24,12 +24,12 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
 @pytest.fixture
 def lake(team: Team, tmp_path: Path) -> Iterator[Warehouse]:
     with open_lake(tmp_path) as lake:
-        filled(lake, team.candidates, {"clear": {"0": "SAD", "1": "HAPPY"}})
+        filled(lake, team.loaded, {"clear": {"0": "SAD", "1": "HAPPY"}})
         yield lake
 
 
 def imported(lake: Warehouse, team: Team, path: Path) -> tuple[int, int]:
-    return import_annotations(lake, team.candidates.application, path, by="ada", at=NOON)
+    return import_annotations(lake, team.loaded.application, path, by="ada", at=NOON)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back_and_twice_is_once(
     assert imported(lake, team, copy) == (0, 4)
     assert imported(lake, team, source) == (0, 4)
     with open_lake(tmp_path / "elsewhere") as other:
-        filled(other, team.candidates, {"clear": {"0": "SAD"}})
+        filled(other, team.loaded, {"clear": {"0": "SAD"}})
         assert imported(other, team, copy) == (4, 4)
         assert other.application(NAME).annotations.table().to_pylist() == before
     assert [(row["document_id"], row["answer"]) for row in store.annotations.approved().to_pylist()] == [("0", "SAD")]

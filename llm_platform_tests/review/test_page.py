@@ -12,8 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from llm_platform.errors import StorageError
-from llm_platform.operations.review import CLAIM_SECONDS, ReviewDesk
-from llm_platform.operations.review_server import serve_review
+from llm_platform.operations.reviewing.review import CLAIM_SECONDS, ReviewDesk
+from llm_platform.operations.reviewing.review_server import serve_review
 from llm_platform.review.app import review_app
 from llm_platform.review.guard import FORM_COOKIE, LARGEST_FORM
 from llm_platform.review.people import Access, Listed, Person, token_hash
@@ -39,7 +39,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
 @pytest.fixture(scope="module")
 def lake(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     with open_lake(tmp_path_factory.mktemp("lake")) as lake:
-        filled(lake, team.candidates, {"clear": CLEAR, "vague": VAGUE}, confidence=0.6)
+        filled(lake, team.loaded, {"clear": CLEAR, "vague": VAGUE}, confidence=0.6)
         yield lake
 
 
@@ -47,7 +47,7 @@ def lake(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wareh
 def desk(lake: Warehouse, team: Team) -> ReviewDesk:
     # Each look at the clock is so much later that nobody still has a document open.
     times = itertools.count(0, CLAIM_SECONDS + 1)
-    return ReviewDesk(lake, team.candidates, second_opinions=1.0, clock=lambda: next(times))
+    return ReviewDesk(lake, team.loaded, second_opinions=1.0, clock=lambda: next(times))
 
 
 def browser(desk: ReviewDesk, access: Access, *, hosts: tuple[str, ...] = ("127.0.0.1",)) -> TestClient:
@@ -247,8 +247,8 @@ def test_documents_are_text_and_never_markup(tmp_path: Path) -> None:
     """A document is what strangers wrote: it must not run in a reviewer's browser."""
     team = team_with(tmp_path, documents={"<b>1": "<script>alert(1)</script> & <img src=x onerror=alert(2)>"})
     with open_lake(tmp_path) as lake:
-        filled(lake, team.candidates, {"clear": {"<b>1": "SAD"}})
-        with local(ReviewDesk(lake, team.candidates)) as client:
+        filled(lake, team.loaded, {"clear": {"<b>1": "SAD"}})
+        with local(ReviewDesk(lake, team.loaded)) as client:
             page = client.get(f"/{NAME}/queue/audit").text
 
     assert "<script>alert" not in page
@@ -265,4 +265,4 @@ def test_an_address_in_use_is_an_error_in_words(lake: Warehouse, team: Team) -> 
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(StorageError, match="Choose another --port"):
-            serve_review(lake, {NAME: team.candidates}, access, host="127.0.0.1", port=port, ready=lambda _: None)
+            serve_review(lake, {NAME: team.loaded}, access, host="127.0.0.1", port=port, ready=lambda _: None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.application import OutputField
+from llm_platform.application.model import OutputField
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Verdict
 from llm_platform.review.agreement import agreement, agreements
@@ -47,7 +47,7 @@ def test_a_decision_is_a_verdict_on_every_answer_that_was_shown(
     tmp_path: Path, decision: Decision, expected: dict[str, str]
 ) -> None:
     """Judges and reports learn from each release's own verdict, not from the one that was clicked."""
-    application = team_with(tmp_path, **GENERATE).candidates.application
+    application = team_with(tmp_path, **GENERATE).loaded.application
     shown = item(application, "one", "two", "one", None)
     letter = next(choice.letter for choice in shown.choices if choice.answer == "one")
     chosen = Decision(decision.kind, letter if decision.letter else None, decision.answer)
@@ -60,7 +60,7 @@ def test_a_decision_is_a_verdict_on_every_answer_that_was_shown(
 
 def test_the_order_of_answers_says_nothing_about_who_gave_them(tmp_path: Path) -> None:
     """If the champion always came first, A would be a name."""
-    application = team_with(tmp_path).candidates.application
+    application = team_with(tmp_path).loaded.application
     first = set()
     for number in range(40):
         given = [GivenAnswer("r0", "champion", "HAPPY", None, None), GivenAnswer("r1", "other", "SAD", None, None)]

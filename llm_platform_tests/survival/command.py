@@ -27,7 +27,7 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [
         "llm_platform.cli.main",
-        "llm_platform.demo",
+        "llm_platform.demo.demo",
         "scipy.stats",
         "sklearn.linear_model",
         "sklearn.feature_extraction.text",

@@ -43,8 +43,8 @@ def ledger(team: Team) -> Ledger:
     stored: dict[str, set[str]] = {}
     with team.warehouse.open(read_only=True) as lake:
         store = lake.application(NAME)
-        for variant in team.candidates.application.variants:
-            release = team.candidates.requesting(variant, store)
+        for variant in team.loaded.application.variants:
+            release = team.loaded.requesting(variant, store)
             assert release is not None
             documents = store.completions.of_release(release.release_id, ["document_id"])["document_id"].to_pylist()
             answers.update((release.release_id, document) for document in documents)
@@ -65,7 +65,7 @@ def askers(team: Team, variant: str) -> Counter[str]:
     """Run → answers of a variant that it asked for and stored."""
     with team.warehouse.open(read_only=True) as lake:
         store = lake.application(NAME)
-        release = team.candidates.requesting(variant, store)
+        release = team.loaded.requesting(variant, store)
         assert release is not None
         return Counter(store.completions.of_release(release.release_id, ["run_id"])["run_id"].to_pylist())
 

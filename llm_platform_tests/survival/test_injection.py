@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.connection import Connection
 from llm_platform.nim_local.process import stop
-from llm_platform.operations.completions import answer
-from llm_platform.operations.documents import update_documents
-from llm_platform.operations.endpoints import LocalNim
-from llm_platform.operations.sending import Asking
+from llm_platform.operations.answering.completions import answer
+from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.serving.endpoints import LocalNim
 from llm_platform.resources.nim import NIMResource
-from llm_platform.settings import CHECKOUT, PACKAGE_FOLDER
+from llm_platform.settings.connection import Connection
+from llm_platform.settings.settings import CHECKOUT, PACKAGE_FOLDER
 from llm_platform_tests.team import NAME, Team
 
 MODEL = "smollm2-135m"
@@ -72,14 +72,14 @@ def test_orders_inside_documents_never_break_the_form_of_an_answer(
 ) -> None:
     """An order may sway a small model; it cannot make it say anything but a label. How often it does is printed."""
     nim = NIMResource.of(attacked.settings, MODEL)
-    candidates = attacked.candidates
+    loaded = attacked.loaded
     said: dict[str, dict[str, tuple[str, float | None]]] = {}
 
     with attacked.warehouse.open() as lake:
-        update_documents(lake, candidates)
+        update_documents(lake, loaded)
         store = lake.application(NAME)
-        for variant in candidates.application.variants:
-            release = candidates.requesting(variant, store)
+        for variant in loaded.application.variants:
+            release = loaded.requesting(variant, store)
             assert release is not None
             asking = Asking(
                 endpoints=partial(nim.verified_targets, release.model),
@@ -88,7 +88,7 @@ def test_orders_inside_documents_never_break_the_form_of_an_answer(
                 run_id="injection",
                 git_commit="",
             )
-            answer(store, release, application=candidates.application, calibrate=False, asking=asking)
+            answer(store, release, application=loaded.application, calibrate=False, asking=asking)
             rows = store.completions.answered(release.release_id).to_pylist()
             said[variant] = {row["document_id"]: (row["answer"], row["confidence"]) for row in rows}
 

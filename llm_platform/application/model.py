@@ -1,0 +1,354 @@
+"""The specification of an application, as pydantic models.
+
+`application.yaml` is read by `load_application` in `llm_platform.application`, which turns every mistake into a line
+of `file:line: what was found, what is allowed`. The models here hold the shapes and the rules between fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
+FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list"]
+Looks = Literal["once", "any"]
+PLAIN_SCORERS = ("exact", "normalized", "set", "fields", "token_f1", "rouge_l", "semantic", "regex", "json_schema")
+SCORERS_WITH_ARGUMENT = ("regex", "json_schema", "judge")
+JUDGE = "judge"
+
+
+class Specification(BaseModel):
+    """Base of the models of a specification file: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class TableRef(Specification):
+    """A table that others write: a named warehouse and a table in it, or a file (CSV, Parquet, JSONL) or its URL."""
+
+    warehouse: str | None = None
+    table: str | None = None
+    url: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.url is not None and (self.warehouse or self.table):
+            raise ValueError("give either 'url' or 'warehouse' and 'table', not both")
+        if self.url is None and not (self.warehouse and self.table):
+            raise ValueError("give 'url' (a CSV, Parquet or JSONL file), or 'warehouse' and 'table'")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The place in one word, for messages and asset keys."""
+        return self.url if self.url is not None else f"{self.warehouse}.{self.table}"
+
+
+class Source(TableRef):
+    """The table of documents."""
+
+    key: str
+    text: str
+    attributes: tuple[str, ...] = ()
+    watermark: str | None = None
+
+
+class Documents(Specification):
+    """How rows of the source become documents."""
+
+    max_characters: int = Field(default=20_000, ge=1)
+    buckets: int = Field(default=16, ge=1, le=4096)
+
+
+class LongDocumentRules(Specification):
+    """What is done with a document whose prompt does not fit the model's context; `long_documents: split` for short.
+
+    Attributes:
+        policy: `reject` stores a refusal; `truncate` asks about the beginning, and says so on the answer; `split` asks
+            about every part, and puts the answers together.
+        overlap_tokens: About so many tokens of the end of a part are read again at the start of the next one.
+        priority: For `classify`: the answer is the first of these labels that any part got. Without it, the label with
+            the highest probability on average, or with decision `text` the commonest.
+        fields: For `extract`: which part's value a field takes: the `first` that has one, the `last`, the commonest
+            (`most`), or of a list `all`. Without it, the first, and of a list all.
+        prompt: Prompt file that makes one answer from `{{ parts }}`, the answers to the parts; `generate` needs it.
+    """
+
+    policy: Literal["reject", "truncate", "split"] = "reject"
+    overlap_tokens: int = Field(default=64, ge=0, le=4096)
+    priority: tuple[str, ...] = ()
+    fields: dict[str, FieldChoice] = Field(default_factory=dict)
+    prompt: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_word(cls, value: Any) -> Any:
+        return {"policy": value} if isinstance(value, str) else value
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _of_a_list(cls, value: Any) -> Any:
+        # Behind a validator of the whole mapping, strict reading takes no list for a tuple.
+        return tuple(value) if isinstance(value, list) else value
+
+
+class References(TableRef):
+    """Known answers. With no `split` column, the split is drawn with `seed` and `train_share`."""
+
+    key: str
+    answer: str | None = None
+    split: str | None = None
+    seed: int = 7
+    train_share: float = Field(default=0.5, ge=0.0, lt=1.0)
+
+
+class OutputField(Specification):
+    """One typed field of an `extract` answer."""
+
+    type: FieldType
+    description: str = ""
+    required: bool = True
+    max_length: int | None = Field(default=None, ge=1)
+
+
+class Variant(Specification):
+    """A named way to answer: a prompt file on a model of the lock file."""
+
+    prompt: str
+    model: str
+    adapter: str | None = None
+    sampling: Sampling = Sampling()
+    decision: Decision = "text"
+    calibrate: bool = False
+    repair: bool = True
+
+
+class Finetuning(Recipe):
+    """A LoRA adapter to be trained for one prompt on one model of the lock file.
+
+    Attributes:
+        examples: How many labelled documents to train on at most, validation included; None takes all.
+        validation_share: Part of them that is not trained on and picks the best step.
+        max_minutes: Training stops there, with the best step so far.
+        max_cost_usd: The same in money, at the price of the lock entry.
+    """
+
+    prompt: str
+    model: str
+    examples: int | None = Field(default=None, ge=20)
+    validation_share: float = Field(default=0.15, gt=0.0, le=0.5)
+    max_minutes: float = Field(default=60.0, gt=0.0)
+    max_cost_usd: float | None = Field(default=None, gt=0.0)
+
+    def recipe(self) -> Recipe:
+        """What decides the weights, beside the base model and the examples."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+
+class SliceGate(Specification):
+    """A minimum for every slice of at least `documents` evaluated documents, and why it is that minimum."""
+
+    minimum: float = Field(ge=0.0, le=1.0)
+    documents: int = Field(default=30, ge=2)
+    reason: str = Field(min_length=10)
+
+
+class RegressionGate(Specification):
+    """How much worse than the champion, on the same documents, a release may be, and why that much."""
+
+    margin: float = Field(ge=0.0, lt=1.0)
+    reason: str = Field(min_length=10)
+
+
+class Gates(Specification):
+    """Limits that each measure's interval must clear before a release may be published.
+
+    Attributes:
+        confidence: Of the two-sided intervals whose bounds are compared.
+        looks: `once` when the decision is taken at a size of the evaluation set that was fixed before; `any` when
+            people look after every batch of labels: the intervals then hold at all looks together, and are wider.
+        accuracy: Minimum for the score of the first scorer.
+    """
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    looks: Looks = "once"
+    accuracy: Gate | None = None
+    valid_rate: Gate | None = None
+    slices: SliceGate | None = None
+    regression: RegressionGate | None = None
+    judge_agreement: Gate | None = None
+    cost_usd_per_document: Ceiling | None = None
+    cost_usd_per_correct_answer: Ceiling | None = None
+    latency_p95_seconds: Ceiling | None = None
+    latency_seconds_per_correct_answer: Ceiling | None = None
+
+
+class Evaluation(Specification):
+    """How answers are judged.
+
+    Attributes:
+        scorers: The first one is what gates and comparisons use; empty takes the scorer of the task.
+        slices: Attributes whose values are reported one by one.
+        cluster: Attribute whose equal values mark documents that are not independent, such as a customer's; without it
+            documents that differ only in punctuation, case and white space are.
+        metrics: The application's own metrics, `module:function`.
+        panels: The application's own panels of the report card, `module:function`.
+    """
+
+    scorers: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    cluster: str | None = None
+    metrics: tuple[str, ...] = ()
+    panels: tuple[str, ...] = ()
+    gates: Gates
+
+
+class Budget(Specification):
+    """What one run may use for one variant; it stops in order, and what is left stays missing for the next run."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0.0)
+    cost_usd: float | None = Field(default=None, gt=0.0)
+
+
+class Drift(Specification):
+    """When newer documents, or the answers to them, count as different from those that the champion was judged on.
+
+    A measurement has drifted when its test, corrected for the number of tests, falls under `alpha`, and its effect is
+    larger than its limit: with many documents everything is significant, with few every effect is large.
+
+    Attributes:
+        reference_texts: At most so many texts from before the boundary, drawn by hash.
+        current_texts: At most so many texts from after it, the newest.
+        minimum_texts: With fewer in either window the answer is "cannot tell".
+        alpha: Chance of any false alarm in one look.
+        psi: Limit of the population stability index: lengths, languages, answers, confidences.
+        share: Limit of a difference of two shares: unknown words, refusals, invalid answers.
+        separation: Limit of the AUC with which a classifier tells newer texts from older ones; 0.5 is chance.
+    """
+
+    reference_texts: int = Field(default=2000, ge=20, le=20_000)
+    current_texts: int = Field(default=1000, ge=20, le=20_000)
+    minimum_texts: int = Field(default=100, ge=20)
+    alpha: float = Field(default=0.01, gt=0.0, lt=0.5)
+    psi: Ceiling = Ceiling(maximum=0.2, reason="Under 0.1 credit scorecards count as unchanged, over 0.25 as changed.")
+    share: Ceiling = Ceiling(maximum=0.05, reason="One document in twenty is what readers of totals begin to notice.")
+    separation: Ceiling = Ceiling(maximum=0.65, reason="At an AUC of 0.65 two of three pairs of texts are told apart.")
+
+
+class Labelling(Specification):
+    """Which live documents are asked to be labelled: each by chance, with a probability that is stored.
+
+    Attributes:
+        audit_share: Probability of every document; it makes the accuracy of the rest measurable.
+        low_confidence_share: Probability of a document whose answer has a confidence below `low_confidence_below`.
+        drifted_share: Probability of a document that is flagged as unlike the reference window.
+    """
+
+    seed: int = 7
+    audit_share: float = Field(default=0.02, gt=0.0, le=1.0)
+    low_confidence_below: float = Field(default=0.6, ge=0.0, le=1.0)
+    low_confidence_share: float = Field(default=0.1, ge=0.0, le=1.0)
+    drifted_share: float = Field(default=0.5, ge=0.0, le=1.0)
+
+
+class Monitoring(Specification):
+    """What is watched once a release serves.
+
+    Attributes:
+        since: Boundary between the reference window and the current one; None is the promotion of the serving release.
+    """
+
+    since: AwareDatetime | None = None
+    drift: Drift = Drift()
+    labelling: Labelling = Labelling()
+
+
+class Rollout(Specification):
+    """Who decides what is published.
+
+    `automatic` lets the best passing variant become the first champion; every later change is a `promote`.
+    """
+
+    first_champion: Literal["automatic", "manual"] = "automatic"
+
+
+class Publish(Specification):
+    """The contract with readers."""
+
+    contract: int = Field(default=1, ge=1)
+
+
+class Application(Specification):
+    """One use of an LLM over one source table.
+
+    Attributes:
+        folder: Where the files were read; filled in by the loader, not a key of the file.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN)
+    title: str
+    description: str = ""
+    owners: tuple[str, ...] = ()
+    task: Task
+    labels: tuple[str, ...] = ()
+    fields: dict[str, OutputField] = Field(default_factory=dict)
+    source: Source
+    documents: Documents = Documents()
+    long_documents: LongDocumentRules = LongDocumentRules()
+    references: References | None = None
+    variants: dict[str, Variant] = Field(min_length=1)
+    finetuning: dict[str, Finetuning] = Field(default_factory=dict)
+    evaluation: Evaluation
+    rollout: Rollout = Rollout()
+    publish: Publish = Publish()
+    monitoring: Monitoring = Monitoring()
+    max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
+    budget: Budget = Budget()
+    folder: Path = Field(default=Path(), exclude=True)
+
+    def output_schema(self) -> dict[str, Any] | None:
+        """JSON schema of an `extract` answer; None for the other tasks."""
+        if self.task != "extract":
+            return None
+        properties = {name: _property(field) for name, field in self.fields.items()}
+        required = [name for name, field in self.fields.items() if field.required]
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+_JSON_TYPES = {"date": "string", "money": "string", "list": "array"}
+
+
+def scorer_parts(text: str) -> tuple[str, str | None]:
+    """A scorer of `application.yaml` as its kind and its argument; `own` is the kind of a team's `module:function`.
+
+    Raises:
+        ValueError: it is no scorer; the message says what one is.
+    """
+    kind, colon, argument = text.partition(":")
+    if not colon and kind in PLAIN_SCORERS:
+        return kind, None
+    if colon and argument and kind in SCORERS_WITH_ARGUMENT:
+        return kind, argument
+    if colon and argument.isidentifier() and all(part.isidentifier() for part in kind.split(".")):
+        return "own", text
+    raise ValueError(f"{', '.join(PLAIN_SCORERS)}, regex:PATTERN, json_schema:FILE, judge:NAME or module:function")
+
+
+def _property(field: OutputField) -> dict[str, Any]:
+    shape: dict[str, Any] = {"type": _JSON_TYPES.get(field.type, field.type)}
+    if field.type == "date":
+        shape["pattern"] = r"^\d{4}-\d{2}-\d{2}$"
+    if field.type == "list":
+        shape["items"] = {"type": "string"}
+    if field.max_length is not None:
+        shape["maxLength"] = field.max_length
+    if field.description:
+        shape["description"] = field.description
+    if not field.required:
+        shape["type"] = [shape["type"], "null"]
+    return shape

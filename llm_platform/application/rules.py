@@ -1,0 +1,260 @@
+"""Rules between the fields of `application.yaml`, and between the file and its folder.
+
+They read the plain values rather than the model, so that they report their mistakes also when a field elsewhere has a
+wrong type. Values of a wrong type are skipped here: the model reports them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from llm_platform.application.long_documents import long_document_rules
+from llm_platform.application.model import NAME_PATTERN, PLAIN_SCORERS, scorer_parts
+from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
+from llm_platform.application.yaml.read import LocatedYaml, Location
+
+PROMPTS_FOLDER = "prompts"
+RESERVED_NAMES = frozenset({"platform", "main", "temp", "system", "upstream", "information_schema", "pg_catalog"})
+"""Names of schemas and catalogs that an application's schema must not hide."""
+PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
+"""Names that templates already use for something else than an attribute."""
+
+NAME = re.compile(NAME_PATTERN)
+OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+Broken = Iterator[tuple[Location, str]]
+
+
+def broken_rules(yaml: LocatedYaml, folder: Path, *, models: Collection[str] | None) -> Iterator[Mistake]:
+    """Every rule between fields that an application file breaks."""
+    data = yaml.data
+    found = [
+        *_name(data, folder),
+        *_labels(data),
+        *_fields(data),
+        *_source(data),
+        *_references(data),
+        *_slices(data),
+        *_scorers(data),
+        *_gates(data),
+        *long_document_rules(data),
+    ]
+    together = _mapping(data, "long_documents")
+    found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()
+    for name, variant in _mapping(data, "variants").items():
+        if isinstance(variant, dict):
+            found += _variant(data, name, variant)
+            found += _prompt_file(("variants", name), variant, folder)
+            found += _model(("variants", name), variant, models)
+            found += _adapter(data, name, variant)
+    found += _finetuning(data, folder, models)
+    for location, text in found:
+        yield yaml.mistake(location, text)
+
+
+def _mapping(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(data: dict[str, Any], key: str) -> list[str]:
+    value = data.get(key)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _name(data: dict[str, Any], folder: Path) -> Broken:
+    name = data.get("name")
+    if not isinstance(name, str):
+        return
+    if name != folder.resolve().name:
+        yield ("name",), wording(f"name {name!r}", f"the folder's name {folder.resolve().name!r}")
+    if name in RESERVED_NAMES:
+        yield ("name",), wording(f"name {name!r}, which the platform uses itself", "any other name")
+
+
+def _labels(data: dict[str, Any]) -> Broken:
+    labels = _texts(data, "labels")
+    at: Location = ("labels",)
+    if data.get("task") != "classify":
+        if data.get("labels") and data.get("task") in ("extract", "generate"):
+            yield at, wording(f"labels for task {data['task']!r}", "labels only for task 'classify'", "classify")
+        return
+    if not data.get("labels"):
+        yield at, wording("no labels for task 'classify'", "a list of at least two")
+    elif len(labels) == 1 == len(data["labels"]):
+        yield at, wording(f"one label, {labels[0]!r}", "at least two")
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            yield (*at, index), wording(f"label {label!r} a second time", "each label once")
+        if not label or label != label.strip():
+            yield (*at, index), wording(f"label {label!r}", "text without spaces around it")
+
+
+def _fields(data: dict[str, Any]) -> Broken:
+    fields = data.get("fields")
+    if data.get("task") == "extract":
+        if not fields:
+            yield ("fields",), wording("no fields for task 'extract'", "a mapping of names, each to a 'type'")
+    elif fields and data.get("task") in ("classify", "generate"):
+        yield ("fields",), wording(f"fields for task {data['task']!r}", "fields only for task 'extract'", "extract")
+    for name, field in _mapping(data, "fields").items():
+        if isinstance(field, dict) and field.get("max_length") is not None and field.get("type") != "string":
+            found = f"max_length for type {field.get('type')!r}"
+            yield ("fields", name, "max_length"), wording(found, "max_length only for type 'string'")
+
+
+def _source(data: dict[str, Any]) -> Broken:
+    attributes = _texts(_mapping(data, "source"), "attributes")
+    for index, attribute in enumerate(attributes):
+        at: Location = ("source", "attributes", index)
+        if attribute in PROMPT_WORDS:
+            yield at, wording(f"attribute {attribute!r}, which templates use for something else", "another column name")
+        if attribute in attributes[:index]:
+            yield at, wording(f"attribute {attribute!r} a second time", "each attribute once")
+
+
+def _references(data: dict[str, Any]) -> Broken:
+    references = data.get("references")
+    if isinstance(references, dict):
+        if data.get("task") == "classify" and references.get("answer") is None:
+            yield ("references",), wording("no 'answer' in references", "the column that holds the label")
+        return
+    gates = _mapping(_mapping(data, "evaluation"), "gates")
+    if references is None and gates.get("accuracy") is not None:
+        at = ("evaluation", "gates", "accuracy")
+        yield at, wording("a gate on accuracy without references", "'references', a table of known answers")
+
+
+def _slices(data: dict[str, Any]) -> Broken:
+    attributes = _texts(_mapping(data, "source"), "attributes")
+    for index, name in enumerate(_texts(_mapping(data, "evaluation"), "slices")):
+        if name not in attributes:
+            text = wording(
+                f"slice {name!r}", f"an attribute of the source ({listed(attributes)})", nearest(name, attributes)
+            )
+            yield ("evaluation", "slices", index), text
+
+
+def _scorers(data: dict[str, Any]) -> Broken:
+    evaluation = _mapping(data, "evaluation")
+    listed_scorers = _texts(evaluation, "scorers")
+    for index, text in enumerate(listed_scorers):
+        at: Location = ("evaluation", "scorers", index)
+        if text in listed_scorers[:index]:
+            yield at, wording(f"scorer {text!r} a second time", "each scorer once")
+        try:
+            kind, argument = scorer_parts(text)
+        except ValueError as error:
+            yield at, wording(f"scorer {text!r}", str(error), nearest(text, PLAIN_SCORERS))
+            continue
+        if kind == "fields" and data.get("task") in ("classify", "generate"):
+            yield at, wording(f"scorer 'fields' for task {data['task']!r}", "'fields' only for task 'extract'")
+        if kind == "regex" and argument is not None and (broken := _pattern_mistake(argument)) is not None:
+            yield at, wording(f"pattern {argument!r}, which ends in an error ({broken})", "a regular expression")
+    cluster, attributes = evaluation.get("cluster"), _texts(_mapping(data, "source"), "attributes")
+    if isinstance(cluster, str) and cluster not in attributes:
+        allowed = f"an attribute of the source ({listed(attributes)})"
+        yield ("evaluation", "cluster"), wording(f"cluster {cluster!r}", allowed, nearest(cluster, attributes))
+    for key in ("metrics", "panels"):
+        for index, text in enumerate(_texts(evaluation, key)):
+            if not OWN_FUNCTION.fullmatch(text):
+                yield ("evaluation", key, index), wording(f"{text!r}", "module:function, such as grading:strict")
+
+
+def _pattern_mistake(pattern: str) -> str | None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return str(error)
+    return None
+
+
+def _gates(data: dict[str, Any]) -> Broken:
+    evaluation = _mapping(data, "evaluation")
+    gates, first = _mapping(evaluation, "gates"), next(iter(_texts(evaluation, "scorers")), "")
+    at: Location = ("evaluation", "gates")
+    if gates.get("slices") is not None and not evaluation.get("slices"):
+        yield (*at, "slices"), wording("a gate on slices without slices", "'evaluation.slices', a list of attributes")
+    if data.get("references") is None:
+        for name in ("slices", "regression", "cost_usd_per_correct_answer", "latency_seconds_per_correct_answer"):
+            if gates.get(name) is not None:
+                found = f"a gate on {name} without references"
+                yield (*at, name), wording(found, "'references', a table of known answers")
+    if first.startswith("judge:") and gates.get("accuracy") is not None and gates.get("judge_agreement") is None:
+        found = f"a gate on the verdicts of {first!r} without one on its agreement with people"
+        yield (*at, "accuracy"), wording(found, "'judge_agreement', with a minimum and its reason")
+
+
+def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:
+    at: Location = ("variants", name)
+    task = data.get("task")
+    logprobs = variant.get("decision") == "logprobs"
+    if not NAME.fullmatch(name):
+        yield at, wording(f"variant name {name!r}", f"text that matches {NAME_PATTERN}")
+    if logprobs and task in ("extract", "generate"):
+        text = wording(
+            f"decision 'logprobs' for task {task!r}", "'text' (log-probabilities choose among labels)", "text"
+        )
+        yield (*at, "decision"), text
+    if variant.get("calibrate") is True and not logprobs:
+        yield (*at, "calibrate"), wording("calibrate with decision 'text'", "calibrate only with decision: logprobs")
+    if variant.get("calibrate") is True and data.get("references") is None:
+        yield (*at, "calibrate"), wording("calibrate without references", "'references', a table of known answers")
+
+
+def _adapter(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:
+    """An adapter is trained for one prompt on one model; under another it says nothing anybody measured."""
+    adapter, known = variant.get("adapter"), _mapping(data, "finetuning")
+    at: Location = ("variants", name)
+    if not isinstance(adapter, str):
+        return
+    if adapter not in known:
+        allowed = (
+            f"a name under 'finetuning' ({listed(sorted(known))})" if known else "'finetuning', which names adapters"
+        )
+        yield (*at, "adapter"), wording(f"adapter {adapter!r}", allowed, nearest(adapter, sorted(known)))
+        return
+    for key in ("prompt", "model") if isinstance(known[adapter], dict) else ():
+        trained, used = known[adapter].get(key), variant.get(key)
+        if isinstance(trained, str) and isinstance(used, str) and trained != used:
+            found = f"{key} {used!r} with adapter {adapter!r}"
+            yield (*at, key), wording(found, f"the {key} that it is trained for, {trained!r}", trained)
+
+
+def _finetuning(data: dict[str, Any], folder: Path, models: Collection[str] | None) -> Broken:
+    for name, adapter in _mapping(data, "finetuning").items():
+        at: Location = ("finetuning", name)
+        if not NAME.fullmatch(name):
+            yield at, wording(f"adapter name {name!r}", f"text that matches {NAME_PATTERN}")
+        if data.get("references") is None:
+            yield at, wording("fine-tuning without references", "'references', a table of known answers")
+        if isinstance(adapter, dict):
+            yield from _prompt_file(at, adapter, folder)
+            yield from _model(at, adapter, models)
+
+
+def _prompt_file(at: Location, variant: dict[str, Any], folder: Path) -> Broken:
+    prompt = variant.get("prompt")
+    known = prompt_names(folder)
+    if isinstance(prompt, str) and prompt not in known:
+        stem = prompt.removeprefix(f"{PROMPTS_FOLDER}/").removesuffix(".md")
+        suggestion = stem if stem in known else nearest(stem, known)
+        allowed = f"the name of a file in {folder / PROMPTS_FOLDER} without '.md' ({listed(known)})"
+        yield (*at, "prompt"), wording(f"prompt {prompt!r}", allowed, suggestion)
+
+
+def _model(at: Location, variant: dict[str, Any], models: Collection[str] | None) -> Broken:
+    model = variant.get("model")
+    if models is not None and isinstance(model, str) and model not in models:
+        text = wording(
+            f"model {model!r}", f"an entry of the lock file ({listed(sorted(models))})", nearest(model, models)
+        )
+        yield (*at, "model"), text
+
+
+def prompt_names(folder: Path) -> list[str]:
+    """Names of the prompt files of an application's folder, sorted."""
+    return sorted(path.stem for path in (folder / PROMPTS_FOLDER).glob("*.md"))

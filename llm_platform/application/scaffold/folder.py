@@ -1,0 +1,153 @@
+"""A new application, written for a table that somebody has.
+
+The folder that is written works as it stands: it can be checked, run and edited. What could not be seen in the table is
+said in a comment, and what cannot be guessed is an error that names the flag to give.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from llm_platform.application.model import NAME_PATTERN
+from llm_platform.application.scaffold.columns import MAX_LABELS, SUFFIXES, Columns, guess_columns, read_table
+from llm_platform.application.scaffold.text import Draft, application_yaml, prompt_text, readme
+from llm_platform.errors import SpecificationError, StorageError
+from llm_platform.files import write_text
+from llm_platform.records import Task
+
+DEFAULT_MODEL = "smollm2-135m"
+PROMPT_NAME = "first"
+PROMPTS_FOLDER = "prompts"
+
+
+def new_application(
+    name: str,
+    source: str,
+    folder: Path,
+    *,
+    task: str = "classify",
+    labels: Sequence[str] = (),
+    key: str | None = None,
+    text: str | None = None,
+    answer: str | None = None,
+    model: str = DEFAULT_MODEL,
+) -> Path:
+    """Write the folder of a new application, and return it.
+
+    Args:
+        name: Name of the application and of its folder.
+        source: A CSV, Parquet or JSON Lines file, the URL of one, or `warehouse.table`.
+        folder: Where the application's folder is made.
+        labels: For `classify`; without them, the values of the column of known answers.
+        key: Column that names a document; guessed from a file's columns.
+        text: Column that holds the text; guessed from a file's columns.
+        answer: Column of known answers; guessed from a file's columns.
+        model: Entry of the lock file.
+
+    Raises:
+        SpecificationError: the name is not allowed, the folder is there already, the file cannot be read, or columns or
+            labels cannot be guessed.
+    """
+    target = folder / name
+    checked_task = _checked(name, task, target)
+    columns, place = _source(source, target, checked_task, key=key, text=text, answer=answer)
+    if checked_task != "classify" and labels:
+        raise SpecificationError(f"Labels were given for task {task!r}. Give them only with --task classify.")
+    chosen = tuple(labels) or tuple(sorted(columns.answers))
+    if checked_task == "classify":
+        _check_labels(name, chosen, columns)
+    draft = Draft(name, checked_task, place, columns, chosen, model, PROMPT_NAME)
+    _write(target, draft)
+    return target
+
+
+def _source(
+    source: str, target: Path, task: Task, *, key: str | None, text: str | None, answer: str | None
+) -> tuple[Columns, dict[str, str]]:
+    """Columns of the source, and the keys of `application.yaml` that say where it is."""
+    if not _is_file(source):
+        place = _place(source)
+        return _unseen(source, key, text, answer), place
+    path = Path(source).expanduser().resolve()
+    columns = guess_columns(read_table(path), path, task=task, key=key, text=text, answer=answer)
+    return columns, {"url": _portable(path, target.resolve())}
+
+
+def _checked(name: str, task: str, target: Path) -> Task:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise SpecificationError(
+            f"Application name {name!r} is not allowed. Use small letters, digits and underscores ({NAME_PATTERN})."
+        )
+    found = next((known for known in get_args(Task) if known == task), None)
+    if found is None:
+        raise SpecificationError(f"Task {task!r} is not known. Choose one of {', '.join(get_args(Task))}.")
+    if target.exists():
+        raise SpecificationError(f"{target} is there already and is not overwritten. Choose another name or folder.")
+    result: Task = found
+    return result
+
+
+def _is_file(source: str) -> bool:
+    return "://" not in source and Path(source).suffix.lower() in SUFFIXES
+
+
+def _unseen(source: str, key: str | None, text: str | None, answer: str | None) -> Columns:
+    """Columns of a warehouse table, which is not read here."""
+    if key is None or text is None:
+        missing = " and ".join(flag for flag, value in (("--key", key), ("--text", text)) if value is None)
+        raise SpecificationError(
+            f"The columns of {source!r} are not read before the application runs. Give {missing}, the names of "
+            "the column that names a document and of the column that holds its text."
+        )
+    return Columns(key=key, text=text, answer=answer)
+
+
+def _place(source: str) -> dict[str, str]:
+    if "://" in source or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", source):
+        raise SpecificationError(
+            f"Source {source!r} is neither a file that ends in .csv, .tsv, .jsonl, .ndjson or .parquet, nor a table "
+            "written as warehouse.table. Copy a remote file to this machine, or attach its store as a warehouse."
+        )
+    warehouse, table = source.split(".", maxsplit=1)
+    return {"warehouse": warehouse, "table": table}
+
+
+def _portable(path: Path, target: Path) -> str:
+    """A path relative to the application's folder where both move together, else as it is."""
+    return os.path.relpath(path, target) if path.is_relative_to(target.parent) else str(path)
+
+
+def _check_labels(name: str, labels: Sequence[str], columns: Columns) -> None:
+    if not labels:
+        raise SpecificationError(
+            f"Task 'classify' of {name!r} needs labels, and no column of known answers with 2 to {MAX_LABELS} values "
+            "was found to take them from. Give --labels A,B, or choose --task extract or --task generate."
+        )
+    doubled = [label for n, label in enumerate(labels) if label in labels[:n]]
+    if len(labels) < 2 or doubled:
+        found = f"{doubled[0]!r} twice" if doubled else f"only {labels[0]!r}"
+        raise SpecificationError(f"Labels of {name!r} have {found}. Give at least two different ones: --labels A,B.")
+    unknown = sorted(columns.answers - set(labels))
+    if unknown:
+        raise SpecificationError(
+            f"Column {columns.answer!r} has {len(unknown)} values that are not labels (first: {unknown[0]!r}). "
+            "Give them in --labels as well, or leave --labels out to take them from the column."
+        )
+
+
+def _write(target: Path, draft: Draft) -> None:
+    files = {
+        "application.yaml": application_yaml(draft),
+        f"{PROMPTS_FOLDER}/{draft.prompt}.md": prompt_text(draft),
+        "README.md": readme(draft),
+    }
+    try:
+        (target / PROMPTS_FOLDER).mkdir(parents=True)
+        for name, content in files.items():
+            write_text(target / name, content)
+    except OSError as error:
+        raise StorageError(f"Cannot write the application's folder {target}: {error.strerror}.") from error

@@ -1,0 +1,27 @@
+"""What the parts of the platform add to the report card of an application.
+
+A source of panels reads what is stored and draws it; it measures nothing. `evaluation/panel.py` says how to write one;
+it is added here, one line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llm_platform.evaluation.panel import Panel
+from llm_platform.operations.adapters.adapter_panels import adapter_panels
+from llm_platform.operations.evidence.judging import judge_panels
+from llm_platform.operations.evidence.long_document_panels import long_document_panels
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.watching.drift_panels import drift_panels
+from llm_platform.warehouse.store import ApplicationStore
+
+PanelSource = Callable[[ApplicationStore, LoadedApplication], Sequence[Panel]]
+
+PANELS: tuple[PanelSource, ...] = (judge_panels, long_document_panels, drift_panels, adapter_panels)
+"""In the order of the page."""
+
+
+def stored_panels(store: ApplicationStore, loaded: LoadedApplication) -> list[Panel]:
+    """Every panel that there is something to show in."""
+    return [panel for source in PANELS for panel in source(store, loaded)]

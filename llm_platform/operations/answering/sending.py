@@ -1,0 +1,259 @@
+"""Send documents of one release and store their answers, under a lease that the caller holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llm_platform.application.model import Application
+from llm_platform.errors import LeaseHeld
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
+from llm_platform.inference.journal import Journal, recover
+from llm_platform.inference.requests import check_first_tokens
+from llm_platform.inference.sink import OnLines
+from llm_platform.nim.dialects import constraint
+from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.answering.account import Account, Rows, require_valid_share
+from llm_platform.operations.answering.examples import selector
+from llm_platform.operations.answering.fitting import BudgetedRenderer
+from llm_platform.operations.answering.long_documents import InParts
+from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
+from llm_platform.settings.connection import Connection
+from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.missing import SIDE_BY_SIDE
+from llm_platform.warehouse.store import ApplicationStore
+
+LOOK_AGAIN_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How documents are sent: where to, under which limits, on whose behalf.
+
+    Attributes:
+        endpoints: Gives the endpoints, once each has shown that it is what the lock pins; called only when there is
+            something to send.
+        discover: Gives those there are now, while they are asked; None where they do not come and go.
+        snapshot: The lake's snapshot that documents are read at; written on every answer.
+        buckets: Only documents in these; None means all.
+        waits_for_others: Whether to wait for other processes that answer for the same release, and take over what they
+            leave, so that nothing is missing in the end; else to end as soon as only they have something to do.
+        side_by_side: Prefixes whose documents are sent in turns: no more than the slots of an endpoint.
+        on_wait: Called in this thread with what is waited for, and for whom.
+        journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
+            at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
+    """
+
+    endpoints: Callable[[], Sequence[EndpointTarget]]
+    policy: EnginePolicy
+    connection: Connection
+    run_id: str
+    git_commit: str
+    snapshot: int | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    buckets: Collection[int] | None = None
+    waits_for_others: bool = True
+    side_by_side: int = SIDE_BY_SIDE
+    on_wait: Callable[[str], None] | None = None
+    journal: Path | None = None
+    discover: Callable[[], Sequence[EndpointTarget]] | None = None
+
+
+def ask(
+    store: ApplicationStore,
+    release: Release,
+    batches: Iterable[Sequence[DocumentRow]],
+    *,
+    total: int,
+    application: Application,
+    asking: Asking,
+) -> InferenceRun:
+    """Ask for the answers to these documents, and store them; nobody else answers for `release` meanwhile.
+
+    Args:
+        release: Sends its requests; a judge's, too.
+        batches: Documents without a stored answer of `release`; `total` of them.
+
+    Raises:
+        LeaseHeld: another process answers for this release.
+        And as `operations.completions.answer`.
+    """
+    with store.completions.lease(release.release_id, holder=asking.run_id) as lease:
+        return send(store, release, batches, total=total, lease=lease, application=application, asking=asking)
+
+
+def send(
+    store: ApplicationStore,
+    release: Release,
+    batches: Iterable[Sequence[DocumentRow]],
+    *,
+    total: Callable[[], int] | int,
+    lease: Lease,
+    application: Application,
+    asking: Asking,
+) -> InferenceRun:
+    """Send and store what `lease` covers by the time it is read, long documents in parts where the release says so."""
+    targets = asking.endpoints()
+    with EndpointClient(asking.connection) as client:
+        sending = _Sending(store, application=application, asking=asking, targets=targets, client=client)
+        renderer = sending.renderer(release)
+        if release.long_documents is not None:
+            renderer.require_tokenizer()
+        try:
+            sending.send(release, renderer, batches, total=total, lease=lease, asking=asking)
+            if renderer.long:
+                InParts(
+                    store,
+                    release,
+                    renderer,
+                    lease=lease,
+                    helpers=sending,
+                    run_id=asking.run_id,
+                    snapshot=asking.snapshot,
+                ).answer()
+                require_valid_share(sending.account.run, asking.policy)
+        finally:
+            # Also for a run that ends early: what it paid is on record.
+            if sending.account.runs:
+                store.runs.append(sending.account.run.model_copy(update={"git_commit": asking.git_commit}))
+    return sending.account.run
+
+
+def recover_journal(store: ApplicationStore, release: Release, asking: Asking) -> None:
+    """Store what processes that died had received for a release and not yet committed."""
+    folder = _journal(store, release, asking)
+    if folder is not None:
+        with recover(folder, Completion) as rows:
+            store.completions.restore(rows)
+
+
+def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
+    """The same with what earlier runs have left of the budget."""
+    tokens, seconds = asking.policy.budget_tokens, asking.policy.budget_seconds
+    rest = replace(
+        asking.policy,
+        budget_tokens=None if tokens is None else tokens - sum(run.usage.total for run in runs),
+        budget_seconds=None if seconds is None else seconds - sum(run.seconds for run in runs),
+    )
+    return replace(asking, policy=rest)
+
+
+class _Sending:
+    """Runs of the engine that answer one set of documents: of their own release, and of its helpers."""
+
+    def __init__(
+        self,
+        store: ApplicationStore,
+        *,
+        application: Application,
+        asking: Asking,
+        targets: Sequence[EndpointTarget],
+        client: EndpointClient,
+    ) -> None:
+        self.account = Account()
+        self._store, self._application, self._asking = store, application, asking
+        self._targets, self._client = targets, client
+
+    def renderer(self, release: Release) -> BudgetedRenderer:
+        """What renders the prompts of a release."""
+        choose = selector(self._store, self._application, release.prompt)
+        root, labels = self._targets[0].root, self._application.labels
+        return BudgetedRenderer(release, labels, base_url=root, client=self._client, choose=choose)
+
+    def ask(self, release: Release, batches: Rows, *, total: int) -> bool:
+        """Ask for the missing answers of a helper; False where a budget stopped it.
+
+        `batches` is read once nobody else answers for the helper.
+        """
+        left = within_budget(self._asking, self.account.runs)
+        if self.account.is_stopped or _is_used_up(left.policy):
+            return False
+        with self._alone(release) as lease:
+            self.send(release, self.renderer(release), batches, total=total, lease=lease, asking=left)
+        return not self.account.is_stopped
+
+    def recover(self, release: Release) -> None:
+        """Store what a run that died had received for a helper."""
+        recover_journal(self._store, release, self._asking)
+
+    def send(
+        self,
+        release: Release,
+        renderer: BudgetedRenderer,
+        batches: Rows,
+        *,
+        total: Callable[[], int] | int,
+        lease: Lease,
+        asking: Asking,
+    ) -> None:
+        """One run of the engine."""
+        store, targets = self._store, self._targets
+        with _sink(store, lease, _journal(store, release, asking)) as sink:
+            if release.decision == "logprobs":
+                check_first_tokens(
+                    release.prompt.answers,
+                    base_url=targets[0].base_url,
+                    model=release.model.served_name,
+                    post=self._client.post,
+                )
+            run_completions(
+                release,
+                renderer.render,
+                batches,
+                sink,
+                constraint=constraint(release),
+                endpoints=targets,
+                policy=asking.policy,
+                connection=asking.connection,
+                run_id=asking.run_id,
+                documents_snapshot=asking.snapshot,
+                discover=asking.discover,
+                total=total,
+                on_progress=asking.on_progress,
+                on_finish=self.account.runs.append,
+            )
+
+    @contextmanager
+    def _alone(self, release: Release) -> Iterator[Lease]:
+        """The lease of a helper. Who holds it asks for parts that documents of ours may have, too: it is waited for."""
+        with ExitStack() as held:
+            lease = self._in_turn(release, held)
+            self.recover(release)
+            yield lease
+
+    def _in_turn(self, release: Release, held: ExitStack) -> Lease:
+        while True:
+            try:
+                return held.enter_context(self._store.completions.lease(release.release_id, holder=self._asking.run_id))
+            except LeaseHeld as other:
+                if self._asking.on_wait is not None:
+                    self._asking.on_wait(str(other))
+            threading.Event().wait(LOOK_AGAIN_SECONDS)
+
+
+def _is_used_up(policy: EnginePolicy) -> bool:
+    return any(left is not None and left <= 0 for left in (policy.budget_tokens, policy.budget_seconds))
+
+
+@contextmanager
+def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Iterator[OnLines]:
+    """What the engine hands answers to: the lake, with a journal in front of it where there is a place for one."""
+
+    def store_lines(lines: list[bytes]) -> None:
+        store.completions.append_lines(lease, lines)
+
+    def store_segment(segment: Path) -> None:
+        store.completions.append_file(lease, segment)
+
+    if segments is None:
+        yield store_lines
+        return
+    with Journal(segments, store_segment) as journal:
+        yield journal
+
+
+def _journal(store: ApplicationStore, release: Release, asking: Asking) -> Path | None:
+    return None if asking.journal is None else asking.journal / store.name / release.release_id

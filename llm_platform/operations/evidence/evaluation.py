@@ -1,0 +1,269 @@
+"""Grade stored answers and hold them against the application's limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_platform.application.model import Application
+from llm_platform.evaluation.baseline import baseline_of
+from llm_platform.evaluation.clusters import CLUSTER, text_cluster
+from llm_platform.evaluation.comparison import JudgedVariant
+from llm_platform.evaluation.panel import Panel
+from llm_platform.evaluation.regression import ChampionScores
+from llm_platform.evaluation.report import Report, build_report
+from llm_platform.evaluation.scorers import score_answers, scorers_of
+from llm_platform.evaluation.yardstick import evaluation_id
+from llm_platform.files import write_text
+from llm_platform.operations.evidence.cards import card_html, pending_variants
+from llm_platform.operations.evidence.judging import judge_kappa, judge_versions, stored_verdicts
+from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
+from llm_platform.records import InferenceRun, Release, Score
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.store import ApplicationStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What has been graded."""
+
+    snapshot_id: int
+    counts: dict[str, int]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Reports by variant, and the card that shows them side by side.
+
+    Attributes:
+        champion: The report on what is published.
+        pending: Variants that have no release yet, and what they wait for.
+    """
+
+    reports: dict[str, Report]
+    champion: Report | None
+    card: Path
+    snapshot_id: int
+    pending: dict[str, str] = field(default_factory=dict)
+
+
+def judged_releases(store: ApplicationStore, loaded: LoadedApplication) -> dict[str, Release]:
+    """Variant → release, for everything that has answers to judge; the champion only where no file says the same."""
+    releases = {name: loaded.release(name, store) for name in loaded.application.variants}
+    judged = {name: release for name, release in releases.items() if release is not None}
+    champion = champion_release(store)
+    if champion is not None and champion.release_id not in {release.release_id for release in judged.values()}:
+        judged[CHAMPION] = champion
+    return judged
+
+
+def score_releases(lake: Warehouse, loaded: LoadedApplication) -> Graded:
+    """Store one grade for every answer that has a known answer and none yet."""
+    application = loaded.application
+    store = lake.application(application.name)
+    judges = judge_versions(store, loaded)
+    scorers = " ".join(scorer.name for scorer in scorers_of(application, judges))
+    counts: dict[str, int] = {}
+    versions: dict[str, str] = {}
+    for variant, release in judged_releases(store, loaded).items():
+        scores = _scores(store, release, loaded)
+        store.scores.append(scores)
+        graded = {score.document_id for score in scores if score.score is not None}
+        counts[f"{variant}_graded"] = len(graded)
+        answers = store.completions.data_version(release.release_id)
+        verdicts = len(scores) if judges else 0
+        versions[variant] = f"{release.release_id}/{answers}/{store.references.version()}/{scorers}/{verdicts}"
+    return Graded(snapshot_id=lake.snapshot(), counts=counts, versions=versions)
+
+
+def report_releases(
+    lake: Warehouse,
+    loaded: LoadedApplication,
+    *,
+    cards_folder: Path,
+    git_commit: str = "unknown",
+    panels: Sequence[Panel] = (),
+    review_url: str | None = None,
+) -> Reported:
+    """Build and store a report for every variant, and write the card that shows them side by side.
+
+    Args:
+        lake: Where the answers and scores are.
+        loaded: The application.
+        cards_folder: Where the card goes.
+        git_commit: Shown on the card.
+        panels: What other parts of the platform add to the card.
+        review_url: Address of the review page, for links from documents that are worth a look.
+
+    Raises:
+        ContractBroken: a table does not have the shape that evaluation needs, or an answer has not been graded.
+        SpecificationError: a scorer, metric or panel of the application cannot be loaded.
+        StorageError: the card cannot be written.
+    """
+    application = loaded.application
+    store = lake.application(application.name)
+    judged = _judged(store, loaded)
+    html = card_html(
+        store,
+        loaded,
+        judged,
+        provenance={"namespace snapshot": str(lake.snapshot()), "git commit": git_commit},
+        panels=panels,
+        review_url=review_url,
+    )
+    for variant in judged:
+        _store_report(store, variant.report)
+    card = write_text(cards_folder / "card.html", html)
+    serving = champion_release(store)
+    reports = {variant.report.variant: variant.report for variant in judged}
+    return Reported(
+        reports=reports,
+        champion=next((one for one in reports.values() if serving and one.release_id == serving.release_id), None),
+        card=card,
+        snapshot_id=lake.snapshot(),
+        pending=pending_variants(store, loaded),
+    )
+
+
+def current_evaluation_id(store: ApplicationStore, loaded: LoadedApplication) -> str:
+    """Identity of what answers are held against now: evaluation documents, known answers, scorer, gates, champion."""
+    champion = store.rollout.champion()
+    return evaluation_id_against(store, loaded, champion.release_id if champion is not None else None)
+
+
+def evaluation_id_against(store: ApplicationStore, loaded: LoadedApplication, champion_release_id: str | None) -> str:
+    """`current_evaluation_id`, were this release the champion."""
+    documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pandas()
+    documents = documents.rename(columns={"status": "document_status"})
+    return evaluation_id(
+        documents,
+        store.references.table().to_pandas(),
+        application=loaded.application,
+        champion_release_id=champion_release_id,
+        judges=judge_versions(store, loaded),
+    )
+
+
+def _judged(store: ApplicationStore, loaded: LoadedApplication) -> list[JudgedVariant]:
+    """Every release with answers to judge, its report and what the report was built from."""
+    application = loaded.application
+    references, texts = store.references.table().to_pandas(), _referenced_texts(store)
+    baseline = baseline_of(texts, references, application=application)
+    serving = champion_release(store)
+    champion = ChampionScores(serving.release_id, _stored_scores(store, serving)) if serving is not None else None
+    judges = judge_versions(store, loaded)
+    judged = []
+    for variant, release in judged_releases(store, loaded).items():
+        answers = with_clusters(answers_frame(store, release), texts, application)
+        scores = _stored_scores(store, release)
+        report = build_report(
+            answers,
+            references,
+            scores,
+            application=application,
+            variant=variant,
+            release=release,
+            references_version=store.references.version(),
+            created_at=datetime.now(UTC),
+            baseline=baseline,
+            runs=_runs(store, release),
+            gpu_hour_usd=loaded.price(release.model.entry),
+            gpus=loaded.gpus(release.model.entry),
+            champion=champion,
+            judges=judges,
+            judge_agreement=judge_kappa(store, loaded),
+        )
+        judged.append(JudgedVariant(report, answers, scores))
+    return judged
+
+
+def with_clusters(answers: pd.DataFrame, texts: pd.DataFrame, application: Application) -> pd.DataFrame:
+    """`answers` with a column `cluster`: equal where documents are not independent, null where nothing is known.
+
+    Args:
+        answers: As `answers_frame` gives them.
+        texts: `document_id` and `text` of the documents that have a reference.
+        application: Names an attribute in `evaluation.cluster`, or none: then near-equal texts are one cluster.
+    """
+    attribute = application.evaluation.cluster
+    if attribute is not None:
+        values = [json.loads(cell).get(attribute) if isinstance(cell, str) else None for cell in answers["attributes"]]
+        return _with_column(answers, CLUSTER, values)
+    known = zip(texts["document_id"].tolist(), texts["text"].tolist(), strict=True)
+    clusters = {document_id: text_cluster(text) for document_id, text in known if isinstance(text, str)}
+    return _with_column(answers, CLUSTER, [clusters.get(document_id) for document_id in answers["document_id"]])
+
+
+def _with_column(frame: pd.DataFrame, name: str, values: list[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    copied = frame.copy()
+    # The dtype is stated, because a column of nothing but None would become one of numbers.
+    copied[name] = pd.Series(values, index=frame.index, dtype=object)
+    return copied
+
+
+def answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
+    """One row per document: its answer by `release`, or null columns where there is none."""
+    documents = store.documents.table(columns=["document_id", "fingerprint", "attributes", "status"]).to_pandas()
+    documents = documents.rename(columns={"status": "document_status"})
+    answered = store.completions.answered(release.release_id).to_pandas()
+    answered = answered.drop(columns=["fingerprint", "attributes", "bucket"])
+    # An answer derived from a stored one did cost what the stored one cost: the reader compares variants, not runs.
+    answered["reused"] = False
+    frame: pd.DataFrame = documents.merge(answered, on="document_id", how="left")
+    return frame
+
+
+def _scores(store: ApplicationStore, release: Release, loaded: LoadedApplication) -> list[Score]:
+    """Grades of documents that have an answer; a grade is stored once, so one that is still open is not."""
+    answers = answers_frame(store, release)
+    return score_answers(
+        answers[answers["status"].notna()],
+        store.references.table().to_pandas(),
+        application=loaded.application,
+        release_id=release.release_id,
+        references_version=store.references.version(),
+        verdicts=stored_verdicts(store, loaded, release),
+    )
+
+
+def _stored_scores(store: ApplicationStore, release: Release) -> list[Score]:
+    rows = store.scores.of_release(release.release_id, store.references.version()).to_pylist()
+    fields = Score.model_fields
+    return [Score.model_validate({name: row[name] for name in fields}) for row in rows]
+
+
+def _runs(store: ApplicationStore, release: Release) -> list[InferenceRun]:
+    """Runs that sent the requests of a release; a derived release has no runs of its own."""
+    sender = requesting(release).release_id
+    return [run.model_copy(update={"release_id": release.release_id}) for run in store.runs.of_release(sender)]
+
+
+def _store_report(store: ApplicationStore, report: Report) -> None:
+    store.reports.append(
+        report_id=report.report_id,
+        release_id=report.release_id,
+        variant=report.variant,
+        evaluation_id=report.evaluation_id,
+        passed=report.passed,
+        report=report.model_dump_json(),
+        created_at=report.created_at,
+    )
+
+
+def _referenced_texts(store: ApplicationStore) -> pd.DataFrame:
+    """Documents that have a known answer, with their texts."""
+    documents = store.documents.table(columns=["document_id", "fingerprint", "text", "status"]).to_pandas()
+    known = set(store.references.table()["document_id"].to_pylist())
+    documents = documents.rename(columns={"status": "document_status"})
+    referenced: pd.DataFrame = documents.loc[documents["document_id"].isin(known)]
+    return referenced

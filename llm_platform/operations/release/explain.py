@@ -1,0 +1,96 @@
+"""The chain behind one published row, for a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llm_platform.application.model import Application
+from llm_platform.operations.releases import requesting
+from llm_platform.records import Release
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.store import ApplicationStore
+
+ORDER = (
+    "published",
+    "document",
+    "completion",
+    "made_of",
+    "run",
+    "release",
+    "pin",
+    "adapter",
+    "prompt",
+    "model",
+    "rollout",
+    "report",
+)
+
+
+def explain_document(
+    lake: Warehouse, application: Application, document_id: str, *, texts: bool = False
+) -> dict[str, Mapping[str, Any]]:
+    """Everything that made one document's published answer, by table: row, document, completion, the run that paid for
+    it with its git commit, release, model pin, prompt, what the endpoint said it is, decision and report.
+
+    Args:
+        lake: The lake.
+        application: The application.
+        document_id: Key of the document.
+        texts: Include the document's text, the prompt's templates and what the model said.
+
+    Raises:
+        ContractBroken: there is no such document.
+    """
+    store = lake.application(application.name)
+    found = store.published.explain(document_id, contract=application.publish.contract, with_texts=texts)
+    chain = {section: dict(values) for section, values in found.items() if isinstance(values, Mapping)}
+    release = store.releases.get(chain["release"]["release_id"]) if "release" in chain else None
+    if release is not None:
+        chain["release"].update(_settings(release))
+        chain["pin"] = release.model.model_dump(mode="json")
+        chain.update(_adapter(store, release))
+    if release is not None and "completion" in chain and "run" not in chain:
+        chain.update(_paid_by(store, release, chain["completion"]["run_id"]))
+    if "rollout" in chain:
+        chain["rollout"]["evidence"] = [_gate(gate) for gate in json.loads(chain["rollout"]["evidence"])]
+    if "report" in chain:
+        chain["report"].update(_measured(json.loads(chain["report"].pop("report"))))
+    return {section: chain[section] for section in ORDER if section in chain}
+
+
+def _settings(release: Release) -> dict[str, Any]:
+    calibration = release.calibration
+    return {
+        "decision": release.decision,
+        "adapter": release.adapter,
+        "sampling": release.sampling.model_dump(mode="json"),
+        "calibration": calibration.model_dump(mode="json") if calibration else None,
+    }
+
+
+def _paid_by(store: ApplicationStore, release: Release, run_id: str) -> dict[str, dict[str, Any]]:
+    """The run that sent the requests of a calibrated release, which has none of its own."""
+    runs = store.runs.of_release(requesting(release).release_id)
+    sent = next((run for run in runs if run.run_id == run_id), None)
+    return {"run": sent.model_dump(mode="json")} if sent else {}
+
+
+def _adapter(store: ApplicationStore, release: Release) -> dict[str, dict[str, Any]]:
+    """What the adapter of a release was made from; nothing without one."""
+    manifest = store.adapters.get(release.adapter) if release.adapter is not None else None
+    if manifest is None:
+        return {}
+    made = {"adapter_id": manifest.adapter_id, "served_name": release.served_name}
+    return {"adapter": {**made, **manifest.model_dump(mode="json", exclude={"metrics", "base", "application"})}}
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    sign = ">=" if gate["passed"] else "<"
+    return f"{gate['name']}: lower bound {gate['lower']:.3f} {sign} minimum {gate['minimum']:.3f}"
+
+
+def _measured(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a stored report that the decision rests on."""
+    return {name: report.get(name) for name in ("references_version", "scorer", "accuracy", "valid_rate", "counts")}

@@ -1,0 +1,63 @@
+"""The review page as a process: one socket, one lake, until it is stopped."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+
+import uvicorn
+
+from llm_platform.errors import StorageError
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.reviewing.review import SECOND_OPINIONS, ReviewDesk
+from llm_platform.review.app import review_app
+from llm_platform.review.people import Access
+from llm_platform.warehouse.lake import Warehouse
+
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def serve_review(
+    lake: Warehouse,
+    applications: Mapping[str, LoadedApplication],
+    access: Access,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    second_opinions: float = SECOND_OPINIONS,
+) -> None:
+    """Serve the page until the process is asked to stop.
+
+    Args:
+        ready: Called with the address once the page can be opened.
+        port: 0 takes a free one.
+
+    Raises:
+        StorageError: the address is in use or may not be listened on.
+    """
+    desks = {name: ReviewDesk(lake, loaded, second_opinions=second_opinions) for name, loaded in applications.items()}
+    # A page of another site can make its name point to this machine; it cannot make the browser say ours. Where people
+    # are told apart by a header or a token, the browser sends neither to such a name.
+    app = review_app(desks, access, hosts=LOCAL_NAMES if access.local is not None else ("*",))
+    listening = _listen(host, port)
+    name = f"[{host}]" if ":" in host else host
+    # Addresses hold keys of documents; uvicorn's access log would keep them.
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
+    ready(f"http://{name}:{listening.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise StorageError(
+            f"Cannot serve the review page on {host}:{port}: {error.strerror}. Choose another --port."
+        ) from error
+    return listening

@@ -1,0 +1,349 @@
+"""Typed settings of one deployment: the only reader of the environment.
+
+Local, branch and production differ in these values and in nothing else. Names are `LLM_PLATFORM_<FIELD>`; where
+Dagster+ sets a variable of its own with the same meaning, that is the fallback.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from llm_platform.errors import SpecificationError
+from llm_platform.settings.connection import Connection
+from llm_platform.settings.settings_pods import PodFields
+
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+CHECKOUT = PACKAGE_FOLDER.parent
+MAX_NAMESPACE_LENGTH = 40
+
+
+def namespace_name(text: str) -> str:
+    """A name that serves as folder, Postgres schema and label: `[a-z][a-z0-9_]*`, at most 40 characters."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return (name if name[:1].isalpha() else f"n_{name}")[:MAX_NAMESPACE_LENGTH].rstrip("_")
+
+
+def _state_folder() -> Path:
+    if (CHECKOUT / "workspace.yaml").is_file():
+        return CHECKOUT / ".llm_platform"
+    return Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "llm_platform"
+
+
+def _git_folder() -> Path | None:
+    folder = CHECKOUT / ".git"
+    if folder.is_file():  # a worktree: the file says where its folder is
+        return CHECKOUT / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    return folder if folder.is_dir() else None
+
+
+def _git_head() -> str:
+    folder = _git_folder()
+    head = folder / "HEAD" if folder else None
+    return head.read_text(encoding="utf-8").strip() if head and head.is_file() else ""
+
+
+def _namespace() -> str:
+    head = _git_head()
+    if head.startswith("ref: refs/heads/"):
+        return head.removeprefix("ref: refs/heads/")
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in some containers
+        return "local"
+
+
+def _git_commit() -> str:
+    head, folder = _git_head(), _git_folder()
+    if not head.startswith("ref: ") or folder is None:
+        return head or "unknown"
+    reference = head.removeprefix("ref: ")
+    common = folder / "commondir"
+    root = (folder / common.read_text(encoding="utf-8").strip()) if common.is_file() else folder
+    loose, packed = root / reference, root / "packed-refs"
+    if loose.is_file():
+        return loose.read_text(encoding="utf-8").strip()
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {reference}")), "unknown")
+
+
+class Settings(PodFields, BaseSettings):
+    """Values of one deployment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LLM_PLATFORM_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
+
+    state: Path = Field(default_factory=_state_folder, description="Folder that holds all local state.")
+    namespace: str = Field(
+        default_factory=_namespace,
+        validation_alias=AliasChoices("LLM_PLATFORM_NAMESPACE", "DAGSTER_CLOUD_GIT_BRANCH"),
+        description="Whose tables these are: a catalog and a data prefix of its own.",
+    )
+    deployment: str = Field(
+        default="local",
+        validation_alias=AliasChoices("LLM_PLATFORM_DEPLOYMENT", "DAGSTER_CLOUD_DEPLOYMENT_NAME"),
+        description="Name of the deployment, shown in run tags.",
+    )
+    git_commit: str = Field(
+        default_factory=_git_commit,
+        validation_alias=AliasChoices("LLM_PLATFORM_GIT_COMMIT", "DAGSTER_CLOUD_GIT_SHA"),
+        description="Commit of the code that runs.",
+    )
+    catalog: str | None = Field(
+        default=None, description="`postgres:<libpq dsn>`, one schema a namespace; unset: SQLite in the state folder."
+    )
+    data_root: str | None = Field(
+        default=None, description="Folder or `s3://bucket/prefix` for table data; unset: in the state folder."
+    )
+    upstream: str | None = Field(
+        default=None, description="Namespace attached read-only: its answers are reused, its champion is the default."
+    )
+    upstream_catalog: str | None = Field(
+        default=None, description="Catalog of `upstream` where it differs, e.g. with a read-only role's credentials."
+    )
+    s3_key_id: str | None = Field(default=None, description="Access key of the object store that `data_root` names.")
+    s3_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    s3_region: str = Field(default="", description="Its region.")
+    s3_endpoint: str = Field(default="", description="Host and port of an object store other than AWS.")
+    s3_url_style: str = Field(default="", description="`path` or `vhost`.")
+    s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
+    warehouses: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON of name → URL of the warehouses that applications read, e.g. {"crm": "postgres:dbname=crm"}.',
+    )
+    applications: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Further folders of applications, separated by the path separator."
+    )
+    models_lock: Path = Field(default=CHECKOUT / "models.lock.yaml", description="The lock file of models.")
+    nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
+    nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
+    nim_idle_minutes: float = Field(
+        default=30.0, gt=0, description="A model unused for this long ends: the embedded NIM, or the last pod."
+    )
+    nim_api_key: SecretStr | None = Field(default=None, description="Bearer token of external endpoints.")
+    nim_ca_file: Path | None = Field(default=None, description="CA certificate of external endpoints, PEM.")
+    nim_environment_proxies: bool = Field(
+        default=False, description="Whether external endpoints are reached as HTTPS_PROXY, NO_PROXY and the like say."
+    )
+    nim_background: bool = Field(
+        default=False, description="Whether bulk runs use only what others leave of an endpoint, as development should."
+    )
+    nim_cluster_namespace: str | None = Field(
+        default=None, description="Kubernetes namespace of the NIM services; unset: that of the pod we run in."
+    )
+    nim_kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file through which models are brought up; unset: as kubectl finds it."
+    )
+    nim_kube_context: str | None = Field(
+        default=None, description="Context of the kubeconfig file through which models are brought up; unset: its own."
+    )
+    nim_deadline_minutes: float = Field(
+        default=30.0, gt=0, description="How long `nim up` waits for a model that is downloaded and loaded first."
+    )
+    nim_idle_down_minutes: float | None = Field(
+        default=None, gt=0, description="Models that we brought up in a cluster are taken down after this long unused."
+    )
+    modules: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Further Python modules with Dagster assets, separated by commas."
+    )
+    nim_peft_source: Path | None = Field(
+        default=None, description="Folder that endpoints other than the embedded NIM watch for adapters."
+    )
+    nim_peft_mount: Path | None = Field(
+        default=None, description="The same folder as those endpoints see it; unset: under the same path."
+    )
+    base_models: Path | None = Field(
+        default=None, description="Folder with base models in Hugging Face layout, each named like its lock entry."
+    )
+    training_image: str | None = Field(
+        default=None, description="Image in which adapters are trained, in a pod with GPUs; unset: a local process."
+    )
+    training_namespace: str | None = Field(default=None, description="Kubernetes namespace of those pods.")
+    training_claim: str = Field(
+        default="llm-platform-state", description="Volume claim that holds the state folder, shared with those pods."
+    )
+    training_gpus: int = Field(default=1, ge=1, description="GPUs of a training pod.")
+    review_people: Path | None = Field(
+        default=None, description="File of people at the review page: `name role [sha256 of a token]` a line."
+    )
+    review_identity_header: str | None = Field(
+        default=None, description="Header in which a proxy in front of the review page says who somebody is."
+    )
+    outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
+    review_url: str | None = Field(
+        default=None, description="Address of the review page, for links on report cards, e.g. http://127.0.0.1:8787."
+    )
+    nim_pool_limits: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON of lock entry → Dagster steps that may talk to it at once, e.g. {"llama-8b": 4}; else one.',
+    )
+    run_priority: int = Field(
+        default=10,
+        ge=-1000,
+        le=1000,
+        description="dagster/priority of this deployment's runs; of a backfill's, 20 less.",
+    )
+    sensors: bool = Field(default=False, description="Whether sensors start switched on.")
+    sensor_seconds: int = Field(default=30, ge=1, description="Shortest time between two looks at a source table.")
+    ui_url: str | None = Field(default=None, description="Address of Dagster's UI, for links in alerts.")
+    alert_quiet_hours: float = Field(default=6.0, ge=0, description="Trouble that goes on is told again after this.")
+    alert_slack_token: SecretStr | None = Field(default=None, description="Bot token of a Slack workspace.")
+    alert_slack_channel: str = Field(default="", description="Channel that alerts are posted to, e.g. #llm-alerts.")
+    alert_slack_url: str | None = Field(default=None, description="Slack's API where it is reached by a gateway.")
+    alert_webhook_url: SecretStr | None = Field(default=None, description="URL that alerts are posted to as JSON.")
+    alert_smtp_url: str | None = Field(
+        default=None, description="Mail server: smtps://user@host, smtp+starttls://user@host or smtp://host."
+    )
+    alert_smtp_password: SecretStr | None = Field(default=None, description="Password of that user.")
+    alert_email_from: str = Field(default="", description="Sender of alert mails.")
+    alert_email_to: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Recipients of alert mails, separated by commas."
+    )
+
+    @field_validator("namespace")
+    @classmethod
+    def _valid_namespace(cls, value: str) -> str:
+        return namespace_name(value)
+
+    @field_validator("catalog", "upstream_catalog", "warehouses")
+    @classmethod
+    def _no_password(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        # Resources are shown in the UI, and so is what they hold.
+        for text in value.values() if isinstance(value, dict) else [value or ""]:
+            if re.search(r"password\s*=|://[^/@\s]+:[^/@\s]+@", text, flags=re.IGNORECASE):
+                raise ValueError(
+                    "holds a password; give it in PGPASSWORD, or by role in the file that PGPASSFILE names"
+                )
+        return value
+
+    @field_validator("applications", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("modules", "alert_email_to", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("warehouses", "nim_pool_limits", mode="before")
+    @classmethod
+    def _read_json(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON, at character {error.pos}") from error
+
+    @field_validator("nim_pool_limits")
+    @classmethod
+    def _some_slots(cls, value: dict[str, int]) -> dict[str, int]:
+        if few := [entry for entry, limit in value.items() if limit < 1]:
+            raise ValueError(f"the limits of {', '.join(few)} are below one")
+        return value
+
+    @field_validator("state")
+    @classmethod
+    def _absolute_state(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @cached_property
+    def namespace_folder(self) -> Path:
+        """Folder of this namespace's catalog, data, cards and Dagster history."""
+        return self.state / "namespaces" / self.namespace
+
+    def in_namespace(self, name: str) -> Settings:
+        """The same settings for another namespace."""
+        other = self.model_copy(update={"namespace": namespace_name(name)})
+        other.__dict__.pop("namespace_folder", None)  # of the namespace that was copied
+        return other
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME of this namespace."""
+        return self.namespace_folder / "dagster"
+
+    @property
+    def cards_folder(self) -> Path:
+        """Folder of report cards and exports."""
+        return self.namespace_folder / "reports"
+
+    @property
+    def adapters_folder(self) -> Path:
+        """Folder of this namespace's adapters, each in a folder named by its id."""
+        return self.namespace_folder / "adapters"
+
+    @property
+    def peft_source(self) -> Path:
+        """Folder that the embedded NIM watches for adapters."""
+        return self.state / "peft"
+
+    def connection(self, *, external: bool) -> Connection:
+        """How endpoints are reached; those on this machine or in its cluster never through a proxy."""
+        return Connection(
+            bearer_token=self.nim_api_key.get_secret_value() if self.nim_api_key else None,
+            ca_file=self.nim_ca_file,
+            environment_proxies=external and self.nim_environment_proxies,
+        )
+
+    @property
+    def upstream_namespace(self) -> str | None:
+        """The namespace attached read-only: the setting, else what `branch up` wrote down."""
+        if self.upstream is not None:
+            return namespace_name(self.upstream)
+        note = self.namespace_folder / "branch.json"
+        if not note.is_file():
+            return None
+        return namespace_name(str(json.loads(note.read_text(encoding="utf-8"))["upstream"]))
+
+    def location(self, namespace: str) -> tuple[str, str, str | None]:
+        """(catalog, data path, metadata schema) of a namespace.
+
+        A Postgres catalog holds one schema a namespace; SQLite has one file a namespace.
+        """
+        folder = self.state / "namespaces" / namespace
+        data = f"{self.data_root.rstrip('/')}/{namespace}" if self.data_root else str(folder / "data")
+        if self.catalog is None:
+            return f"sqlite:{folder / 'catalog.sqlite'}", data, None
+        catalog = self.catalog
+        if namespace != self.namespace and self.upstream_catalog:
+            catalog = self.upstream_catalog
+        return catalog, data, namespace
+
+    @property
+    def source_warehouses(self) -> dict[str, str]:
+        """Named warehouses; `upstream` is the local one that the shipped samples are loaded into."""
+        folder = self.state / "upstream"
+        local = f"ducklake:sqlite:{folder / 'catalog.sqlite'}?data_path={folder / 'data'}"
+        return {"upstream": local, **self.warehouses}
+
+    @property
+    def application_folders(self) -> tuple[Path, ...]:
+        """Where applications are looked for: the shipped ones, then the team's."""
+        return (PACKAGE_FOLDER / "applications", *self.applications)
+
+
+def load_settings() -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        SpecificationError: a variable has a value that it cannot have; the message names the variable, not the value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = [str(mistake["loc"][0]).removeprefix("LLM_PLATFORM_").upper() for mistake in error.errors()]
+        lines = [f"LLM_PLATFORM_{name}: {mistake['msg']}" for name, mistake in zip(names, error.errors(), strict=True)]
+        raise SpecificationError("The environment has settings that cannot be read:\n" + "\n".join(lines)) from error

@@ -1,0 +1,91 @@
+"""Answer an application's documents in this process, outside of Dagster, beside whoever else does."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from llm_platform.errors import SpecificationError
+from llm_platform.inference.engine import Progress
+from llm_platform.operations.answering.completions import Sent, answer_missing
+from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
+from llm_platform.records import Release
+from llm_platform.resources.asking import asking_documents
+from llm_platform.resources.nim import NIMResource
+from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.store import ApplicationStore
+
+
+@dataclass(frozen=True)
+class AnsweredBeside:
+    """What this process did for one variant."""
+
+    variant: str
+    sent: Sent
+
+
+def answer_beside(
+    settings: Settings,
+    loaded: LoadedApplication,
+    *,
+    on_progress: Callable[[str, Progress], None],
+    variant: str | None = None,
+    buckets: Collection[int] | None = None,
+) -> Iterator[AnsweredBeside]:
+    """Answer a share of the documents that have no answer; ends when only other processes have something to do.
+
+    It reads no source and publishes nothing: that is left to the run that this process helps, or to the next one.
+
+    Args:
+        settings: Of the deployment.
+        loaded: The application.
+        on_progress: Called with the variant's name, in this thread.
+        variant: Only this one; `champion` is what is published.
+        buckets: Only documents in these.
+
+    Raises:
+        SpecificationError: there is no such variant or bucket.
+        And as `operations.completions.answer`.
+    """
+    application = loaded.application
+    unknown = sorted(set(buckets or ()) - set(range(application.documents.buckets)))
+    if unknown:
+        raise SpecificationError(
+            f"{application.name} has no bucket {unknown[0]}: they are 0 to {application.documents.buckets - 1} "
+            "(documents.buckets in its application.yaml)."
+        )
+    with WarehouseResource.of(settings).open() as lake:
+        store = lake.application(application.name)
+        for name, release in _senders(store, loaded, variant).items():
+            store.releases.put(release)
+            asking = asking_documents(
+                settings,
+                application,
+                release,
+                nim=NIMResource.of(settings, release.model.entry),
+                run_id=f"answer-{uuid.uuid4().hex}",
+                snapshot=lake.snapshot(),
+                on_progress=partial(on_progress, name),
+                buckets=buckets,
+                waits_for_others=False,
+            )
+            yield AnsweredBeside(name, answer_missing(store, release, application=application, asking=asking))
+
+
+def _senders(store: ApplicationStore, loaded: LoadedApplication, variant: str | None) -> dict[str, Release]:
+    """Variant → the release that sends its requests; each release once, and only those that there are."""
+    names = [*loaded.application.variants, CHAMPION]
+    if variant is not None and variant not in names:
+        raise SpecificationError(
+            f"{loaded.application.name} has no variant {variant!r}. There are: {', '.join(names)}."
+        )
+    found: dict[str, Release] = {}
+    for name in names if variant is None else [variant]:
+        release = champion_release(store) if name == CHAMPION else loaded.requesting(name, store)
+        sender = release and requesting(release)
+        if sender and sender.release_id not in {one.release_id for one in found.values()}:
+            found[name] = sender
+    return found

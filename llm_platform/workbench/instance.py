@@ -1,0 +1,115 @@
+"""The Dagster instance of a namespace: where its history is, what its pools hold, and who is at work on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import Progress
+from sqlalchemy.exc import DBAPIError
+
+from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
+from llm_platform.errors import LeaseHeld, StorageError
+from llm_platform.models.lock import load_lock
+from llm_platform.resources.pools import apply_pool_limits
+from llm_platform.settings.settings import CHECKOUT, Settings
+
+FOLLOW_SECONDS = 2.0
+
+
+def dagster_home(settings: Settings) -> Path:
+    """DAGSTER_HOME of the namespace, with this checkout's `dagster.yaml` in it: Dagster reads it nowhere else."""
+    home = settings.dagster_home
+    source = CHECKOUT / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        target = home / "dagster.yaml"
+        if source.is_file() and (not target.is_file() or target.read_bytes() != source.read_bytes()):
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {home}: {error.strerror}. Free space or fix its permissions, or name another folder in "
+            "LLM_PLATFORM_STATE."
+        ) from error
+    return home
+
+
+def prepared_dagster_home(settings: Settings) -> Path:
+    """`dagster_home`, with the pools of its instance limited as the settings say.
+
+    Raises:
+        SpecificationError: a limit names no lock entry.
+    """
+    with recorded(settings):
+        return settings.dagster_home
+
+
+@contextmanager
+def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone, with its pools limited.
+
+    Raises:
+        SpecificationError: a limit names no lock entry.
+        StorageError: the history cannot be read or written.
+    """
+    os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
+    try:
+        with dg.DagsterInstance.get() as instance:
+            # A killed run would keep its place in the pool of its model, and this one would wait for it for ever.
+            end_dead_runs(instance)
+            apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
+            yield instance
+    except (DBAPIError, OSError) as error:
+        said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror or str(error)
+        raise StorageError(
+            f"Cannot write the history of runs in {settings.dagster_home}: {said}. Answers that were committed are "
+            "kept. Free space or fix its permissions, then run again."
+        ) from error
+
+
+def require_idle(instance: dg.DagsterInstance, application: str) -> None:
+    """Refuse to work on an application beside another process of this machine, which would do the same work.
+
+    Without this, the second run would wait without a word for the first one's place in the pool of the model. Runs of
+    other machines are kept apart by their leases.
+
+    Raises:
+        LeaseHeld: says which run and which process.
+    """
+    if (other := at_work(instance, application)) is not None:
+        raise LeaseHeld(
+            f"{other} is bringing {application} up to date; nothing was started. Wait for it or stop it, then run "
+            f"again: what it has answered is not asked again. To share its work: llm-platform answer {application}"
+        )
+
+
+def at_work(instance: dg.DagsterInstance, application: str) -> str | None:
+    """Run and process of this machine that bring an application up to date now, in words; None when there are none."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        if PROCESS_TAG in run.tags and works_on(run, application):
+            _, process, _ = json.loads(run.tags[PROCESS_TAG])
+            return f"Run {run.run_id} (process {process})"
+    return None
+
+
+def follow_runs(settings: Settings, tags: Mapping[str, str], *, console: Console) -> dict[str, bool]:
+    """Wait until all runs with these tags have ended; run id → whether it succeeded."""
+    with recorded(settings) as instance, Progress(console=console, disable=not console.is_terminal) as progress:
+        task, said, pause = progress.add_task("runs ended", total=None), -1, threading.Event()
+        while True:
+            runs = instance.get_runs(dg.RunsFilter(tags=dict(tags)))
+            ended = [run for run in runs if run.is_finished]
+            progress.update(task, completed=len(ended), total=len(runs))
+            if not console.is_terminal and len(ended) != said:
+                said = len(ended)
+                console.print(f"  {said} of {len(runs)} runs ended")
+            if len(ended) == len(runs):
+                return {run.run_id: run.is_success for run in runs}
+            pause.wait(FOLLOW_SECONDS)

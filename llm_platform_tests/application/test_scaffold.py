@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llm_platform.application.load import load_application
+from llm_platform.application.model import Application
+from llm_platform.application.scaffold.folder import new_application
+from llm_platform.errors import SpecificationError
+from llm_platform.prompts.load import load_prompts
+from llm_platform.prompts.render import render
+from llm_platform.records import DocumentRow
+
+ROWS = [
+    {"id": str(n), "channel": "web" if n % 2 else "mail", "body": f"Ticket number {n} says something", "label": label}
+    for n, label in enumerate(["bug", "wish", "bug", "bug"] * 8)
+]
+
+
+def csv_file(path: Path, rows: list[dict[str, str]] = ROWS) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def loaded(folder: Path) -> Application:
+    application = load_application(folder, models=["smollm2-135m"])
+    prompts = load_prompts(application)
+    row = DocumentRow(document_id="1", fingerprint="f", text="Some {{ text }}", attributes={})
+    assert all("Some {{ text }}" in str(render(prompt, row, labels=application.labels)) for prompt in prompts.values())
+    return application
+
+
+def test_a_csv_with_labels_becomes_an_application_that_loads(tmp_path: Path) -> None:
+    """The first contact with the platform is this command on somebody's own file."""
+    source = csv_file(tmp_path / "tickets.csv")
+
+    folder = new_application("tickets", source, tmp_path / "applications")
+
+    application = loaded(folder)
+    assert (application.source.key, application.source.text) == ("id", "body")
+    assert application.source.attributes == application.evaluation.slices == ("channel",)
+    assert application.labels == ("bug", "wish")
+    assert application.references is not None
+    assert application.references.answer == "label"
+    assert application.evaluation.gates.accuracy is not None
+    assert application.evaluation.gates.accuracy.minimum == 0.8  # 0.75, and a fifth of the way to 1
+    assert (folder / "README.md").is_file()
+
+
+def test_a_file_that_moves_with_the_application_is_named_by_a_relative_path(tmp_path: Path) -> None:
+    """A repository with data and application is cloned to other places."""
+    source = csv_file(tmp_path / "tickets.csv")
+
+    inside = loaded(new_application("inside", source, tmp_path))
+    outside = loaded(new_application("outside", source, tmp_path / "applications"))
+
+    assert inside.source.url == "../tickets.csv"
+    assert outside.source.url == source
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".ndjson", ".tsv"])
+def test_every_format_gives_the_same_application(tmp_path: Path, suffix: str) -> None:
+    """The columns decide, not how they are stored."""
+    path = tmp_path / f"tickets{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif suffix == ".tsv":
+        path.write_text("\n".join("\t".join(row) for row in [list(ROWS[0]), *(list(row.values()) for row in ROWS)]))
+    else:
+        path.write_text("\n".join(map(json.dumps, ROWS)))
+
+    application = loaded(new_application("tickets", str(path), tmp_path / "applications"))
+
+    assert (application.source.key, application.source.text, application.labels) == ("id", "body", ("bug", "wish"))
+
+
+def test_objects_of_known_answers_become_fields(tmp_path: Path) -> None:
+    """The names of the fields are already there; typing them again invites a mistake."""
+    path = tmp_path / "receipts.jsonl"
+    rows = [{"id": n, "text": "OCR", "truth": {"total": "9.00", "date": "1/2"}} for n in range(3)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+    application = loaded(new_application("receipts", str(path), tmp_path / "applications", task="extract"))
+
+    assert list(application.fields) == ["total", "date"]
+    assert application.references is not None
+    assert application.references.answer == "truth"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"task": "generate"}, id="generate"),
+        pytest.param({"task": "extract"}, id="extract-without-known-answers"),
+        pytest.param({"labels": ("A: b", "#c", "no", "{{ d }}", 'e"')}, id="labels-that-yaml-could-misread"),
+    ],
+)
+def test_a_warehouse_table_needs_its_columns_named_and_then_loads(tmp_path: Path, arguments: dict[str, object]) -> None:
+    """The table is not read here: it may be behind credentials that this command does not need."""
+    folder = new_application("tickets", "upstream.main.t", tmp_path, key="Key: 1", text="#text", **arguments)  # type: ignore[arg-type]
+
+    application = loaded(folder)
+
+    assert (application.source.warehouse, application.source.table) == ("upstream", "main.t")
+    assert (application.source.key, application.source.text) == ("Key: 1", "#text")
+    assert application.labels == arguments.get("labels", ())
+
+
+def test_columns_that_cannot_be_guessed_are_listed_with_the_flags(tmp_path: Path) -> None:
+    """A wrong guess costs a run; a list costs one more line."""
+    rows = [{"number": "1", "a": "Some longer text in here", "b": "Some other longer text"}]
+    source = csv_file(tmp_path / "t.csv", rows)
+
+    with pytest.raises(SpecificationError) as raised:
+        new_application("tickets", source, tmp_path, labels=("A", "B"))
+
+    assert str(raised.value) == (
+        f"Cannot tell from the columns of {source!r} which one is the key and the text of a document. "
+        "Columns: 'number', 'a', 'b'. Give --key and --text."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"name": "Tickets"}, "Application name 'Tickets' is not allowed", id="name"),
+        pytest.param({"task": "clasify"}, "Task 'clasify' is not known. Choose one of classify, extract", id="task"),
+        pytest.param(
+            {"key": "idd"}, "has no column 'idd' (--key); it has 'id', 'channel', 'body', 'label'. Did", id="key"
+        ),
+        pytest.param({"key": "channel"}, "'channel' of", id="key-that-repeats"),
+        pytest.param({"labels": ("bug",)}, "Labels of 'tickets' have only 'bug'", id="one-label"),
+        pytest.param({"labels": ("bug", "bug")}, "Labels of 'tickets' have 'bug' twice", id="label-twice"),
+        pytest.param({"labels": ("bug", "idea")}, "Column 'label' has 1 values that are not labels", id="other-labels"),
+        pytest.param({"task": "extract", "labels": ("a", "b")}, "Labels were given for task 'extract'", id="labels"),
+        pytest.param({"source": "nothing.csv"}, "Cannot read", id="no-file"),
+        pytest.param({"source": "https://example.com/t.csv"}, "Copy a remote file to this machine", id="remote"),
+        pytest.param({"source": "tickets"}, "Source 'tickets' is neither a file", id="neither"),
+    ],
+)
+def test_what_cannot_be_made_says_why_and_leaves_nothing(
+    tmp_path: Path, arguments: dict[str, object], message: str
+) -> None:
+    """Half an application is found by the next run, and fails it."""
+    source = csv_file(tmp_path / "tickets.csv")
+    given: dict[str, object] = {"name": "tickets", "source": source, "folder": tmp_path / "made", **arguments}
+
+    with pytest.raises(SpecificationError) as raised:
+        new_application(**given)  # type: ignore[arg-type]
+
+    assert message in str(raised.value)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("t.csv", b"", id="empty"),
+        pytest.param("t.csv", b"id,text\n", id="header-only"),
+        pytest.param("t.csv", b"id,text\n1,caf\xe9\n", id="latin-1"),
+        pytest.param("t.jsonl", b"oops\n", id="not-json"),
+        pytest.param("t.parquet", b"oops", id="not-parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_message(tmp_path: Path, name: str, content: bytes) -> None:
+    """The file is the user's; a traceback would be ours."""
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(SpecificationError, match=r"Cannot read|has no rows"):
+        new_application("tickets", str(tmp_path / name), tmp_path, labels=("A", "B"))
+
+
+def test_an_application_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    """It may hold a day's work on a prompt."""
+    source = csv_file(tmp_path / "tickets.csv")
+    folder = new_application("tickets", source, tmp_path)
+    (folder / "application.yaml").write_text("mine")
+
+    with pytest.raises(SpecificationError, match="is there already and is not overwritten"):
+        new_application("tickets", source, tmp_path)
+
+    assert (folder / "application.yaml").read_text() == "mine"

@@ -1,0 +1,104 @@
+"""Two processes at the end of one release, in two threads on lakes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from llm_platform.inference.engine import EndpointTarget, EnginePolicy
+from llm_platform.operations.answering.completions import Sent, answer_missing
+from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.answering.sharing import together
+from llm_platform.settings.connection import Connection
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.servers.faults import Fault, Status
+from llm_platform_tests.servers.scripted import ScriptedServer, Seen
+from llm_platform_tests.team import NAME, Team, answer
+
+DOCUMENTS = 240
+
+
+@pytest.fixture
+def lakes(tmp_path: Path) -> Iterator[tuple[Team, ScriptedServer, list[Warehouse]]]:
+    """A team with documents, its model, and its lake attached twice."""
+    with ScriptedServer(answer=answer, latency_seconds=0.1) as model, ExitStack() as stack:
+        team = Team(tmp_path, model.url, documents=DOCUMENTS)
+        attached = [stack.enter_context(team.warehouse.open()) for _ in range(2)]
+        update_documents(attached[0], team.loaded)
+        yield team, model, attached
+
+
+def send(lake: Warehouse, team: Team, model: ScriptedServer, run_id: str, waits: list[str]) -> Sent:
+    store, loaded = lake.application(NAME), team.loaded
+    release = loaded.requesting("clear", store)
+    assert release is not None
+    store.releases.put(release)
+    asking = Asking(
+        endpoints=lambda: [EndpointTarget(model.url)],
+        policy=EnginePolicy(limit=8, attempts=1, backoff_seconds=0.01, probe_seconds=0.05),
+        connection=Connection(),
+        run_id=run_id,
+        git_commit="",
+        journal=team.root / "journal",
+        on_wait=waits.append,
+    )
+    return answer_missing(store, release, application=loaded.application, asking=asking)
+
+
+def test_two_that_wait_for_each_other_both_end_with_nothing_missing(
+    lakes: tuple[Team, ScriptedServer, list[Warehouse]],
+) -> None:
+    """Each sees rows of the other that are not committed yet; who waits has committed its own and holds nothing."""
+    team, model, (one, other) = lakes
+    waits: list[str] = []
+
+    with ThreadPoolExecutor(2) as processes:
+        first = processes.submit(send, one, team, model, "first", waits)
+        second = processes.submit(send, other, team, model, "second", waits)
+        runs = [first.result(60).run, second.result(60).run]
+
+    assert all(run is not None for run in runs)
+    assert sum(run.stored for run in runs if run) == DOCUMENTS
+    assert set(model.counts.asked.values()) == {1}
+    assert all("documents are left to 'first' (" in line or "left to 'second' (" in line for line in waits)
+
+
+def test_documents_that_fail_for_both_keep_neither_waiting(
+    lakes: tuple[Team, ScriptedServer, list[Warehouse]],
+) -> None:
+    """A document that gets no answer stays missing; its bucket is tried once by each and then left alone."""
+    team, model, (one, other) = lakes
+
+    def fails(seen: Seen) -> Fault | None:
+        return Status(500) if seen.document_id and int(seen.document_id) % 40 == 0 else None
+
+    model.script = fails
+    with ThreadPoolExecutor(2) as processes:
+        runs = [processes.submit(send, lake, team, model, name, []) for lake, name in ((one, "a"), (other, "b"))]
+        sent = [run.result(60) for run in runs]
+
+    release = team.loaded.requesting("clear", one.application(NAME))
+    assert release is not None
+    assert one.application(NAME).completions.missing_count(release.release_id) == DOCUMENTS // 40
+    assert [found.left for found in sent] == [0, 0]
+    assert max(model.counts.asked.values()) <= 4
+
+
+def test_runs_of_one_process_are_accounted_for_together(lakes: tuple[Team, ScriptedServer, list[Warehouse]]) -> None:
+    """What was paid is the sum; latencies are those of the larger one."""
+    team, model, (one, _) = lakes
+    run = send(one, team, model, "run", []).run
+    assert run is not None
+    later = run.model_copy(update={"sent": 3, "latency_p50_seconds": 9.0})
+
+    joined = together([run, later])
+
+    assert joined is not None
+    assert joined.sent == DOCUMENTS + 3
+    assert joined.usage.total == 2 * run.usage.total
+    assert joined.latency_p50_seconds == run.latency_p50_seconds

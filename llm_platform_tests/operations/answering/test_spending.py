@@ -1,0 +1,134 @@
+"""What a run will take, said before it takes it, and where a budget ends one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from llm_platform.application.model import Budget
+from llm_platform.errors import SpecificationError
+from llm_platform.inference.policy import EnginePolicy
+from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.answering.spending import Estimate, estimates, within_budget
+from llm_platform.records import InferenceRun
+from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.team import ENTRY, NAME, Team, answer
+
+DOCUMENTS = 60
+
+
+@pytest.fixture
+def model() -> Iterator[ScriptedServer]:
+    with ScriptedServer(answer=answer) as server:
+        yield server
+
+
+def run_job(team: Team) -> dg.ExecuteInProcessResult:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return team.definitions().resolve_job_def(NAME).execute_in_process(instance=instance, raise_on_error=False)
+
+
+def estimated(team: Team) -> dict[str, Estimate]:
+    with team.warehouse.open() as lake:
+        update_documents(lake, team.loaded)
+        return {one.variant: one for one in estimates(lake.application(NAME), team.loaded)}
+
+
+def runs(team: Team) -> list[InferenceRun]:
+    with team.warehouse.open() as lake:
+        store = lake.application(NAME)
+        releases = [team.loaded.requesting(name, store) for name in team.loaded.application.variants]
+        return [run for release in releases if release for run in store.runs.of_release(release.release_id)]
+
+
+def test_estimate_before_the_first_answer_counts_bytes_and_asks_nobody(tmp_path: Path, model: ScriptedServer) -> None:
+    """The first question about a new table is what it will cost; it must not cost anything."""
+    team = Team(tmp_path, model.url, documents=DOCUMENTS)
+
+    found = estimated(team)
+
+    assert set(found) == {"clear", "vague"}
+    assert found["clear"].documents == DOCUMENTS
+    texts = sum(len(Team.text(number)) for number in range(DOCUMENTS))
+    assert found["clear"].prompt_tokens >= texts * 0.25
+    assert found["clear"].completion_tokens == DOCUMENTS * 8
+    assert found["clear"].seconds is None
+    assert "assumed" in found["clear"].line
+    assert model.counts.asked.total() == 0
+
+
+def test_estimate_of_new_documents_follows_what_was_measured(tmp_path: Path, model: ScriptedServer) -> None:
+    """After a run, the same application's own tokens and speed are known; a guess would be worse."""
+    team = Team(tmp_path, model.url, documents=DOCUMENTS)
+    team.lock["price_per_gpu_hour_usd"] = 3.6
+    team.lock["parallelism"] = {"tensor": 2}
+    team.write_lock()
+    assert run_job(team).success
+    paid = {run.release_id: run for run in runs(team)}
+    team.write_documents({f"{number}": Team.text(number) for number in range(2 * DOCUMENTS)})
+
+    found = estimated(team)["clear"]
+
+    run = paid[found.release_id]
+    assert found.documents == DOCUMENTS
+    assert found.prompt_tokens == pytest.approx(run.usage.prompt_tokens, rel=0.25)
+    assert found.completion_tokens == pytest.approx(run.usage.completion_tokens, rel=0.25)
+    assert found.seconds is not None
+    assert found.gpu_hours == pytest.approx(2 * found.seconds / 3600)
+    assert found.cost_usd == pytest.approx(3.6 * 2 * found.seconds / 3600)
+
+
+def test_nothing_missing_costs_nothing(tmp_path: Path, model: ScriptedServer) -> None:
+    """An estimate of a finished application is zero, and says so."""
+    team = Team(tmp_path, model.url, documents=DOCUMENTS)
+    assert run_job(team).success
+
+    found = estimated(team)["clear"]
+
+    assert (found.documents, found.prompt_tokens, found.completion_tokens) == (0, 0, 0)
+    assert found.line == "clear: nothing is missing"
+
+
+def test_a_token_budget_stops_a_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    """A budget that loses answers, or pays twice for them, would cost more than it saves."""
+    with ScriptedServer(answer=answer, latency_seconds=0.03, slots=2) as model:
+        team = Team(tmp_path, model.url, documents=DOCUMENTS)
+        team.specification["budget"] = {"tokens": 200}
+        del team.specification["variants"]["vague"]
+        team.write_specification()
+
+        run_job(team)
+        first = model.counts.asked.total()
+        left = estimated(team)["clear"].documents
+        team.specification["budget"] = {}
+        team.write_specification()
+        assert run_job(team).success
+
+    assert 0 < first < DOCUMENTS
+    assert left == DOCUMENTS - first
+    assert max(model.counts.asked.values()) == 1
+    assert runs(team)[0].causes["stopped_budget_tokens"] == 1
+
+
+def test_money_is_time_at_the_price_of_the_lock_file(tmp_path: Path) -> None:
+    """GPUs are paid by the hour, so that is what a budget in money limits."""
+    team = Team(tmp_path, "http://127.0.0.1:9")
+    team.lock |= {"price_per_gpu_hour_usd": 2.0, "parallelism": {"tensor": 4}}
+    team.write_lock()
+    entry = team.loaded.lock[ENTRY]
+
+    policy = within_budget(EnginePolicy(), Budget(cost_usd=1.0, minutes=30, tokens=7), entry)
+
+    assert policy.budget_seconds == pytest.approx(3600 / 8)
+    assert policy.budget_tokens == 7
+
+
+def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path) -> None:
+    """Silence would mean no budget at all."""
+    team = Team(tmp_path, "http://127.0.0.1:9")
+
+    with pytest.raises(SpecificationError, match="price_per_gpu_hour_usd"):
+        within_budget(EnginePolicy(), Budget(cost_usd=1.0), team.loaded.lock[ENTRY])
