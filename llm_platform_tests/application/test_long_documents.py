@@ -10,7 +10,7 @@ from llm_platform.application.load import load_application
 from llm_platform.application.model import LongDocumentRules
 from llm_platform.errors import SpecificationError
 from llm_platform.prompts.load import load_prompts
-from llm_platform_tests.specification.test_application_files import (
+from llm_platform_tests.application.test_application_files import (
     CLASSIFY,
     EXTRACT,
     application_folder,
