@@ -195,7 +195,7 @@ def adapter_curve(application: ApplicationName, name: AdapterName) -> None:
     from llm_platform.operations.adapters.adapter_panels import curve_panel
     from llm_platform.operations.adapters.adapter_studies import stored_curve
 
-    settings, loaded = _study(application, name, "learning_curves")
+    settings, loaded = _study(application, name, "learning_curve")
     with _store(application) as store:
         curve = stored_curve(store, name)
     if curve is None:
@@ -213,7 +213,7 @@ def adapter_sweep(application: ApplicationName, name: AdapterName) -> None:
     """Train by four recipes and compare them on validation examples; nothing held out is looked at."""
     from llm_platform.operations.adapters.adapter_studies import stored_sweep
 
-    _study(application, name, "sweeps")
+    _study(application, name, "sweep")
     with _store(application) as store:
         found = stored_sweep(store, name)
     table = new_table("rank", "learning rate", "validation loss", "validation accuracy", "kept step", "seconds")
@@ -233,7 +233,7 @@ def _study(application: str, name: str, kind: str) -> tuple[Settings, LoadedAppl
     spec = loaded.application.finetuning[name]
     console.print(f"Several trainings of at most {spec.max_minutes:g} minutes each; none is done twice.")
     fetch_weights(settings, loaded, console=console)
-    materialize(settings, application, console=console, job=f"{application}_studies", only=[f"{kind}/{name}"])
+    materialize(settings, application, console=console, job=f"{application}_studies", only=[f"{kind}_{name}"])
     return settings, loaded
 
 

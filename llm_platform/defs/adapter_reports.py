@@ -33,13 +33,13 @@ NOT_TRAINED = "not trained yet"
 def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """What is measured of the variants that answer with an adapter, on held-out documents."""
     application = graph.application
-    key = graph.key("adapter_reports", name)
+    key = graph.key(f"adapter_report_{name}")
     entry = application.finetuning[name].model
 
     @dg.asset(
         key=key,
         deps=list(deps),
-        group_name=graph.group,
+        group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"nim", "python"},
         pool=pool_of(entry),

@@ -43,16 +43,16 @@ def completion_buckets_asset(
     spec = application.variants.get(variant)
 
     @dg.asset(
-        key=graph.key("completion_buckets", variant),
+        key=graph.key(f"completion_buckets_{variant}"),
         deps=list(deps),
-        group_name=graph.group,
+        group_name=graph.side_group("backfill"),
         owners=graph.owners,
         kinds={"nim", "duckdb"},
         pool=pool_of(entries[0]),
         partitions_def=dg.StaticPartitionsDefinition(bucket_names(application.documents.buckets)),
         required_resource_keys={"warehouse", *map(resource_key, entries)},
         description=(
-            f"Answers that completions/{variant} would ask for, of one bucket of documents: a large table is answered "
+            f"Answers that completions_{variant} would ask for, of one bucket of documents: a large table is answered "
             "by a backfill of many runs, and completions finds nothing left to send."
         ),
     )

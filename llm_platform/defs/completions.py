@@ -41,7 +41,7 @@ def completions_asset(
         entries: Lock entries whose endpoints may be asked.
     """
     application = graph.application
-    key = graph.key("completions", variant)
+    key = graph.key(f"completions_{variant}")
     spec = application.variants.get(variant)
 
     @dg.asset(

@@ -34,12 +34,12 @@ Shown = str | int | float | dg.MetadataValue
 def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """Examples for one adapter: chosen, rendered and frozen."""
     application = graph.application
-    key = graph.key("training_examples", name)
+    key = graph.key(f"training_examples_{name}")
 
     @dg.asset(
         key=key,
         deps=list(deps),
-        group_name=graph.group,
+        group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"duckdb"},
         code_version=rules_hash(graph.loaded, name),
@@ -78,9 +78,9 @@ def adapter_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) 
     spec = application.finetuning[name]
 
     @dg.asset(
-        key=graph.key("adapters", name),
+        key=graph.key(f"adapter_{name}"),
         deps=list(deps),
-        group_name=graph.group,
+        group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"pytorch"},
         pool="training",

@@ -41,8 +41,12 @@ class Graph:
 
     @property
     def group(self) -> str:
-        """Dagster group of all assets of the application."""
+        """Dagster group of what every run looks at: one picture from the source to the published table."""
         return self.application.name
+
+    def side_group(self, name: str) -> str:
+        """Dagster group of what is asked for by name only, as training is; it stands beside the everyday picture."""
+        return f"{self.application.name}_{name}"
 
 
 def column_schema(schema: pa.Schema) -> dg.TableSchema:

@@ -23,7 +23,7 @@ READABLE = 0.9
 def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks."""
     application = graph.application
-    key = graph.key("judgements", judge.name)
+    key = graph.key(f"judgements_{judge.name}")
 
     @dg.asset(
         key=key,

@@ -16,7 +16,7 @@ from llm_platform.resources.warehouse import WarehouseResource
 
 def model_key(entry_name: str) -> dg.AssetKey:
     """Asset key of a lock entry."""
-    return dg.AssetKey(["models", entry_name])
+    return dg.AssetKey(["models", f"model_{entry_name}"])
 
 
 def model_asset(entry: LockEntry, applications: Sequence[str]) -> dg.AssetsDefinition:

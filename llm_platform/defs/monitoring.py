@@ -1,4 +1,4 @@
-"""`endpoint_metrics/<entry>`: what the endpoints of a lock entry say of themselves, looked at on a schedule."""
+"""`models/endpoint_metrics_<entry>`: what the endpoints of a lock entry say of themselves, looked at on a schedule."""
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ CHECKS = {
 
 def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settings: Settings) -> dg.AssetsDefinition:
     """What the endpoints of a lock entry say of themselves, appended at every look."""
-    key = dg.AssetKey(["endpoint_metrics", entry.name])
+    key = dg.AssetKey(["models", f"endpoint_metrics_{entry.name}"])
 
     @dg.asset(
         key=key,

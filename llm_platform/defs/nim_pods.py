@@ -1,4 +1,4 @@
-"""`nim_pods/<entry>`: a model's pods, up; and the job that takes down what nobody asks any more.
+"""`models/nim_pods_<entry>`: a model's pods, up; and the job that takes down what nobody asks any more.
 
 Both are asked for by name: no everyday job starts or ends a pod.
 """
@@ -25,7 +25,7 @@ def nim_pods_asset(entry: LockEntry, settings: Settings) -> dg.AssetsDefinition:
     """The pods of a lock entry; materialized, they are up, are what the lock file pins, and have given a token."""
 
     @dg.asset(
-        key=dg.AssetKey(["nim_pods", entry.name]),
+        key=dg.AssetKey(["models", f"nim_pods_{entry.name}"]),
         group_name="models",
         kinds={"nim", "kubernetes"},
         description=f"Pods of {entry.served_name} in the cluster, up: what `llm-platform nim up {entry.name}` does.",

@@ -14,7 +14,7 @@ def prompt_asset(graph: Graph, prompt: Prompt) -> dg.AssetsDefinition:
     application = graph.application
 
     @dg.asset(
-        key=graph.key("prompts", prompt.name),
+        key=graph.key(f"prompt_{prompt.name}"),
         group_name=graph.group,
         owners=graph.owners,
         kinds={"jinja"},

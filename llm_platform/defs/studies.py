@@ -26,9 +26,9 @@ def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.As
     spec = application.finetuning[name]
 
     @dg.asset(
-        key=graph.key("sweeps", name),
+        key=graph.key(f"sweep_{name}"),
         deps=[examples],
-        group_name=graph.group,
+        group_name=graph.side_group("studies"),
         owners=graph.owners,
         kinds={"pytorch"},
         pool="training",
@@ -69,9 +69,9 @@ def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition)
     spec = application.finetuning[name]
 
     @dg.asset(
-        key=graph.key("learning_curves", name),
+        key=graph.key(f"learning_curve_{name}"),
         deps=[examples],
-        group_name=graph.group,
+        group_name=graph.side_group("studies"),
         owners=graph.owners,
         kinds={"pytorch", "nim"},
         pool="training",

@@ -85,7 +85,7 @@ def _promoted(settings: Settings, loaded: LoadedApplication, *, console: Console
         variant, release = found
         evaluation_id = current_evaluation_id(store, loaded)
         promote(store, application, variant, release=release, evaluation_id=evaluation_id, by=BY)
-    assets = ["rollout", "completions/champion", "published"]
+    assets = ["rollout", "completions_champion", "published"]
     materialize(settings, application.name, console=console, only=assets)
     return True
 

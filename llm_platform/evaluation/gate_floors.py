@@ -95,7 +95,7 @@ def regression_gate(evidence: Evidence, gate: RegressionGate) -> GateResult:
     difference = found.difference
     if difference is None:
         reason = f"The champion ({found.champion_release_id}) and this variant share no graded document."
-        step = "Materialize completions/champion and scores, then the report."
+        step = "Materialize completions_champion and scores, then the report."
         return failed(REGRESSION, reason, step, minimum=minimum)
     passed = difference.lower >= minimum
     allowed = f"{gate.margin:g} worse"

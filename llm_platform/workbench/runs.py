@@ -96,7 +96,7 @@ def materialize(
 def publish_now(settings: Settings, loaded: LoadedApplication, *, console: Console) -> None:
     """Let the published table follow a decision at once."""
     materialize(
-        settings, loaded.application.name, console=console, only=["rollout", "completions/champion", "published"]
+        settings, loaded.application.name, console=console, only=["rollout", "completions_champion", "published"]
     )
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, loaded, settings, console=console, checks=None)

@@ -22,7 +22,7 @@ def test_plan_says_what_is_missing_and_then_that_nothing_is(fresh: Terminal, ran
 
     assert before.status == after.status == 0
     assert "documents: never read" in before.out
-    assert "prompts/clear: new" in before.out
+    assert "prompt_clear: new" in before.out
     assert after.out.strip() == "Nothing to do."
 
 

@@ -56,7 +56,7 @@ def test_a_backfill_is_a_run_for_each_bucket_and_a_production_run_goes_before_th
         under_way = daemon.submit(deployment.tick)
         wait_until(lambda: model.counts.requests > 0)
         model.latency_seconds = 0.0
-        deployment.launch("mails", ["documents", "completions/clear"])
+        deployment.launch("mails", ["documents", "completions_clear"])
         deployment.tick()
         under_way.result()
     deployment.tick()
@@ -76,7 +76,7 @@ def test_a_backfill_is_a_run_for_each_bucket_and_a_production_run_goes_before_th
 
 def requests_sent(instance: dg.DagsterInstance) -> dict[str | None, int]:
     """Partition → requests of its newest materialization."""
-    key = dg.AssetKey([NAME, "completion_buckets", "clear"])
+    key = dg.AssetKey([NAME, "completion_buckets_clear"])
     events = instance.fetch_materializations(key, limit=10).records
     return {
         event.partition_key: int(event.asset_materialization.metadata["requests_sent"].value)

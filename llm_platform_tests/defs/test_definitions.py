@@ -21,8 +21,8 @@ from llm_platform_tests.defs.conftest import QUIET, SOURCE, Ran
 from llm_platform_tests.team import NAME, Team
 
 SHIPPED = {
-    "models/smollm2-135m",
-    "endpoint_metrics/smollm2-135m",
+    "models/model_smollm2-135m",
+    "models/endpoint_metrics_smollm2-135m",
     "upstream/reviews",
     "upstream/review_labels",
     "upstream/package_metadata",
@@ -30,17 +30,17 @@ SHIPPED = {
     "movie_reviews/documents",
     "movie_reviews/annotations",
     "movie_reviews/references",
-    "movie_reviews/prompts/literal",
-    "movie_reviews/prompts/sentiment",
-    "movie_reviews/completions/literal",
-    "movie_reviews/completions/sentiment",
-    "movie_reviews/completions/champion",
-    "movie_reviews/completion_buckets/sentiment",
-    "movie_reviews/completion_buckets/champion",
-    "movie_reviews/training_examples/sentiment",
-    "movie_reviews/adapters/sentiment",
-    "movie_reviews/completions/tuned",
-    "movie_reviews/adapter_reports/sentiment",
+    "movie_reviews/prompt_literal",
+    "movie_reviews/prompt_sentiment",
+    "movie_reviews/completions_literal",
+    "movie_reviews/completions_sentiment",
+    "movie_reviews/completions_champion",
+    "movie_reviews/completion_buckets_sentiment",
+    "movie_reviews/completion_buckets_champion",
+    "movie_reviews/training_examples_sentiment",
+    "movie_reviews/adapter_sentiment",
+    "movie_reviews/completions_tuned",
+    "movie_reviews/adapter_report_sentiment",
     "movie_reviews/scores",
     "movie_reviews/report",
     "movie_reviews/rollout",
@@ -74,8 +74,30 @@ def test_every_asset_says_what_it_is_and_who_owns_it(shipped: dg.Definitions) ->
         assert spec.description, spec.key
         assert spec.group_name, spec.key
         assert spec.kinds, spec.key
-        if spec.group_name == "movie_reviews":
+        if str(spec.group_name).startswith("movie_reviews"):
             assert list(spec.owners) == ["team:data-platform"], spec.key
+
+
+def test_no_two_assets_of_an_application_are_shown_under_one_name(shipped: dg.Definitions) -> None:
+    """Dagster's graph shows the last part of a key: six nodes called 'sentiment' explain nothing."""
+    keys = [key.path for key in shipped.resolve_asset_graph().get_all_asset_keys()]
+
+    assert len({(path[0], path[-1]) for path in keys}) == len(keys)
+    assert not {path[-1] for path in keys} & {"literal", "sentiment", "tuned", "champion", "smollm2-135m"}
+
+
+def test_what_is_asked_for_by_name_stands_beside_the_everyday_picture(shipped: dg.Definitions) -> None:
+    """One group reads from the source to the published table; training, studies, backfills are groups of their own."""
+    groups = {spec.key.to_user_string(): spec.group_name for spec in shipped.resolve_all_asset_specs()}
+    everyday = {key for key, group in groups.items() if group == "movie_reviews"}
+
+    assert {group for group in groups.values() if group and group.startswith("movie_reviews_")} == {
+        "movie_reviews_training",
+        "movie_reviews_studies",
+        "movie_reviews_backfill",
+    }
+    assert {"movie_reviews/documents", "movie_reviews/completions_sentiment", "movie_reviews/published"} <= everyday
+    assert "movie_reviews/adapter_sentiment" not in everyday
 
 
 def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(shipped: dg.Definitions) -> None:
@@ -93,11 +115,12 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
 def test_only_the_buckets_are_partitioned_and_the_everyday_job_has_none_of_them(shipped: dg.Definitions) -> None:
     """Gates and publishing are about all documents; a job with a partition in it could not run without one."""
     graph = shipped.resolve_asset_graph()
-    partitioned = {key.path[1] for key in graph.get_all_asset_keys() if graph.get(key).partitions_def is not None}
+    partitioned = [key.path[1] for key in graph.get_all_asset_keys() if graph.get(key).partitions_def is not None]
 
     backfill = shipped.resolve_job_def("movie_reviews_backfill")
 
-    assert partitioned == {"completion_buckets"}
+    assert partitioned
+    assert all(name.startswith("completion_buckets_") for name in partitioned)
     assert shipped.resolve_job_def("movie_reviews").partitions_def is None
     assert backfill.partitions_def is not None
     assert backfill.partitions_def.get_partition_keys() == [f"{bucket:02d}" for bucket in range(16)]
@@ -166,20 +189,20 @@ def test_a_secret_is_in_no_snapshot_of_the_graph(tmp_path: Path, monkeypatch: py
 CHANGES = {
     "nothing": set[str](),
     "prompt": {
-        "tickets/prompts/clear", "tickets/completions/clear", "tickets/scores", "tickets/report", "tickets/rollout",
+        "tickets/prompt_clear", "tickets/completions_clear", "tickets/scores", "tickets/report", "tickets/rollout",
     },
     "lock": {
-        "models/scripted", "tickets/completions/clear", "tickets/completions/vague", "tickets/completions/champion",
-        "tickets/scores", "tickets/report", "tickets/rollout",
+        "models/model_scripted", "tickets/completions_clear", "tickets/completions_vague",
+        "tickets/completions_champion", "tickets/scores", "tickets/report", "tickets/rollout",
     },
     "source": {
-        "tickets/documents", "tickets/references", "tickets/completions/clear", "tickets/completions/vague",
-        "tickets/completions/champion", "tickets/scores", "tickets/report", "tickets/rollout", "tickets/published",
+        "tickets/documents", "tickets/references", "tickets/completions_clear", "tickets/completions_vague",
+        "tickets/completions_champion", "tickets/scores", "tickets/report", "tickets/rollout", "tickets/published",
         "tickets/drift",
     },
     "gate": {"tickets/report", "tickets/rollout"},
-    "sampling": {"tickets/completions/vague", "tickets/scores", "tickets/report", "tickets/rollout"},
-    "price": {"models/scripted"},
+    "sampling": {"tickets/completions_vague", "tickets/scores", "tickets/report", "tickets/rollout"},
+    "price": {"models/model_scripted"},
 }  # fmt: skip
 
 
@@ -213,7 +236,9 @@ def test_a_change_makes_exactly_the_assets_above_it_stale(ran_twice: Ran, change
     definitions = team.definitions()
     job = definitions.resolve_job_def(NAME)
     graph = definitions.resolve_asset_graph()
-    followed = {key for key in graph.executable_asset_keys if key.path[0] == NAME or key.path == ["models", "scripted"]}
+    followed = {
+        key for key in graph.executable_asset_keys if key.path[0] == NAME or key.path == ["models", "model_scripted"]
+    }
     found: set[dg.AssetKey] = set()
 
     while True:

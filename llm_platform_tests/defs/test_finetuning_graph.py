@@ -120,18 +120,18 @@ def test_before_training_the_variant_is_a_plain_state(untrained: Site) -> None:
     assert result.success, failure(result)
     assert checks(result)["tuned_accuracy_at_least_minimum"]
     assert checks(result)["adapter_improves_on_champion"]
-    assert metadata(result, "completions", "tuned") == {"note": "its adapter 'mood' is not trained yet"}
+    assert metadata(result, "completions_tuned") == {"note": "its adapter 'mood' is not trained yet"}
     with team.warehouse.open() as lake:
         assert plan(lake, team.loaded) == []
         steps = training_plan(lake, team.loaded, team.settings)
-    assert [step.asset for step in steps] == ["training_examples/mood"]
+    assert [step.asset for step in steps] == ["training_examples_mood"]
 
 
 def test_one_click_trains_serves_and_judges(trained: tuple[Site, dg.ExecuteInProcessResult]) -> None:
     """The chain as a person sees it: examples, an adapter, answers by its name, a comparison with what is there."""
     there, result = trained
 
-    made, examples = metadata(result, "adapters", "mood"), metadata(result, "training_examples", "mood")
+    made, examples = metadata(result, "adapter_mood"), metadata(result, "training_examples_mood")
     with there.store() as store:
         release = there.team.loaded.release("tuned", store)
         assert release is not None
@@ -164,8 +164,8 @@ def test_the_same_inputs_train_nothing_and_ask_nothing(trained: tuple[Site, dg.E
     again = there.run(there.team.job)
 
     assert again.success, failure(again)
-    assert metadata(again, "adapters", "mood")["trained_now"] is False
-    assert metadata(again, "adapters", "mood")["adapter"] == before.adapter_id
+    assert metadata(again, "adapter_mood")["trained_now"] is False
+    assert metadata(again, "adapter_mood")["adapter"] == before.adapter_id
     assert there.model.counts.requests == asked
     with there.team.warehouse.open() as lake:
         assert training_plan(lake, there.team.loaded, there.team.settings) == []

@@ -132,7 +132,7 @@ def test_nothing_is_published_when_every_variant_is_refused(team: Team, instance
     [
         pytest.param("published", "has no champion", id="published"),
         pytest.param("rollout", None, id="rollout"),
-        pytest.param("completions/champion", None, id="champion"),
+        pytest.param("completions_champion", None, id="champion"),
     ],
 )
 def test_an_asset_launched_alone_on_an_empty_lake_verifies_what_it_stands_on(
@@ -158,7 +158,7 @@ def test_completions_launched_alone_refuse_a_model_that_moved(
     team.lock["context_length"] = 8192
     team.write_lock()
 
-    result = run(team, instance, ["completions/clear"])
+    result = run(team, instance, ["completions_clear"])
 
     assert not result.success
     assert "context length is 4096, locked 8192" in failure(result)

@@ -14,7 +14,7 @@ from llm_platform_tests.servers.kubernetes_api import KubernetesApi
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import ENTRY, NAME, answer
 
-KEY = dg.AssetKey(["nim_pods", ENTRY])
+KEY = dg.AssetKey(["models", f"nim_pods_{ENTRY}"])
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -39,7 +39,7 @@ def test_materializing_it_brings_the_model_up_and_reports_what_runs(tmp_path: Pa
     """The same effect as `nim up`, with a record of which build came up and how long that took."""
     result = materialize(ClusterTeam(tmp_path, api))
 
-    (event,) = result.asset_materializations_for_node(f"nim_pods__{ENTRY}")
+    (event,) = result.asset_materializations_for_node(f"models__nim_pods_{ENTRY}")
     assert event.metadata["endpoint"].value == f"http://{SERVICE}.models:8000"
     assert event.metadata["image_digest"].value == DIGEST
     assert event.metadata["seconds_to_token"].value >= 0
@@ -55,7 +55,7 @@ def test_another_digest_than_the_pinned_one_fails_the_run_and_takes_the_pods_bac
     result = materialize(ClusterTeam(tmp_path, api))
 
     assert not result.success
-    assert "the lock file pins" in str(result.failure_data_for_node(f"nim_pods__{ENTRY}"))
+    assert "the lock file pins" in str(result.failure_data_for_node(f"models__nim_pods_{ENTRY}"))
     assert "NIMService" not in kinds(api)
 
 

@@ -191,7 +191,7 @@ def test_a_run_that_failed_after_the_documents_is_asked_for_again(on_lake: Follo
     (request,) = on_lake.asked()
     model.die()
     on_lake.team.settings = on_lake.team.settings.model_copy(update={"outage_seconds": 0.1})
-    assert not on_lake.start(request, ["documents", "completions/clear"]).success
+    assert not on_lake.start(request, ["documents", "completions_clear"]).success
     assert on_lake.documents() == texts(1, 2, 3)
     model.come_back()
     on_lake.seconds_ahead = LONGEST_PAUSE_SECONDS

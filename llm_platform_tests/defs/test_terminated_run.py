@@ -23,7 +23,7 @@ def test_a_run_terminated_in_the_ui_drains_in_seconds_and_stores_what_came_back(
     model.latency_seconds = 0.3
     team = Team(tmp_path, model.url, documents=DOCUMENTS)
     with deployed(team, processes=True) as deployment:
-        run_id = deployment.launch(NAME, ["documents", "completions/clear"])
+        run_id = deployment.launch(NAME, ["documents", "completions_clear"])
         deployment.tick()
         wait_until(lambda: model.counts.requests > DOCUMENTS // 4)
         deployment.click(TERMINATE, runId=run_id)

@@ -81,7 +81,7 @@ def test_further_runs_share_the_work_and_double_nothing(desk: MakeDesk) -> None:
         job = terminal.team.definitions().resolve_job_def(NAME)
         third = job.execute_in_process(
             instance=elsewhere,
-            asset_selection=[dg.AssetKey([NAME, "completions", "clear"])],
+            asset_selection=[dg.AssetKey([NAME, "completions_clear"])],
             raise_on_error=False,
             run_config=QUIET,
         )

@@ -153,12 +153,12 @@ def prepare_training(
     if data is None:
         raise PermanentError(
             f"{application.name}: adapter {name!r} has no training examples by the present prompt and split. "
-            f"Materialize training_examples/{name} first."
+            f"Materialize training_examples_{name} first."
         )
     if leaks := leaked(store, data):
         raise PermanentError(
             f"{application.name}: {len(leaks)} of the training examples of {name!r} are evaluated on now (first: "
-            f"{leaks[0]!r}), so its measured quality would mean nothing. Materialize training_examples/{name} again."
+            f"{leaks[0]!r}), so its measured quality would mean nothing. Materialize training_examples_{name} again."
         )
     examples = [TrainingExample.model_validate(row) for row in store.training_sets.examples(data.content_hash)]
     job = training_job(loaded, name, spec, data, settings)

@@ -24,12 +24,12 @@ def training_plan(lake: Warehouse, loaded: LoadedApplication, settings: Settings
         data = store.training_sets.newest(name, rules_hash=rules_hash(loaded, name))
         if data is None or data.references_version != store.references.version():
             reason = "known answers changed" if data else "not made for the present prompt and split"
-            steps.append(Step(f"training_examples/{name}", reason))
+            steps.append(Step(f"training_examples_{name}", reason))
             continue
         job = training_job(loaded, name, spec, data, settings)
         adapter = loaded.adapter(name, store)
         if store.adapters.trained(job.inputs_hash) is None and (adapter is None or adapter.imported_from is None):
-            steps.append(Step(f"adapters/{name}", f"not trained on the present {data.train} examples"))
+            steps.append(Step(f"adapter_{name}", f"not trained on the present {data.train} examples"))
             continue
         steps += _judged(store, loaded, name)
     return steps
@@ -41,7 +41,7 @@ def _judged(store: ApplicationStore, loaded: LoadedApplication, name: str) -> li
     for variant, release in adapted_releases(store, loaded, name).items():
         report = stored_report(store, release)
         if report is None or report.evaluation_id != evaluation_id:
-            steps.append(Step(f"adapter_reports/{name}", f"{variant} was not held against the champion"))
+            steps.append(Step(f"adapter_report_{name}", f"{variant} was not held against the champion"))
     return steps
 
 

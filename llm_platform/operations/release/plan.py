@@ -54,7 +54,7 @@ def _prompts(store: ApplicationStore, loaded: LoadedApplication) -> list[Step]:
     stored = store.prompts.table()
     known = set(zip(stored["name"].to_pylist(), stored["version"].to_pylist(), strict=True))
     return [
-        Step(f"prompts/{name}", "changed" if any(known_name == name for known_name, _ in known) else "new")
+        Step(f"prompt_{name}", "changed" if any(known_name == name for known_name, _ in known) else "new")
         for name, prompt in loaded.prompts.items()
         if (name, prompt.version) not in known
     ]
@@ -65,11 +65,11 @@ def _models(store: ApplicationStore, loaded: LoadedApplication) -> list[Step]:
     for name, entry in loaded.lock.items():
         seen = store.models.latest(name)
         if seen is None:
-            steps.append(Step(f"models/{name}", "never asked what it is"))
+            steps.append(Step(f"model_{name}", "never asked what it is"))
         elif seen.lock_hash != lock_hash(entry):
-            steps.append(Step(f"models/{name}", "its lock entry changed"))
+            steps.append(Step(f"model_{name}", "its lock entry changed"))
         elif not seen.matches:
-            steps.append(Step(f"models/{name}", "it did not match its lock entry"))
+            steps.append(Step(f"model_{name}", "it did not match its lock entry"))
     return steps
 
 
@@ -80,16 +80,16 @@ def _completions(store: ApplicationStore, loaded: LoadedApplication) -> list[Ste
         if release is None:
             # Training is asked for by itself: an adapter that is not there yet leaves nothing undone.
             if loaded.requesting(variant, store) is not None:
-                steps.append(Step(f"completions/{variant}", "its calibration is not fitted yet"))
+                steps.append(Step(f"completions_{variant}", "its calibration is not fitted yet"))
             continue
         missing = store.completions.missing_count(release.release_id)
         if missing:
             steps.append(
-                Step(f"completions/{variant}", f"{missing} texts have no answer of release {release.release_id}")
+                Step(f"completions_{variant}", f"{missing} texts have no answer of release {release.release_id}")
             )
     champion = champion_release(store)
     if champion is not None and (missing := store.completions.missing_count(champion.release_id)):
-        steps.append(Step("completions/champion", f"{missing} texts have no answer of release {champion.release_id}"))
+        steps.append(Step("completions_champion", f"{missing} texts have no answer of release {champion.release_id}"))
     return steps
 
 

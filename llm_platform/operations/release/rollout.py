@@ -168,7 +168,7 @@ def publish(store: ApplicationStore, application: Application, *, export_folder:
     if missing:
         raise ContractBroken(
             f"{application.name}: {missing} sendable documents have no answer of the champion {champion.variant!r} "
-            f"(release {champion.release_id}); nothing was published. Materialize completions/champion."
+            f"(release {champion.release_id}); nothing was published. Materialize completions_champion."
         )
     broken = contract_violations(store.completions.answered(champion.release_id), application)
     if broken:

@@ -54,13 +54,13 @@ def test_all_three_policies_on_a_model_with_a_small_context(team: Team) -> None:
         for policy in ("reject", "truncate", "split"):
             team.specification["long_documents"] = policy
             team.write_specification()
-            ran = run(team, instance, ["documents", "completions/clear"])
+            ran = run(team, instance, ["documents", "completions_clear"])
             assert ran.success, failure(ran)
             found[policy] = row_of_long(team)
             metadata |= {
                 name: value.value
                 for event in ran.get_asset_materialization_events()
-                if event.materialization.asset_key.path[-1] == "clear"
+                if event.materialization.asset_key.path[-1] == "completions_clear"
                 for name, value in event.materialization.metadata.items()
             }
 

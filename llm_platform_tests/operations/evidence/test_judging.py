@@ -185,10 +185,10 @@ def test_the_judge_is_an_asset_with_a_job_of_its_own(ran: Ran) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         job = definitions.resolve_job_def(f"{NAME}_judge")
         result = job.execute_in_process(
-            instance=instance, run_config=QUIET, asset_selection=[dg.AssetKey([NAME, "judgements", "right"])]
+            instance=instance, run_config=QUIET, asset_selection=[dg.AssetKey([NAME, "judgements_right"])]
         )
 
-    assert f"{NAME}/judgements/right" not in daily
+    assert f"{NAME}/judgements_right" not in daily
     assert result.success
     assert [check.check_name for check in result.get_asset_check_evaluations()] == ["verdicts_readable"]
     assert model.counts.requests == before

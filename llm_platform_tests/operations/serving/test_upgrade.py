@@ -83,7 +83,7 @@ def test_an_upgrade_is_approved_on_its_own_evidence_and_can_be_taken_back(team: 
     team.write_specification()
     with team.warehouse.open() as lake, pytest.raises(EvidenceMissing, match="has no report"):
         promote_variant(team, lake.application(NAME), "next")
-    ran = run(team, instance, ["completions/next", "scores", "report"])
+    ran = run(team, instance, ["completions_next", "scores", "report"])
     assert ran.success, failure(ran)
     with team.warehouse.open() as lake:
         store = lake.application(NAME)
@@ -119,7 +119,7 @@ def promote_variant(team: Upgrade, store: ApplicationStore, variant: str) -> Rol
 
 def published_by(team: Upgrade, instance: dg.DagsterInstance) -> set[str]:
     """Releases whose answers readers get, once what serves has been published."""
-    ran = run(team, instance, ["completions/champion", "published"])
+    ran = run(team, instance, ["completions_champion", "published"])
     assert ran.success, failure(ran)
     with team.warehouse.open(read_only=True) as lake:
         return set(lake.application(NAME).published.table(1)["release_id"].to_pylist())
