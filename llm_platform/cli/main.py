@@ -21,6 +21,7 @@ from llm_platform.cli import (
     prompt,
     review,
     rollout,
+    settings,
     state,
     tag,
     trial,
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, answering, trial, rollout, bom):
+for group in (pipeline, answering, trial, rollout, bom, settings):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import llm_platform.settings.settings as settings_module
+from llm_platform.cli.settings import settings as settings_command
 from llm_platform.errors import SpecificationError
+from llm_platform.settings.page import all_settings, settings_page
 from llm_platform.settings.settings import MAX_NAMESPACE_LENGTH, load_settings, namespace_name
 
 FALLBACKS = {
@@ -183,3 +185,25 @@ def test_a_namespace_is_a_catalog_and_a_prefix_of_its_own(
         words = {"state": tmp_path, "name": name, "role": role}
         assert settings.location(name) == tuple(part and part.format(**words) for part in expected)
     assert settings.upstream_namespace == "production"
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    """A setting that stands nowhere is one that nobody can use; made anew by `llm-platform settings --markdown`."""
+    page = (settings_module.CHECKOUT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+    assert page == settings_page()
+    assert all(one.meaning and f"`{one.variable}`" in page for one in all_settings())
+    assert str(settings_module.CHECKOUT) not in page
+
+
+def test_values_of_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is what people paste into a ticket."""
+    monkeypatch.setenv("LLM_PLATFORM_NIM_API_KEY", "nvapi-do-not-show")
+    monkeypatch.setenv("LLM_PLATFORM_RUN_PRIORITY", "7")
+
+    settings_command(markdown=False, everything=False)
+
+    shown = capsys.readouterr().out
+    assert "LLM_PLATFORM_NIM_API_KEY" in shown
+    assert "nvapi" not in shown
+    assert "7" in shown
