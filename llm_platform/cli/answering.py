@@ -18,7 +18,7 @@ import typer
 
 from llm_platform.cli.console import ApplicationName, application_named, console
 from llm_platform.errors import PermanentError, SpecificationError
-from llm_platform.settings.settings import CHECKOUT, Settings, load_settings
+from llm_platform.settings.settings import SHIPPED, Settings, load_settings
 
 if TYPE_CHECKING:
     from llm_platform.inference.engine import Progress
@@ -103,7 +103,7 @@ def backfill_command(
     with WarehouseResource.of(settings).open() as lake:
         update_documents(lake, loaded)
     mark = uuid.uuid4().hex[:12]
-    arguments = ["job", "backfill", "--workspace", str(CHECKOUT / "workspace.yaml"), "--job", backfill_job(application)]
+    arguments = ["job", "backfill", "--workspace", str(SHIPPED / "workspace.yaml"), "--job", backfill_job(application)]
     arguments += ["--partitions", ",".join(partitions), "--noprompt", "--tags", json.dumps({MARK_TAG: mark})]
     environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings))}
     program = Path(sys.executable).with_name("dagster")

@@ -9,7 +9,7 @@ import typer
 
 from llm_platform.cli.console import ModelName, console, entry_named, new_table, show
 from llm_platform.errors import EndpointMismatch, SpecificationError
-from llm_platform.settings.settings import Settings, load_settings
+from llm_platform.settings.settings import SHIPPED, Settings, load_settings
 
 if TYPE_CHECKING:
     from llm_platform.models.differences import FieldChange
@@ -59,6 +59,11 @@ def model_lock(
     from llm_platform.operations.release import models
 
     settings = load_settings()
+    if settings.models_lock.parent == SHIPPED:
+        raise SpecificationError(
+            f"{settings.models_lock} is part of the installed package, and an upgrade would take its changes away. "
+            f"First: cp {settings.models_lock} . && export LLM_PLATFORM_MODELS_LOCK=$PWD/models.lock.yaml"
+        )
     fields: dict[str, Any] = {"licence": licence} if licence else {}
     if manifest is not None:
         fields |= models.fields_of_kubernetes(manifest, pods)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from llm_platform.cli.console import ApplicationName, application_named, console
-from llm_platform.settings.settings import CHECKOUT, load_settings
+from llm_platform.settings.settings import SHIPPED, load_settings
 
 commands = typer.Typer()
 
@@ -49,7 +49,7 @@ def dev(
     settings = load_settings()
     environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
     program = Path(sys.executable).with_name("dagster")
-    arguments = ["dev", "--workspace", str(CHECKOUT / "workspace.yaml"), "--host", host, "--port", str(port)]
+    arguments = ["dev", "--workspace", str(SHIPPED / "workspace.yaml"), "--host", host, "--port", str(port)]
     console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.")
     os.execve(program, [str(program), *arguments], environment)
 

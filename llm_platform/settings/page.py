@@ -75,9 +75,9 @@ def settings_page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Settings"
     yield ""
-    yield "Every environment variable that a deployment reads, made from the code by `llm-platform settings --markdown`."
-    yield "Local, branch and production differ in these values and in nothing else. `llm-platform settings` says which of"
-    yield "them are set here, and never shows the value of a secret."
+    yield "Every environment variable that a deployment reads, as `llm-platform settings --markdown` prints the page."
+    yield "Local, branch and production differ in these values and in nothing else. `llm-platform settings` says which"
+    yield "are set here, and never shows a secret."
     section = None
     for one in all_settings():
         if one.section != section:

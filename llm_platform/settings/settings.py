@@ -11,6 +11,7 @@ import json
 import os
 import re
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,8 @@ from llm_platform.settings.settings_pods import PodFields
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE_FOLDER.parent
+SHIPPED = PACKAGE_FOLDER / "shipped"
+"""Files of a deployment that an installed package brings; in a checkout they are links to those at its top."""
 MAX_NAMESPACE_LENGTH = 40
 
 
@@ -32,10 +35,18 @@ def namespace_name(text: str) -> str:
     return (name if name[:1].isalpha() else f"n_{name}")[:MAX_NAMESPACE_LENGTH].rstrip("_")
 
 
+def _in_checkout() -> bool:
+    return (CHECKOUT / "workspace.yaml").is_file()
+
+
 def _state_folder() -> Path:
-    if (CHECKOUT / "workspace.yaml").is_file():
+    if _in_checkout():
         return CHECKOUT / ".llm_platform"
     return Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "llm_platform"
+
+
+def _models_lock() -> Path:
+    return (CHECKOUT if _in_checkout() else SHIPPED) / "models.lock.yaml"
 
 
 def _git_folder() -> Path | None:
@@ -63,6 +74,8 @@ def _namespace() -> str:
 
 def _git_commit() -> str:
     head, folder = _git_head(), _git_folder()
+    if folder is None:
+        return f"version {version('llm-platform')}"
     if not head.startswith("ref: ") or folder is None:
         return head or "unknown"
     reference = head.removeprefix("ref: ")
@@ -123,7 +136,7 @@ class Settings(PodFields, BaseSettings):
     applications: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Further folders of applications, separated by the path separator."
     )
-    models_lock: Path = Field(default=CHECKOUT / "models.lock.yaml", description="The lock file of models.")
+    models_lock: Path = Field(default_factory=_models_lock, description="The lock file of models.")
     nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
     nim_threads: int | None = Field(default=None, ge=1, description="Threads of the embedded NIM; unset: all cores.")
     nim_idle_minutes: float = Field(

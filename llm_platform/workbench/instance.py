@@ -19,19 +19,19 @@ from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
 from llm_platform.errors import LeaseHeld, StorageError
 from llm_platform.models.lock import load_lock
 from llm_platform.resources.pools import apply_pool_limits
-from llm_platform.settings.settings import CHECKOUT, Settings
+from llm_platform.settings.settings import SHIPPED, Settings
 
 FOLLOW_SECONDS = 2.0
 
 
 def dagster_home(settings: Settings) -> Path:
-    """DAGSTER_HOME of the namespace, with this checkout's `dagster.yaml` in it: Dagster reads it nowhere else."""
+    """DAGSTER_HOME of the namespace, with the deployment's `dagster.yaml` in it: Dagster reads it nowhere else."""
     home = settings.dagster_home
-    source = CHECKOUT / "dagster.yaml"
+    source = SHIPPED / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
         target = home / "dagster.yaml"
-        if source.is_file() and (not target.is_file() or target.read_bytes() != source.read_bytes()):
+        if not target.is_file() or target.read_bytes() != source.read_bytes():
             shutil.copyfile(source, target)
     except OSError as error:
         raise StorageError(

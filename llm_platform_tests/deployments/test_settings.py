@@ -6,6 +6,7 @@ import getpass
 import os
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_without_a_checkout_the_namespace_is_the_user_and_the_state_is_theirs(
 
     settings = load_settings()
 
-    assert (settings.namespace, settings.git_commit) == ("somebody", "unknown")
+    assert (settings.namespace, settings.git_commit) == ("somebody", f"version {version('llm-platform')}")
     assert settings.state == tmp_path / "data" / "llm_platform"
 
 
