@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-finetune install-dev demo demo-finetune dev test check format lock bench clean
+.PHONY: help install install-finetune install-dev demo demo-finetune dev test check format lock bench dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,5 +78,11 @@ lock: ## Resolve requirements*.lock anew (needs uv)
 	@$(COMPILE) --extra finetune $(NOT_TORCH) --constraint requirements.lock --output-file requirements-finetune.lock
 	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
+dist: .venv/.installed-dev ## Build wheel and source distribution into dist/
+	@rm -rf build dist
+	@$(BIN)/python -c "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')" > /dev/null
+	@rm -rf build
+	@ls dist
+
 clean: ## Remove .venv and caches; the state stays (see: llm-platform state reset)
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
