@@ -165,7 +165,7 @@ def observe_entry(
         entry: What it should be.
         urls: Roots of the endpoints.
         connection: How they are reached.
-        probes: Whether to ask for the fingerprint too, 48 tokens one after the other; None: where one is pinned and the
+        probes: Whether to ask for greedy answers too, 48 tokens one after the other; None: where one is pinned and the
             weights were not read by this platform itself.
 
     Raises:

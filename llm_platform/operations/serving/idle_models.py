@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from llm_platform.errors import PlatformError
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.lifecycle import WORKLOADS, look
-from llm_platform.nim.series import Reading, between
+from llm_platform.nim.series import EndpointReading, between
 from llm_platform.operations.serving.bringing_up import connected, take_model_down
 from llm_platform.operations.serving.monitoring import stored_readings
 from llm_platform.operations.serving.pods import objects_of
@@ -65,9 +65,9 @@ def take_idle_down(
             yield Idle(entry.name, False, str(error))
 
 
-def why_not_idle(readings: Sequence[Reading], *, now: datetime, limit: timedelta) -> str | None:
+def why_not_idle(readings: Sequence[EndpointReading], *, now: datetime, limit: timedelta) -> str | None:
     """Why a model is not known to have been idle for that long, in words; None when it is."""
-    by_endpoint: dict[str, list[Reading]] = defaultdict(list)
+    by_endpoint: dict[str, list[EndpointReading]] = defaultdict(list)
     for reading in sorted(readings, key=lambda one: one.scraped_at):
         if not reading.metrics.is_empty:
             by_endpoint[reading.base_url].append(reading)

@@ -21,7 +21,7 @@ from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PlatformE
 from llm_platform.files import write_text
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim import engine_process
-from llm_platform.nim.containers import Engine, LocalModel, own_user, run_command, vllm_command
+from llm_platform.nim.containers import ContainerEngine, LocalModel, own_user, run_command, vllm_command
 from llm_platform.nim.discovery import probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.waiting import Waiting
@@ -166,7 +166,7 @@ def alive(run: LocalRun, folder: Path) -> bool:
     """Whether what was started still runs."""
     if run.kind == "process":
         return engine_process.lives(folder)
-    return Engine(run.program).state(run.handle) == "running"
+    return ContainerEngine(run.program).state(run.handle) == "running"
 
 
 def program_for(model: LocalModel) -> str:
@@ -199,7 +199,7 @@ def _start(entry: LockEntry, model: LocalModel, folder: Path, waiting: Waiting, 
         handle = str(engine_process.start(vllm_command(program, model, port), folder))
         base_url = f"http://127.0.0.1:{port}"
     else:
-        engine = Engine(program)
+        engine = ContainerEngine(program)
         waiting.report(f"pulling {model.image}")
         engine.pull(model.image, seconds=max(1.0, waiting.deadline_seconds - waiting.seconds))
         labels = {"llm-platform/entry": entry.name, "llm-platform/state": str(folder.parent.parent)}
@@ -222,7 +222,7 @@ def _generates(run: LocalRun, folder: Path, entry: LockEntry, verify: Callable[[
     if run.kind == "process":
         ended = "" if engine_process.lives(folder) else "it has ended"
     else:
-        state = Engine(run.program).state(run.handle)
+        state = ContainerEngine(run.program).state(run.handle)
         ended = "" if state == "running" else state or "its container is gone"
     if ended:
         raise PodsFailed(f"{entry.name!r} does not come up on this machine: {ended}.")
@@ -235,7 +235,7 @@ def _taken_back(run: LocalRun | None, folder: Path) -> str:
     """End what does not come up; its last words."""
     words = ""
     if run is not None:
-        words = engine_process.log(folder) if run.kind == "process" else Engine(run.program).log(run.handle)
+        words = engine_process.log(folder) if run.kind == "process" else ContainerEngine(run.program).log(run.handle)
     try:
         _forget(run, folder)
     except PlatformError as error:
@@ -250,11 +250,11 @@ def _forget(run: LocalRun | None, folder: Path) -> bool:
     if run is not None and run.kind == "process":
         ran = engine_process.stop(int(run.handle), folder)
     elif run is not None:
-        ran = Engine(run.program).remove(run.handle)
+        ran = ContainerEngine(run.program).remove(run.handle)
     elif cid_file.is_file() and (left := cid_file.read_text(encoding="utf-8").strip()):
         # Killed between starting a container and writing down that it had.
         program = next(filter(None, map(shutil.which, ("docker", "podman"))), None)
-        ran = bool(program) and Engine(str(program)).remove(left)
+        ran = bool(program) and ContainerEngine(str(program)).remove(left)
     cid_file.unlink(missing_ok=True)
     (folder / "run.json").unlink(missing_ok=True)
     return ran

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_platform.nim.metrics import EndpointMetrics
-from llm_platform.nim.series import Reading
+from llm_platform.nim.series import EndpointReading
 from llm_platform.operations.serving.bringing_up import bring_model_up
 from llm_platform.operations.serving.idle_models import take_idle_down, why_not_idle
 from llm_platform.operations.serving.monitoring import Look, looks_table
@@ -24,9 +24,9 @@ LIMIT = timedelta(minutes=30)
 URL = "http://10.0.0.1:8000"
 
 
-def reading(minutes_ago: int, *, url: str = URL, **numbers: float) -> Reading:
+def reading(minutes_ago: int, *, url: str = URL, **numbers: float) -> EndpointReading:
     metrics = EndpointMetrics(**{"requests": 5.0, "running": 0.0, "waiting": 0.0, **numbers})
-    return Reading(base_url=url, scraped_at=NOW - timedelta(minutes=minutes_ago), healthy=True, metrics=metrics)
+    return EndpointReading(base_url=url, scraped_at=NOW - timedelta(minutes=minutes_ago), healthy=True, metrics=metrics)
 
 
 QUIET = [reading(minutes) for minutes in (35, 30, 25, 20, 15, 10, 5, 0)]
@@ -45,13 +45,15 @@ QUIET = [reading(minutes) for minutes in (35, 30, 25, 20, 15, 10, 5, 0)]
         pytest.param([*QUIET[:2], *QUIET[-2:]], "not been looked at all the time", id="a-gap"),
         pytest.param([*QUIET, reading(0, url="http://10.0.0.2:8000")], "10.0.0.2", id="a-replica-was-added"),
         pytest.param(
-            [Reading(**{**one.model_dump(), "metrics": EndpointMetrics(running=0.0)}) for one in QUIET],
+            [EndpointReading(**{**one.model_dump(), "metrics": EndpointMetrics(running=0.0)}) for one in QUIET],
             "counts no requests",
             id="counts-nothing",
         ),
     ],
 )
-def test_only_a_model_that_is_known_to_be_idle_counts_as_such(readings: list[Reading], reason: str | None) -> None:
+def test_only_a_model_that_is_known_to_be_idle_counts_as_such(
+    readings: list[EndpointReading], reason: str | None
+) -> None:
     """Taking down a model that works costs half an hour; one that idles for five minutes more costs little."""
     found = why_not_idle(readings, now=NOW, limit=LIMIT)
 
@@ -66,7 +68,7 @@ def api() -> Iterator[KubernetesApi]:
         yield running
 
 
-def down(team: ClusterTeam, api: KubernetesApi, readings: list[Reading]) -> list[Any]:
+def down(team: ClusterTeam, api: KubernetesApi, readings: list[EndpointReading]) -> list[Any]:
     looks = [Look(team.entry.name, one.base_url, one.scraped_at, True, "", 0.1, one.metrics) for one in readings]
     with team.warehouse.open() as lake:
         lake.endpoint_metrics.append(looks_table(looks))
