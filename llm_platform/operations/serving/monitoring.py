@@ -20,7 +20,8 @@ from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.metrics import EndpointMetrics, parse
 from llm_platform.nim.series import HISTOGRAMS, EndpointReading, Stretch, queue_grows, stretches, together
 from llm_platform.nim_local.process import status
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.schema import ENDPOINT_METRICS_SCHEMA

@@ -26,8 +26,8 @@ from llm_platform.nim.discovery import probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.locking import exclusive, make_folder
+from llm_platform.operations.serving.serving import Serving
 from llm_platform.records import Record
-from llm_platform.settings.settings import Settings
 
 _GLANCE_SECONDS = 1.0
 
@@ -94,11 +94,11 @@ def pinned(entry: LockEntry) -> str:
     return f"{entry.model}@{entry.revision or 'newest'}"
 
 
-def local_model(entry: LockEntry, settings: Settings) -> LocalModel:
+def local_model(entry: LockEntry, serving: Serving) -> LocalModel:
     """An entry as an engine on this machine needs to know it."""
     adapters = None
-    if settings.nim_peft_source is not None:
-        adapters = (settings.nim_peft_source, str(settings.nim_peft_mount or settings.nim_peft_source))
+    if serving.peft_source is not None:
+        adapters = (serving.peft_source, str(serving.peft_mount or serving.peft_source))
     return LocalModel(
         name=entry.name,
         dialect=entry.dialect,
@@ -106,7 +106,7 @@ def local_model(entry: LockEntry, settings: Settings) -> LocalModel:
         model=entry.model,
         revision=entry.revision,
         context_length=entry.context_length,
-        cache=settings.state / "nim_cache" / local_folder(settings.state, entry.name).name,
+        cache=serving.state / "nim_cache" / local_folder(serving.state, entry.name).name,
         image=f"{entry.image.repository}@{entry.image.digest}" if entry.image else None,
         profile=entry.profile,
         gpus=entry.parallelism.tensor * entry.parallelism.pipeline,
@@ -114,14 +114,14 @@ def local_model(entry: LockEntry, settings: Settings) -> LocalModel:
     )
 
 
-def start_locally(entry: LockEntry, settings: Settings, waiting: Waiting, *, verify: Callable[[str], None]) -> LocalRun:
+def start_locally(entry: LockEntry, serving: Serving, waiting: Waiting, *, verify: Callable[[str], None]) -> LocalRun:
     """Start a model on this machine, or join it, and wait until it has generated a token.
 
     What was started is ended again when it does not come up, or when this is interrupted.
 
     Args:
         entry: What to serve.
-        settings: Where state is kept, and adapters.
+        serving: Where state is kept, and adapters.
         waiting: For how long, and who is told.
         verify: Holds the endpoint against the lock file.
 
@@ -131,12 +131,12 @@ def start_locally(entry: LockEntry, settings: Settings, waiting: Waiting, *, ver
         EndpointUnavailable: not before the deadline.
         LeaseHeld: somebody else was starting it until the deadline.
     """
-    model = local_model(entry, settings)
-    folder = make_folder(local_folder(settings.state, entry.name))
+    model = local_model(entry, serving)
+    folder = make_folder(local_folder(serving.state, entry.name))
     with exclusive(folder / "up.lock", timeout_seconds=waiting.deadline_seconds):
-        found = read_run(settings.state, entry.name)
+        found = read_run(serving.state, entry.name)
         if found is not None and alive(found, folder):
-            local_urls(entry, settings.state)  # refuses another build
+            local_urls(entry, serving.state)  # refuses another build
             waiting.until(lambda: _generates(found, folder, entry, verify))
             return found
         _forget(found, folder)

@@ -14,6 +14,7 @@ from llm_platform.nim.series import EndpointReading
 from llm_platform.operations.serving.bringing_up import bring_model_up
 from llm_platform.operations.serving.idle_models import take_idle_down, why_not_idle
 from llm_platform.operations.serving.monitoring import Look, looks_table
+from llm_platform.resources.handed import serving_of
 from llm_platform_tests.operations.cluster_team import SERVICE, ClusterTeam, Operator, end_pods, kinds
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi
 from llm_platform_tests.servers.scripted import ScriptedServer
@@ -76,7 +77,7 @@ def down(team: ClusterTeam, api: KubernetesApi, readings: list[EndpointReading])
             take_idle_down(
                 lake,
                 [team.entry],
-                team.settings,
+                serving_of(team.settings),
                 now=NOW,
                 report=lambda _: None,
                 sleep=lambda _: end_pods(api),
@@ -87,7 +88,7 @@ def down(team: ClusterTeam, api: KubernetesApi, readings: list[EndpointReading])
 def test_an_idle_model_of_ours_is_taken_down_once(tmp_path: Path, api: KubernetesApi) -> None:
     """Its GPUs are free, its weights stay, and the next look finds it down."""
     team = ClusterTeam(tmp_path, api, nim_idle_down_minutes=30)
-    bring_model_up(team.entry, team.settings, report=lambda _: None)
+    bring_model_up(team.entry, serving_of(team.settings), report=lambda _: None)
 
     first = down(team, api, QUIET)
     second = down(team, api, [])
@@ -101,7 +102,7 @@ def test_an_idle_model_of_ours_is_taken_down_once(tmp_path: Path, api: Kubernete
 def test_an_idle_model_of_somebody_else_stays(tmp_path: Path, api: KubernetesApi) -> None:
     """Production's chart owns its models, however quiet the night is."""
     team = ClusterTeam(tmp_path, api, nim_idle_down_minutes=30)
-    bring_model_up(team.entry, team.settings, report=lambda _: None)
+    bring_model_up(team.entry, serving_of(team.settings), report=lambda _: None)
     service = api.objects["apps.nvidia.com/v1alpha1", "nimservices", "models", SERVICE]
     service["metadata"]["labels"]["llm-platform/owner"] = "production.main"
 
