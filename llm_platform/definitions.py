@@ -25,7 +25,7 @@ from llm_platform.settings.settings import Settings, load_settings
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """The whole graph of one deployment."""
-    applications = load_applications(settings)
+    applications = load_applications(*settings.application_files)
     users: dict[str, list[str]] = {}
     entries = load_lock(settings.models_lock)
     for name, loaded in applications.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from llm_platform.errors import StorageError
@@ -23,7 +24,8 @@ def write_text(path: Path, text: str) -> Path:
             os.fsync(stream.fileno())
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be no folder
+            aside.unlink(missing_ok=True)
         raise StorageError(
             f"Cannot write {str(path)!r}: {error.strerror}. Free space, fix permissions, or name another place."
         ) from error

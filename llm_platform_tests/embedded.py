@@ -8,7 +8,7 @@ from pathlib import Path
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim_local.artifacts import fetch_weights
 from llm_platform.nim_local.process import stop
-from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.operations.serving.local_nim import LocalNim
 
 CACHE = Path(os.environ.get("LLM_PLATFORM_TEST_CACHE", str(Path.home() / ".cache" / "llm_platform_tests")))
 

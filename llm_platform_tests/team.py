@@ -121,7 +121,7 @@ class Team:
     @property
     def loaded(self) -> LoadedApplication:
         """The application as its files say now."""
-        return load_applications(self.settings)[NAME]
+        return load_applications(*self.settings.application_files)[NAME]
 
     @property
     def warehouse(self) -> WarehouseResource:

@@ -29,6 +29,7 @@ def adapter_list(application: ApplicationName) -> None:
     """List the adapters of an application: what they were trained on, who serves them, who uses them."""
     from llm_platform.operations.adapters.adapters import published_names, uses
     from llm_platform.records import adapter_name
+    from llm_platform.resources.handed import serving_of
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -36,7 +37,7 @@ def adapter_list(application: ApplicationName) -> None:
     table = new_table("name", "id", "made", "examples", "validation", "published", "used by")
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         store = lake.application(application)
-        users, published = uses(store, loaded), published_names(settings, loaded.lock)
+        users, published = uses(store, loaded), published_names(serving_of(settings), loaded.lock)
         for manifest in store.adapters.all():
             table.add_row(
                 manifest.name,
@@ -55,6 +56,7 @@ def adapter_show(application: ApplicationName, adapter: AdapterId) -> None:
     """Print what an adapter was made from and what training measured."""
     from llm_platform.operations.adapters.adapters import uses
     from llm_platform.records import adapter_name
+    from llm_platform.resources.handed import adapter_folders
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -65,7 +67,7 @@ def adapter_show(application: ApplicationName, adapter: AdapterId) -> None:
         users = uses(store, loaded).get(manifest.adapter_id, [])
     console.print(f"adapter {manifest.adapter_id}", markup=False)
     console.print(f"  served as {adapter_name(application, manifest.adapter_id)}", markup=False)
-    console.print(f"  folder {settings.adapters_folder / manifest.adapter_id}", markup=False)
+    console.print(f"  folder {adapter_folders(settings).path(manifest.adapter_id)}", markup=False)
     console.print(f"  used by {'; '.join(users) or 'nobody'}", markup=False)
     for key, value in manifest.model_dump(mode="json", exclude={"metrics"}).items():
         console.print(f"  {key}: {value}", markup=False)
@@ -123,8 +125,9 @@ def adapter_train(application: ApplicationName) -> None:
 def adapter_publish(application: ApplicationName, adapter: AdapterId) -> None:
     """Let the endpoints of its base model serve an adapter, and wait until each has answered with it."""
     from llm_platform.operations.adapters.adapters import serve_adapter
-    from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+    from llm_platform.operations.serving.endpoints import base_urls
     from llm_platform.records import adapter_name
+    from llm_platform.resources.handed import adapter_folders, local_nim, serving_of
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -132,9 +135,17 @@ def adapter_publish(application: ApplicationName, adapter: AdapterId) -> None:
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         manifest = _named(lake.application(application), application, adapter)
     entry = loaded.lock[manifest.base.entry]
-    urls = base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
+    urls = base_urls(entry, local_nim(settings), cluster_namespace=settings.nim_cluster_namespace)
     name = adapter_name(application, manifest.adapter_id)
-    serve_adapter(settings, entry, name=name, adapter_id=manifest.adapter_id, base=manifest.base, base_urls=urls)
+    serve_adapter(
+        entry,
+        serving=serving_of(settings),
+        folders=adapter_folders(settings),
+        name=name,
+        adapter_id=manifest.adapter_id,
+        base=manifest.base,
+        base_urls=urls,
+    )
     console.print(f"{name} answers at {', '.join(urls)}", markup=False)
 
 
@@ -145,6 +156,7 @@ def adapter_retire(
 ) -> None:
     """Take an adapter from the endpoints, or every one that no release uses; its files and its record stay."""
     from llm_platform.operations.adapters.adapters import retire_adapter, uses
+    from llm_platform.resources.handed import serving_of
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -156,7 +168,7 @@ def adapter_retire(
         chosen = [_named(store, application, adapter)] if adapter else unused
         for manifest in chosen:
             entry = loaded.lock[manifest.base.entry]
-            gone = retire_adapter(store, loaded, manifest, settings=settings, entry=entry)
+            gone = retire_adapter(store, loaded, manifest, serving=serving_of(settings), entry=entry)
             console.print(f"{manifest.adapter_id}: {'retired' if gone else 'was not published'}")
     if not chosen:
         console.print("Every adapter is used by a release.")
@@ -172,7 +184,7 @@ def adapter_import(
     """Take in an adapter that was trained elsewhere: it gets a manifest, and the same comparisons and checks."""
     from llm_platform.finetuning.adapter import import_adapter
     from llm_platform.models.lock import pin
-    from llm_platform.operations.adapters.adapters import AdapterFolders
+    from llm_platform.resources.handed import adapter_folders
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -180,9 +192,9 @@ def adapter_import(
     _require_name(loaded, name)
     base = pin(loaded.lock[loaded.application.finetuning[name].model])
     manifest = import_adapter(
-        folder, settings.adapters_folder, application=application, name=name, base=base, note=note
+        folder, adapter_folders(settings).folder, application=application, name=name, base=base, note=note
     )
-    AdapterFolders(settings).store(manifest.adapter_id)
+    adapter_folders(settings).store(manifest.adapter_id)
     with WarehouseResource.of(settings).open() as lake:
         lake.application(application).adapters.append(manifest, inputs_hash="")
     console.print(f"Adapter {manifest.adapter_id} is {name!r} of {application} now. To answer with it and judge it:")

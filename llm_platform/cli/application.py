@@ -20,7 +20,7 @@ def application_list() -> None:
     from llm_platform.operations.releases import load_applications
 
     table = new_table("name", "task", "source", "variants", "folder")
-    for name, loaded in load_applications(load_settings()).items():
+    for name, loaded in load_applications(*load_settings().application_files).items():
         spec = loaded.application
         table.add_row(name, spec.task, spec.source.address, ", ".join(spec.variants), str(spec.folder))
     show(table)

@@ -19,13 +19,14 @@ def bom(
 ) -> None:
     """Write what this deployment is made of as CycloneDX 1.6: packages, images, models, adapters, prompts, data."""
     from llm_platform.files import write_text
-    from llm_platform.operations.release.bom import bill_of_materials
+    from llm_platform.operations.release.bom import Deployment, bill_of_materials
     from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
+    deployment = Deployment(settings.deployment, settings.namespace, settings.git_commit)
     with WarehouseResource.of(settings).open() as lake:
-        text = bill_of_materials(settings, load_applications(settings), lake)
+        text = bill_of_materials(deployment, load_applications(*settings.application_files), lake)
     if output is None:
         typer.echo(text, nl=False)
         return

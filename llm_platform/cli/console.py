@@ -39,7 +39,7 @@ def application_named(settings: Settings, name: str) -> LoadedApplication:
     """An application of the deployment, with its prompts and lock entries."""
     from llm_platform.operations.releases import loaded_application
 
-    return loaded_application(settings, name)
+    return loaded_application(*settings.application_files, name)
 
 
 def entry_named(lock: Mapping[str, LockEntry], name: str) -> LockEntry:

@@ -23,11 +23,11 @@ commands = typer.Typer(no_args_is_help=True, help="Models of the lock file.")
 def model_fetch(model: Annotated[str, typer.Argument(help="An embedded entry.")] = "smollm2-135m") -> None:
     """Fetch and verify the weights of an embedded model."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.serving.endpoints import LocalNim
+    from llm_platform.resources.handed import local_nim
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
-    path = LocalNim.of(settings).fetch(entry, lambda stage, detail: console.print(f"{stage} {detail}"))
+    path = local_nim(settings).fetch(entry, lambda stage, detail: console.print(f"{stage} {detail}"))
     console.print(str(path))
 
 
@@ -142,7 +142,7 @@ def model_why(model: ModelName) -> None:
     entry = entry_named(load_lock(settings.models_lock), model)
     table = new_table("application", "variant", "decision", "at", "by", "release", "report", "evidence", "holds")
     with WarehouseResource.of(settings).open() as lake:
-        for name, loaded in load_applications(settings).items():
+        for name, loaded in load_applications(*settings.application_files).items():
             for approval in approvals(lake.application(name), loaded, entry):
                 event = approval.event
                 gates = ", ".join(f"{gate.name}: {gate.comparison}" for gate in event.evidence)
@@ -162,7 +162,7 @@ def _diff(settings: Settings, name: str, before: LockEntry, after: LockEntry) ->
     _show_changes(entry_changes(before, after))
     table = new_table("application", "variant", "prompt", "release before", "release after", "reports void", "serves")
     with WarehouseResource.of(settings).open() as lake:
-        for application, loaded in load_applications(settings).items():
+        for application, loaded in load_applications(*settings.application_files).items():
             store = lake.application(application)
             for one in touched(store, loaded, entry=name, before=before, after=after):
                 releases = [one.before or "-", (one.after or "-") if one.stale else "the same"]

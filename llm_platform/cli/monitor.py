@@ -70,19 +70,19 @@ def show_endpoints(
     look: Annotated[bool, typer.Option("--look", help="Look at every endpoint now, and store what it says.")] = False,
 ) -> None:
     """Print what every endpoint said of itself at the last look."""
+    from llm_platform.resources.handed import local_nim
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     with WarehouseResource.of(settings).open(read_only=not look) as lake:
         if look:
             from llm_platform.models.lock import load_lock
-            from llm_platform.operations.serving.endpoints import LocalNim
             from llm_platform.operations.serving.monitoring import Place, watch
             from llm_platform.resources.nim import NIMResource
 
             for name, entry in load_lock(settings.models_lock).items():
                 reached = NIMResource.of(settings, name).connection()
-                place = Place(LocalNim.of(settings), reached, settings.nim_cluster_namespace)
+                place = Place(local_nim(settings), reached, settings.nim_cluster_namespace)
                 watched = watch(lake, entry, place, now=datetime.now(UTC))
                 for held in (watched.healthy, watched.queue, watched.errors):
                     console.print(f"{name}: {'ok' if held.passed else 'NOT OK'}, {held.note}", markup=False)

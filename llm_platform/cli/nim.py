@@ -26,10 +26,10 @@ def nim_serve(
     """Serve a model in the foreground, NIM's endpoints on a port of your choice."""
     from llm_platform.models.lock import load_lock
     from llm_platform.nim_local.daemon import serve
-    from llm_platform.operations.serving.endpoints import LocalNim
+    from llm_platform.resources.handed import local_nim
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
-    local = replace(LocalNim.of(settings), idle_seconds=0)
+    local = replace(local_nim(settings), idle_seconds=0)
     weights = local.fetch(entry, lambda stage, detail: console.print(f"{stage} {detail}"))
     serve(local.config(entry, weights), host=host, port=port)

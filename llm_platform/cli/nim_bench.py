@@ -65,10 +65,11 @@ def nim_bench(
 
 
 def _of_entry(entry: LockEntry, model: str | None, settings: Settings) -> Asked:
-    from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+    from llm_platform.operations.serving.endpoints import base_urls
     from llm_platform.operations.serving.load import Asked
+    from llm_platform.resources.handed import local_nim
 
-    urls = base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
+    urls = base_urls(entry, local_nim(settings), cluster_namespace=settings.nim_cluster_namespace)
     return Asked(urls, model or entry.served_name, entry.dialect)
 
 

@@ -38,6 +38,7 @@ def nim_up(
     """Bring a model up, or join one that is, and wait for a real token; undone when it fails or is interrupted."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.bringing_up import bring_model_up, rehearse_up
+    from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
@@ -46,13 +47,13 @@ def nim_up(
     if dry_run:
         if entry.mode == "embedded" or local:
             raise SpecificationError("--dry-run asks a cluster; there is nothing to ask on this machine.")
-        console.print(f"{model}: {rehearse_up(entry, settings, force=force)}")
+        console.print(f"{model}: {rehearse_up(entry, serving_of(settings), force=force)}")
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     up = bring_model_up(
         entry,
-        settings,
+        serving_of(settings),
         report=lambda said: console.print(f"  {said}", markup=False),
         deadline_minutes=deadline_minutes,
         local=local,
@@ -75,6 +76,7 @@ def nim_down(
     """Take a model down: what `nim up` has made, and nothing else."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.bringing_up import take_model_down
+    from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
@@ -82,7 +84,7 @@ def nim_down(
         raise SpecificationError("--dry-run asks a cluster; there is nothing to ask on this machine.")
     said = take_model_down(
         entry,
-        settings,
+        serving_of(settings),
         report=lambda state: console.print(f"  {state}", markup=False),
         local=local,
         delete_cache=delete_cache,
@@ -97,12 +99,13 @@ def nim_status(
     """Say how models are: embedded, on this machine, external, and in the cluster with their pods."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.model_states import model_states
+    from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)
     entries = list(lock.values()) if model is None else [entry_named(lock, model)]
     table = new_table("model", "mode", "where", "state")
-    for one in model_states(entries, settings):
+    for one in model_states(entries, serving_of(settings)):
         table.add_row(one.entry, one.mode, one.where, escape(one.state))
     show(table)
 

@@ -30,11 +30,12 @@ def nim_render(model: ModelName, output: Output = None) -> None:
     """Write the Kubernetes objects that serve a model; nothing is applied, and no cluster is asked."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.pods import objects_of, require_adapter_models
+    from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)
-    require_adapter_models(lock, settings)
-    _give(objects_of(entry_named(lock, model), settings), output)
+    require_adapter_models(lock, serving_of(settings))
+    _give(objects_of(entry_named(lock, model), serving_of(settings)), output)
 
 
 def nim_route(
@@ -47,13 +48,14 @@ def nim_route(
     """Write an HTTPRoute that shares other clients' requests between models, by weight."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.pods import route_of
+    from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
     lock = load_lock(settings.models_lock)
     shares = _shares(to)
     for entry in (*shares, *([mirror] if mirror else [])):
         entry_named(lock, entry)
-    _give([route_of(name, shares, lock=lock, settings=settings, mirror=mirror, hostname=hostname)], output)
+    _give([route_of(name, shares, lock=lock, serving=serving_of(settings), mirror=mirror, hostname=hostname)], output)
 
 
 def nim_pool(

@@ -54,7 +54,11 @@ def serve(
     from llm_platform.review.people import access
 
     settings = load_settings()
-    chosen = {application: application_named(settings, application)} if application else load_applications(settings)
+    chosen = (
+        {application: application_named(settings, application)}
+        if application
+        else load_applications(*settings.application_files)
+    )
     who = access(
         host=host,
         header=settings.review_identity_header,

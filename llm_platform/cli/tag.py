@@ -102,7 +102,11 @@ def tag_search(
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    names = [application_named(settings, application).application.name] if application else load_applications(settings)
+    names = (
+        [application_named(settings, application).application.name]
+        if application
+        else load_applications(*settings.application_files)
+    )
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         found = [
             {"application": name, **row}

@@ -11,7 +11,6 @@ from llm_platform.defs.graph import Graph
 from llm_platform.errors import SpecificationError
 from llm_platform.files import write_text
 from llm_platform.finetuning.curve import loss_curve
-from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import (
     Training,
     finish_training,
@@ -24,6 +23,7 @@ from llm_platform.operations.adapters.finetuning import (
 from llm_platform.operations.adapters.training_pod import training_pod
 from llm_platform.operations.adapters.training_process import TrainingEvent, run_training
 from llm_platform.records import AdapterManifest, TrainingData, adapter_name, content_hash
+from llm_platform.resources.handed import adapter_folders, training_image, training_place
 from llm_platform.resources.progress import training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 
@@ -88,15 +88,15 @@ def adapter_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) 
         description=f"Adapter of {spec.model} for prompt {spec.prompt!r}: {trains(spec)}.",
     )
     def adapters(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-        folders = AdapterFolders(graph.settings)
+        place = training_place(graph.settings)
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            training = prepare_training(store, graph.loaded, name, settings=graph.settings, folders=folders)
+            training = prepare_training(store, graph.loaded, name, place=place)
             manifest = training.adapter
             if manifest is None:
                 with store.completions.lease(training.job.inputs_hash, holder=context.run.run_id):
                     train(context, graph, training)
-                    manifest = finish_training(store, training, folders)
+                    manifest = finish_training(store, training, place.adapters)
             else:
                 # A study may have trained it under another name.
                 named = manifest.model_copy(update={"name": name})
@@ -135,7 +135,7 @@ def _train_here(context: dg.AssetExecutionContext, graph: Graph, training: Train
 def _train_in_pod(context: dg.AssetExecutionContext, graph: Graph, training: Training) -> None:
     from dagster_k8s import PipesK8sClient
 
-    pod = training_pod(training, graph.settings)
+    pod = training_pod(training, training_image(graph.settings))
     PipesK8sClient().run(
         context=context,
         image=pod.image,
@@ -168,7 +168,7 @@ def _measured(graph: Graph, manifest: AdapterManifest) -> dict[str, Shown]:
     found: dict[str, Shown] = {
         "adapter": manifest.adapter_id,
         "served_name": adapter_name(graph.application.name, manifest.adapter_id),
-        "folder": dg.MetadataValue.path(str(AdapterFolders(graph.settings).path(manifest.adapter_id))),
+        "folder": dg.MetadataValue.path(str(adapter_folders(graph.settings).path(manifest.adapter_id))),
         "base_sha256": manifest.base_sha256,
         "wall_seconds": manifest.wall_seconds,
     }

@@ -9,8 +9,8 @@ import dagster as dg
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.serving.endpoint_page import write_endpoint_page
-from llm_platform.operations.serving.endpoints import LocalNim
 from llm_platform.operations.serving.monitoring import ERROR_RATE_REASON, QUEUE_REASON, Held, Place, Watched, watch
+from llm_platform.resources.handed import local_nim
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
@@ -41,7 +41,7 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
     def endpoint_metrics(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         warehouse: WarehouseResource = context.resources.warehouse
         nim: NIMResource = getattr(context.resources, resource_key(entry.name))
-        place = Place(LocalNim.of(settings), nim.connection(), settings.nim_cluster_namespace)
+        place = Place(local_nim(settings), nim.connection(), settings.nim_cluster_namespace)
         with dagster_failures(context), warehouse.open() as lake:
             watched = watch(lake, entry, place, now=datetime.now(UTC))
             page = write_endpoint_page(lake, watched, entry, applications, folder=settings.cards_folder / FOLDER)

@@ -13,6 +13,7 @@ from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.serving.bringing_up import bring_model_up
 from llm_platform.operations.serving.idle_models import take_idle_down
+from llm_platform.resources.handed import serving_of
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 
@@ -32,7 +33,7 @@ def nim_pods_asset(entry: LockEntry, settings: Settings) -> dg.AssetsDefinition:
     )
     def nim_pods(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         with dagster_failures(context):
-            up = bring_model_up(entry, settings, report=context.log.info)
+            up = bring_model_up(entry, serving_of(settings), report=context.log.info)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(up.image_digest or ""),
             metadata={
@@ -63,7 +64,9 @@ def _idle_job(entries: Sequence[LockEntry], settings: Settings) -> dg.JobDefinit
     def take_idle_models_down(context: dg.OpExecutionContext) -> None:
         warehouse: WarehouseResource = context.resources.warehouse
         with warehouse.open() as lake:
-            for one in take_idle_down(lake, entries, settings, now=datetime.now(UTC), report=context.log.info):
+            for one in take_idle_down(
+                lake, entries, serving_of(settings), now=datetime.now(UTC), report=context.log.info
+            ):
                 context.log.info(f"{one.entry}: {'taken down' if one.taken_down else 'left'}: {one.note}")
 
     @dg.job(

@@ -11,10 +11,10 @@ from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.finetuning import train
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.adapters.adapter_reports import write_page
-from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.studies import learning_curve, sweep
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.records import Release, content_hash
+from llm_platform.resources.handed import training_place
 from llm_platform.resources.nim import resource_key
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.lake import Warehouse
@@ -41,8 +41,7 @@ def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.As
                 lake,
                 graph.loaded,
                 name,
-                settings=graph.settings,
-                folders=AdapterFolders(graph.settings),
+                place=training_place(graph.settings),
                 train=lambda training: train(context, graph, training),
             )
             page = _page(lake, graph)
@@ -86,8 +85,7 @@ def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition)
                 lake,
                 graph.loaded,
                 name,
-                settings=graph.settings,
-                folders=AdapterFolders(graph.settings),
+                place=training_place(graph.settings),
                 train=lambda training: train(context, graph, training),
                 asking=_asking(context, graph, f"{name}_curve", snapshot=lake.snapshot()),
             )

@@ -29,7 +29,7 @@ def run_demo(settings: Settings, *, application: str, documents: int | None, con
         PermanentError: a step failed; says which, why, and what to do.
     """
     started = time.monotonic()
-    loaded = loaded_application(settings, application)
+    loaded = loaded_application(*settings.application_files, application)
     warehouse = WarehouseResource.of(settings)
     load_documents(settings, application, documents=documents, least=DOCUMENTS)
     with warehouse.open() as lake:

@@ -44,12 +44,12 @@ def run_finetune_demo(settings: Settings, *, application: str, documents: int | 
         PermanentError: a step failed; says which, why, and what to do.
     """
     started = time.monotonic()
-    loaded = loaded_application(settings, application)
+    loaded = loaded_application(*settings.application_files, application)
     _require(loaded)
     warehouse = WarehouseResource.of(settings)
     load_documents(settings, application, documents=documents, least=DOCUMENTS)
     with warehouse.open() as lake:
-        steps = training_plan(lake, loaded, settings)
+        steps = training_plan(lake, loaded, gpus=settings.training_gpus)
     for step in steps:
         console.print(f"  {step.asset}: {step.reason}")
     if steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from llm_platform.evaluation.figures import Axis, Mark, Row, interval_row, minimum_head, scale, value_row
+from llm_platform.evaluation.figures import Axis, Mark, PlotRow, interval_row, minimum_head, scale, value_row
 from llm_platform.evaluation.gates import ACCURACY
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted
@@ -40,7 +40,7 @@ def standing_of(report: Report, withheld: Collection[str]) -> str:
     return "undecided" if report.passed and report.variant in withheld else report.standing
 
 
-def key_rows(reports: Sequence[Report], withheld: Collection[str] = ()) -> list[Row]:
+def key_rows(reports: Sequence[Report], withheld: Collection[str] = ()) -> list[PlotRow]:
     """Every variant, the minimum, the baseline and the majority label on one axis."""
     minimums = {accuracy_minimum(report) for report in reports}
     common = minimums.pop() if len(minimums) == 1 else None

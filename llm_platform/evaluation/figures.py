@@ -55,7 +55,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlotRow:
     """One line of a plot: a name, a picture and the numbers in it."""
 
     track: Markup
@@ -66,25 +66,25 @@ class Row:
     classes: str = ""
 
 
-def scale(axis: Axis) -> Row:
+def scale(axis: Axis) -> PlotRow:
     """The numbers under a plot."""
     text = Markup('<text x="{}" y="16" text-anchor="middle">{}</text>')
     texts = Markup().join(text.format(axis.at(tick), f"{tick:.1f}") for tick in axis.ticks)
-    return Row(track=Markup('<svg aria-hidden="true">{}</svg>').format(texts), classes="scale")
+    return PlotRow(track=Markup('<svg aria-hidden="true">{}</svg>').format(texts), classes="scale")
 
 
-def minimum_head(axis: Axis, minimum: float) -> Row:
+def minimum_head(axis: Axis, minimum: float) -> PlotRow:
     """The name of the minimum's line, above a plot."""
     share, at = axis.share(minimum), axis.at(minimum)
     anchor = "start" if share < EDGE else "end" if share > 1 - EDGE else "middle"
     text = Markup('<text class="minimum-text" x="{}" y="16" text-anchor="{}">minimum {}</text>')
     named = text.format(at, anchor, minimum_figure(minimum))
-    return Row(track=Markup('<svg aria-hidden="true">{}</svg>').format(named), classes="scale")
+    return PlotRow(track=Markup('<svg aria-hidden="true">{}</svg>').format(named), classes="scale")
 
 
 def interval_row(
     axis: Axis, interval: Interval, *, label: str, note: str = "", mark: Mark = "plain", minimum: float | None = None
-) -> Row:
+) -> PlotRow:
     """A dot with its interval."""
     is_variant = mark in ("approved", "refused")
     whisker = Markup('<line class="whisker" x1="{}" x2="{}" y1="50%" y2="50%"/>')
@@ -97,7 +97,7 @@ def interval_row(
     text = interval_text(interval, against=minimum)
     said = f"{label}: {text} on {counted(interval.count, 'document')}"
     value, _, bounds = text.partition(" ")
-    return Row(
+    return PlotRow(
         track=_track(said, axis, marks, minimum),
         label=label,
         note=note,
@@ -107,7 +107,7 @@ def interval_row(
     )
 
 
-def value_row(axis: Axis, value: float, *, label: str, note: str, minimum: float | None = None) -> Row:
+def value_row(axis: Axis, value: float, *, label: str, note: str, minimum: float | None = None) -> PlotRow:
     """A diamond, for a number without an interval."""
     diamond = Markup(
         '<g class="reference"><svg x="{}" y="50%" overflow="visible">'
@@ -115,7 +115,7 @@ def value_row(axis: Axis, value: float, *, label: str, note: str, minimum: float
     )
     text = figure(value, against=minimum)
     track = _track(f"{label}: {text}", axis, diamond.format(axis.at(value)), minimum)
-    return Row(track=track, label=label, note=note, value=text)
+    return PlotRow(track=track, label=label, note=note, value=text)
 
 
 def reliability_diagram(table: Reliability) -> Markup:

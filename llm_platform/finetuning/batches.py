@@ -19,7 +19,7 @@ LARGEST_PART_TOKENS = 8192
 
 
 @dataclass(frozen=True)
-class Parts:
+class BatchLimits:
     """How a batch is computed: at most `tokens` at once, with or without keeping what layers computed."""
 
     tokens: int
@@ -57,7 +57,7 @@ def split_batch(batch: Sequence[Encoded], tokens: int) -> list[list[Encoded]]:
     return parts
 
 
-def parts_for(config: Any, *, longest: int, memory_bytes: int, bytes_per_number: int) -> Parts:
+def parts_for(config: Any, *, longest: int, memory_bytes: int, bytes_per_number: int) -> BatchLimits:
     """How much to compute at once.
 
     It follows the machine's whole memory rather than what is free of it: the parts of a batch decide the last bits of a
@@ -76,9 +76,9 @@ def parts_for(config: Any, *, longest: int, memory_bytes: int, bytes_per_number:
     room = int(memory_bytes * MEMORY_SHARE)
     tokens = room // (layers * per_token)
     if tokens >= longest:
-        return Parts(min(tokens, LARGEST_PART_TOKENS), checkpointing=False)
+        return BatchLimits(min(tokens, LARGEST_PART_TOKENS), checkpointing=False)
     kept = bytes_per_number * hidden * layers + per_token
-    return Parts(max(longest, min(room // kept, LARGEST_PART_TOKENS)), checkpointing=True)
+    return BatchLimits(max(longest, min(room // kept, LARGEST_PART_TOKENS)), checkpointing=True)
 
 
 def memory_bytes(device: Any) -> int:

@@ -17,7 +17,7 @@ LEAST_GAIN = 1e-3
 
 
 @dataclass
-class State:
+class TrainingState:
     """Everything that a training has made so far, weights aside.
 
     Attributes:
@@ -42,7 +42,9 @@ class State:
         return best.step if best else 0
 
 
-def save(folder: Path, state: State, *, inputs_hash: str, adapter: dict[str, Any], optimizer: dict[str, Any]) -> None:
+def save(
+    folder: Path, state: TrainingState, *, inputs_hash: str, adapter: dict[str, Any], optimizer: dict[str, Any]
+) -> None:
     """Replace the checkpoint of `folder`.
 
     Raises:
@@ -71,7 +73,7 @@ def save(folder: Path, state: State, *, inputs_hash: str, adapter: dict[str, Any
         ) from error
 
 
-def load(folder: Path, *, inputs_hash: str) -> tuple[State, dict[str, Any], dict[str, Any]] | None:
+def load(folder: Path, *, inputs_hash: str) -> tuple[TrainingState, dict[str, Any], dict[str, Any]] | None:
     """State, adapter weights and optimizer state of a training that was interrupted; None where nothing fits.
 
     A checkpoint of other inputs, or one that cannot be read, is passed over: training starts anew and replaces it.
@@ -90,4 +92,4 @@ def load(folder: Path, *, inputs_hash: str) -> tuple[State, dict[str, Any], dict
     saved = dict(content["state"])
     saved["validations"] = [Validated(**one) for one in saved["validations"]]
     saved["losses"] = [(step, loss) for step, loss in saved["losses"]]
-    return State(**saved), content["adapter"], content["optimizer"]
+    return TrainingState(**saved), content["adapter"], content["optimizer"]

@@ -13,7 +13,7 @@ from llm_platform.records import ID_LENGTH, Prompt, Record, TrainingData
 SHOWN = 5
 
 
-class RenderedPrompt(Protocol):
+class ExamplePrompt(Protocol):
     """A prompt with its document filled in (`llm_platform.prompts.render.RenderedPrompt`)."""
 
     @property
@@ -36,7 +36,7 @@ class TrainingExample(Record):
 
 
 def make_examples(
-    chosen: Chosen, *, render: Callable[[LabelledDocument], RenderedPrompt], prompt: Prompt
+    chosen: Chosen, *, render: Callable[[LabelledDocument], ExamplePrompt], prompt: Prompt
 ) -> list[TrainingExample]:
     """Every chosen document as an example, training before validation.
 

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from llm_platform.errors import PermanentError, TransientError
 from llm_platform.finetuning import checkpoint
 from llm_platform.finetuning.base import Base, with_adapter
-from llm_platform.finetuning.batches import Parts, epoch_batches, split_batch, steps_per_epoch
-from llm_platform.finetuning.checkpoint import State
+from llm_platform.finetuning.batches import BatchLimits, epoch_batches, split_batch, steps_per_epoch
+from llm_platform.finetuning.checkpoint import TrainingState
 from llm_platform.finetuning.encoding import Choices, Encoded, shared_prefix
 from llm_platform.finetuning.forward import SHORTEST_PREFIX, answer_logits, answer_losses, decisions, measure
-from llm_platform.finetuning.progress import Report
+from llm_platform.finetuning.progress import ProgressReporter
 from llm_platform.records import Recipe, TrainingMetrics, Validated
 
 Stopped = Literal["finished", "no improvement", "time budget", "money budget"]
@@ -62,13 +62,13 @@ class Trainer:
     base: Base
     recipe: Recipe
     examples: Examples
-    parts: Parts
+    parts: BatchLimits
     limits: Limits
-    report: Report
+    report: ProgressReporter
     folder: Path
     inputs_hash: str
     smoothing: float = SMOOTHING
-    state: State = field(default_factory=State)
+    state: TrainingState = field(default_factory=TrainingState)
 
     def __post_init__(self) -> None:
         import torch

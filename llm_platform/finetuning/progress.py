@@ -14,7 +14,7 @@ PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 Event = dict[str, Any]
 
 
-class Report(Protocol):
+class ProgressReporter(Protocol):
     """Takes one event: `event` names it, the rest are numbers, ids and paths; never a document's text."""
 
     def __call__(self, event: str, **fields: str | float) -> None:
@@ -28,7 +28,7 @@ def to_stdout(event: str, **fields: str | float) -> None:
 
 
 @contextmanager
-def reporting() -> Iterator[Report]:
+def reporting() -> Iterator[ProgressReporter]:
     """Standard output, and Dagster's log and metadata if Dagster Pipes started this process."""
     if PIPES_VARIABLE not in os.environ:
         yield to_stdout

@@ -35,7 +35,7 @@ from llm_platform.finetuning.examples import TrainingExample
 from llm_platform.finetuning.job import CODE_VERSION, TrainingJob, read_job
 from llm_platform.finetuning.layout import write_layout
 from llm_platform.finetuning.loop import Examples, Limits, Trainer
-from llm_platform.finetuning.progress import Report, reporting
+from llm_platform.finetuning.progress import ProgressReporter, reporting
 from llm_platform.records import AdapterManifest, TrainingMetrics
 
 LIBRARIES = ("torch", "transformers", "peft", "gguf", "safetensors", "tokenizers")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train(job_folder: Path, output: Path, *, base: Path, options: Options, report: Report) -> Path:
+def train(job_folder: Path, output: Path, *, base: Path, options: Options, report: ProgressReporter) -> Path:
     """Train the job of a folder, and return the adapter's folder.
 
     Raises:
@@ -140,7 +140,7 @@ def _trainer(
     *,
     checkpoints: Path,
     limits: Limits,
-    report: Report,
+    report: ProgressReporter,
 ) -> Trainer:
     encoded = encode(examples, loaded.tokenizer, context_length=job.base.context_length)
     by_part: dict[str, list[Encoded]] = {"train": [], "validation": []}

@@ -20,7 +20,7 @@ from llm_platform.errors import ContractBroken, EndpointUnavailable, Specificati
 from llm_platform.inference.calibration import calibrated, fit_calibration
 from llm_platform.records import Completion, CompletionStatus, Release, canonical_json
 
-__all__ = ["AnswerReader", "Reading", "fit_calibration", "recalibrate"]
+__all__ = ["AnswerReader", "ReadAnswer", "fit_calibration", "recalibrate"]
 
 # vLLM gives -9999 to tokens that a constraint forbids.
 _FORBIDDEN = -1000.0
@@ -30,7 +30,7 @@ _UNLISTED = -30.0
 
 
 @dataclass(slots=True)
-class Reading:
+class ReadAnswer:
     """One reply, read."""
 
     status: CompletionStatus
@@ -80,7 +80,7 @@ class AnswerReader:
         verdict = self._validated(raw, cut=False)
         return verdict.answer, verdict.reason
 
-    def read(self, body: bytes) -> Reading:
+    def read(self, body: bytes) -> ReadAnswer:
         """The meaning of a reply with status 200.
 
         Raises:
@@ -101,7 +101,7 @@ class AnswerReader:
             ) from error
         usage = reply.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
-        return Reading(
+        return ReadAnswer(
             status=self._status(verdict, finish_reason),
             answer=verdict.answer,
             reason=self._reason(verdict, finish_reason),

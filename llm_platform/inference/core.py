@@ -14,7 +14,7 @@ from llm_platform.inference.meter import EndpointProgress, Meter, Progress
 from llm_platform.inference.outbox import Origin, Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.requests import PreparedRequest, probe_body
-from llm_platform.inference.session import Session
+from llm_platform.inference.session import SendingSession
 from llm_platform.inference.sink import OnLines, SinkWriter
 from llm_platform.inference.supervision import Discover, Supervision
 from llm_platform.inference.wire import Wire
@@ -72,7 +72,7 @@ async def complete(
     meter, stop = Meter(), stop or asyncio.Event()
     writer = SinkWriter(on_lines, timeout_seconds=policy.sink_timeout_seconds)
     outbox = Outbox(writer, release=release, origin=origin or Origin(), meter=meter, policy=policy)
-    session = Session(
+    session = SendingSession(
         _feed(requests, outbox),
         targets=endpoints,
         wire=wire,

@@ -21,7 +21,7 @@ from llm_platform.inference.wire import Reply, Wire
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class RowInFlight:
     """One document between its first request and its answer.
 
     Attributes:
@@ -69,7 +69,7 @@ class EndpointState:
         self.gauges: Mapping[str, float] | None = None
         self.occupancy = Occupancy(target.slots)
         self.policy = policy
-        self._streak: list[Row] = []
+        self._streak: list[RowInFlight] = []
 
     @property
     def has_room(self) -> bool:
@@ -111,7 +111,7 @@ class EndpointState:
         if self.breaker is Breaker.CLOSED:
             self._streak.clear()
 
-    def on_failure(self, row: Row, *, now: float, cause: str, detail: str) -> bool:
+    def on_failure(self, row: RowInFlight, *, now: float, cause: str, detail: str) -> bool:
         """Charge a failure to its row; whether the endpoint should now be probed."""
         self.last_error = detail
         row.failed_at, row.cause, row.endpoint = now, cause, self

@@ -14,7 +14,7 @@ from llm_platform.inference.feed import RowFeed
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.outbox import Origin
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
-from llm_platform.inference.requests import RenderedPrompt, RequestBuilder
+from llm_platform.inference.requests import PromptToSend, RequestBuilder
 from llm_platform.inference.sink import OnLines
 from llm_platform.inference.supervision import Discover
 from llm_platform.inference.wire import Wire
@@ -37,7 +37,7 @@ def default_wire(connection: Connection, policy: EnginePolicy) -> Wire:
 
 def run_completions(
     release: Release,
-    render: Callable[[DocumentRow], RenderedPrompt | None],
+    render: Callable[[DocumentRow], PromptToSend | None],
     rows: Iterable[Sequence[DocumentRow]],
     sink: OnLines,
     *,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from llm_platform.errors import RequestRejected
-from llm_platform.inference.answers import Reading
+from llm_platform.inference.answers import ReadAnswer
 from llm_platform.inference.outbox import Outbox
-from llm_platform.inference.requests import PreparedRequest, RenderedPrompt, RequestBuilder
+from llm_platform.inference.requests import PreparedRequest, PromptToSend, RequestBuilder
 from llm_platform.inference.threads import step_aside
 from llm_platform.records import CompletionStatus, DocumentRow
 
@@ -141,7 +141,7 @@ class RowFeed:
         self,
         batches: Iterable[Sequence[DocumentRow]],
         *,
-        render: Callable[[DocumentRow], RenderedPrompt | None],
+        render: Callable[[DocumentRow], PromptToSend | None],
         builder: RequestBuilder,
         outbox: Outbox,
     ) -> None:
@@ -176,7 +176,7 @@ class RowFeed:
             if isinstance(item, PreparedRequest):
                 return item
             if item is not None:
-                self._outbox.add(item.request, Reading(CompletionStatus.REJECTED, reason=item.reason), attempts=0)
+                self._outbox.add(item.request, ReadAnswer(CompletionStatus.REJECTED, reason=item.reason), attempts=0)
                 continue
             chunk = self._chunks.take()
             if chunk is None:

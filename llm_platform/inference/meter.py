@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from llm_platform.inference.answers import Reading
+from llm_platform.inference.answers import ReadAnswer
 from llm_platform.records import TokenUsage
 
 # Buckets 5 % apart: a percentile read from them is off by at most that.
@@ -139,7 +139,7 @@ class Meter:
     retries: Counter[str] = field(default_factory=Counter)
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
 
-    def count(self, reading: Reading, latency_seconds: float) -> None:
+    def count(self, reading: ReadAnswer, latency_seconds: float) -> None:
         """Add what one reply cost."""
         self.latency.add(latency_seconds)
         self.prompt_tokens += reading.prompt_tokens

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from pydantic_core import to_json
 
-from llm_platform.inference.answers import Reading
+from llm_platform.inference.answers import ReadAnswer
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.inference.requests import PreparedRequest
@@ -73,7 +73,7 @@ class Outbox:
     def add(
         self,
         request: PreparedRequest,
-        reading: Reading,
+        reading: ReadAnswer,
         *,
         endpoint: str = "",
         latency_seconds: float = 0.0,
@@ -126,7 +126,7 @@ class Outbox:
             self._lines = []
 
 
-def _reason(reading: Reading, cut_tokens: int | None) -> str | None:
+def _reason(reading: ReadAnswer, cut_tokens: int | None) -> str | None:
     """Why there is no answer, and what it does not rest on: readers of published rows see no other column of this."""
     if cut_tokens is None:
         return reading.reason

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_platform.inference.answers import AnswerReader, Reading
+from llm_platform.inference.answers import AnswerReader, ReadAnswer
 from llm_platform.inference.calibration import calibrated
 from llm_platform.records import (
     Completion,
@@ -50,7 +50,7 @@ def together_release(release: Release) -> Release | None:
     )
 
 
-def failed_parts(parts: Sequence[Completion]) -> Reading | None:
+def failed_parts(parts: Sequence[Completion]) -> ReadAnswer | None:
     """Why a document has no answer: some of its parts have none; None when all have one.
 
     An answer from the other parts would say nothing about what stands in these.
@@ -60,10 +60,10 @@ def failed_parts(parts: Sequence[Completion]) -> Reading | None:
         return None
     first = failed[0]
     reason = f"{len(failed)} of {len(parts)} parts have no valid answer (the first is {first.status}: {first.reason})"
-    return Reading(first.status, reason=reason)
+    return ReadAnswer(first.status, reason=reason)
 
 
-def put_together(release: Release, parts: Sequence[Completion]) -> Reading:
+def put_together(release: Release, parts: Sequence[Completion]) -> ReadAnswer:
     """The answer to a document by the rules of its release, given valid answers to its parts in order."""
     rules = release.long_documents
     assert rules is not None  # only such releases have parts
@@ -73,14 +73,16 @@ def put_together(release: Release, parts: Sequence[Completion]) -> Reading:
     if len(scores) == len(parts):
         average = _average(scores, list(release.prompt.answers))
         label, confidence = calibrated(average, release.calibration)
-        return Reading(CompletionStatus.VALID, answer=label, confidence=confidence, label_logprobs=average)
-    return Reading(CompletionStatus.VALID, answer=_chosen_label(release, rules, [part.answer or "" for part in parts]))
+        return ReadAnswer(CompletionStatus.VALID, answer=label, confidence=confidence, label_logprobs=average)
+    return ReadAnswer(
+        CompletionStatus.VALID, answer=_chosen_label(release, rules, [part.answer or "" for part in parts])
+    )
 
 
 def document_completion(
     release: Release,
     template: Completion,
-    reading: Reading,
+    reading: ReadAnswer,
     *,
     parts: int,
     made_of: Sequence[Completion],
@@ -129,7 +131,7 @@ def _chosen_label(release: Release, rules: LongDocuments, answers: Sequence[str]
     return max(counts, key=lambda label: (counts[label], -order.index(label)))
 
 
-def _merged(release: Release, rules: LongDocuments, found: Sequence[Mapping[str, Any]]) -> Reading:
+def _merged(release: Release, rules: LongDocuments, found: Sequence[Mapping[str, Any]]) -> ReadAnswer:
     assert release.output_schema is not None  # the task is `extract`
     properties: Mapping[str, Any] = release.output_schema["properties"]
     merged = {}
@@ -141,8 +143,8 @@ def _merged(release: Release, rules: LongDocuments, found: Sequence[Mapping[str,
             merged[name] = value
     answer, reason = AnswerReader(release).accepted(canonical_json(merged))
     if answer is None:
-        return Reading(CompletionStatus.INVALID, reason=f"put together from {len(found)} parts, {reason}")
-    return Reading(CompletionStatus.VALID, answer=answer)
+        return ReadAnswer(CompletionStatus.INVALID, reason=f"put together from {len(found)} parts, {reason}")
+    return ReadAnswer(CompletionStatus.VALID, answer=answer)
 
 
 def _value(values: Sequence[Any], choice: FieldChoice) -> Any:

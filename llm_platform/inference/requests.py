@@ -45,7 +45,7 @@ _COMPLETION_ORDER = ("model", "prompt", "logprobs", "max_tokens", "seed", "stop"
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-class RenderedPrompt(Protocol):
+class PromptToSend(Protocol):
     """A prompt with its document filled in: chat messages, or the text of a completion."""
 
     @property
@@ -99,7 +99,7 @@ class RequestBuilder:
         self._tail = ("," + _ENCODE({**named, **fields})[1:]).encode()
 
     def prepare(
-        self, *, document_id: str, fingerprint: str, rendered: RenderedPrompt, prefix: int | None = None
+        self, *, document_id: str, fingerprint: str, rendered: PromptToSend, prefix: int | None = None
     ) -> PreparedRequest:
         """The request for one document.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from llm_platform.inference.endpoint import Row
+from llm_platform.inference.endpoint import RowInFlight
 from llm_platform.inference.policy import EnginePolicy
 
 _LONGEST_WAIT_SECONDS = 120.0
@@ -21,22 +21,22 @@ class Retries:
     def __init__(self, policy: EnginePolicy) -> None:
         self._policy = policy
         self._jitter = random.Random(policy.seed)
-        self._heap: list[tuple[float, int, Row]] = []
+        self._heap: list[tuple[float, int, RowInFlight]] = []
         # Rows cannot be compared; this keeps those of equal time in order.
         self._order = itertools.count()
 
     def __bool__(self) -> bool:
         return bool(self._heap)
 
-    def put(self, row: Row, *, at: float) -> None:
+    def put(self, row: RowInFlight, *, at: float) -> None:
         """Let a row wait until then."""
         heapq.heappush(self._heap, (at, next(self._order), row))
 
-    def put_after(self, row: Row, *, now: float, failures: int, asked_seconds: float = 0.0) -> None:
+    def put_after(self, row: RowInFlight, *, now: float, failures: int, asked_seconds: float = 0.0) -> None:
         """Let a row wait by its number of failures, and no shorter than the endpoint asked for."""
         self.put(row, at=now + max(asked_seconds, self.backoff_seconds(failures)))
 
-    def pop(self, now: float) -> Row | None:
+    def pop(self, now: float) -> RowInFlight | None:
         """A row whose time has come."""
         return heapq.heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
 

@@ -13,19 +13,19 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from llm_platform.inference.answers import AnswerReader
-from llm_platform.inference.endpoint import Breaker, EndpointState, Row, examine
+from llm_platform.inference.endpoint import Breaker, EndpointState, RowInFlight, examine
 from llm_platform.inference.feed import Feed
 from llm_platform.inference.homes import Homes
-from llm_platform.inference.judging import Judge
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.retries import Retries
+from llm_platform.inference.triage import Triage
 from llm_platform.inference.wire import Wire
 
 
-class Session:
-    """Sends rows. A `Judge` decides on replies; `Supervision` beside it watches time, limits and the sink."""
+class SendingSession:
+    """Sends rows. A `Triage` decides on replies; `Supervision` beside it watches time, limits and the sink."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Session:
         self._feed, self._wire, self._outbox, self._meter = feed, wire, outbox, meter
         self._policy, self._probe = policy, probe
         self._retries = Retries(policy)
-        self.judge = Judge(
+        self.triage = Triage(
             reader,
             outbox=outbox,
             meter=meter,
@@ -134,8 +134,8 @@ class Session:
         await asyncio.gather(*rest, return_exceptions=True)
         self._outbox.flush()
 
-    async def _work(self, row: Row, endpoint: EndpointState) -> None:
-        job: tuple[Row, EndpointState] | None = (row, endpoint)
+    async def _work(self, row: RowInFlight, endpoint: EndpointState) -> None:
+        job: tuple[RowInFlight, EndpointState] | None = (row, endpoint)
         while job is not None:
             row, endpoint = job
             self._meter.sent += 1
@@ -149,10 +149,10 @@ class Session:
                 )
             finally:
                 endpoint.in_flight -= 1
-            self.judge.judge(row, endpoint, reply, sent_at=sent_at)
+            self.triage.decide(row, endpoint, reply, sent_at=sent_at)
             job = self._take()
 
-    def _take(self) -> tuple[Row, EndpointState] | None:
+    def _take(self) -> tuple[RowInFlight, EndpointState] | None:
         if self.ending or self._outbox.is_full:
             return None
         endpoint = self._least_loaded()
@@ -167,16 +167,16 @@ class Session:
             return self.endpoints[0] if self.endpoints[0].has_room else None
         return min((one for one in self.endpoints if one.has_room), key=lambda one: one.load, default=None)
 
-    def _next_row(self, endpoint: EndpointState) -> Row | None:
+    def _next_row(self, endpoint: EndpointState) -> RowInFlight | None:
         now = time.monotonic()
         while (row := self._retries.pop(now)) is not None:
             if row.charged < self._policy.attempts or not self._gives_up(row, now):
                 return row
         alone = len(self.endpoints) == 1 and not self._homes
         request = self._feed.take() if alone else self._homes.next(endpoint, self._feed.take)
-        return None if request is None else Row(request)
+        return None if request is None else RowInFlight(request)
 
-    def _gives_up(self, row: Row, now: float) -> bool:
+    def _gives_up(self, row: RowInFlight, now: float) -> bool:
         """Whether a row that is out of attempts is not sent: only once its endpoint has been shown to be alive."""
         endpoint = row.endpoint
         if endpoint is None or endpoint.breaker is Breaker.OPEN:

@@ -12,7 +12,7 @@ from llm_platform.inference.endpoint import Breaker, EndpointState
 from llm_platform.inference.meter import Meter, Progress, Rate
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
-from llm_platform.inference.session import Session
+from llm_platform.inference.session import SendingSession
 from llm_platform.inference.sink import SinkWriter
 from llm_platform.inference.wire import Wire
 
@@ -34,7 +34,7 @@ class Supervision:
         stopped_by: The budget that was used up, if one was.
     """
 
-    session: Session
+    session: SendingSession
     wire: Wire
     outbox: Outbox
     writer: SinkWriter
@@ -105,7 +105,7 @@ class Supervision:
             self._stop_for("budget_tokens")
         if policy.budget_seconds is not None and now - self.started >= policy.budget_seconds:
             self._stop_for("budget_seconds")
-        since = self.session.judge.trouble_since
+        since = self.session.triage.trouble_since
         if since is not None and now - since > self.policy.unavailable_after_seconds:
             self.session.fail(self._unavailable(now - since))
         judged = self.meter.done >= self.policy.failed_share_after

@@ -21,7 +21,7 @@ Fetch = Callable[[str], tuple[int, bytes]]
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\b")
 
 
-class ServedModel(Record):
+class ListedModel(Record):
     """One card of `/v1/models`.
 
     `base` is the model an adapter belongs to: `parent` in the 2.x dialect, `root` in 1.x; None for a base model.
@@ -43,7 +43,7 @@ class ServedIdentity(Record):
     """
 
     base_url: str
-    models: tuple[ServedModel, ...]
+    models: tuple[ListedModel, ...]
     release: str | None = None
     profile: str | None = None
     assets: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ def observe(base_url: str, fetch: Fetch) -> ServedIdentity:
     )
 
 
-class Comparison(Record):
+class PinComparison(Record):
     """One thing that an entry pins, beside what an endpoint says about it.
 
     Attributes:
@@ -105,7 +105,7 @@ class Comparison(Record):
     difference: str | None = None
 
 
-def compare(entry: LockEntry, identity: ServedIdentity) -> list[Comparison]:
+def compare(entry: LockEntry, identity: ServedIdentity) -> list[PinComparison]:
     """What the entry pins and an endpoint may say, one by one."""
     said = [_served(entry, identity), _context(entry, identity)]
     for name, locked, observed in (
@@ -115,11 +115,11 @@ def compare(entry: LockEntry, identity: ServedIdentity) -> list[Comparison]:
         if locked is not None:
             differs = observed is not None and observed != locked
             found = f"{name} is {observed!r}, locked {locked!r}" if differs else None
-            said.append(Comparison(name=name, locked=locked, observed=observed, difference=found))
+            said.append(PinComparison(name=name, locked=locked, observed=observed, difference=found))
     if entry.weights is not None:
         said.append(_weights(entry, entry.weights.sha256, identity))
     if entry.image is not None:
-        said.append(Comparison(name="image", locked=entry.image.reference, observed=None))
+        said.append(PinComparison(name="image", locked=entry.image.reference, observed=None))
     return said
 
 
@@ -139,22 +139,22 @@ def unverified(entry: LockEntry, identity: ServedIdentity) -> list[str]:
     return [one.name for one in compare(entry, identity) if one.observed is None]
 
 
-def _card_of(entry: LockEntry, identity: ServedIdentity) -> ServedModel | None:
+def _card_of(entry: LockEntry, identity: ServedIdentity) -> ListedModel | None:
     return next((model for model in identity.models if model.id == entry.served_name), None)
 
 
-def _served(entry: LockEntry, identity: ServedIdentity) -> Comparison:
+def _served(entry: LockEntry, identity: ServedIdentity) -> PinComparison:
     there = ", ".join(repr(model.id) for model in identity.models) or "no model"
     missing = f"{entry.served_name!r} is not served; the endpoint lists {there}"
     difference = missing if _card_of(entry, identity) is None else None
-    return Comparison(name="served_name", locked=entry.served_name, observed=there, difference=difference)
+    return PinComparison(name="served_name", locked=entry.served_name, observed=there, difference=difference)
 
 
-def _context(entry: LockEntry, identity: ServedIdentity) -> Comparison:
+def _context(entry: LockEntry, identity: ServedIdentity) -> PinComparison:
     card = _card_of(entry, identity)
     length = card.max_model_len if card is not None else None
     shorter = length is not None and length < entry.context_length
-    return Comparison(
+    return PinComparison(
         name="context_length",
         locked=str(entry.context_length),
         observed=None if length is None else str(length),
@@ -162,27 +162,29 @@ def _context(entry: LockEntry, identity: ServedIdentity) -> Comparison:
     )
 
 
-def _weights(entry: LockEntry, locked: str, identity: ServedIdentity) -> Comparison:
+def _weights(entry: LockEntry, locked: str, identity: ServedIdentity) -> PinComparison:
     hashes = _hashes(identity)
     difference = None
     if hashes and locked not in hashes:
         difference = f"weights have sha256 {', '.join(sorted(hashes))}, locked {locked}"
     if not hashes and entry.mode == "embedded":
         difference = f"it does not say which weights it serves, locked sha256 {locked}"
-    return Comparison(name="weights", locked=locked, observed=", ".join(sorted(hashes)) or None, difference=difference)
+    return PinComparison(
+        name="weights", locked=locked, observed=", ".join(sorted(hashes)) or None, difference=difference
+    )
 
 
 def _hashes(identity: ServedIdentity) -> set[str]:
     return {found for asset in identity.assets for found in _SHA256.findall(asset)}
 
 
-def _card(card: dict[str, Any]) -> ServedModel:
+def _card(card: dict[str, Any]) -> ListedModel:
     model_id = str(card["id"])
     root, parent = card.get("root"), card.get("parent")
     # The root of a 2.x base model is a path; only a root that is another model's id names a base.
     base = parent or (root if root and root != model_id and not str(root).startswith("/") else None)
     limit = card.get("max_model_len")
-    return ServedModel(id=model_id, base=base, max_model_len=limit if isinstance(limit, int) else None)
+    return ListedModel(id=model_id, base=base, max_model_len=limit if isinstance(limit, int) else None)
 
 
 def _optional(fetch: Fetch, url: str) -> dict[str, Any]:

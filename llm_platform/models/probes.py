@@ -1,4 +1,4 @@
-"""What a model does with fixed texts: a fingerprint, since a tag can move and metadata can be wrong.
+"""What a model does with fixed texts, since a tag can move and metadata can be wrong.
 
 Three probes, cheapest first: how texts are cut into tokens, how a conversation becomes tokens (which shows the chat
 template), and the first tokens of greedy answers. They are asked for one after the other: in a batch the order of
@@ -60,7 +60,7 @@ class Probed(Record):
 
     tokenizer_sha256: str | None = None
     chat_template_sha256: str | None = None
-    fingerprint: tuple[Greedy, ...] = ()
+    answers: tuple[Greedy, ...] = ()
 
 
 def probe_model(base_url: str, served_name: str, post: Post) -> Probed:
@@ -76,7 +76,7 @@ def probe_model(base_url: str, served_name: str, post: Post) -> Probed:
     return Probed(
         tokenizer_sha256=_sha256(texts) if None not in texts else None,
         chat_template_sha256=_sha256(conversation) if conversation is not None else None,
-        fingerprint=greedy_answers(root, served_name, post),
+        answers=greedy_answers(root, served_name, post),
     )
 
 
@@ -110,15 +110,15 @@ def probe_differences(entry: LockEntry, probed: Probed) -> list[str]:
     for what, (locked, seen) in pairs.items():
         if locked is not None and seen is not None and locked != seen:
             found.append(f"its {what} to other tokens (sha256 {seen}, locked {locked})")
-    return found + fingerprint_differences(entry.fingerprint, probed.fingerprint)
+    return found + answer_differences(entry.fingerprint, probed.answers)
 
 
-def fingerprint_differences(locked: tuple[str, ...], answers: tuple[Greedy, ...]) -> list[str]:
+def answer_differences(locked: tuple[str, ...], answers: tuple[Greedy, ...]) -> list[str]:
     """Clauses, one for each probe prompt that is answered otherwise than by a near tie."""
     if not locked or not answers:
         return []
     if len(locked) != len(answers):
-        return [f"the lock holds {len(locked)} fingerprint answers and there are {len(answers)} probe prompts; lock it"]
+        return [f"the lock holds {len(locked)} greedy answers and there are {len(answers)} probe prompts; lock it"]
     found = [divergence(was, now) for was, now in zip(locked, answers, strict=True)]
     clear = {number: margin for number, margin in enumerate(found, start=1) if margin is not None}
     return [

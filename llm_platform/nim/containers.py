@@ -121,7 +121,7 @@ def _vllm_arguments(model: LocalModel) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Engine:
+class ContainerEngine:
     """docker or podman, as a program."""
 
     program: str

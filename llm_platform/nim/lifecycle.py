@@ -17,7 +17,7 @@ from llm_platform.nim.cluster import Cluster, Object, Ref
 from llm_platform.nim.manifests.names import SERVICE_LABEL
 from llm_platform.nim.ownership import foreign, owner_of
 from llm_platform.nim.plain_words import last_words
-from llm_platform.nim.pod_states import Evidence, Phase, State, events_of, pod_state, serves, state_of
+from llm_platform.nim.pod_states import ClusterState, Phase, Readiness, events_of, pod_state, serves, state_of
 from llm_platform.nim.removal import CACHE_KINDS, Removed, delete_created, delete_owned
 from llm_platform.nim.waiting import Waiting
 
@@ -160,8 +160,8 @@ class Looked:
         foreign: Objects of its names that are not ours, with the reason.
     """
 
-    state: State | None
-    pods: tuple[State, ...] = ()
+    state: Readiness | None
+    pods: tuple[Readiness, ...] = ()
     foreign: tuple[tuple[Ref, str], ...] = ()
 
 
@@ -183,14 +183,14 @@ def look(cluster: Cluster, manifests: Sequence[Object]) -> Looked:
     return Looked(state_of(evidence), pods, tuple(others))
 
 
-def evidence_of(cluster: Cluster, manifests: Sequence[Object]) -> Evidence:
+def evidence_of(cluster: Cluster, manifests: Sequence[Object]) -> ClusterState:
     """What the cluster holds about a model."""
     refs = [cluster.ref(manifest) for manifest in manifests if manifest["kind"] in WORKLOADS]
     workloads: dict[str, Mapping[str, Any] | None] = {str(ref): cluster.get(ref) for ref in refs}
     made = [Ref("apps/v1", "Deployment", ref.namespace, ref.name) for ref in refs if ref.kind == "NIMService"]
     rollouts = [found for ref in made if (found := cluster.get(ref)) is not None]
     pods = pods_of(cluster, manifests)
-    return Evidence(workloads, rollouts, pods, _events(cluster, refs, pods))
+    return ClusterState(workloads, rollouts, pods, _events(cluster, refs, pods))
 
 
 def pods_of(cluster: Cluster, manifests: Sequence[Object]) -> list[Object]:
@@ -234,7 +234,7 @@ def _concerns(event: Mapping[str, Any], names: set[str]) -> bool:
     return name in names or name.rpartition("-")[0] in names
 
 
-def _log_of(cluster: Cluster, manifests: Sequence[Object], state: State) -> str:
+def _log_of(cluster: Cluster, manifests: Sequence[Object], state: Readiness) -> str:
     """The last words of the container that crashed."""
     if state.crashed is None:
         return ""

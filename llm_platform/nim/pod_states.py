@@ -37,7 +37,7 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True)
-class State:
+class Readiness:
     """How far a model is.
 
     Attributes:
@@ -51,7 +51,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ClusterState:
     """What the cluster holds about one model.
 
     Attributes:
@@ -68,7 +68,7 @@ class Evidence:
     events: Sequence[_Object] = field(default=())
 
 
-def state_of(evidence: Evidence, *, image_digest: str | None = None) -> State:
+def state_of(evidence: ClusterState, *, image_digest: str | None = None) -> Readiness:
     """The state of the part that is furthest from serving.
 
     Args:
@@ -77,7 +77,7 @@ def state_of(evidence: Evidence, *, image_digest: str | None = None) -> State:
     """
     gone = [name for name, found in evidence.workloads.items() if found is None]
     if gone:
-        return State(Phase.FAILED, f"{', '.join(gone)} is not there any more: somebody has deleted it")
+        return Readiness(Phase.FAILED, f"{', '.join(gone)} is not there any more: somebody has deleted it")
     found = [workload_state(one) for one in evidence.workloads.values() if one is not None]
     found += [workload_state(one) for one in evidence.rollouts]
     # A download that has ended well may have failed before: its pods are of no interest any more.
@@ -92,26 +92,26 @@ def state_of(evidence: Evidence, *, image_digest: str | None = None) -> State:
     return max(reversed(found), key=lambda state: (state.phase, state.crashed is not None))
 
 
-def workload_state(found: _Object) -> State:
+def workload_state(found: _Object) -> Readiness:
     """The state of what makes pods, as its status has it."""
     kind, name, status = found["kind"], found["metadata"]["name"], found.get("status") or {}
     what = f"{kind} {name!r}"
     conditions = {one.get("type"): one for one in status.get("conditions") or []}
     refused = conditions.get("ReplicaFailure") or {}
     if refused.get("status") == "True":
-        return State(Phase.STUCK, f"{what} may make no pods: {plain(refused.get('message'))}")
+        return Readiness(Phase.STUCK, f"{what} may make no pods: {plain(refused.get('message'))}")
     if kind in ("NIMService", "NIMCache"):
         return _operator_state(what, status, conditions)
     wanted = int((found.get("spec") or {}).get("replicas", 1))
     if int(status.get("observedGeneration") or 0) < int(found["metadata"].get("generation") or 0):
-        return State(Phase.WAITING, f"{what} is yet to be rolled out")
+        return Readiness(Phase.WAITING, f"{what} is yet to be rolled out")
     if wanted == 0:
-        return State(Phase.WAITING, f"{what} is scaled to zero; its autoscaler starts it when work waits")
+        return Readiness(Phase.WAITING, f"{what} is scaled to zero; its autoscaler starts it when work waits")
     ready = min(int(status.get("readyReplicas") or 0), int(status.get("updatedReplicas") or 0))
-    return State(Phase.READY if ready >= wanted else Phase.WAITING, f"{what}: {ready} of {wanted} pods are ready")
+    return Readiness(Phase.READY if ready >= wanted else Phase.WAITING, f"{what}: {ready} of {wanted} pods are ready")
 
 
-def pod_state(pod: _Object, events: Sequence[_Object] = (), *, image_digest: str | None = None) -> State:
+def pod_state(pod: _Object, events: Sequence[_Object] = (), *, image_digest: str | None = None) -> Readiness:
     """The state of one pod."""
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
@@ -123,16 +123,16 @@ def pod_state(pod: _Object, events: Sequence[_Object] = (), *, image_digest: str
     if phase != "Running":
         return _not_running(f"pod {name}", phase, status, events)
     if not _is_ready(status):
-        return State(Phase.WAITING, f"pod {name}: running, not ready{_last_probe(events)}")
+        return Readiness(Phase.WAITING, f"pod {name}: running, not ready{_last_probe(events)}")
     if image_digest is not None and serves(pod) and not _was_told(pod, image_digest):
-        return State(Phase.WAITING, f"pod {name} still runs the image of before")
-    return State(Phase.READY, f"pod {name}: ready")
+        return Readiness(Phase.WAITING, f"pod {name} still runs the image of before")
+    return Readiness(Phase.READY, f"pod {name}: ready")
 
 
-def _operator_state(what: str, status: _Object, conditions: Mapping[Any, _Object]) -> State:
+def _operator_state(what: str, status: _Object, conditions: Mapping[Any, _Object]) -> Readiness:
     state = str(status.get("state") or "no state yet")
     if state == "Ready":
-        return State(Phase.READY, f"{what}: Ready")
+        return Readiness(Phase.READY, f"{what}: Ready")
     said = next(
         (
             plain(one.get("message"))
@@ -142,10 +142,10 @@ def _operator_state(what: str, status: _Object, conditions: Mapping[Any, _Object
         "",
     )
     text = f"{what}: {state}{f': {said}' if said else ''}"
-    return State(Phase.STUCK if state == "Failed" else Phase.WAITING, text)
+    return Readiness(Phase.STUCK if state == "Failed" else Phase.WAITING, text)
 
 
-def _container_state(pod: str, container: _Object, events: Sequence[_Object]) -> State | None:
+def _container_state(pod: str, container: _Object, events: Sequence[_Object]) -> Readiness | None:
     """What is wrong with a container; None when nothing is."""
     waiting = (container.get("state") or {}).get("waiting") or {}
     reason = str(waiting.get("reason") or "")
@@ -153,9 +153,9 @@ def _container_state(pod: str, container: _Object, events: Sequence[_Object]) ->
     if reason in _NEVER_PULLED | _NOT_PULLED:
         said = _pull_error(waiting, events)
         hopeless = reason in _NEVER_PULLED or bool(_HOPELESS.search(said))
-        return State(Phase.FAILED if hopeless else Phase.STUCK, f"{where}: {reason}: {said}")
+        return Readiness(Phase.FAILED if hopeless else Phase.STUCK, f"{where}: {reason}: {said}")
     if reason in _NOT_STARTED:
-        return State(Phase.STUCK, f"{where}: {reason}: {plain(waiting.get('message'))}")
+        return Readiness(Phase.STUCK, f"{where}: {reason}: {plain(waiting.get('message'))}")
     restarts = int(container.get("restartCount") or 0)
     ended = ((container.get("lastState") or {}).get("terminated")) or (container.get("state") or {}).get("terminated")
     if not ended or not (ended.get("exitCode") or reason == "CrashLoopBackOff"):
@@ -165,16 +165,18 @@ def _container_state(pod: str, container: _Object, events: Sequence[_Object]) ->
     cause = "OOMKilled" if ended.get("reason") == "OOMKilled" else f"exit status {ended.get('exitCode')}"
     loop = f"{reason}: " if reason else ""
     text = f"{where}: {loop}{cause}, restarted {restarts} times{_last_probe(events)}"
-    return State(Phase.FAILED if restarts >= CRASHES else Phase.WAITING, text, crashed=(pod, str(container["name"])))
+    return Readiness(
+        Phase.FAILED if restarts >= CRASHES else Phase.WAITING, text, crashed=(pod, str(container["name"]))
+    )
 
 
-def _not_running(pod: str, phase: str, status: _Object, events: Sequence[_Object]) -> State:
+def _not_running(pod: str, phase: str, status: _Object, events: Sequence[_Object]) -> Readiness:
     if phase == "Succeeded":
-        return State(Phase.READY, f"{pod} has finished")
+        return Readiness(Phase.READY, f"{pod} has finished")
     if phase == "Pending":
-        return State(Phase.WAITING, f"{pod}: Pending: {_pending(status, events)}")
+        return Readiness(Phase.WAITING, f"{pod}: Pending: {_pending(status, events)}")
     reason = f"{status.get('reason') or phase}: {plain(status.get('message')) or 'no reason given'}"
-    return State(Phase.STUCK, f"{pod}: {reason}")
+    return Readiness(Phase.STUCK, f"{pod}: {reason}")
 
 
 def _pull_error(waiting: _Object, events: Sequence[_Object]) -> str:
@@ -205,13 +207,13 @@ def _last_probe(events: Sequence[_Object]) -> str:
     return f"; {plain(_message(failed[-1]))} ({times} times)"
 
 
-def _without_pods(events: Sequence[_Object], workloads: Sequence[State]) -> list[State]:
+def _without_pods(events: Sequence[_Object], workloads: Sequence[Readiness]) -> list[Readiness]:
     """Why there is no pod: a quota, or nothing that is not said already."""
     refused = [event for event in events if event.get("reason") == "FailedCreate"]
     if refused:
-        return [State(Phase.STUCK, f"no pod may be made: {plain(_message(refused[-1]))}")]
+        return [Readiness(Phase.STUCK, f"no pod may be made: {plain(_message(refused[-1]))}")]
     told = any(state.phase is not Phase.READY for state in workloads)
-    return [] if told else [State(Phase.WAITING, "no pod was made yet")]
+    return [] if told else [Readiness(Phase.WAITING, "no pod was made yet")]
 
 
 def _is_ready(status: _Object) -> bool:

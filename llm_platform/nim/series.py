@@ -21,7 +21,7 @@ ERROR_REASONS = frozenset({"error"})
 """Finish reasons that are the endpoint's fault; `abort` is a client that went away."""
 
 
-class Reading(Record):
+class EndpointReading(Record):
     """What one endpoint said at one moment."""
 
     base_url: str
@@ -68,12 +68,12 @@ class Stretch(Record):
         return found.quantile(share) if found is not None else None
 
 
-def stretches(readings: Sequence[Reading]) -> list[Stretch]:
+def stretches(readings: Sequence[EndpointReading]) -> list[Stretch]:
     """What happened between the readings of one model's endpoints, in order; endpoints of one time are added up.
 
     An endpoint that did not answer makes no stretch: the next one reaches back to its last answer.
     """
-    by_endpoint: dict[str, list[Reading]] = defaultdict(list)
+    by_endpoint: dict[str, list[EndpointReading]] = defaultdict(list)
     for reading in sorted(readings, key=lambda one: one.scraped_at):
         by_endpoint[reading.base_url].append(reading)
     by_end: dict[datetime, list[Stretch]] = defaultdict(list)
@@ -84,7 +84,7 @@ def stretches(readings: Sequence[Reading]) -> list[Stretch]:
     return [together(by_end[end], end=True) for end in sorted(by_end)]
 
 
-def between(earlier: Reading, now: Reading) -> Stretch:
+def between(earlier: EndpointReading, now: EndpointReading) -> Stretch:
     """What happened between two readings of one endpoint."""
     then, metrics = earlier.metrics, now.metrics
     restarted = has_restarted(then, metrics)

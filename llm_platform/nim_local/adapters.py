@@ -37,7 +37,7 @@ class RankTooLarge(SpecificationError):
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseWeights:
     """The weights that adapters are for."""
 
     weights_sha256: str
@@ -61,7 +61,7 @@ class ServableAdapter:
     rank: int
 
 
-def prepare(name: str, folder: Path, base: Base, *, cache: Path, max_rank: int) -> ServableAdapter:
+def prepare(name: str, folder: Path, base: BaseWeights, *, cache: Path, max_rank: int) -> ServableAdapter:
     """The adapter of a PEFT folder, converted unless the same content was converted before.
 
     Raises:
@@ -85,7 +85,7 @@ def prepare(name: str, folder: Path, base: Base, *, cache: Path, max_rank: int) 
     return ServableAdapter(name=name, root=folder, file=target, content=content, rank=adapter.rank)
 
 
-def _check_base(folder: Path, adapter: PeftAdapter, base: Base) -> None:
+def _check_base(folder: Path, adapter: PeftAdapter, base: BaseWeights) -> None:
     """Refuse an adapter that is not for the weights that are served."""
     header = base.header
     if adapter.base_sha256 not in (None, base.weights_sha256):

@@ -17,7 +17,7 @@ from llm_platform.nim_local.vocabulary import Vocabulary
 
 
 @cache
-def fingerprint() -> str:
+def system_fingerprint() -> str:
     """`system_fingerprint`: the engine and its version."""
     return f"llama.cpp-{version('xllamacpp')}"
 
@@ -65,7 +65,7 @@ class ChatAnswer(Answer):
             **self._head,
             "choices": choices,
             "service_tier": None,
-            "system_fingerprint": fingerprint(),
+            "system_fingerprint": system_fingerprint(),
             "usage": used,
             "prompt_logprobs": None,
             "prompt_token_ids": None,
@@ -121,7 +121,7 @@ class ChatAnswer(Answer):
         """The chunk with the reason for the end; it carries the last text, as in vLLM."""
         return self._chunk(
             [self._delta(piece, outcome.finish_reason, {"stop_reason": outcome.stop_reason})],
-            system_fingerprint=fingerprint(),
+            system_fingerprint=system_fingerprint(),
         )
 
     def _delta(self, piece: Piece, finish_reason: str | None, more: Body) -> Body:
@@ -136,7 +136,7 @@ class ChatAnswer(Answer):
 
     def used(self, used: Body) -> str:
         """The usage chunk."""
-        return self._chunk([], usage=used, system_fingerprint=fingerprint())
+        return self._chunk([], usage=used, system_fingerprint=system_fingerprint())
 
 
 class CompletionAnswer(Answer):
@@ -153,7 +153,7 @@ class CompletionAnswer(Answer):
             **self._head,
             "choices": choices,
             "service_tier": None,
-            "system_fingerprint": fingerprint(),
+            "system_fingerprint": system_fingerprint(),
             "usage": used,
             "kv_transfer_params": None,
         }
@@ -211,7 +211,7 @@ class CompletionAnswer(Answer):
     def closing(self, piece: Piece, outcome: Outcome) -> str:
         """The chunk with the reason for the end."""
         choice = self._delta(piece, outcome.finish_reason, outcome.stop_reason)
-        return self._chunk([choice], system_fingerprint=fingerprint())
+        return self._chunk([choice], system_fingerprint=system_fingerprint())
 
     def _delta(self, piece: Piece, finish_reason: str | None, stop_reason: str | None) -> Body:
         return {
@@ -225,7 +225,7 @@ class CompletionAnswer(Answer):
 
     def used(self, used: Body) -> str:
         """The usage chunk."""
-        return self._chunk([], usage=used, system_fingerprint=fingerprint())
+        return self._chunk([], usage=used, system_fingerprint=system_fingerprint())
 
 
 def event(body: Body) -> str:

@@ -14,9 +14,9 @@ import threading
 from typing import Any
 
 from llm_platform.errors import EndpointUnavailable
-from llm_platform.nim_local.constraints import Choice
+from llm_platform.nim_local.constraints import OneOf
 from llm_platform.nim_local.engine import Chunk, Engine
-from llm_platform.nim_local.generation import Emit, FinishReason, Job, Outcome, Piece, Sampling, TokenScore
+from llm_platform.nim_local.generation import Emit, FinishReason, Job, Outcome, Piece, TokenSampling, TokenScore
 from llm_platform.nim_local.vocabulary import Vocabulary
 
 # Above any difference of two logits, small enough that float32 still resolves 1e-5 beside it.
@@ -46,7 +46,7 @@ def generate_choice(engine: Engine, job: Job, *, emit: Emit, cancelled: threadin
         RequestRejected: llama.cpp refused the request.
         EndpointUnavailable: llama.cpp failed.
     """
-    assert isinstance(job.constraint, Choice)
+    assert isinstance(job.constraint, OneOf)
     remaining = frozenset(job.constraint.options)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     chance = random.Random(job.sampling.seed)
@@ -159,7 +159,7 @@ def _normalized(probabilities: dict[int, float]) -> dict[int, float]:
     }
 
 
-def _pick(scores: dict[int, float], sampling: Sampling, chance: random.Random) -> int:
+def _pick(scores: dict[int, float], sampling: TokenSampling, chance: random.Random) -> int:
     """The most probable token at temperature 0, else one drawn as temperature, top_k and top_p say."""
     ranked = sorted(scores, key=lambda token: (-scores[token], token))
     if sampling.temperature == 0 or len(ranked) == 1:

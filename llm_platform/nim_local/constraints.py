@@ -23,7 +23,7 @@ _CERTAIN = 10_000.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class OneOf:
     """The answer is one of these."""
 
     options: tuple[bytes, ...]
@@ -36,7 +36,7 @@ class Grammar:
     text: str
 
 
-Constraint = Choice | Grammar | None
+Constraint = OneOf | Grammar | None
 
 
 def json_constraint(schema: dict[str, Any] | str) -> Grammar:
@@ -78,9 +78,9 @@ def _escape_slashes(pattern: str) -> str:
     return "".join(pieces)
 
 
-def choice_constraint(options: list[str]) -> Choice:
+def choice_constraint(options: list[str]) -> OneOf:
     """One of the options, word for word."""
-    return Choice(tuple(dict.fromkeys(option.encode() for option in options)))
+    return OneOf(tuple(dict.fromkeys(option.encode() for option in options)))
 
 
 class GrammarGuard:

@@ -17,7 +17,7 @@ _SAMPLERS = ["penalties", "temperature", "min_p", "top_k", "top_p"]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class TokenSampling:
     """How the next token is chosen; the defaults are vLLM's."""
 
     temperature: float = 1.0
@@ -37,7 +37,7 @@ class Job:
 
     prompt: str | tuple[int, ...]
     max_tokens: int
-    sampling: Sampling = Sampling()
+    sampling: TokenSampling = TokenSampling()
     stop: tuple[str, ...] = ()
     ignore_end: bool = False
     top_logprobs: int | None = None
@@ -111,7 +111,7 @@ class StopScanner:
 
 
 @dataclass
-class _Reader:
+class _TokenReader:
     """Takes llama.cpp's chunks and passes on what is certain."""
 
     job: Job
@@ -170,7 +170,7 @@ def generate_text(engine: Engine, job: Job, *, emit: Emit, cancelled: threading.
         RequestRejected: llama.cpp refused the request.
         EndpointUnavailable: llama.cpp failed.
     """
-    reader = _Reader(job=job, emit=emit, cancelled=cancelled, scanner=StopScanner(job.stop))
+    reader = _TokenReader(job=job, emit=emit, cancelled=cancelled, scanner=StopScanner(job.stop))
     engine.generate(_request(job, engine.config.context_length), reader.receive, adapter=job.adapter)
     return reader.outcome()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from llm_platform.nim_local.choices import generate_choice
-from llm_platform.nim_local.constraints import Choice, Grammar, GrammarGuard
+from llm_platform.nim_local.constraints import Grammar, GrammarGuard, OneOf
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.generation import Job, Outcome, Piece, generate_text
 from llm_platform.nim_local.metrics import Metrics
@@ -81,7 +81,7 @@ class Scheduler:
 
     def _generate(self, ticket: Ticket) -> Outcome:
         job = ticket.job
-        if isinstance(job.constraint, Choice):
+        if isinstance(job.constraint, OneOf):
             return generate_choice(self._engine, job, emit=ticket.emit, cancelled=ticket.cancelled)
         if isinstance(job.constraint, Grammar):
             self._guard.check(job.constraint, job.adapter)

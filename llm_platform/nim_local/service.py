@@ -20,7 +20,7 @@ from llm_platform.nim_local.constraints import (
     regex_constraint,
 )
 from llm_platform.nim_local.engine import Engine
-from llm_platform.nim_local.generation import Job, Outcome, Piece, Sampling
+from llm_platform.nim_local.generation import Job, Outcome, Piece, TokenSampling
 from llm_platform.nim_local.metrics import Metrics
 from llm_platform.nim_local.requests import (
     ChatRequest,
@@ -249,13 +249,13 @@ def _prompts(request: CompletionRequest) -> list[Prompt]:
     return [part if isinstance(part, str) else tuple(part) for part in given if not isinstance(part, int)]
 
 
-def _sampling(request: Generation) -> Sampling:
+def _sampling(request: Generation) -> TokenSampling:
     names = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(request, name)) is not None}
-    return Sampling(**given, seed=request.seed, logit_bias=tuple((request.logit_bias or {}).items()))
+    return TokenSampling(**given, seed=request.seed, logit_bias=tuple((request.logit_bias or {}).items()))
 
 
-def _reseeded(sampling: Sampling, number: int) -> Sampling:
+def _reseeded(sampling: TokenSampling, number: int) -> TokenSampling:
     """The sampling of a further answer to the same prompt: another draw."""
     if sampling.seed is None:
         return sampling

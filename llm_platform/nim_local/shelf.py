@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from llm_platform.errors import PlatformError, SpecificationError
-from llm_platform.nim_local.adapters import Base, ServableAdapter, prepare
+from llm_platform.nim_local.adapters import BaseWeights, ServableAdapter, prepare
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.gguf_header import read_header
@@ -45,7 +45,7 @@ class Shelf:
         self._open_engine = open_engine
         self._install = install
         self._lock = asyncio.Lock()
-        self._base: Base | None = None
+        self._base: BaseWeights | None = None
         self._seen: dict[str, Signature] = {}
         self.served: Mapping[str, ServableAdapter] = {}
         self.refused: dict[str, str] = {}
@@ -113,7 +113,9 @@ class Shelf:
         if name == self._config.model_id:
             raise SpecificationError(f"{name!r} is the name of the base model. Give the adapter another one.")
         if self._base is None:
-            self._base = Base(self._config.weights_sha256, await asyncio.to_thread(read_header, self._config.weights))
+            self._base = BaseWeights(
+                self._config.weights_sha256, await asyncio.to_thread(read_header, self._config.weights)
+            )
         return await asyncio.to_thread(
             prepare, name, folder, self._base, cache=self._cache, max_rank=self._config.max_lora_rank
         )

@@ -17,7 +17,6 @@ from llm_platform.models.lock import load_lock, pin
 from llm_platform.prompts.judge_file import load_judges
 from llm_platform.prompts.load import load_prompts
 from llm_platform.records import AdapterManifest, Judge, LongDocuments, Prompt, Release
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
 
 CHAMPION = "champion"
@@ -121,22 +120,22 @@ class LoadedApplication:
         return None
 
 
-def load_applications(settings: Settings) -> dict[str, LoadedApplication]:
-    """Every application of the deployment by name, with its prompts and lock entries.
+def load_applications(folders: Sequence[Path], lock_file: Path) -> dict[str, LoadedApplication]:
+    """Every application in `folders` by name, with its prompts and the entries of the lock file.
 
     Raises:
         SpecificationError: lists every mistake in every file.
     """
-    return load_folders(settings.application_folders, load_lock(settings.models_lock))
+    return load_folders(folders, load_lock(lock_file))
 
 
-def loaded_application(settings: Settings, name: str) -> LoadedApplication:
-    """One application of the deployment.
+def loaded_application(folders: Sequence[Path], lock_file: Path, name: str) -> LoadedApplication:
+    """One application in `folders`.
 
     Raises:
         SpecificationError: there is none of this name, or a file has mistakes.
     """
-    applications = load_applications(settings)
+    applications = load_applications(folders, lock_file)
     if name not in applications:
         raise SpecificationError(
             f"There is no application {name!r}. There are: {', '.join(sorted(applications)) or 'none'}."

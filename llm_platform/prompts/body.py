@@ -27,7 +27,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitPromptFile:
     """A prompt file in two; the front matter begins at line 2."""
 
     front_matter: str
@@ -35,7 +35,7 @@ class Parts:
     body_line: int
 
 
-def split(path: Path, text: str, mistakes: list[Mistake]) -> Parts | None:
+def split(path: Path, text: str, mistakes: list[Mistake]) -> SplitPromptFile | None:
     """Front matter and body, or None after adding to `mistakes` why they cannot be told apart."""
     lines = text.split("\n")
     if lines[0].rstrip() != _FENCE:
@@ -48,10 +48,10 @@ def split(path: Path, text: str, mistakes: list[Mistake]) -> Parts | None:
     if end is None:
         mistakes.append(Mistake(str(path), 1, wording("a front matter without an end", "'---' on a line of its own")))
         return None
-    return Parts("\n".join(lines[1:end]), "\n".join(lines[end + 1 :]), end + 2)
+    return SplitPromptFile("\n".join(lines[1:end]), "\n".join(lines[end + 1 :]), end + 2)
 
 
-def completion_template(path: Path, parts: Parts, mistakes: list[Mistake]) -> list[Section]:
+def completion_template(path: Path, parts: SplitPromptFile, mistakes: list[Mistake]) -> list[Section]:
     """The body as one template, without the one newline that ends the file.
 
     All other space stays: the last character of a completion prompt decides how its answer is cut into tokens.
@@ -67,7 +67,7 @@ def completion_template(path: Path, parts: Parts, mistakes: list[Mistake]) -> li
     return [Section("user", parts.body_line, parts.body_line, template)]
 
 
-def chat_messages(path: Path, parts: Parts, mistakes: list[Mistake]) -> list[Section]:
+def chat_messages(path: Path, parts: SplitPromptFile, mistakes: list[Mistake]) -> list[Section]:
     """The body cut at lines `# system`, `# user` and `# assistant`, without the blank lines around each message."""
     starts: list[tuple[int, Role]] = []
     lines = parts.body.split("\n")

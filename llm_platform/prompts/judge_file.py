@@ -11,7 +11,7 @@ from llm_platform.application.model import Application
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
 from llm_platform.application.yaml.validate import validated
-from llm_platform.prompts.body import Parts, Section, chat_messages, completion_template, split
+from llm_platform.prompts.body import Section, SplitPromptFile, chat_messages, completion_template, split
 from llm_platform.prompts.template_rules import broken_template
 from llm_platform.prompts.templates import document_variables
 from llm_platform.records import Api, Judge, Prompt, PromptMessage, Sampling
@@ -93,7 +93,9 @@ def _read(path: Path, application: Application, models: Collection[str], mistake
     )
 
 
-def _sections(path: Path, parts: Parts, api: Api, application: Application, mistakes: list[Mistake]) -> list[Section]:
+def _sections(
+    path: Path, parts: SplitPromptFile, api: Api, application: Application, mistakes: list[Mistake]
+) -> list[Section]:
     read = chat_messages if api == "chat" else completion_template
     sections = read(path, parts, mistakes)
     columns = ["text", *dict.fromkeys([*GRADES, *COMPARES]), *application.source.attributes]
@@ -105,7 +107,7 @@ def _sections(path: Path, parts: Parts, api: Api, application: Application, mist
     return sections
 
 
-def _check_variables(path: Path, parts: Parts, variables: set[str], mistakes: list[Mistake]) -> None:
+def _check_variables(path: Path, parts: SplitPromptFile, variables: set[str], mistakes: list[Mistake]) -> None:
     pair = {"first", "second"} <= variables
     if ("answer" in variables) == pair or (variables & {"first", "second"} and not pair):
         found = wording(

@@ -12,7 +12,7 @@ from llm_platform.application.model import Application
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
 from llm_platform.application.yaml.validate import validated
-from llm_platform.prompts.body import Parts, Section, chat_messages, completion_template, split
+from llm_platform.prompts.body import Section, SplitPromptFile, chat_messages, completion_template, split
 from llm_platform.prompts.examples import read_examples
 from llm_platform.prompts.render import failing_line
 from llm_platform.prompts.template_rules import broken_template
@@ -120,7 +120,7 @@ def _is_together(path: Path, application: Application) -> bool:
     return path.stem == application.long_documents.prompt and path.parent.name == PROMPTS_FOLDER
 
 
-def _sections(path: Path, parts: Parts, api: object, mistakes: list[Mistake]) -> list[Section]:
+def _sections(path: Path, parts: SplitPromptFile, api: object, mistakes: list[Mistake]) -> list[Section]:
     """The body's templates, also where another key of the front matter is wrong; none where `api` is."""
     if api == "chat":
         return chat_messages(path, parts, mistakes)

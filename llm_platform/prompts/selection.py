@@ -17,7 +17,7 @@ from llm_platform.records import DocumentRow, ExampleSelection, PoolExample, con
 
 Example = dict[str, str]
 
-NEAR_DUPLICATE = 0.5
+OVERLAP = 0.5
 """Share of the shorter text's runs of three words that the other has, too, from which on the two say the same."""
 RUN_WORDS = 3
 _WORD = re.compile(r"\w+")
@@ -32,7 +32,7 @@ def pool_hash(pool: Iterable[PoolExample]) -> str:
 class ExampleSelector:
     """Chooses the examples of each document.
 
-    A near-duplicate of the document is never chosen: it would show the answer. Preferred examples come before all
+    One that overlaps with the document is never chosen: it would show the answer. Preferred examples come before all
     others. The best one stands last in the result, next to the question.
     """
 
@@ -52,7 +52,7 @@ class ExampleSelector:
 
     def choose(self, row: DocumentRow) -> tuple[Example, ...]:
         """The examples to show with one document; fewer than asked for only where the pool has no more."""
-        same = self._near_duplicates(row)
+        same = self._overlapping(row)
         places = (place for place in self._ranked(row) if place not in same)
         chosen = [place for place, _ in zip(places, range(self._selection.count), strict=False)]
         return tuple(_shown(self._pool[place]) for place in reversed(chosen))
@@ -63,13 +63,13 @@ class ExampleSelector:
         similarity = self._index.similarities(row.text)
         return sorted(self._order, key=lambda place: (not self._pool[place].preferred, -similarity.get(place, 0.0)))
 
-    def _near_duplicates(self, row: DocumentRow) -> set[int]:
+    def _overlapping(self, row: DocumentRow) -> set[int]:
         runs = _word_runs(row.text)
         shared = Counter(place for run in runs for place in self._runs.get(run, ()))
         near = {
             place
             for place, count in shared.items()
-            if count >= NEAR_DUPLICATE * max(1, min(len(runs), self._run_counts[place]))
+            if count >= OVERLAP * max(1, min(len(runs), self._run_counts[place]))
         }
         return near | {place for place, example in enumerate(self._pool) if example.fingerprint == row.fingerprint}
 

@@ -10,6 +10,7 @@ from llm_platform.operations.adapters.adapters import serve_adapter
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import within_budget
 from llm_platform.records import Release
+from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.missing import SIDE_BY_SIDE
@@ -61,8 +62,9 @@ def asking_documents(
         targets = nim.verified_targets(release.model)
         if release.adapter is not None:
             serve_adapter(
-                settings,
                 nim.pinned,
+                serving=serving_of(settings),
+                folders=adapter_folders(settings),
                 name=release.served_name,
                 adapter_id=release.adapter,
                 base=release.model,

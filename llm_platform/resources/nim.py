@@ -22,7 +22,6 @@ from llm_platform.models.lock import load_lock, pin
 from llm_platform.operations.serving.calls import CallRecorder
 from llm_platform.operations.serving.clients import Messages, async_openai_client, complete_rows, openai_client
 from llm_platform.operations.serving.endpoints import (
-    LocalNim,
     Observation,
     base_urls,
     observe_entry,
@@ -30,6 +29,7 @@ from llm_platform.operations.serving.endpoints import (
     require_pin,
     target,
 )
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.records import Call, Completion, ModelPin, Sampling
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.connection import Connection

@@ -9,7 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from llm_platform.settings.settings import Settings
-from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
+from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform.warehouse.object_store import S3Access
 
 
 class WarehouseResource(dg.ConfigurableResource):

@@ -15,7 +15,7 @@ from llm_platform.review.people import Person
 
 
 @dataclass(frozen=True)
-class Opinion:
+class SecondOpinion:
     """What somebody else said about the text that is shown, without their name."""
 
     who: str
@@ -35,7 +35,7 @@ class Opened:
 
     item: Item
     progress: QueueProgress
-    opinions: tuple[Opinion, ...] = ()
+    opinions: tuple[SecondOpinion, ...] = ()
     reference: str | None = None
 
 

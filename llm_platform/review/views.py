@@ -9,8 +9,8 @@ from llm_platform.application.model import Application, OutputField
 from llm_platform.records import QueueProgress
 from llm_platform.review.agreement import Agreement
 from llm_platform.review.corrections import FIELD_PREFIX, shown_fields
-from llm_platform.review.desk import Opened, Opinion
-from llm_platform.review.differences import Piece, differing, quoted
+from llm_platform.review.desk import Opened, SecondOpinion
+from llm_platform.review.differences import MarkedText, differing, quoted
 from llm_platform.review.items import SUGGESTED_TAGS, Choice
 
 KEYS = "123456789"
@@ -24,7 +24,7 @@ class ChoiceView:
 
     letter: str
     answer: str | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[MarkedText, ...]
     names: str
     confidence: str
     count: int
@@ -47,7 +47,7 @@ class CellView:
     """A field's value in one answer; `differs` when another answer has another one."""
 
     value: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[MarkedText, ...]
     differs: bool
 
 
@@ -72,7 +72,7 @@ class ItemView:
     document_id: str
     shown: str
     title: str
-    paragraphs: tuple[tuple[Piece, ...], ...]
+    paragraphs: tuple[tuple[MarkedText, ...], ...]
     attributes: tuple[tuple[str, str], ...]
     choices: tuple[ChoiceView, ...]
     buttons: tuple[ButtonView, ...]
@@ -82,7 +82,7 @@ class ItemView:
     tags: tuple[tuple[str, bool], ...]
     typed_tags: str
     note: str
-    opinions: tuple[Opinion, ...]
+    opinions: tuple[SecondOpinion, ...]
     reference: str | None
     progress: QueueProgress
     editing: bool
@@ -129,7 +129,7 @@ def _first(answers: Sequence[str | None]) -> str:
 def _choice(choice: Choice, choices: Sequence[Choice], *, names: bool) -> ChoiceView:
     other = next((one.answer for one in choices if one is not choice and one.answer is not None), None)
     answer = choice.answer
-    pieces = () if answer is None else tuple(differing(answer, other) if other is not None else [Piece(answer)])
+    pieces = () if answer is None else tuple(differing(answer, other) if other is not None else [MarkedText(answer)])
     sure = choice.confidence if names else None
     return ChoiceView(
         letter=choice.letter,
@@ -193,7 +193,7 @@ def _field(name: str, field: OutputField, values: Sequence[str], typed: Mapping[
     cells = []
     for number, value in enumerate(values):
         other = next((one for index, one in enumerate(values) if index != number and one != value), value)
-        pieces = tuple(differing(value, other)) if differs else (Piece(value),)
+        pieces = tuple(differing(value, other)) if differs else (MarkedText(value),)
         cells.append(CellView(value, pieces, differs))
     return FieldView(
         name=name.replace("_", " "),

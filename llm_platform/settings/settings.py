@@ -293,16 +293,6 @@ class Settings(PodFields, BaseSettings):
         """Folder of report cards and exports."""
         return self.namespace_folder / "reports"
 
-    @property
-    def adapters_folder(self) -> Path:
-        """Folder of this namespace's adapters, each in a folder named by its id."""
-        return self.namespace_folder / "adapters"
-
-    @property
-    def peft_source(self) -> Path:
-        """Folder that the embedded NIM watches for adapters."""
-        return self.state / "peft"
-
     def connection(self, *, external: bool) -> Connection:
         """How endpoints are reached; those on this machine or in its cluster never through a proxy."""
         return Connection(
@@ -346,6 +336,11 @@ class Settings(PodFields, BaseSettings):
     def application_folders(self) -> tuple[Path, ...]:
         """Where applications are looked for: the shipped ones, then the team's."""
         return (PACKAGE_FOLDER / "applications", *self.applications)
+
+    @property
+    def application_files(self) -> tuple[tuple[Path, ...], Path]:
+        """What applications are read from: their folders, and the lock file of models."""
+        return self.application_folders, self.models_lock
 
 
 def load_settings() -> Settings:

@@ -23,7 +23,7 @@ COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes")
 DATA_VERSION_COLUMNS = ("document_id", "fingerprint", "status")
 
 
-class Documents:
+class DocumentsTable:
     """Documents of one application."""
 
     def __init__(self, session: Session, application: str) -> None:

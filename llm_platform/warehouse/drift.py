@@ -36,7 +36,7 @@ class StoredDrift:
     created_at: datetime
 
 
-class Drift:
+class DriftTable:
     """Drift of one application's documents and answers, and the sample of live ones for labelling."""
 
     def __init__(self, session: Session, application: str) -> None:

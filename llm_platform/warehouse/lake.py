@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -29,29 +29,12 @@ from llm_platform.warehouse.engine import (
     redacted,
 )
 from llm_platform.warehouse.maintenance import CompactionReport, compact
+from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.store import ApplicationStore
 
 DEFAULT_METADATA_SCHEMA = {"sqlite": "main", "postgres": "public"}
-
-
-@dataclass(frozen=True)
-class S3Access:
-    """How to reach an object store; empty values are left to the defaults of DuckDB's httpfs.
-
-    Attributes:
-        endpoint: Host and port without a scheme, for stores other than AWS.
-        url_style: `path` or `vhost`.
-    """
-
-    key_id: str = ""
-    secret: str = field(default="", repr=False)
-    session_token: str = field(default="", repr=False)
-    region: str = ""
-    endpoint: str = ""
-    url_style: str = ""
-    use_ssl: bool = True
 
 
 ROW_GROUP_ROWS = 4_096

@@ -15,7 +15,7 @@ VERSIONED = ("document_id", "answer", "split")
 """What a known answer says. Where it came from changes no grade."""
 
 
-class References:
+class ReferencesTable:
     """References of one application."""
 
     def __init__(self, session: Session, application: str) -> None:

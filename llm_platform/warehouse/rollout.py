@@ -12,7 +12,7 @@ from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 COLUMNS = 'event_id, application, "action", variant, release_id, report_id, evaluation_id, "by", "at", evidence, note'
 
 
-class Rollout:
+class RolloutTable:
     """Rollout events of one application."""
 
     def __init__(self, session: Session, application: str) -> None:

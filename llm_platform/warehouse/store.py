@@ -8,18 +8,18 @@ from collections.abc import Callable
 from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSets
 from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.completions import Completions
-from llm_platform.warehouse.documents import Documents
-from llm_platform.warehouse.drift import Drift
+from llm_platform.warehouse.documents import DocumentsTable
+from llm_platform.warehouse.drift import DriftTable
 from llm_platform.warehouse.judgements import Judgements
 from llm_platform.warehouse.models import Models
 from llm_platform.warehouse.pools import Pools
 from llm_platform.warehouse.prompts import Prompts
 from llm_platform.warehouse.published import Published
-from llm_platform.warehouse.references import References
+from llm_platform.warehouse.references import ReferencesTable
 from llm_platform.warehouse.releases import Releases
 from llm_platform.warehouse.reports import Reports
 from llm_platform.warehouse.review_items import ReviewItems
-from llm_platform.warehouse.rollout import Rollout
+from llm_platform.warehouse.rollout import RolloutTable
 from llm_platform.warehouse.runs import Runs
 from llm_platform.warehouse.scores import Scores
 from llm_platform.warehouse.session import Session
@@ -32,8 +32,8 @@ class ApplicationStore:
     def __init__(self, session: Session, application: str) -> None:
         self.name = application
         self._session = session
-        self.documents = Documents(session, application)
-        self.references = References(session, application)
+        self.documents = DocumentsTable(session, application)
+        self.references = ReferencesTable(session, application)
         self.annotations = Annotations(session, application)
         self.prompts = Prompts(session, application)
         self.pools = Pools(session, application)
@@ -44,10 +44,10 @@ class ApplicationStore:
         self.completions = Completions(session, application)
         self.scores = Scores(session, application)
         self.reports = Reports(session, application)
-        self.rollout = Rollout(session, application)
+        self.rollout = RolloutTable(session, application)
         self.published = Published(session, application)
         self.runs = Runs(session, application)
-        self.drift = Drift(session, application)
+        self.drift = DriftTable(session, application)
         self.training_sets = TrainingSets(session, application)
         self.adapters = Adapters(session, application)
         self.adapter_reports = AdapterReports(session, application)

@@ -122,7 +122,7 @@ class Platform:
             StorageError: nothing is stored yet, or the snapshot does not exist.
         """
         frame = self._frame(application, table)
-        if frame.empty and application not in (known := load_applications(self.settings)):
+        if frame.empty and application not in (known := load_applications(*self.settings.application_files)):
             raise SpecificationError(f"There is no application {application!r}. There are: {', '.join(sorted(known))}.")
         return frame
 

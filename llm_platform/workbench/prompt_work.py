@@ -39,7 +39,7 @@ def plan_prompt(
 ) -> TrialPlan:
     """What `try_prompt` would ask; asks nothing."""
     settings = settings or load_settings()
-    loaded = loaded_application(settings, application)
+    loaded = loaded_application(*settings.application_files, application)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
         return plan_trial(store, loaded, Path(prompt), variant=variant, count=n, split=split)
@@ -71,7 +71,7 @@ def try_prompt(
         EndpointMismatch, EndpointUnavailable: as for every bulk run.
     """
     settings = settings or load_settings()
-    loaded = loaded_application(settings, application)
+    loaded = loaded_application(*settings.application_files, application)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
         plan = plan_trial(store, loaded, Path(prompt), variant=variant, count=n, split=split)
@@ -98,7 +98,7 @@ def freeze_examples(
         SpecificationError: the file selects no examples, or there is no known answer.
     """
     settings = settings or load_settings()
-    spec = application_of(settings, application)
+    spec = application_of(*settings.application_files, application)
     path = Path(prompt) if str(prompt).endswith(".md") else spec.folder / "prompts" / f"{prompt}.md"
     with WarehouseResource.of(settings).open() as lake:
         return freeze_pool(lake.application(application), spec, path, rows=rows)
@@ -136,7 +136,7 @@ def ask_judge(
         EndpointMismatch, EndpointUnavailable: as for every bulk run.
     """
     settings = settings or load_settings()
-    loaded = loaded_application(settings, application)
+    loaded = loaded_application(*settings.application_files, application)
     if judge not in loaded.judges:
         raise SpecificationError(
             f"{application} has no judge {judge!r}. There are: {', '.join(loaded.judges) or 'none'}; a judge is a "
@@ -162,8 +162,8 @@ def application_with(settings: Settings, names: tuple[str, str], application: st
         SpecificationError: none knows both, or several do.
     """
     if application is not None:
-        return loaded_application(settings, application)
-    found = load_applications(settings)
+        return loaded_application(*settings.application_files, application)
+    found = load_applications(*settings.application_files)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         known = [
             one

@@ -19,8 +19,8 @@ from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, requesting
-from llm_platform.operations.serving.endpoints import LocalNim
 from llm_platform.records import TokenUsage
+from llm_platform.resources.handed import local_nim
 from llm_platform.resources.progress import listener, training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
@@ -43,7 +43,7 @@ class Checks:
 
 def fetch_weights(settings: Settings, loaded: LoadedApplication, *, console: Console) -> None:
     """Fetch the weights of embedded models ahead, since a first fetch takes as long as all the rest."""
-    local = LocalNim.of(settings)
+    local = local_nim(settings)
     for entry in loaded.lock.values():
         if entry.mode == "embedded":
             with console.status(f"Model {entry.name}") as status:

@@ -23,7 +23,8 @@ from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.models.lock import load_lock, pin
 from llm_platform.nim.dialects import constraint
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.prompts.render import Renderer
 from llm_platform.records import DocumentRow, Prompt, PromptMessage, Release, Sampling
 from llm_platform.settings.connection import Connection

@@ -16,7 +16,8 @@ import numpy as np
 import openai
 
 from llm_platform.models.lock import load_lock
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
+from llm_platform.resources.handed import local_nim
 from llm_platform.samples.movie_reviews import labels, reviews
 from llm_platform.settings.settings import load_settings
 
@@ -84,7 +85,7 @@ async def measure(documents: int) -> None:
 
     settings = load_settings()
     entry = load_lock(settings.models_lock)["smollm2-135m"]
-    url = base_urls(entry, LocalNim.of(settings))[0]
+    url = base_urls(entry, local_nim(settings))[0]
     known = {row["review_id"]: row for row in labels(2 * documents).to_pylist()}
     rows = [row for row in reviews(2 * documents).to_pylist() if known[row["review_id"]]["split"] == "train"]
     texts = [row["text"].replace("<br />", "\n") for row in rows]

@@ -13,13 +13,14 @@ import pytest
 
 from llm_platform.errors import EvidenceMissing, PermanentError
 from llm_platform.finetuning.abilities import ABILITIES
-from llm_platform.operations.adapters.adapters import AdapterFolders, retire_adapter
+from llm_platform.operations.adapters.adapters import retire_adapter
 from llm_platform.operations.adapters.training_plan import promotable, training_plan
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, report_kind, stored_report
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
+from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.finetuning.tiny import tiny_base
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
@@ -123,7 +124,7 @@ def test_before_training_the_variant_is_a_plain_state(untrained: Site) -> None:
     assert metadata(result, "completions_tuned") == {"note": "its adapter 'mood' is not trained yet"}
     with team.warehouse.open() as lake:
         assert plan(lake, team.loaded) == []
-        steps = training_plan(lake, team.loaded, team.settings)
+        steps = training_plan(lake, team.loaded, gpus=1)
     assert [step.asset for step in steps] == ["training_examples_mood"]
 
 
@@ -168,7 +169,7 @@ def test_the_same_inputs_train_nothing_and_ask_nothing(trained: tuple[Site, dg.E
     assert metadata(again, "adapter_mood")["adapter"] == before.adapter_id
     assert there.model.counts.requests == asked
     with there.team.warehouse.open() as lake:
-        assert training_plan(lake, there.team.loaded, there.team.settings) == []
+        assert training_plan(lake, there.team.loaded, gpus=1) == []
 
 
 def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_only(
@@ -203,7 +204,7 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
         assert promotable(store, loaded) is None
         entry = loaded.lock[ENTRY]
         with pytest.raises(PermanentError, match=f"the champion, release {release.release_id}"):
-            retire_adapter(store, loaded, manifest, settings=there.team.settings, entry=entry)
+            retire_adapter(store, loaded, manifest, serving=serving_of(there.team.settings), entry=entry)
 
 
 def test_the_chain_refuses_an_adapter_whose_file_was_changed(
@@ -211,7 +212,7 @@ def test_the_chain_refuses_an_adapter_whose_file_was_changed(
 ) -> None:
     """An adapter is loaded again and again; each time it has to be the one that was measured."""
     there, _ = trained
-    weights = AdapterFolders(there.team.settings).path(there.adapter().adapter_id) / "adapter_model.safetensors"
+    weights = adapter_folders(there.team.settings).path(there.adapter().adapter_id) / "adapter_model.safetensors"
     right = weights.read_bytes()
     weights.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
 

@@ -160,7 +160,7 @@ def test_a_changed_prompt_on_a_branch_pays_only_for_itself_and_serves_there_once
 
 
 def promote_variant(settings: Settings, variant: str) -> Any:
-    loaded = load_applications(settings)[NAME]
+    loaded = load_applications(*settings.application_files)[NAME]
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(NAME)
         release = loaded.release(variant, store)

@@ -13,7 +13,7 @@ import pytest
 from llm_platform.errors import EndpointMismatch, PermanentError, SpecificationError, TransientError
 from llm_platform.finetuning.adapter import load_manifest, verify
 from llm_platform.finetuning.base import best_device, load_base
-from llm_platform.finetuning.batches import Parts, epoch_batches, parts_for, split_batch
+from llm_platform.finetuning.batches import BatchLimits, epoch_batches, parts_for, split_batch
 from llm_platform.finetuning.encoding import Choices, encode, shared_prefix
 from llm_platform.finetuning.forward import answer_logits, answer_losses
 from llm_platform.finetuning.loop import Limits
@@ -227,7 +227,7 @@ def _trainer(
         base=loaded,
         recipe=Recipe(epochs=2, learning_rate=0.02),
         examples=Examples(encoded[:48], encoded[48:], Choices(ANSWERS, loaded.tokenizer)),
-        parts=Parts(tokens=512, checkpointing=checkpointing),
+        parts=BatchLimits(tokens=512, checkpointing=checkpointing),
         limits=limits or Limits(60.0),
         report=report,
         folder=folder / "checkpoint",

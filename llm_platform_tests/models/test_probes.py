@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.models.probes import PROMPTS, Greedy, divergence, fingerprint_differences, probe_model
+from llm_platform.models.probes import PROMPTS, Greedy, answer_differences, divergence, probe_model
 from llm_platform_tests.models.test_identity import entry
 
 
@@ -41,12 +41,10 @@ def test_near_ties_are_tolerated_and_clear_differences_are_not() -> None:
     tie = greedy({" b": -0.70, " c": -0.80})
     clear = greedy({" b": -0.2, " c": -1.8})
 
-    assert fingerprint_differences((" c", " b"), (tie, clear)) == []
-    assert fingerprint_differences((" c", " c"), (tie, clear)) == [
-        "probe prompt 2 of 2 is answered otherwise, by 1.60 nats"
-    ]
-    assert fingerprint_differences((), (tie,)) == []
-    assert fingerprint_differences((" c",), ()) == []
+    assert answer_differences((" c", " b"), (tie, clear)) == []
+    assert answer_differences((" c", " c"), (tie, clear)) == ["probe prompt 2 of 2 is answered otherwise, by 1.60 nats"]
+    assert answer_differences((), (tie,)) == []
+    assert answer_differences((" c",), ()) == []
 
 
 class Endpoint:
@@ -75,7 +73,7 @@ def test_probes_show_tokenizer_template_and_answers() -> None:
     probed = probe_model("http://e/v1", "m", endpoint.post)
     other = probe_model("http://e", "m", Endpoint(shift=1).post)
 
-    assert [answer.text for answer in probed.fingerprint] == [" x"] * len(PROMPTS)
+    assert [answer.text for answer in probed.answers] == [" x"] * len(PROMPTS)
     assert probed.tokenizer_sha256 != other.tokenizer_sha256
     assert probed.chat_template_sha256 != other.chat_template_sha256
     assert endpoint.asked.count("/v1/completions") == len(PROMPTS)
@@ -88,6 +86,6 @@ def test_what_an_endpoint_cannot_do_is_no_difference() -> None:
     probed = probe_model("http://e", "m", Endpoint(tokens=False, completions=False).post)
     pinned = entry(tokenizer_sha256="0" * 64, chat_template_sha256="0" * 64, fingerprint=["a"])
 
-    assert (probed.tokenizer_sha256, probed.chat_template_sha256, probed.fingerprint) == (None, None, ())
+    assert (probed.tokenizer_sha256, probed.chat_template_sha256, probed.answers) == (None, None, ())
     assert probe_differences(pinned, probed) == []
     assert len(probe_differences(pinned, probe_model("http://e", "m", Endpoint().post))) == 3

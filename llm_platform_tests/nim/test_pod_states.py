@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_platform.nim.plain_words import last_words, plain
-from llm_platform.nim.pod_states import Evidence, Phase, state_of
+from llm_platform.nim.pod_states import ClusterState, Phase, state_of
 
 
 def pod(status: dict[str, Any], *, job: bool = False) -> dict[str, Any]:
@@ -38,31 +38,31 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
 @pytest.mark.parametrize(
     ("evidence", "phase", "said"),
     [
-        pytest.param(Evidence({"a": READY}, pods=[SERVING]), Phase.READY, "pod llama-0: ready", id="ready"),
+        pytest.param(ClusterState({"a": READY}, pods=[SERVING]), Phase.READY, "pod llama-0: ready", id="ready"),
         pytest.param(
-            Evidence({"a": operator("NIMService", "Failed", "no GPU driver")}),
+            ClusterState({"a": operator("NIMService", "Failed", "no GPU driver")}),
             Phase.STUCK,
             "NIMService 'llama': Failed: no GPU driver",
             id="the-operator-gave-up",
         ),
         pytest.param(
-            Evidence({"a": operator("NIMCache", "Failed", "401", condition="NIM_CACHE_FAILED"), "b": READY}),
+            ClusterState({"a": operator("NIMCache", "Failed", "401", condition="NIM_CACHE_FAILED"), "b": READY}),
             Phase.STUCK,
             "NIMCache 'llama': Failed: 401",
             id="the-download-failed",
         ),
         pytest.param(
-            Evidence({"a": {"kind": "NIMService", "metadata": {"name": "llama"}}}),
+            ClusterState({"a": {"kind": "NIMService", "metadata": {"name": "llama"}}}),
             Phase.WAITING,
             "NIMService 'llama': no state yet",
             id="no-operator-looks",
         ),
-        pytest.param(Evidence({"NIMService 'llama'": None}), Phase.FAILED, "somebody has deleted it", id="deleted"),
+        pytest.param(ClusterState({"NIMService 'llama'": None}), Phase.FAILED, "somebody has deleted it", id="deleted"),
         pytest.param(
-            Evidence({"a": READY}, rollouts=[SCALED]), Phase.WAITING, "scaled to zero; its autoscaler", id="zero"
+            ClusterState({"a": READY}, rollouts=[SCALED]), Phase.WAITING, "scaled to zero; its autoscaler", id="zero"
         ),
         pytest.param(
-            Evidence(
+            ClusterState(
                 {"a": operator("NIMService", "NotReady", "Deployment not ready", condition="NIM_SERVICE_READY")},
                 pods=[pod({"phase": "Succeeded"}, job=True)],
             ),
@@ -71,7 +71,7 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
             id="downloaded-and-not-started",
         ),
         pytest.param(
-            Evidence(
+            ClusterState(
                 {"a": READY},
                 pods=[pod(waiting("ImagePullBackOff", "Back-off pulling image"))],
                 events=[event("Failed", 'Failed to pull image "nvcr.io/x": 403 Forbidden')],
@@ -81,7 +81,7 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
             id="the-event-has-the-registrys-words",
         ),
         pytest.param(
-            Evidence(
+            ClusterState(
                 {"a": operator("NIMCache", "Ready"), "b": READY}, pods=[pod({"phase": "Failed"}, job=True), SERVING]
             ),
             Phase.READY,
@@ -89,13 +89,13 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
             id="a-download-that-failed-once",
         ),
         pytest.param(
-            Evidence({"a": READY}, pods=[pod(waiting("ErrImagePull", "dial tcp: i/o timeout"))]),
+            ClusterState({"a": READY}, pods=[pod(waiting("ErrImagePull", "dial tcp: i/o timeout"))]),
             Phase.STUCK,
             "ErrImagePull: dial tcp: i/o timeout",
             id="a-registry-that-may-come-back",
         ),
         pytest.param(
-            Evidence(
+            ClusterState(
                 {"a": READY},
                 pods=[pod(waiting("ContainerCreating"))],
                 events=[event("FailedMount", "Unable to attach or mount volumes: unmounted volumes=[model-store]")],
@@ -105,7 +105,7 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
             id="a-volume-does-not-come",
         ),
         pytest.param(
-            Evidence(
+            ClusterState(
                 {"a": READY},
                 pods=[pod(waiting("ContainerCreating"))],
                 events=[event("Pulling", 'Pulling image "nvcr.io/x"', kind="Normal")],
@@ -115,14 +115,14 @@ SERVING = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "T
             id="a-large-image",
         ),
         pytest.param(
-            Evidence({"a": READY}, pods=[{**SERVING, "metadata": {"name": "old", "deletionTimestamp": "now"}}]),
+            ClusterState({"a": READY}, pods=[{**SERVING, "metadata": {"name": "old", "deletionTimestamp": "now"}}]),
             Phase.WAITING,
             "no pod was made yet",
             id="only-pods-that-end",
         ),
     ],
 )
-def test_a_state_names_its_cause_and_whether_waiting_helps(evidence: Evidence, phase: Phase, said: str) -> None:
+def test_a_state_names_its_cause_and_whether_waiting_helps(evidence: ClusterState, phase: Phase, said: str) -> None:
     """Half an hour of "not ready" is what people are to be spared."""
     state = state_of(evidence)
 

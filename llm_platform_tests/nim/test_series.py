@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llm_platform.nim.metrics import EndpointMetrics, Histogram
-from llm_platform.nim.series import Reading, merged, queue_grows, stretches, together
+from llm_platform.nim.series import EndpointReading, merged, queue_grows, stretches, together
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BOUNDS = (0.1, 1.0, math.inf)
@@ -20,8 +20,8 @@ def latencies(quick: float, slow: float) -> Histogram:
     return Histogram(bounds=BOUNDS, counts=(quick, quick + slow, quick + slow), sum=0.05 * quick + 0.5 * slow)
 
 
-def reading(minutes: float, url: str = "http://a", **metrics: Any) -> Reading:
-    return Reading(
+def reading(minutes: float, url: str = "http://a", **metrics: Any) -> EndpointReading:
+    return EndpointReading(
         base_url=url,
         scraped_at=NOON + timedelta(minutes=minutes),
         healthy=True,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from llm_platform.nim_local.adapters import Base, prepare
+from llm_platform.nim_local.adapters import BaseWeights, prepare
 from llm_platform.nim_local.artifacts import WeightsArtifact
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.engine import Engine
-from llm_platform.nim_local.generation import Job, Sampling, TokenScore, generate_text
+from llm_platform.nim_local.generation import Job, TokenSampling, TokenScore, generate_text
 from llm_platform.nim_local.gguf_header import read_header
 from llm_platform.nim_local.vocabulary import Vocabulary
 from llm_platform.samples.movie_reviews import reviews
@@ -35,7 +35,7 @@ def greedy(engine: Engine, prompt: str, *, adapter: str | None, tokens: int) -> 
     job = Job(
         prompt=prompt,
         max_tokens=tokens,
-        sampling=Sampling(temperature=0),
+        sampling=TokenSampling(temperature=0),
         ignore_end=True,
         top_logprobs=1,
         adapter=adapter,
@@ -121,7 +121,7 @@ def test_in_float32_a_hundred_documents_get_the_same_answers(
     """
     model, folder = tuned
     path = tiny[1]
-    adapter = prepare("a", folder, Base("0" * 64, read_header(path)), cache=tmp_path, max_rank=32)
+    adapter = prepare("a", folder, BaseWeights("0" * 64, read_header(path)), cache=tmp_path, max_rank=32)
     config = EmbeddedConfig(
         model_id="tiny", weights=path, weights_sha256="0" * 64, slots=2, context_length=128, threads=1
     )
@@ -159,7 +159,7 @@ def test_on_the_served_weights_a_hundred_documents_get_the_same_answers_but_for_
 
     folder = random_adapter(tmp_path / "a", 7, strength=0.1)
     prompts = [f"Review: {opening(text, words=8)}\nSentiment:" for text in reviews(400)["text"].to_pylist()[:100]]
-    adapter = prepare("a", folder, Base(artifact.sha256, read_header(weights)), cache=tmp_path, max_rank=32)
+    adapter = prepare("a", folder, BaseWeights(artifact.sha256, read_header(weights)), cache=tmp_path, max_rank=32)
     config = EmbeddedConfig(
         model_id="base", weights=weights, weights_sha256=artifact.sha256, slots=8, context_length=128, threads=1
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llm_platform.errors import PlatformError, SpecificationError
-from llm_platform.nim_local.adapters import Base, RankTooLarge, prepare, rotary_order
+from llm_platform.nim_local.adapters import BaseWeights, RankTooLarge, prepare, rotary_order
 from llm_platform.nim_local.gguf_header import Header, read_header
 from llm_platform.nim_local.peft import read_peft
 
@@ -144,7 +144,7 @@ def test_rows_are_reordered_as_the_weights_were() -> None:
 
 def test_an_adapter_for_another_base_is_refused(header: Header, tmp_path: Path) -> None:
     """By its shapes, and where a manifest says so by the hash of the weights; both are named."""
-    base = Base("b" * 64, header)
+    base = BaseWeights("b" * 64, header)
     other = {
         f"{LAYER}.mlp.up_proj.lora_{half}.weight": np.ones(shape, np.float32)
         for half, shape in (("A", (4, 1024)), ("B", (2048, 4)))
@@ -166,12 +166,12 @@ def test_a_rank_that_nim_would_refuse_is_refused(header: Header, tmp_path: Path)
     folder = random_adapter(tmp_path / "a", 1, rank=64, layers=1)
 
     with pytest.raises(RankTooLarge, match="LoRA rank 64 is greater than max_lora_rank 32"):
-        prepare("a", folder, Base("b" * 64, header), cache=tmp_path, max_rank=32)
+        prepare("a", folder, BaseWeights("b" * 64, header), cache=tmp_path, max_rank=32)
 
 
 def test_the_same_content_is_converted_once_and_other_content_again(header: Header, tmp_path: Path) -> None:
     """A restart with many adapters must not wait for conversions."""
-    base, cache = Base("b" * 64, header), tmp_path / "cache"
+    base, cache = BaseWeights("b" * 64, header), tmp_path / "cache"
 
     first = prepare("a", random_adapter(tmp_path / "a", 1, layers=1), base, cache=cache, max_rank=32)
     written = first.file.stat().st_mtime_ns
@@ -184,7 +184,7 @@ def test_the_same_content_is_converted_once_and_other_content_again(header: Head
 
 def test_conversion_is_repeatable_to_the_byte(header: Header, tmp_path: Path) -> None:
     """Its name is a hash of what went in, so what comes out must not depend on anything else."""
-    folder, base = random_adapter(tmp_path / "a", 1, layers=2), Base("b" * 64, header)
+    folder, base = random_adapter(tmp_path / "a", 1, layers=2), BaseWeights("b" * 64, header)
 
     files = [prepare("a", folder, base, cache=tmp_path / name, max_rank=32).file for name in ("one", "two")]
 
@@ -200,7 +200,7 @@ def test_every_refusal_is_one_of_ours(header: Header, tmp_path: Path) -> None:
     for position in range(0, 400, 7):
         file.write_bytes(whole[:position] + b"\x00" + whole[position + 1 :])
         try:
-            prepare("a", folder, Base("b" * 64, header), cache=tmp_path / "cache", max_rank=32)
+            prepare("a", folder, BaseWeights("b" * 64, header), cache=tmp_path / "cache", max_rank=32)
         except PlatformError:
             refused += 1
 

@@ -12,7 +12,7 @@ import pytest
 from llm_platform import connect
 from llm_platform.definitions import build_definitions
 from llm_platform.operations.answering.samples import load_sample
-from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.resources.handed import local_nim
 from llm_platform.settings.settings import CHECKOUT, Settings
 from llm_platform.workbench.notebook import Platform
 from llm_platform_tests.embedded import link_weights, stop_embedded
@@ -37,7 +37,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         ran = job.execute_in_process(asset_selection=[dg.AssetKey(["movie_reviews", "documents"])], run_config=QUIET)
         assert ran.success
         yield made
-        stop_embedded(entry, LocalNim.of(made))
+        stop_embedded(entry, local_nim(made))
 
 
 @pytest.fixture

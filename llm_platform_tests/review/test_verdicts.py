@@ -13,7 +13,7 @@ from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Verdict
 from llm_platform.review.agreement import agreement, agreements
 from llm_platform.review.corrections import field_value
-from llm_platform.review.differences import Piece, differing, quoted
+from llm_platform.review.differences import MarkedText, differing, quoted
 from llm_platform.review.items import Decision, GivenAnswer, Item, Occasion, choices_of, clean_tag, verdict_rows
 from llm_platform.review.people import Access, Person, access, read_people, token_hash
 from llm_platform_tests.review.cases import GENERATE, NOON, team_with
@@ -118,7 +118,7 @@ def test_differences_mark_words_and_keep_every_character() -> None:
     assert "".join(piece.text for piece in pieces) == mine
     assert [piece.text.strip() for piece in pieces if piece.marked] == ["the  Grand Prix"]
     assert quoted("Solaris, 1972. solaris!", ["Solaris", "72"]) == [
-        Piece("Solaris", True), Piece(", 1972. "), Piece("solaris", True), Piece("!"),
+        MarkedText("Solaris", True), MarkedText(", 1972. "), MarkedText("solaris", True), MarkedText("!"),
     ]  # fmt: skip
 
 

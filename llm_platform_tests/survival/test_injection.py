@@ -14,7 +14,7 @@ from llm_platform.nim_local.process import stop
 from llm_platform.operations.answering.completions import answer
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.answering.sending import Asking
-from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.resources.handed import local_nim
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings.connection import Connection
 from llm_platform.settings.settings import CHECKOUT, PACKAGE_FOLDER
@@ -63,7 +63,7 @@ def attacked(tmp_path: Path) -> Iterator[Team]:
     team.settings.state.mkdir()
     (team.settings.state / "models").symlink_to(cache)
     yield team
-    local, pinned = LocalNim.of(team.settings), NIMResource.of(team.settings, MODEL).pinned
+    local, pinned = local_nim(team.settings), NIMResource.of(team.settings, MODEL).pinned
     stop(local.config(pinned, local.path(pinned)), state=team.settings.state)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ from llm_platform.nim.adapters import load, publish, retire, unload, wait_served
 from llm_platform.nim.dialects import form
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
+from llm_platform.operations.serving.serving import Serving
 from llm_platform.records import AdapterManifest, ModelPin, adapter_name
-from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.store import ApplicationStore
 
 if TYPE_CHECKING:
@@ -31,13 +32,38 @@ SERVED_WITHIN_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class AdapterFolders:
-    """Where adapters are kept: in this namespace's folder, and in the object store if the deployment has one."""
+    """Where adapters are kept: in this namespace's folder, and in the object store if the deployment has one.
 
-    settings: Settings
+    Attributes:
+        namespaces: Folder with a folder for each namespace of this machine.
+        namespace: Whose adapters are written.
+        upstream: Whose adapters are read, too.
+        data_root: The deployment's object store, `s3://bucket/prefix`, or a folder; None without one.
+        s3: How that store is reached.
+    """
+
+    namespaces: Path
+    namespace: str
+    upstream: str | None = None
+    data_root: str | None = None
+    s3: S3Access = field(default_factory=S3Access)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this namespace's adapters."""
+        return self._of(self.namespace)
 
     def path(self, adapter_id: str) -> Path:
         """Where an adapter of this namespace is, or will be."""
-        return self.settings.adapters_folder / adapter_id
+        return self.folder / adapter_id
+
+    def _of(self, namespace: str) -> Path:
+        return self.namespaces / namespace / "adapters"
+
+    @property
+    def _names(self) -> list[str]:
+        """Ours, then the upstream's: a branch on the same machine serves production's adapters."""
+        return [self.namespace, *([self.upstream] if self.upstream else [])]
 
     def find(self, adapter_id: str, base: ModelPin) -> Path:
         """The folder of an adapter, here or brought here, after its files have been held against its manifest.
@@ -46,7 +72,7 @@ class AdapterFolders:
             StorageError: it is nowhere, or a file is not the one that the manifest names.
             EndpointMismatch: it was trained on another base.
         """
-        for folder in self._places(adapter_id):
+        for folder in (self._of(name) / adapter_id for name in self._names):
             if folder.is_dir():
                 break
         else:
@@ -68,15 +94,9 @@ class AdapterFolders:
         self.store(manifest.adapter_id)
         return target
 
-    def _places(self, adapter_id: str) -> list[Path]:
-        """Ours, then the upstream's: a branch on the same machine serves production's adapters."""
-        upstream = self.settings.upstream_namespace
-        names = [self.settings.namespace, *([upstream] if upstream else [])]
-        return [self.settings.state / "namespaces" / name / "adapters" / adapter_id for name in names]
-
     def store(self, adapter_id: str) -> None:
         """Copy an adapter of ours to the object store, if the deployment has one."""
-        if (remote := self._remote(self.settings.namespace)) is None:
+        if (remote := self._remote(self.namespace)) is None:
             return
         from pyarrow import fs
 
@@ -95,8 +115,7 @@ class AdapterFolders:
         """The adapter's folder, copied from the object store."""
         from pyarrow import fs
 
-        names = [self.settings.namespace, *filter(None, [self.settings.upstream_namespace])]
-        for remote in filter(None, map(self._remote, names)):
+        for remote in filter(None, map(self._remote, self._names)):
             system, root = remote
             if system.get_file_info(f"{root}/{adapter_id}/manifest.json").type != fs.FileType.File:
                 continue
@@ -115,46 +134,32 @@ class AdapterFolders:
                 aside.rename(target)
             return target
         raise StorageError(
-            f"Adapter {adapter_id} is not in {self.settings.adapters_folder}"
-            f"{'' if self.settings.data_root is None else f' or {self.settings.data_root}'}. Train or import it again."
+            f"Adapter {adapter_id} is not in {self.folder}"
+            f"{'' if self.data_root is None else f' or {self.data_root}'}. Train or import it again."
         )
 
     def _remote(self, namespace: str) -> tuple[FileSystem, str] | None:
         """The object store and the prefix of a namespace's adapters in it; None without one."""
-        root = self.settings.data_root
+        root = self.data_root
         if root is None or not root.startswith("s3://"):
             return None
-        from pyarrow import fs
-
-        settings = self.settings
-        given = {
-            "access_key": settings.s3_key_id,
-            "secret_key": settings.s3_secret.get_secret_value() if settings.s3_secret else None,
-            "region": settings.s3_region or None,
-            "endpoint_override": settings.s3_endpoint or None,
-        }
-        system = fs.S3FileSystem(
-            scheme="https" if settings.s3_use_ssl else "http",
-            force_virtual_addressing=settings.s3_url_style == "vhost",
-            **{key: value for key, value in given.items() if value},
-        )
-        return system, f"{root.removeprefix('s3://').rstrip('/')}/{namespace}/adapters"
+        return self.s3.file_system(), f"{root.removeprefix('s3://').rstrip('/')}/{namespace}/adapters"
 
 
-def peft_source(settings: Settings, entry: LockEntry) -> Path:
+def peft_source(serving: Serving, entry: LockEntry) -> Path:
     """Folder that the endpoints of an entry watch for adapters; each model in a cluster has one of its own.
 
     Raises:
         SpecificationError: nobody said which.
     """
     if entry.mode == "embedded":
-        return settings.peft_source
-    if settings.nim_peft_source is None:
+        return serving.local.peft_source
+    if serving.peft_source is None:
         raise SpecificationError(
             f"The endpoints of {entry.name!r} watch a folder for adapters (their NIM_PEFT_SOURCE), and nobody said "
             "which. Mount it here and name it in LLM_PLATFORM_NIM_PEFT_SOURCE."
         )
-    return _of_entry(settings.nim_peft_source, entry)
+    return _of_entry(serving.peft_source, entry)
 
 
 def _of_entry(source: Path, entry: LockEntry) -> Path:
@@ -163,7 +168,14 @@ def _of_entry(source: Path, entry: LockEntry) -> Path:
 
 
 def serve_adapter(
-    settings: Settings, entry: LockEntry, *, name: str, adapter_id: str, base: ModelPin, base_urls: Sequence[str]
+    entry: LockEntry,
+    *,
+    serving: Serving,
+    folders: AdapterFolders,
+    name: str,
+    adapter_id: str,
+    base: ModelPin,
+    base_urls: Sequence[str],
 ) -> None:
     """Publish an adapter under a name to the endpoints of an entry, and wait until each has answered with it.
 
@@ -172,18 +184,18 @@ def serve_adapter(
         EndpointMismatch: it was trained on another base; the message has both hashes.
         EndpointUnavailable: an endpoint does not serve it in time.
     """
-    folder = AdapterFolders(settings).find(adapter_id, base)
-    published = publish(folder, peft_source(settings, entry), name)
-    with _client(settings, entry) as client:
+    folder = folders.find(adapter_id, base)
+    published = publish(folder, peft_source(serving, entry), name)
+    with _client(serving, entry) as client:
         for url in base_urls if _takes_calls(entry) else ():
-            mount = settings.nim_peft_mount
+            mount = serving.peft_mount
             seen_as = (_of_entry(mount, entry) if mount else published.parent) / name
             _called(entry, partial(load, url, name, str(seen_as), client))
         wait_served(base_urls, name, client, deadline_seconds=SERVED_WITHIN_SECONDS)
 
 
-def _client(settings: Settings, entry: LockEntry) -> EndpointClient:
-    return EndpointClient(settings.connection(external=entry.mode == "external"))
+def _client(serving: Serving, entry: LockEntry) -> EndpointClient:
+    return EndpointClient(serving.connection(external=entry.mode == "external"))
 
 
 def _takes_calls(entry: LockEntry) -> bool:
@@ -225,7 +237,7 @@ def retire_adapter(
     loaded: LoadedApplication,
     manifest: AdapterManifest,
     *,
-    settings: Settings,
+    serving: Serving,
     entry: LockEntry,
 ) -> bool:
     """Take an adapter from the endpoints; whether it was there. Its folder and its record stay.
@@ -239,31 +251,31 @@ def retire_adapter(
             f"Adapter {manifest.adapter_id} of {loaded.application.name} is not retired: it serves "
             f"{'; '.join(users)}. Promote another release, or let the variant point at another adapter, first."
         )
-    return withdraw_adapter(settings, entry, adapter_name(loaded.application.name, manifest.adapter_id))
+    return withdraw_adapter(serving, entry, adapter_name(loaded.application.name, manifest.adapter_id))
 
 
-def withdraw_adapter(settings: Settings, entry: LockEntry, name: str) -> bool:
+def withdraw_adapter(serving: Serving, entry: LockEntry, name: str) -> bool:
     """Remove an adapter from the folder that the endpoints of `entry` look at, and from those; whether it was there."""
-    gone = retire(peft_source(settings, entry), name)
-    with _client(settings, entry) as client:
-        for url in _running(entry, settings) if gone and _takes_calls(entry) else ():
+    gone = retire(peft_source(serving, entry), name)
+    with _client(serving, entry) as client:
+        for url in _running(entry, serving) if gone and _takes_calls(entry) else ():
             _called(entry, partial(unload, url, name, client))
     return gone
 
 
-def _running(entry: LockEntry, settings: Settings) -> tuple[str, ...]:
+def _running(entry: LockEntry, serving: Serving) -> tuple[str, ...]:
     try:
-        return base_urls(entry, LocalNim.of(settings), cluster_namespace=settings.nim_cluster_namespace)
+        return base_urls(entry, serving.local, cluster_namespace=serving.cluster_namespace)
     except EndpointUnavailable:
         return ()  # a model that is down holds no adapter
 
 
-def published_names(settings: Settings, lock: Mapping[str, LockEntry]) -> set[str]:
+def published_names(serving: Serving, lock: Mapping[str, LockEntry]) -> set[str]:
     """Names of the adapters in the folders that endpoints watch."""
     names: set[str] = set()
     for entry in lock.values():
-        if entry.mode != "embedded" and settings.nim_peft_source is None:
+        if entry.mode != "embedded" and serving.peft_source is None:
             continue
-        source = peft_source(settings, entry)
+        source = peft_source(serving, entry)
         names |= {path.name for path in source.iterdir() if path.is_dir()} if source.is_dir() else set()
     return names

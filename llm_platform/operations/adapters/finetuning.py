@@ -24,10 +24,9 @@ from llm_platform.models.lock import pin
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.answering.examples import selector
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.prompts.render import Renderer
 from llm_platform.records import AdapterManifest, DocumentRow, DocumentStatus, TrainingData, content_hash
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -111,6 +110,25 @@ def leaked(store: ApplicationStore, data: TrainingData) -> list[str]:
 
 
 @dataclass(frozen=True)
+class TrainingPlace:
+    """Where adapters are trained.
+
+    Attributes:
+        jobs: Folder of jobs and their checkpoints.
+        adapters: Where finished adapters are kept.
+        local: Has the weights of embedded models.
+        base_models: Folder with the weights of all others, each in a folder named like its lock entry.
+        gpus: That a training takes, where they cost something.
+    """
+
+    jobs: Path
+    adapters: AdapterFolders
+    local: LocalNim
+    base_models: Path | None = None
+    gpus: int = 1
+
+
+@dataclass(frozen=True)
 class Training:
     """One training that is prepared, or that has been done before.
 
@@ -139,7 +157,7 @@ class Training:
 
 
 def prepare_training(
-    store: ApplicationStore, loaded: LoadedApplication, name: str, *, settings: Settings, folders: AdapterFolders
+    store: ApplicationStore, loaded: LoadedApplication, name: str, *, place: TrainingPlace
 ) -> Training:
     """Write the job of an adapter, unless its adapter exists: equal examples, base, recipe and code train nothing.
 
@@ -161,8 +179,8 @@ def prepare_training(
             f"{leaks[0]!r}), so its measured quality would mean nothing. Materialize training_examples_{name} again."
         )
     examples = [TrainingExample.model_validate(row) for row in store.training_sets.examples(data.content_hash)]
-    job = training_job(loaded, name, spec, data, settings)
-    return prepare_job(store, job, examples, entry=loaded.lock[spec.model], settings=settings, folders=folders)
+    job = training_job(loaded, name, spec, data, gpus=place.gpus)
+    return prepare_job(store, job, examples, entry=loaded.lock[spec.model], place=place)
 
 
 def prepare_job(
@@ -171,28 +189,27 @@ def prepare_job(
     examples: Sequence[TrainingExample],
     *,
     entry: LockEntry,
-    settings: Settings,
-    folders: AdapterFolders,
+    place: TrainingPlace,
 ) -> Training:
     """Write a job, unless an adapter was trained from the same inputs before.
 
     Raises:
         As `prepare_training`.
     """
-    folder = settings.namespace_folder / "training" / f"{job.application}-{job.name}-{job.inputs_hash}"
+    folder = place.jobs / f"{job.application}-{job.name}-{job.inputs_hash}"
     trained = store.adapters.trained(job.inputs_hash)
     if trained is not None:
-        folders.find(trained.adapter_id, job.base)
+        place.adapters.find(trained.adapter_id, job.base)
         return Training(job, folder, Path(), trained)
-    base = base_weights(settings, entry)
+    base = base_weights(place, entry)
     write_job(folder, job, examples)
     return Training(job, folder, base, None)
 
 
 def training_job(
-    loaded: LoadedApplication, name: str, spec: Finetuning, data: TrainingData, settings: Settings
+    loaded: LoadedApplication, name: str, spec: Finetuning, data: TrainingData, *, gpus: int
 ) -> TrainingJob:
-    """The job of training by a specification on some examples."""
+    """The job of training by a specification on some examples, on so many GPUs."""
     entry, prompt = loaded.lock[spec.model], loaded.prompts[spec.prompt]
     price = entry.price_per_gpu_hour_usd
     return TrainingJob(
@@ -205,19 +222,19 @@ def training_job(
         answers=prompt.answers,
         max_minutes=spec.max_minutes,
         max_cost_usd=spec.max_cost_usd,
-        price_per_hour_usd=None if price is None else price * settings.training_gpus,
+        price_per_hour_usd=None if price is None else price * gpus,
     )
 
 
-def base_weights(settings: Settings, entry: LockEntry) -> Path:
+def base_weights(place: TrainingPlace, entry: LockEntry) -> Path:
     """Where the weights are that training reads: the pinned file of an embedded model, else a folder of the deployment.
 
     Raises:
         SpecificationError: there is no such folder.
     """
     if entry.mode == "embedded":
-        return LocalNim.of(settings).fetch(entry)
-    folder = settings.base_models / entry.name if settings.base_models else None
+        return place.local.fetch(entry)
+    folder = place.base_models / entry.name if place.base_models else None
     if folder is None or not folder.is_dir():
         raise SpecificationError(
             f"Training on {entry.name!r} needs its weights in Hugging Face layout, and "

@@ -27,6 +27,7 @@ from llm_platform.operations.adapters.adapter_studies import (
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import (
     Training,
+    TrainingPlace,
     finish_training,
     prepare_job,
     training_job,
@@ -36,7 +37,6 @@ from llm_platform.operations.answering.sending import Asking, ask
 from llm_platform.operations.evidence.evaluation import answers_frame
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import AdapterManifest, Interval, Recipe, Release
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -71,9 +71,7 @@ def sweep_recipes(spec: Finetuning) -> list[Recipe]:
     return [recipe.model_copy(update=change) for change in changes]
 
 
-def sweep(
-    lake: Warehouse, loaded: LoadedApplication, name: str, *, settings: Settings, folders: AdapterFolders, train: Train
-) -> Sweep:
+def sweep(lake: Warehouse, loaded: LoadedApplication, name: str, *, place: TrainingPlace, train: Train) -> Sweep:
     """Train one adapter a recipe and store what validation says; nothing of the evaluation split is looked at.
 
     Raises:
@@ -87,9 +85,9 @@ def sweep(
     trials = []
     for recipe in sweep_recipes(spec):
         tried = spec.model_copy(update=recipe.model_dump())
-        job = training_job(loaded, f"{name}_trial", tried, data, settings)
-        prepared = prepare_job(store, job, examples, entry=entry, settings=settings, folders=folders)
-        manifest = _trained(store, prepared, folders, train)
+        job = training_job(loaded, f"{name}_trial", tried, data, gpus=place.gpus)
+        prepared = prepare_job(store, job, examples, entry=entry, place=place)
+        manifest = _trained(store, prepared, place.adapters, train)
         metrics = manifest.metrics
         if metrics is None or not metrics.validations:
             raise PermanentError(f"Adapter {manifest.adapter_id} has no validation to be compared by. Train it again.")
@@ -114,8 +112,7 @@ def learning_curve(
     loaded: LoadedApplication,
     name: str,
     *,
-    settings: Settings,
-    folders: AdapterFolders,
+    place: TrainingPlace,
     train: Train,
     asking: Callable[[Release], Asking],
 ) -> LearningCurve:
@@ -125,8 +122,7 @@ def learning_curve(
         lake: The lake.
         loaded: The application.
         name: Of the adapter; a smaller number of examples is a part of a larger.
-        settings: Of the deployment.
-        folders: Where adapters are kept.
+        place: Where adapters are trained and kept.
         train: Runs a training.
         asking: How a release's documents are sent; it serves the release's adapter.
 
@@ -142,9 +138,9 @@ def learning_curve(
     points = [_point(store, loaded, answering, asking=asking, manifest=None, trained_on=[])]
     for size in curve_sizes(data.train + data.validation):
         part, examples = training_set(lake, loaded, spec.model_copy(update={"examples": size}))
-        job = training_job(loaded, f"{name}_curve", spec, part, settings)
-        prepared = prepare_job(store, job, examples, entry=entry, settings=settings, folders=folders)
-        manifest = _trained(store, prepared, folders, train)
+        job = training_job(loaded, f"{name}_curve", spec, part, gpus=place.gpus)
+        prepared = prepare_job(store, job, examples, entry=entry, place=place)
+        manifest = _trained(store, prepared, place.adapters, train)
         release = answering.model_copy(update={"adapter": manifest.adapter_id})
         trained_on = [example.document_id for example in examples]
         points.append(_point(store, loaded, release, asking=asking, manifest=manifest, trained_on=trained_on))

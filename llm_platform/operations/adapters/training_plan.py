@@ -11,13 +11,13 @@ from llm_platform.operations.release.plan import Step, plan
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Release
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
 
-def training_plan(lake: Warehouse, loaded: LoadedApplication, settings: Settings) -> list[Step]:
-    """Assets of the job that trains that are missing or behind, in the order in which they run."""
+def training_plan(lake: Warehouse, loaded: LoadedApplication, *, gpus: int) -> list[Step]:
+    """Assets of the job that trains that are missing or behind, in the order in which they run;
+    `gpus` are those of a training."""
     store = lake.application(loaded.application.name)
     steps = plan(lake, loaded)
     for name, spec in loaded.application.finetuning.items():
@@ -26,7 +26,7 @@ def training_plan(lake: Warehouse, loaded: LoadedApplication, settings: Settings
             reason = "known answers changed" if data else "not made for the present prompt and split"
             steps.append(Step(f"training_examples_{name}", reason))
             continue
-        job = training_job(loaded, name, spec, data, settings)
+        job = training_job(loaded, name, spec, data, gpus=gpus)
         adapter = loaded.adapter(name, store)
         if store.adapters.trained(job.inputs_hash) is None and (adapter is None or adapter.imported_from is None):
             steps.append(Step(f"adapter_{name}", f"not trained on the present {data.train} examples"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from llm_platform.errors import RequestRejected
-from llm_platform.inference.answers import Reading
+from llm_platform.inference.answers import ReadAnswer
 from llm_platform.operations.answering.account import Helpers
 from llm_platform.operations.answering.fitting import together_row
 from llm_platform.records import Completion, CompletionStatus, DocumentRow, Release
@@ -23,7 +23,7 @@ class Levels:
     def __init__(self, store: ApplicationStore, together: Release, helpers: Helpers) -> None:
         self._store, self._together, self._helpers = store, together, helpers
         self._renderer = helpers.renderer(together)
-        self.readings: dict[str, Reading] = {}
+        self.readings: dict[str, ReadAnswer] = {}
         self.asked: dict[str, list[Completion]] = {}
 
     def run(self, documents: Sequence[tuple[DocumentRow, Sequence[Completion]]]) -> bool:
@@ -57,14 +57,14 @@ class Levels:
         try:
             found = self._renderer.together(row, answers)
         except RequestRejected as error:
-            self.readings[row.fingerprint] = Reading(CompletionStatus.REJECTED, reason=str(error))
+            self.readings[row.fingerprint] = ReadAnswer(CompletionStatus.REJECTED, reason=str(error))
             return None
         if found is None:
             reason = (
                 f"the answers to {len(answers)} parts cannot be put together: not even two of them fit the prompt of "
                 "long_documents. Lower max_tokens, or ask for shorter answers."
             )
-            self.readings[row.fingerprint] = Reading(CompletionStatus.REJECTED, reason=reason)
+            self.readings[row.fingerprint] = ReadAnswer(CompletionStatus.REJECTED, reason=reason)
         return found
 
     def _questions(self, row: DocumentRow, groups: Sequence[Sequence[str]]) -> list[DocumentRow]:
@@ -95,9 +95,9 @@ class Levels:
         return answers
 
 
-def _reading(found: Completion) -> Reading:
+def _reading(found: Completion) -> ReadAnswer:
     valid = found.status is CompletionStatus.VALID
-    return Reading(
+    return ReadAnswer(
         found.status,
         answer=found.answer,
         reason=found.reason if valid else f"putting the answers to the parts together: {found.reason}",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from llm_platform.errors import RequestRejected
-from llm_platform.inference.answers import Reading
+from llm_platform.inference.answers import ReadAnswer
 from llm_platform.inference.parts import (
     document_completion,
     failed_parts,
@@ -140,11 +140,11 @@ class InParts:
         keys = self._keys.get(document.fingerprint, ())
         return () if isinstance(keys, str) else keys
 
-    def _by_rule(self, fingerprint: str, parts: Sequence[Completion]) -> Reading | None:
+    def _by_rule(self, fingerprint: str, parts: Sequence[Completion]) -> ReadAnswer | None:
         """The answer, or why there is none; None where it has to be asked for."""
         reason = self._keys[fingerprint]
         if isinstance(reason, str):
-            return Reading(CompletionStatus.REJECTED, reason=reason)
+            return ReadAnswer(CompletionStatus.REJECTED, reason=reason)
         if (failed := failed_parts(parts)) is not None:
             return failed
         return put_together(self._release, parts) if self._together is None else None
@@ -153,7 +153,7 @@ class InParts:
         self,
         documents: Sequence[LongDocument],
         complete: Mapping[str, Sequence[Completion]],
-        readings: Mapping[str, Reading],
+        readings: Mapping[str, ReadAnswer],
         asked: Mapping[str, Sequence[Completion]],
     ) -> None:
         since = self._store.releases.stored_at(self._release.release_id) or datetime.min.replace(tzinfo=UTC)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Graded:
+class Grading:
     """What has been graded."""
 
     snapshot_id: int
@@ -65,7 +65,7 @@ def judged_releases(store: ApplicationStore, loaded: LoadedApplication) -> dict[
     return judged
 
 
-def score_releases(lake: Warehouse, loaded: LoadedApplication) -> Graded:
+def score_releases(lake: Warehouse, loaded: LoadedApplication) -> Grading:
     """Store one grade for every answer that has a known answer and none yet."""
     application = loaded.application
     store = lake.application(application.name)
@@ -81,7 +81,7 @@ def score_releases(lake: Warehouse, loaded: LoadedApplication) -> Graded:
         answers = store.completions.data_version(release.release_id)
         verdicts = len(scores) if judges else 0
         versions[variant] = f"{release.release_id}/{answers}/{store.references.version()}/{scorers}/{verdicts}"
-    return Graded(snapshot_id=lake.snapshot(), counts=counts, versions=versions)
+    return Grading(snapshot_id=lake.snapshot(), counts=counts, versions=versions)
 
 
 def report_releases(

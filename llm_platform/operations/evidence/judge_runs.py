@@ -15,8 +15,8 @@ from llm_platform.operations.evidence.comparing import answers_to, grade
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.evidence.judging import (
     TURNS_WITH_ORDER,
+    JudgedItem,
     Said,
-    Subject,
     grade_of,
     judge_documents,
     judge_release,
@@ -131,10 +131,10 @@ def _preference(ours: tuple[float, bool] | None, theirs: tuple[float, bool] | No
 
 def _probes(
     judge: Judge,
-    subjects: Sequence[Subject],
+    subjects: Sequence[JudgedItem],
     people: Mapping[str, People],
     said: Said,
-) -> list[tuple[Subject, DocumentRow]]:
+) -> list[tuple[JudgedItem, DocumentRow]]:
     """Answers that people and the judge call wrong, each beside its question with a document that calls them right."""
     if judge.compares or "text" not in judge.prompt.variables:
         return []
@@ -158,9 +158,9 @@ def _agreement(
     judge: Judge,
     release: Release,
     *,
-    subjects: Sequence[Subject],
+    subjects: Sequence[JudgedItem],
     people: Mapping[str, People],
-    probes: Sequence[tuple[Subject, DocumentRow]],
+    probes: Sequence[tuple[JudgedItem, DocumentRow]],
 ) -> JudgeAgreement:
     said = verdicts_of(store, release)
     champion = champion_release(store)

@@ -30,7 +30,7 @@ Said = Mapping[str, tuple[str, str | None, str | None]]
 
 
 @dataclass(frozen=True)
-class Subject:
+class JudgedItem:
     """One answer to be judged, or two, on one document.
 
     Attributes:
@@ -118,7 +118,7 @@ def judge_documents(store: ApplicationStore, judge: Judge, target: Release) -> p
     return store.judgements.documents(count=judge.documents, also=sorted({key for key in by_hand if key}))
 
 
-def subjects_of(store: ApplicationStore, judge: Judge, target: Release) -> Iterator[Subject]:
+def subjects_of(store: ApplicationStore, judge: Judge, target: Release) -> Iterator[JudgedItem]:
     """Valid answers of `target` to the judge's documents; for a judge that compares, where the champion's differs."""
     opponent = champion_release(store) if judge.compares else None
     if judge.compares and (opponent is None or opponent.release_id == target.release_id):
@@ -132,7 +132,7 @@ def subjects_of(store: ApplicationStore, judge: Judge, target: Release) -> Itera
         unread = "reference" in judge.prompt.variables and reference is None
         if answer is None or unread or (judge.compares and other is None):
             continue
-        yield Subject(
+        yield JudgedItem(
             document=document,
             release_id=target.release_id,
             answer=answer,
@@ -192,7 +192,7 @@ def reading_of(judge: Judge, question: DocumentRow, said: Said) -> Grade | None:
     return Grade(judge.verdicts[json.loads(answer)["verdict"]], None)
 
 
-def grade_of(judge: Judge, subject: Subject, said: Said) -> Grade | None:
+def grade_of(judge: Judge, subject: JudgedItem, said: Said) -> Grade | None:
     """The judged answer's score; of two answers 1 where it is the better one, whichever stood first."""
     if not subject.questions:
         return Grade(judge.verdicts["tie"], SAME_ANSWER)

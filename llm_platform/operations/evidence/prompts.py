@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,6 @@ from llm_platform.models.lock import load_lock
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
 from llm_platform.prompts.load import load_prompt
 from llm_platform.records import Prompt, Release
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
 
 
@@ -97,16 +97,16 @@ def prompts_to_compare(
     return _named(store, loaded, versions[-1].version), after
 
 
-def application_of(settings: Settings, name: str) -> Application:
+def application_of(folders: Sequence[Path], lock_file: Path, name: str) -> Application:
     """The specification of an application whose prompt files may have mistakes.
 
     Raises:
         SpecificationError: there is none of this name, or its application.yaml has mistakes.
     """
-    found = find_applications(settings.application_folders)
+    found = find_applications(folders)
     if name not in found:
         raise SpecificationError(f"There is no application {name!r}. There are: {', '.join(found) or 'none'}.")
-    return load_application(found[name], models=load_lock(settings.models_lock))
+    return load_application(found[name], models=load_lock(lock_file))
 
 
 def _named(store: ApplicationStore, loaded: LoadedApplication, name: str) -> TitledPrompt:

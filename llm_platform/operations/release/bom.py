@@ -21,7 +21,6 @@ from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.bom_packages import package_components, package_ref
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import AdapterManifest, GateResult, Prompt, canonical_json
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -66,7 +65,16 @@ class _Parts:
         return ref
 
 
-def bill_of_materials(settings: Settings, loaded: Mapping[str, LoadedApplication], lake: Warehouse) -> str:
+@dataclass(frozen=True)
+class Deployment:
+    """Which deployment a bill is of."""
+
+    name: str
+    namespace: str
+    git_commit: str
+
+
+def bill_of_materials(deployment: Deployment, loaded: Mapping[str, LoadedApplication], lake: Warehouse) -> str:
     """The bill of materials of what the files name and the lake holds, as CycloneDX 1.6 JSON.
 
     Raises:
@@ -74,7 +82,7 @@ def bill_of_materials(settings: Settings, loaded: Mapping[str, LoadedApplication
     """
     parts = _Parts()
     applications = [_application(parts, one, lake.application(name)) for name, one in sorted(loaded.items())]
-    text = _serialized(_bom(settings, parts, applications), parts.cards)
+    text = _serialized(_bom(deployment, parts, applications), parts.cards)
     require_valid(text)
     return text
 
@@ -226,7 +234,7 @@ def _add_metrics(parts: _Parts, entry: str, where: str, gates: tuple[GateResult,
         )
 
 
-def _bom(settings: Settings, parts: _Parts, applications: list[str]) -> Bom:
+def _bom(deployment: Deployment, parts: _Parts, applications: list[str]) -> Bom:
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
@@ -236,7 +244,7 @@ def _bom(settings: Settings, parts: _Parts, applications: list[str]) -> Bom:
     root = Component(
         type=ComponentType.PLATFORM, name="llm-platform", version=version("llm-platform"), bom_ref="deployment"
     )
-    said = {"deployment": settings.deployment, "namespace": settings.namespace, "git-commit": settings.git_commit}
+    said = {"deployment": deployment.name, "namespace": deployment.namespace, "git-commit": deployment.git_commit}
     needs = {package_ref(name): [package_ref(one) for one in needed] for name, needed in package_needs.items()}
     needs |= parts.needs | {"deployment": [*applications, package_ref("llm-platform")]}
     refs = {one.bom_ref.value: one.bom_ref for one in [root, *packages, *parts.components.values()]}

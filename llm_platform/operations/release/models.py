@@ -15,10 +15,10 @@ from llm_platform.files import write_text
 from llm_platform.models.differences import FieldChange, entry_changes, pin_changes
 from llm_platform.models.edit import set_fields
 from llm_platform.models.entries import LockEntry
-from llm_platform.models.identity import Comparison, compare, observe
+from llm_platform.models.identity import PinComparison, compare, observe
 from llm_platform.models.lock import load_lock, parse_lock, pin
 from llm_platform.models.manifests import fields_of_manifest, image_of_pods
-from llm_platform.models.probes import Probed, fingerprint_differences
+from llm_platform.models.probes import Probed, answer_differences
 from llm_platform.nim.discovery import detect_dialect
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.evidence.evaluation import evaluation_id_against
@@ -78,18 +78,18 @@ def _said(entry: LockEntry, observation: Observation, url: str) -> dict[str, Any
         "profile": identity.profile,
         "tokenizer_sha256": probed.tokenizer_sha256,
         "chat_template_sha256": probed.chat_template_sha256,
-        "fingerprint": _fingerprint(entry, probed),
+        "fingerprint": _locked_answers(entry, probed),
     }
     if served is not None and served.max_model_len is not None and served.max_model_len < entry.context_length:
         fields["context_length"] = served.max_model_len
     return {name: value for name, value in fields.items() if value}
 
 
-def _fingerprint(entry: LockEntry, probed: Probed) -> list[str]:
+def _locked_answers(entry: LockEntry, probed: Probed) -> list[str]:
     """The answers seen; those already locked where they differ by near ties only, so that nothing is stale for that."""
-    if entry.fingerprint and not fingerprint_differences(entry.fingerprint, probed.fingerprint):
+    if entry.fingerprint and not answer_differences(entry.fingerprint, probed.answers):
         return list(entry.fingerprint)
-    return [answer.text for answer in probed.fingerprint]
+    return [answer.text for answer in probed.answers]
 
 
 def fields_of_kubernetes(manifest: Path, pods: Path | None) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def write_entry(lock_file: Path, name: str, fields: Mapping[str, Any]) -> list[F
     return entry_changes(before, after)
 
 
-def verification(observation: Observation) -> dict[str, list[Comparison]]:
+def verification(observation: Observation) -> dict[str, list[PinComparison]]:
     """Endpoint → what is pinned, beside what it says and does."""
     entry = observation.entry
     return {
@@ -143,23 +143,23 @@ def verification(observation: Observation) -> dict[str, list[Comparison]]:
     }
 
 
-def _compared(entry: LockEntry, probed: Probed) -> list[Comparison]:
-    found: list[Comparison] = []
+def _compared(entry: LockEntry, probed: Probed) -> list[PinComparison]:
+    found: list[PinComparison] = []
     for name, locked, seen in (
         ("tokenizer", entry.tokenizer_sha256, probed.tokenizer_sha256),
         ("chat_template", entry.chat_template_sha256, probed.chat_template_sha256),
     ):
         if locked is not None:
             differs = f"other tokens than locked ({name})" if seen is not None and seen != locked else None
-            found.append(Comparison(name=name, locked=locked, observed=seen, difference=differs))
+            found.append(PinComparison(name=name, locked=locked, observed=seen, difference=differs))
     if entry.fingerprint:
-        differences = fingerprint_differences(entry.fingerprint, probed.fingerprint)
-        same = sum(was == now.text for was, now in zip(entry.fingerprint, probed.fingerprint, strict=False))
+        differences = answer_differences(entry.fingerprint, probed.answers)
+        same = sum(was == now.text for was, now in zip(entry.fingerprint, probed.answers, strict=False))
         found.append(
-            Comparison(
+            PinComparison(
                 name="fingerprint",
                 locked=f"{len(entry.fingerprint)} answers",
-                observed=f"{same} of {len(probed.fingerprint)} the same" if probed.fingerprint else None,
+                observed=f"{same} of {len(probed.answers)} the same" if probed.answers else None,
                 difference="; ".join(differences) or None,
             )
         )

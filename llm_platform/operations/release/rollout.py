@@ -93,7 +93,7 @@ def rollback(store: ApplicationStore, application: Application, *, by: str, note
 
 
 @dataclass(frozen=True)
-class Decision:
+class RolloutDecision:
     """Who serves, and why the others may not."""
 
     champion: RolloutEvent | None
@@ -101,7 +101,7 @@ class Decision:
     refused: dict[str, str]
 
 
-def decide(store: ApplicationStore, loaded: LoadedApplication) -> Decision:
+def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecision:
     """Hold every variant against its own evidence; promote the best one if nothing is published yet.
 
     Only the first champion is chosen here, and only if the application says so; every later change is a person's.
@@ -127,7 +127,7 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> Decision:
         passing.append((report.accuracy.lower if report.accuracy else 0.0, variant, release))
     champion = store.rollout.champion()
     if champion is not None or not passing or application.rollout.first_champion == "manual":
-        return Decision(champion, promoted=False, refused=refused)
+        return RolloutDecision(champion, promoted=False, refused=refused)
     _, variant, release = max(passing, key=lambda item: item[:2])
     try:
         event = promote(store, application, variant, release=release, evaluation_id=evaluation_id, by=AUTOMATIC)
@@ -136,8 +136,8 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> Decision:
         chosen = store.rollout.champion()
         if chosen is None:
             raise
-        return Decision(chosen, promoted=False, refused=refused)
-    return Decision(event, promoted=True, refused=refused)
+        return RolloutDecision(chosen, promoted=False, refused=refused)
+    return RolloutDecision(event, promoted=True, refused=refused)
 
 
 @dataclass(frozen=True)

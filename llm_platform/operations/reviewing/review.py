@@ -15,7 +15,7 @@ from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.releases import CHAMPION, LoadedApplication
 from llm_platform.records import QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement, agreements
-from llm_platform.review.desk import Opened, Opinion, Overview, Submitted
+from llm_platform.review.desk import Opened, Overview, SecondOpinion, Submitted
 from llm_platform.review.items import (
     GivenAnswer,
     Item,
@@ -179,7 +179,7 @@ class ReviewDesk:
             choices=choices_of(document["fingerprint"], given, self.application),
         )
 
-    def _opinions(self, item: Item, person: Person) -> tuple[Opinion, ...]:
+    def _opinions(self, item: Item, person: Person) -> tuple[SecondOpinion, ...]:
         """What people said, as "You" and numbers: who said it must not count."""
         found = self._items.opinions(item.fingerprint)
         others = 0
@@ -188,7 +188,7 @@ class ReviewDesk:
             others += row["by"] != person.name
             who = "You" if row["by"] == person.name else f"Person {others}"
             rejected = tuple(comparable(answer, self.application) or "" for answer in row["rejected"])
-            opinions.append(Opinion(who, row["answer"], rejected, row["notes"] or ""))
+            opinions.append(SecondOpinion(who, row["answer"], rejected, row["notes"] or ""))
         return tuple(opinions)
 
     def _claimed_by_others(self, person: Person, queue: ReviewQueue) -> list[str]:

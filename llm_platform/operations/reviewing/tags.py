@@ -15,7 +15,7 @@ from llm_platform.warehouse.store import ApplicationStore
 
 
 @dataclass(frozen=True)
-class Subject:
+class TagSubject:
     """What a tag or a note is on; the last three are known where it is a document or an answer."""
 
     kind: SubjectKind
@@ -33,7 +33,7 @@ def subject_of(
     run: str | None = None,
     release: str | None = None,
     document: str | None = None,
-) -> Subject:
+) -> TagSubject:
     """The one thing that is named; a release and a document together are an answer.
 
     Raises:
@@ -50,12 +50,12 @@ def subject_of(
         )
     if prompt is not None:
         known = {*loaded.prompts, *store.prompts.table()["name"].to_pylist()}
-        return Subject("prompt", _known(prompt, known, "prompt", loaded))
+        return TagSubject("prompt", _known(prompt, known, "prompt", loaded))
     if release is not None:
         known = set(store.releases.table()["release_id"].to_pylist())
-        return Subject("release", _known(release, known, "stored release", loaded), release_id=release)
+        return TagSubject("release", _known(release, known, "stored release", loaded), release_id=release)
     # Runs of other machines are in a history that is not here, so an id is taken as it is.
-    return Subject("run", run or "")
+    return TagSubject("run", run or "")
 
 
 def _known(name: str, known: set[str], what: str, loaded: LoadedApplication) -> str:
@@ -65,17 +65,17 @@ def _known(name: str, known: set[str], what: str, loaded: LoadedApplication) -> 
     return name
 
 
-def _document(store: ApplicationStore, loaded: LoadedApplication, document: str, release: str | None) -> Subject:
+def _document(store: ApplicationStore, loaded: LoadedApplication, document: str, release: str | None) -> TagSubject:
     fingerprint = store.documents.fingerprint(document)
     if fingerprint is None:
         raise SpecificationError(f"{loaded.application.name} has no document {document!r}. Check the key.")
     if release is None:
-        return Subject("document", document, document, fingerprint)
+        return TagSubject("document", document, document, fingerprint)
     _known(release, set(store.releases.table()["release_id"].to_pylist()), "stored release", loaded)
-    return Subject("answer", f"{release}/{document}", document, fingerprint, release)
+    return TagSubject("answer", f"{release}/{document}", document, fingerprint, release)
 
 
-def add_tag(store: ApplicationStore, subject: Subject, tag: str, *, note: str, by: str, at: datetime) -> bool:
+def add_tag(store: ApplicationStore, subject: TagSubject, tag: str, *, note: str, by: str, at: datetime) -> bool:
     """Put a tag, and a note if one is given, on a subject; False when it carries both already.
 
     Raises:
@@ -90,7 +90,7 @@ def add_tag(store: ApplicationStore, subject: Subject, tag: str, *, note: str, b
     return bool(rows and store.annotations.append(rows))
 
 
-def remove_tag(store: ApplicationStore, subject: Subject, tag: str, *, by: str, at: datetime) -> int:
+def remove_tag(store: ApplicationStore, subject: TagSubject, tag: str, *, by: str, at: datetime) -> int:
     """Take a tag off a subject, whoever put it there; returns how many rows no longer count.
 
     Tags that came with a verdict on the review page share its group, and go without it.
@@ -104,7 +104,7 @@ def remove_tag(store: ApplicationStore, subject: Subject, tag: str, *, by: str, 
     return len(found)
 
 
-def _row(subject: Subject, kind: str, body: str, *, by: str, at: datetime) -> Annotation:
+def _row(subject: TagSubject, kind: str, body: str, *, by: str, at: datetime) -> Annotation:
     identity = content_hash([subject.kind, subject.id, kind, body, by, at.isoformat()])
     return Annotation.model_validate(
         {

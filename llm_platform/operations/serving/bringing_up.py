@@ -21,15 +21,14 @@ from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.process import connect, stop
 from llm_platform.operations.serving.endpoints import (
     NIM_PORT,
-    LocalNim,
     in_cluster,
     observe_entry,
     observe_through,
     require_match,
 )
 from llm_platform.operations.serving.pods import objects_of
+from llm_platform.operations.serving.serving import Serving
 from llm_platform.operations.serving.workstation import start_locally, stop_locally
-from llm_platform.settings.settings import Settings
 
 Report = Callable[[str], None]
 
@@ -52,7 +51,7 @@ class Up:
 
 def bring_model_up(
     entry: LockEntry,
-    settings: Settings,
+    serving: Serving,
     *,
     report: Report,
     deadline_minutes: float | None = None,
@@ -64,9 +63,9 @@ def bring_model_up(
 
     Args:
         entry: What to serve.
-        settings: Of the deployment.
+        serving: How the deployment does it.
         report: Told how far it is.
-        deadline_minutes: None: as the settings say.
+        deadline_minutes: None: as the deployment says.
         local: Whether on this machine's GPUs.
         force: Whether to take over fields of our objects in the cluster that others have set.
         sleep: Between two looks.
@@ -75,21 +74,21 @@ def bring_model_up(
         SpecificationError: the entry is served by somebody else.
         PlatformError: it did not come up; what was made for it was taken back.
     """
-    waiting = _waiting(entry, settings, report, deadline_minutes, sleep)
+    waiting = _waiting(entry, serving, report, deadline_minutes, sleep)
     if entry.mode == "embedded":
-        embedded = LocalNim.of(settings)
+        embedded = serving.local
         weights = embedded.fetch(entry, lambda stage, detail: report(f"{stage} {detail}"))
         running = connect(
-            embedded.config(entry, weights), state=settings.state, timeout_seconds=waiting.deadline_seconds
+            embedded.config(entry, weights), state=serving.state, timeout_seconds=waiting.deadline_seconds
         )
         return Up(running.base_url, waiting.seconds, done="started" if running.started else "was running")
     if local:
-        run = start_locally(entry, settings, waiting, verify=lambda url: _verify_local(entry, url))
+        run = start_locally(entry, serving, waiting, verify=lambda url: _verify_local(entry, url))
         return Up(run.base_url, waiting.seconds, done=f"{run.kind} {run.handle[:12]}")
-    manifests = _manifests(entry, settings)
-    with connected(settings) as cluster:
-        report(f"cluster {cluster.host}, namespace {settings.nim_cluster_namespace}")
-        endpoint = _Endpoint(entry, settings, cluster)
+    manifests = _manifests(entry, serving)
+    with connected(serving) as cluster:
+        report(f"cluster {cluster.host}, namespace {serving.cluster_namespace}")
+        endpoint = _Endpoint(entry, serving, cluster)
         brought = bring_up(
             cluster,
             manifests,
@@ -103,7 +102,7 @@ def bring_model_up(
 
 def take_model_down(
     entry: LockEntry,
-    settings: Settings,
+    serving: Serving,
     *,
     report: Report,
     local: bool = False,
@@ -118,27 +117,27 @@ def take_model_down(
         EndpointUnavailable: it does not end.
     """
     if entry.mode == "embedded":
-        embedded = LocalNim.of(settings)
+        embedded = serving.local
         config = embedded.config(entry, embedded.path(entry))
-        return "stopped" if stop(config, state=settings.state) else "was not running"
+        return "stopped" if stop(config, state=serving.state) else "was not running"
     if local:
-        return "stopped" if stop_locally(entry, settings.state) else "was not running on this machine"
-    manifests = _manifests(entry, settings)
-    waiting = _waiting(entry, settings, report, None, sleep)
-    with connected(settings) as cluster:
+        return "stopped" if stop_locally(entry, serving.state) else "was not running on this machine"
+    manifests = _manifests(entry, serving)
+    waiting = _waiting(entry, serving, report, None, sleep)
+    with connected(serving) as cluster:
         removed = take_down(cluster, manifests, waiting, delete_cache=delete_cache, dry_run=dry_run)
     return _words(removed, dry_run=dry_run)
 
 
-def rehearse_up(entry: LockEntry, settings: Settings, *, force: bool = False) -> str:
+def rehearse_up(entry: LockEntry, serving: Serving, *, force: bool = False) -> str:
     """What bringing a model up in a cluster would do, checked by its API and done by nobody.
 
     Raises:
         ForeignObject: an object of that name is not ours.
         ClusterRefused: the API would not take one.
     """
-    manifests = _manifests(entry, settings)
-    with connected(settings) as cluster:
+    manifests = _manifests(entry, serving)
+    with connected(serving) as cluster:
         return _done(rehearse(cluster, manifests, force=force), would=True)
 
 
@@ -150,9 +149,9 @@ class _Endpoint:
         image_digest: That its pods run.
     """
 
-    def __init__(self, entry: LockEntry, settings: Settings, cluster: Cluster) -> None:
-        self._entry, self._settings, self._cluster = entry, settings, cluster
-        self.url = f"http://{entry.service_name}.{settings.nim_cluster_namespace}:{NIM_PORT}"
+    def __init__(self, entry: LockEntry, serving: Serving, cluster: Cluster) -> None:
+        self._entry, self._serving, self._cluster = entry, serving, cluster
+        self.url = f"http://{entry.service_name}.{serving.cluster_namespace}:{NIM_PORT}"
         self.image_digest: str | None = None
 
     def verify(self, pods: Sequence[Object]) -> None:
@@ -166,7 +165,7 @@ class _Endpoint:
         self.image_digest = _verify_image(entry, pods)
         if self._cluster.is_inside:
             with EndpointClient() as client:
-                self._verify_through(client, in_cluster(entry, self._settings.nim_cluster_namespace))
+                self._verify_through(client, in_cluster(entry, self._serving.cluster_namespace))
         else:
             forwarded = Forwarded(self._cluster, _serving(pods), NIM_PORT)
             self._verify_through(forwarded, forwarded.urls)
@@ -197,32 +196,32 @@ def _verify_local(entry: LockEntry, url: str) -> None:
     require_match(observe_entry(entry, (url,)))
 
 
-def _manifests(entry: LockEntry, settings: Settings) -> list[Object]:
+def _manifests(entry: LockEntry, serving: Serving) -> list[Object]:
     if entry.mode == "external":
         raise SpecificationError(
             f"{entry.name!r} has mode 'external': somebody else runs it. To run it on this machine, add --local; "
             "to have its pods run by this platform, give the entry mode 'kubernetes'."
         )
-    return objects_of(entry, settings)
+    return objects_of(entry, serving)
 
 
-def connected(settings: Settings) -> Cluster:
+def connected(serving: Serving) -> Cluster:
     """The cluster that this deployment's models run in."""
     return connect_cluster(
-        namespace=settings.nim_cluster_namespace,
-        kubeconfig=settings.nim_kubeconfig,
-        context=settings.nim_kube_context,
+        namespace=serving.cluster_namespace,
+        kubeconfig=serving.kubeconfig,
+        context=serving.context,
     )
 
 
 def _waiting(
     entry: LockEntry,
-    settings: Settings,
+    serving: Serving,
     report: Report,
     deadline_minutes: float | None,
     sleep: Callable[[float], None],
 ) -> Waiting:
-    minutes = settings.nim_deadline_minutes if deadline_minutes is None else deadline_minutes
+    minutes = serving.deadline_minutes if deadline_minutes is None else deadline_minutes
     return Waiting(f"Model {entry.name!r}", minutes * 60, report=report, sleep=sleep)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
-from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable
 from llm_platform.inference.policy import EndpointTarget
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity, mismatch, mismatches, observe
@@ -18,82 +17,14 @@ from llm_platform.nim.discovery import Client, find_metrics, replicas, verify_di
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.manifests.names import pods_service
 from llm_platform.nim.metrics import read_metrics
-from llm_platform.nim_local.artifacts import Progress, WeightsArtifact, fetch_weights
-from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.process import connect
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.workstation import local_urls
 from llm_platform.records import ModelPin, canonical_json
 from llm_platform.settings.connection import Connection
-from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.store import ApplicationStore
 
 NIM_PORT = 8000
-
-
-@dataclass(frozen=True)
-class LocalNim:
-    """How the embedded NIM runs on this machine; nothing here changes an answer."""
-
-    state: Path
-    slots: int | None = None
-    threads: int | None = None
-    idle_seconds: float = 1800.0
-
-    @classmethod
-    def of(cls, settings: Settings) -> LocalNim:
-        """As `settings` say."""
-        return cls(
-            settings.state,
-            slots=settings.nim_slots,
-            threads=settings.nim_threads,
-            idle_seconds=settings.nim_idle_minutes * 60,
-        )
-
-    @property
-    def weights_folder(self) -> Path:
-        """Where weights are kept: shared by all namespaces."""
-        return self.state / "models"
-
-    def artifact(self, entry: LockEntry) -> WeightsArtifact:
-        """The weights of an embedded entry, in the terms of the embedded NIM."""
-        if entry.weights is None or entry.weights.artifact is None:
-            raise SpecificationError(f"Lock entry {entry.name!r} names no weights artifact, so it cannot run here.")
-        artifact = entry.weights.artifact
-        return WeightsArtifact.model_validate(
-            {
-                **artifact.model_dump(),
-                "quantization": artifact.quantization,
-                "sha256": entry.weights.sha256,
-                "file_name": entry.weights.file,
-            }
-        )
-
-    def fetch(self, entry: LockEntry, on_progress: Progress | None = None) -> Path:
-        """The weights file of an embedded entry, fetched and verified if need be."""
-        artifact = self.artifact(entry)
-        if on_progress is None:
-            return fetch_weights(artifact, self.weights_folder)
-        return fetch_weights(artifact, self.weights_folder, on_progress=on_progress)
-
-    def path(self, entry: LockEntry) -> Path:
-        """Where the weights file of an embedded entry is, or will be."""
-        return self.weights_folder / self.artifact(entry).file_name
-
-    def config(self, entry: LockEntry, weights: Path) -> EmbeddedConfig:
-        """What the embedded NIM of an entry is started with."""
-        return EmbeddedConfig(
-            model_id=entry.served_name,
-            weights=weights,
-            weights_sha256=entry.weights.sha256 if entry.weights else "",
-            peft_source=self.state / "peft",
-            context_length=entry.context_length,
-            slots=self.slots or entry.slots or 8,
-            threads=self.threads,
-            release=entry.release,
-            dialect="nim-1.x" if entry.dialect == "nim-1.x" else "nim-2.x",
-            licence_name=entry.licence,
-            idle_exit_seconds=self.idle_seconds,
-        )
 
 
 def base_urls(entry: LockEntry, local: LocalNim, *, cluster_namespace: str | None = None) -> tuple[str, ...]:
@@ -165,7 +96,7 @@ def observe_entry(
         entry: What it should be.
         urls: Roots of the endpoints.
         connection: How they are reached.
-        probes: Whether to ask for the fingerprint too, 48 tokens one after the other; None: where one is pinned and the
+        probes: Whether to ask for greedy answers too, 48 tokens one after the other; None: where one is pinned and the
             weights were not read by this platform itself.
 
     Raises:

@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from llm_platform.errors import PlatformError
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.lifecycle import WORKLOADS, look
-from llm_platform.nim.series import Reading, between
+from llm_platform.nim.series import EndpointReading, between
 from llm_platform.operations.serving.bringing_up import connected, take_model_down
 from llm_platform.operations.serving.monitoring import stored_readings
 from llm_platform.operations.serving.pods import objects_of
-from llm_platform.settings.settings import Settings
+from llm_platform.operations.serving.serving import Serving
 from llm_platform.warehouse.lake import Warehouse
 
 LOOKS_APART = timedelta(minutes=15)
@@ -42,16 +42,16 @@ class Idle:
 def take_idle_down(
     lake: Warehouse,
     entries: Iterable[LockEntry],
-    settings: Settings,
+    serving: Serving,
     *,
     now: datetime,
     report: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Idle]:
-    """Take down those models of a cluster that are ours and have not been asked for as long as the settings say."""
-    if settings.nim_idle_down_minutes is None:
+    """Take down those models of a cluster that are ours and have not been asked for as long as the deployment says."""
+    if serving.idle_down_minutes is None:
         return
-    limit = timedelta(minutes=settings.nim_idle_down_minutes)
+    limit = timedelta(minutes=serving.idle_down_minutes)
     for entry in entries:
         if entry.mode != "kubernetes":
             continue
@@ -60,14 +60,14 @@ def take_idle_down(
             yield Idle(entry.name, False, reason)
             continue
         try:
-            yield _take_down(entry, settings, report=report, sleep=sleep)
+            yield _take_down(entry, serving, report=report, sleep=sleep)
         except PlatformError as error:  # one cluster that does not answer must not keep the others up
             yield Idle(entry.name, False, str(error))
 
 
-def why_not_idle(readings: Sequence[Reading], *, now: datetime, limit: timedelta) -> str | None:
+def why_not_idle(readings: Sequence[EndpointReading], *, now: datetime, limit: timedelta) -> str | None:
     """Why a model is not known to have been idle for that long, in words; None when it is."""
-    by_endpoint: dict[str, list[Reading]] = defaultdict(list)
+    by_endpoint: dict[str, list[EndpointReading]] = defaultdict(list)
     for reading in sorted(readings, key=lambda one: one.scraped_at):
         if not reading.metrics.is_empty:
             by_endpoint[reading.base_url].append(reading)
@@ -89,13 +89,13 @@ def why_not_idle(readings: Sequence[Reading], *, now: datetime, limit: timedelta
 
 
 def _take_down(
-    entry: LockEntry, settings: Settings, *, report: Callable[[str], None], sleep: Callable[[float], None]
+    entry: LockEntry, serving: Serving, *, report: Callable[[str], None], sleep: Callable[[float], None]
 ) -> Idle:
-    with connected(settings) as cluster:
-        found = look(cluster, objects_of(entry, settings))
+    with connected(serving) as cluster:
+        found = look(cluster, objects_of(entry, serving))
     if found.state is None:
         return Idle(entry.name, False, "it is down already")
     if others := [ref for ref, _ in found.foreign if ref.kind in WORKLOADS]:
         return Idle(entry.name, False, f"{others[0]} was made by somebody else")
-    said = take_model_down(entry, settings, report=report, sleep=sleep)
-    return Idle(entry.name, True, f"nobody has asked it for {settings.nim_idle_down_minutes:g} minutes. {said}")
+    said = take_model_down(entry, serving, report=report, sleep=sleep)
+    return Idle(entry.name, True, f"nobody has asked it for {serving.idle_down_minutes:g} minutes. {said}")

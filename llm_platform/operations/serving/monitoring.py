@@ -18,9 +18,10 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.nim.dialects import METRICS_PATHS
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.metrics import EndpointMetrics, parse
-from llm_platform.nim.series import HISTOGRAMS, Reading, Stretch, queue_grows, stretches, together
+from llm_platform.nim.series import HISTOGRAMS, EndpointReading, Stretch, queue_grows, stretches, together
 from llm_platform.nim_local.process import status
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.schema import ENDPOINT_METRICS_SCHEMA
@@ -132,10 +133,10 @@ def watch(lake: Warehouse, entry: LockEntry, place: Place, *, now: datetime) -> 
     )
 
 
-def stored_readings(lake: Warehouse, entry: str, start: datetime) -> list[Reading]:
+def stored_readings(lake: Warehouse, entry: str, start: datetime) -> list[EndpointReading]:
     """What the endpoints of a lock entry said since `start`, oldest first."""
     return [
-        Reading(
+        EndpointReading(
             base_url=row["base_url"],
             scraped_at=row["scraped_at"],
             healthy=row["healthy"],

@@ -21,13 +21,13 @@ from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PlatformE
 from llm_platform.files import write_text
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim import engine_process
-from llm_platform.nim.containers import Engine, LocalModel, own_user, run_command, vllm_command
+from llm_platform.nim.containers import ContainerEngine, LocalModel, own_user, run_command, vllm_command
 from llm_platform.nim.discovery import probe
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.locking import exclusive, make_folder
+from llm_platform.operations.serving.serving import Serving
 from llm_platform.records import Record
-from llm_platform.settings.settings import Settings
 
 _GLANCE_SECONDS = 1.0
 
@@ -94,11 +94,11 @@ def pinned(entry: LockEntry) -> str:
     return f"{entry.model}@{entry.revision or 'newest'}"
 
 
-def local_model(entry: LockEntry, settings: Settings) -> LocalModel:
+def local_model(entry: LockEntry, serving: Serving) -> LocalModel:
     """An entry as an engine on this machine needs to know it."""
     adapters = None
-    if settings.nim_peft_source is not None:
-        adapters = (settings.nim_peft_source, str(settings.nim_peft_mount or settings.nim_peft_source))
+    if serving.peft_source is not None:
+        adapters = (serving.peft_source, str(serving.peft_mount or serving.peft_source))
     return LocalModel(
         name=entry.name,
         dialect=entry.dialect,
@@ -106,7 +106,7 @@ def local_model(entry: LockEntry, settings: Settings) -> LocalModel:
         model=entry.model,
         revision=entry.revision,
         context_length=entry.context_length,
-        cache=settings.state / "nim_cache" / local_folder(settings.state, entry.name).name,
+        cache=serving.state / "nim_cache" / local_folder(serving.state, entry.name).name,
         image=f"{entry.image.repository}@{entry.image.digest}" if entry.image else None,
         profile=entry.profile,
         gpus=entry.parallelism.tensor * entry.parallelism.pipeline,
@@ -114,14 +114,14 @@ def local_model(entry: LockEntry, settings: Settings) -> LocalModel:
     )
 
 
-def start_locally(entry: LockEntry, settings: Settings, waiting: Waiting, *, verify: Callable[[str], None]) -> LocalRun:
+def start_locally(entry: LockEntry, serving: Serving, waiting: Waiting, *, verify: Callable[[str], None]) -> LocalRun:
     """Start a model on this machine, or join it, and wait until it has generated a token.
 
     What was started is ended again when it does not come up, or when this is interrupted.
 
     Args:
         entry: What to serve.
-        settings: Where state is kept, and adapters.
+        serving: Where state is kept, and adapters.
         waiting: For how long, and who is told.
         verify: Holds the endpoint against the lock file.
 
@@ -131,12 +131,12 @@ def start_locally(entry: LockEntry, settings: Settings, waiting: Waiting, *, ver
         EndpointUnavailable: not before the deadline.
         LeaseHeld: somebody else was starting it until the deadline.
     """
-    model = local_model(entry, settings)
-    folder = make_folder(local_folder(settings.state, entry.name))
+    model = local_model(entry, serving)
+    folder = make_folder(local_folder(serving.state, entry.name))
     with exclusive(folder / "up.lock", timeout_seconds=waiting.deadline_seconds):
-        found = read_run(settings.state, entry.name)
+        found = read_run(serving.state, entry.name)
         if found is not None and alive(found, folder):
-            local_urls(entry, settings.state)  # refuses another build
+            local_urls(entry, serving.state)  # refuses another build
             waiting.until(lambda: _generates(found, folder, entry, verify))
             return found
         _forget(found, folder)
@@ -166,7 +166,7 @@ def alive(run: LocalRun, folder: Path) -> bool:
     """Whether what was started still runs."""
     if run.kind == "process":
         return engine_process.lives(folder)
-    return Engine(run.program).state(run.handle) == "running"
+    return ContainerEngine(run.program).state(run.handle) == "running"
 
 
 def program_for(model: LocalModel) -> str:
@@ -199,7 +199,7 @@ def _start(entry: LockEntry, model: LocalModel, folder: Path, waiting: Waiting, 
         handle = str(engine_process.start(vllm_command(program, model, port), folder))
         base_url = f"http://127.0.0.1:{port}"
     else:
-        engine = Engine(program)
+        engine = ContainerEngine(program)
         waiting.report(f"pulling {model.image}")
         engine.pull(model.image, seconds=max(1.0, waiting.deadline_seconds - waiting.seconds))
         labels = {"llm-platform/entry": entry.name, "llm-platform/state": str(folder.parent.parent)}
@@ -222,7 +222,7 @@ def _generates(run: LocalRun, folder: Path, entry: LockEntry, verify: Callable[[
     if run.kind == "process":
         ended = "" if engine_process.lives(folder) else "it has ended"
     else:
-        state = Engine(run.program).state(run.handle)
+        state = ContainerEngine(run.program).state(run.handle)
         ended = "" if state == "running" else state or "its container is gone"
     if ended:
         raise PodsFailed(f"{entry.name!r} does not come up on this machine: {ended}.")
@@ -235,7 +235,7 @@ def _taken_back(run: LocalRun | None, folder: Path) -> str:
     """End what does not come up; its last words."""
     words = ""
     if run is not None:
-        words = engine_process.log(folder) if run.kind == "process" else Engine(run.program).log(run.handle)
+        words = engine_process.log(folder) if run.kind == "process" else ContainerEngine(run.program).log(run.handle)
     try:
         _forget(run, folder)
     except PlatformError as error:
@@ -250,11 +250,11 @@ def _forget(run: LocalRun | None, folder: Path) -> bool:
     if run is not None and run.kind == "process":
         ran = engine_process.stop(int(run.handle), folder)
     elif run is not None:
-        ran = Engine(run.program).remove(run.handle)
+        ran = ContainerEngine(run.program).remove(run.handle)
     elif cid_file.is_file() and (left := cid_file.read_text(encoding="utf-8").strip()):
         # Killed between starting a container and writing down that it had.
         program = next(filter(None, map(shutil.which, ("docker", "podman"))), None)
-        ran = bool(program) and Engine(str(program)).remove(left)
+        ran = bool(program) and ContainerEngine(str(program)).remove(left)
     cid_file.unlink(missing_ok=True)
     (folder / "run.json").unlink(missing_ok=True)
     return ran

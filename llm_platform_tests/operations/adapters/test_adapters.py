@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pandas as pd
@@ -20,12 +21,13 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import unload
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.adapters.adapter_reports import write_page
-from llm_platform.operations.adapters.adapters import AdapterFolders, peft_source, serve_adapter, withdraw_adapter
+from llm_platform.operations.adapters.adapters import peft_source, serve_adapter, withdraw_adapter
 from llm_platform.operations.adapters.finetuning import Training
 from llm_platform.operations.adapters.studies import curve_sizes, sweep_recipes
 from llm_platform.operations.adapters.training_process import run_training
 from llm_platform.operations.evidence.abilities import KeptAbilities, measure_abilities
 from llm_platform.records import AdapterManifest, ModelPin, Score, adapter_name
+from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.settings.settings import Settings
 from llm_platform_tests.finetuning.tiny import examples, tiny_base, tiny_job
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
@@ -44,7 +46,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def imported(tmp_path: Path, settings: Settings) -> AdapterManifest:
     source = layout(tmp_path / "elsewhere")
-    return import_adapter(source, settings.adapters_folder, application="tickets", name="mood", base=PIN)
+    return import_adapter(source, adapter_folders(settings).folder, application="tickets", name="mood", base=PIN)
 
 
 @pytest.fixture
@@ -60,6 +62,11 @@ def entry() -> LockEntry:
     )
 
 
+def serve(settings: Settings, entry: LockEntry, **given: Any) -> None:
+    """Serve an adapter as a deployment with these settings does."""
+    serve_adapter(entry, serving=serving_of(settings), folders=adapter_folders(settings), **given)
+
+
 def test_an_imported_adapter_is_served_under_a_name_of_its_content(
     settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
 ) -> None:
@@ -67,7 +74,7 @@ def test_an_imported_adapter_is_served_under_a_name_of_its_content(
     name = adapter_name("tickets", imported.adapter_id)
     with ScriptedServer(peft_source=tmp_path / "peft") as model:
         for _ in range(2):
-            serve_adapter(settings, entry, name=name, adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
+            serve(settings, entry, name=name, adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
 
     assert [path.name for path in (tmp_path / "peft").iterdir()] == [name]
 
@@ -82,7 +89,7 @@ def test_an_endpoint_that_watches_no_folder_is_told_to_load_and_to_unload(
     name = adapter_name("tickets", imported.adapter_id)
     with ScriptedServer(loads_adapters=True) as model:
         given = {"name": name, "adapter_id": imported.adapter_id, "base": PIN, "base_urls": [model.url]}
-        serve_adapter(mounted, plain, **given)
+        serve(mounted, plain, **given)
         assert model.loaded == {name: str(tmp_path / "mounted" / name)}
         with EndpointClient() as client:
             assert unload(model.url, name, client)
@@ -98,7 +105,7 @@ def test_pods_are_told_of_the_folder_of_their_model(
     mounted = settings.model_copy(update={"nim_peft_mount": tmp_path / "mounted"})
     pods = entry.model_copy(update={"mode": "kubernetes", "base_urls": (), "dialect": "vllm"})
     with ScriptedServer(loads_adapters=True) as model:
-        serve_adapter(mounted, pods, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
+        serve(mounted, pods, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
 
         assert model.loaded == {"n": str(tmp_path / "mounted" / "nim-scripted" / "n")}
     assert [path.name for path in (tmp_path / "peft" / "nim-scripted").iterdir()] == ["n"]
@@ -111,12 +118,12 @@ def test_endpoints_found_by_name_are_told_to_unload(
     with ScriptedServer(loads_adapters=True) as model:
         named = entry.model_copy(update={"dialect": "vllm", "base_urls": (), "dns": f"localhost:{model.port}"})
         given = {"name": "n", "adapter_id": imported.adapter_id, "base": PIN, "base_urls": [model.url]}
-        serve_adapter(settings, named, **given)
+        serve(settings, named, **given)
         assert list(model.loaded) == ["n"]
 
-        assert withdraw_adapter(settings, named, "n")
+        assert withdraw_adapter(serving_of(settings), named, "n")
 
-        assert (model.loaded, withdraw_adapter(settings, named, "n")) == ({}, False)
+        assert (model.loaded, withdraw_adapter(serving_of(settings), named, "n")) == ({}, False)
     assert list((tmp_path / "peft").iterdir()) == []
 
 
@@ -127,9 +134,9 @@ def test_an_adapter_of_a_model_that_is_down_can_be_withdrawn(
     down = entry.model_copy(update={"dialect": "vllm", "base_urls": (), "dns": "models.invalid:8000"})
     with ScriptedServer(loads_adapters=True) as model:
         given = {"name": "n", "adapter_id": imported.adapter_id, "base": PIN, "base_urls": [model.url]}
-        serve_adapter(settings, down, **given)
+        serve(settings, down, **given)
 
-    assert withdraw_adapter(settings, down, "n")
+    assert withdraw_adapter(serving_of(settings), down, "n")
     assert list((tmp_path / "peft").iterdir()) == []
 
 
@@ -139,14 +146,14 @@ def test_an_endpoint_that_can_do_neither_says_what_it_was_asked(
     """Waiting two minutes for a server that will never look would help nobody."""
     plain = entry.model_copy(update={"dialect": "vllm"})
     with ScriptedServer() as model, pytest.raises(RequestRejected, match="load adapter 'n'"):
-        serve_adapter(settings, plain, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
+        serve(settings, plain, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[model.url])
 
 
 def test_a_tampered_adapter_and_another_base_are_refused_before_anything_is_published(
     settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
 ) -> None:
     """An adapter is trusted for what was measured of it; another file, or another base, is another adapter."""
-    folders = AdapterFolders(settings)
+    folders = adapter_folders(settings)
     other = PIN.model_copy(update={"weights_sha256": "b" * 64})
     with pytest.raises(EndpointMismatch, match=f"{'a' * 64}.*{'b' * 64}"):
         folders.find(imported.adapter_id, other)
@@ -154,7 +161,7 @@ def test_a_tampered_adapter_and_another_base_are_refused_before_anything_is_publ
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
 
     with pytest.raises(StorageError, match="its manifest says"):
-        serve_adapter(settings, entry, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[])
+        serve(settings, entry, name="n", adapter_id=imported.adapter_id, base=PIN, base_urls=[])
 
     assert not (tmp_path / "peft").exists()
 
@@ -162,16 +169,16 @@ def test_a_tampered_adapter_and_another_base_are_refused_before_anything_is_publ
 def test_an_adapter_that_is_nowhere_is_said_to_be(settings: Settings) -> None:
     """The message has to say where was looked and what helps."""
     with pytest.raises(StorageError, match=r"adapters.*Train or import it again"):
-        AdapterFolders(settings).find("0123456789abcdef", PIN)
+        adapter_folders(settings).find("0123456789abcdef", PIN)
 
 
 def test_a_branch_finds_the_adapters_of_production(settings: Settings, imported: AdapterManifest) -> None:
     """A branch answers with production's champion, adapter included."""
     branch = settings.model_copy(update={"namespace": "branch", "upstream": "test"})
 
-    found = AdapterFolders(branch).find(imported.adapter_id, PIN)
+    found = adapter_folders(branch).find(imported.adapter_id, PIN)
 
-    assert found == settings.adapters_folder / imported.adapter_id
+    assert found == adapter_folders(settings).folder / imported.adapter_id
 
 
 def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Settings, tmp_path: Path) -> None:
@@ -191,11 +198,11 @@ def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Set
             "s3_region": "us-east-1",
         }
         given |= {"s3_key_id": "key", "s3_secret": SecretStr("s3cret")}
-        here = AdapterFolders(Settings(state=settings.state, namespace="test", **given))
+        here = adapter_folders(Settings(state=settings.state, namespace="test", **given))
         source = layout(tmp_path / "elsewhere")
         made = import_adapter(source, tmp_path / "made", application="tickets", name="mood", base=PIN)
         here.keep(tmp_path / "made" / made.adapter_id, PIN)
-        elsewhere = AdapterFolders(Settings(state=tmp_path / "empty", namespace="test", **given))
+        elsewhere = adapter_folders(Settings(state=tmp_path / "empty", namespace="test", **given))
 
         found = elsewhere.find(made.adapter_id, PIN)
 
@@ -212,7 +219,7 @@ def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Set
 def test_endpoints_that_watch_an_unnamed_folder_are_refused(settings: Settings, entry: LockEntry) -> None:
     """Publishing to nowhere would end in a wait for the deadline."""
     with pytest.raises(SpecificationError, match="LLM_PLATFORM_NIM_PEFT_SOURCE"):
-        peft_source(settings.model_copy(update={"nim_peft_source": None}), entry)
+        peft_source(serving_of(settings.model_copy(update={"nim_peft_source": None})), entry)
 
 
 @pytest.mark.parametrize(

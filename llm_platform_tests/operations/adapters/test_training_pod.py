@@ -11,6 +11,7 @@ from llm_platform.finetuning.job import TrainingJob
 from llm_platform.operations.adapters.finetuning import Training
 from llm_platform.operations.adapters.training_pod import START_ALLOWANCE_SECONDS, training_pod
 from llm_platform.records import ModelPin, Recipe, TrainingData
+from llm_platform.resources.handed import training_image
 from llm_platform.settings.settings import Settings
 
 
@@ -37,7 +38,7 @@ def test_the_pod_runs_the_same_command_on_the_shared_folder_with_gpus_and_an_end
 
     settings = Settings(state=tmp_path, training_image="registry.example/train@sha256:ab", training_gpus=2)
 
-    pod = training_pod(training, settings)
+    pod = training_pod(training, training_image(settings))
     body = build_pod_body("train-1", pod.image, pod.command, {}, pod.metadata, pod.spec)
 
     (container,) = body.spec.containers
@@ -57,4 +58,4 @@ def test_the_pod_runs_the_same_command_on_the_shared_folder_with_gpus_and_an_end
 def test_a_pod_without_an_image_is_refused(training: Training, tmp_path: Path) -> None:
     """A pod that cannot start would wait for its deadline."""
     with pytest.raises(SpecificationError, match="LLM_PLATFORM_TRAINING_IMAGE"):
-        training_pod(training, Settings(state=tmp_path))
+        training_pod(training, training_image(Settings(state=tmp_path)))

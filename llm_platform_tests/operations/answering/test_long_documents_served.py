@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from llm_platform.models.lock import load_lock
-from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.resources.handed import local_nim
 from llm_platform_tests.defs.test_graph_runs import failure, run
 from llm_platform_tests.embedded import link_weights, stop_embedded
 from llm_platform_tests.team import NAME, Team
@@ -34,7 +34,7 @@ def team(tmp_path: Path) -> Iterator[Team]:
     entry = load_lock(made.lock_file)[EMBEDDED]
     link_weights(entry, made.settings.state)
     yield made
-    stop_embedded(entry, LocalNim.of(made.settings))
+    stop_embedded(entry, local_nim(made.settings))
 
 
 def row_of_long(team: Team) -> dict[str, Any]:

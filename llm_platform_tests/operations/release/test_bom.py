@@ -14,7 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from llm_platform.errors import ContractBroken
 from llm_platform.models.lock import pin
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
-from llm_platform.operations.release.bom import bill_of_materials, require_valid
+from llm_platform.operations.release.bom import Deployment, bill_of_materials, require_valid
 from llm_platform.records import AdapterManifest, GateResult, Recipe, Release, RolloutEvent, TrainingData
 from llm_platform_tests.team import ENTRY, NAME, Team
 
@@ -72,7 +72,7 @@ def promotion(release_id: str) -> RolloutEvent:
 
 def document(team: Team) -> dict[str, Any]:
     with team.warehouse.open() as lake:
-        text = bill_of_materials(team.settings, {NAME: team.loaded}, lake)
+        text = bill_of_materials(Deployment("local", "main", "c0ffee"), {NAME: team.loaded}, lake)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     found: dict[str, Any] = json.loads(text)
     return found

@@ -9,8 +9,9 @@ import pytest
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PodsFailed, SpecificationError
 from llm_platform.operations.serving.bringing_up import bring_model_up, rehearse_up, take_model_down
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
 from llm_platform.operations.serving.model_states import model_states
+from llm_platform.resources.handed import local_nim, serving_of
 from llm_platform_tests.operations.cluster_team import (
     DIGEST,
     REPOSITORY,
@@ -56,7 +57,7 @@ def test_up_serves_what_is_pinned_and_says_so(team: ClusterTeam, api: Kubernetes
     """From a laptop, through a forwarded port: objects made, pods ready, one real token, the pinned digest."""
     said: list[str] = []
 
-    up = bring_model_up(team.entry, team.settings, report=said.append, sleep=no_sleep)
+    up = bring_model_up(team.entry, serving_of(team.settings), report=said.append, sleep=no_sleep)
 
     assert up.image_digest == DIGEST
     assert up.endpoint == f"http://{SERVICE}.models:8000"
@@ -73,7 +74,7 @@ def test_pods_of_another_digest_are_refused_and_taken_back(
     operator.digest = f"sha256:{'cd' * 32}"
 
     with pytest.raises(EndpointMismatch, match=f"run {REPOSITORY}@sha256:cdcd.*lock file pins {DIGEST}"):
-        bring_model_up(team.entry, team.settings, report=quiet, sleep=no_sleep)
+        bring_model_up(team.entry, serving_of(team.settings), report=quiet, sleep=no_sleep)
 
     assert kinds(api) == ["NIMCache", "PersistentVolumeClaim"]
 
@@ -84,7 +85,7 @@ def test_an_endpoint_that_is_another_model_is_taken_back(team: ClusterTeam, api:
     team.write_lock()
 
     with pytest.raises(EndpointMismatch, match="context length is 4096, locked 8192"):
-        bring_model_up(team.entry, team.settings, report=quiet, sleep=no_sleep)
+        bring_model_up(team.entry, serving_of(team.settings), report=quiet, sleep=no_sleep)
 
     assert kinds(api) == ["NIMCache", "PersistentVolumeClaim"]
 
@@ -94,7 +95,7 @@ def test_a_pod_that_does_not_answer_is_waited_for_until_the_deadline(team: Clust
     api.endpoints.clear()
 
     with pytest.raises(EndpointUnavailable, match=r"the pod does not answer .connection refused"):
-        bring_model_up(team.entry, team.settings, report=quiet, deadline_minutes=0.001, sleep=no_sleep)
+        bring_model_up(team.entry, serving_of(team.settings), report=quiet, deadline_minutes=0.001, sleep=no_sleep)
 
     assert kinds(api) == ["NIMCache", "PersistentVolumeClaim"]
 
@@ -108,12 +109,12 @@ def test_a_crash_is_told_with_its_last_words(team: ClusterTeam, api: KubernetesA
     api.logs[f"{SERVICE}-0", True] = "no profile fits this GPU"
 
     with pytest.raises(PodsFailed, match=r"(?s)restarted 4 times.*no profile fits this GPU.*Deleted: NIMService"):
-        bring_model_up(team.entry, team.settings, report=quiet, sleep=no_sleep)
+        bring_model_up(team.entry, serving_of(team.settings), report=quiet, sleep=no_sleep)
 
 
 def test_a_rehearsal_changes_nothing(team: ClusterTeam, api: KubernetesApi) -> None:
     """Reviewers and CI want to know what would happen."""
-    said = rehearse_up(team.entry, team.settings)
+    said = rehearse_up(team.entry, serving_of(team.settings))
 
     assert said.startswith("would be made: PersistentVolumeClaim")
     assert kinds(api) == []
@@ -121,14 +122,14 @@ def test_a_rehearsal_changes_nothing(team: ClusterTeam, api: KubernetesApi) -> N
 
 def test_down_takes_the_model_and_leaves_what_is_shared(team: ClusterTeam, api: KubernetesApi) -> None:
     """Weights stay unless asked; a foreign object stays always."""
-    bring_model_up(team.entry, team.settings, report=quiet, sleep=no_sleep)
+    bring_model_up(team.entry, serving_of(team.settings), report=quiet, sleep=no_sleep)
     policy = api.objects["networking.k8s.io/v1", "networkpolicies", "models", SERVICE]
     del policy["metadata"]["labels"]["llm-platform/owner"]
 
-    said = take_model_down(team.entry, team.settings, report=quiet, sleep=lambda _: end_pods(api))
+    said = take_model_down(team.entry, serving_of(team.settings), report=quiet, sleep=lambda _: end_pods(api))
     kept = kinds(api)
     end_pods(api)
-    emptied = take_model_down(team.entry, team.settings, report=quiet, delete_cache=True)
+    emptied = take_model_down(team.entry, serving_of(team.settings), report=quiet, delete_cache=True)
 
     assert said.startswith(f"Deleted: NIMService '{SERVICE}'")
     assert f"Left: NetworkPolicy '{SERVICE}': its label llm-platform/owner is None" in said
@@ -139,11 +140,11 @@ def test_down_takes_the_model_and_leaves_what_is_shared(team: ClusterTeam, api: 
 
 def test_status_tells_how_every_model_is(team: ClusterTeam, api: KubernetesApi) -> None:
     """Up, down, or not to be looked at: one line each, and looking starts nothing."""
-    before = {one.state for one in model_states([team.entry], team.settings)}
-    bring_model_up(team.entry, team.settings, report=quiet, sleep=no_sleep)
-    after = [one.state for one in model_states([team.entry], team.settings)]
+    before = {one.state for one in model_states([team.entry], serving_of(team.settings))}
+    bring_model_up(team.entry, serving_of(team.settings), report=quiet, sleep=no_sleep)
+    after = [one.state for one in model_states([team.entry], serving_of(team.settings))]
     nowhere = team.settings.model_copy(update={"nim_kubeconfig": team.root / "nothing"})
-    lost = [one.state for one in model_states([team.entry], nowhere)]
+    lost = [one.state for one in model_states([team.entry], serving_of(nowhere))]
 
     assert before == {"down; bring it up with: llm-platform nim up scripted"}
     assert f"pod {SERVICE}-0: ready" in after
@@ -156,7 +157,7 @@ def test_status_of_what_somebody_else_runs_is_its_health(team: ClusterTeam, api:
     urls = (f"http://127.0.0.1:{port}", "http://127.0.0.1:9")
     external = team.entry.model_copy(update={"mode": "external", "base_urls": urls})
 
-    well, ill = model_states([external], team.settings)
+    well, ill = model_states([external], serving_of(team.settings))
 
     assert (well.where, well.state) == (urls[0], "ready")
     assert (ill.where, "Is the endpoint running" in ill.state) == (urls[1], True)
@@ -165,7 +166,7 @@ def test_status_of_what_somebody_else_runs_is_its_health(team: ClusterTeam, api:
 def test_a_run_that_finds_a_model_down_says_how_to_bring_it_up(team: ClusterTeam) -> None:
     """A resource starts no pod; what it says must not need a search."""
     with pytest.raises(EndpointUnavailable, match=r"Model 'scripted' is not up: .*llm-platform nim up scripted"):
-        base_urls(team.entry, LocalNim.of(team.settings), cluster_namespace="nowhere.invalid")
+        base_urls(team.entry, local_nim(team.settings), cluster_namespace="nowhere.invalid")
 
 
 def test_what_somebody_else_runs_is_not_brought_up(team: ClusterTeam) -> None:
@@ -173,4 +174,4 @@ def test_what_somebody_else_runs_is_not_brought_up(team: ClusterTeam) -> None:
     external = team.entry.model_copy(update={"mode": "external", "base_urls": ("http://127.0.0.1:9",)})
 
     with pytest.raises(SpecificationError, match=r"somebody else runs it\. To run it on this machine, add --local"):
-        bring_model_up(external, team.settings, report=quiet)
+        bring_model_up(external, serving_of(team.settings), report=quiet)

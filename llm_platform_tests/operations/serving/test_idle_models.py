@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from llm_platform.nim.metrics import EndpointMetrics
-from llm_platform.nim.series import Reading
+from llm_platform.nim.series import EndpointReading
 from llm_platform.operations.serving.bringing_up import bring_model_up
 from llm_platform.operations.serving.idle_models import take_idle_down, why_not_idle
 from llm_platform.operations.serving.monitoring import Look, looks_table
+from llm_platform.resources.handed import serving_of
 from llm_platform_tests.operations.cluster_team import SERVICE, ClusterTeam, Operator, end_pods, kinds
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi
 from llm_platform_tests.servers.scripted import ScriptedServer
@@ -24,9 +25,9 @@ LIMIT = timedelta(minutes=30)
 URL = "http://10.0.0.1:8000"
 
 
-def reading(minutes_ago: int, *, url: str = URL, **numbers: float) -> Reading:
+def reading(minutes_ago: int, *, url: str = URL, **numbers: float) -> EndpointReading:
     metrics = EndpointMetrics(**{"requests": 5.0, "running": 0.0, "waiting": 0.0, **numbers})
-    return Reading(base_url=url, scraped_at=NOW - timedelta(minutes=minutes_ago), healthy=True, metrics=metrics)
+    return EndpointReading(base_url=url, scraped_at=NOW - timedelta(minutes=minutes_ago), healthy=True, metrics=metrics)
 
 
 QUIET = [reading(minutes) for minutes in (35, 30, 25, 20, 15, 10, 5, 0)]
@@ -45,13 +46,15 @@ QUIET = [reading(minutes) for minutes in (35, 30, 25, 20, 15, 10, 5, 0)]
         pytest.param([*QUIET[:2], *QUIET[-2:]], "not been looked at all the time", id="a-gap"),
         pytest.param([*QUIET, reading(0, url="http://10.0.0.2:8000")], "10.0.0.2", id="a-replica-was-added"),
         pytest.param(
-            [Reading(**{**one.model_dump(), "metrics": EndpointMetrics(running=0.0)}) for one in QUIET],
+            [EndpointReading(**{**one.model_dump(), "metrics": EndpointMetrics(running=0.0)}) for one in QUIET],
             "counts no requests",
             id="counts-nothing",
         ),
     ],
 )
-def test_only_a_model_that_is_known_to_be_idle_counts_as_such(readings: list[Reading], reason: str | None) -> None:
+def test_only_a_model_that_is_known_to_be_idle_counts_as_such(
+    readings: list[EndpointReading], reason: str | None
+) -> None:
     """Taking down a model that works costs half an hour; one that idles for five minutes more costs little."""
     found = why_not_idle(readings, now=NOW, limit=LIMIT)
 
@@ -66,7 +69,7 @@ def api() -> Iterator[KubernetesApi]:
         yield running
 
 
-def down(team: ClusterTeam, api: KubernetesApi, readings: list[Reading]) -> list[Any]:
+def down(team: ClusterTeam, api: KubernetesApi, readings: list[EndpointReading]) -> list[Any]:
     looks = [Look(team.entry.name, one.base_url, one.scraped_at, True, "", 0.1, one.metrics) for one in readings]
     with team.warehouse.open() as lake:
         lake.endpoint_metrics.append(looks_table(looks))
@@ -74,7 +77,7 @@ def down(team: ClusterTeam, api: KubernetesApi, readings: list[Reading]) -> list
             take_idle_down(
                 lake,
                 [team.entry],
-                team.settings,
+                serving_of(team.settings),
                 now=NOW,
                 report=lambda _: None,
                 sleep=lambda _: end_pods(api),
@@ -85,7 +88,7 @@ def down(team: ClusterTeam, api: KubernetesApi, readings: list[Reading]) -> list
 def test_an_idle_model_of_ours_is_taken_down_once(tmp_path: Path, api: KubernetesApi) -> None:
     """Its GPUs are free, its weights stay, and the next look finds it down."""
     team = ClusterTeam(tmp_path, api, nim_idle_down_minutes=30)
-    bring_model_up(team.entry, team.settings, report=lambda _: None)
+    bring_model_up(team.entry, serving_of(team.settings), report=lambda _: None)
 
     first = down(team, api, QUIET)
     second = down(team, api, [])
@@ -99,7 +102,7 @@ def test_an_idle_model_of_ours_is_taken_down_once(tmp_path: Path, api: Kubernete
 def test_an_idle_model_of_somebody_else_stays(tmp_path: Path, api: KubernetesApi) -> None:
     """Production's chart owns its models, however quiet the night is."""
     team = ClusterTeam(tmp_path, api, nim_idle_down_minutes=30)
-    bring_model_up(team.entry, team.settings, report=lambda _: None)
+    bring_model_up(team.entry, serving_of(team.settings), report=lambda _: None)
     service = api.objects["apps.nvidia.com/v1alpha1", "nimservices", "models", SERVICE]
     service["metadata"]["labels"]["llm-platform/owner"] = "production.main"
 

@@ -10,7 +10,7 @@ import pytest
 
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.serving.endpoint_page import write_endpoint_page
-from llm_platform.operations.serving.endpoints import LocalNim
+from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.monitoring import Place, Watched, stored_readings, watch
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse

@@ -15,8 +15,8 @@ from llm_platform.models.probes import probe_differences
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.models import approvals, touched
 from llm_platform.operations.release.rollout import promote, rollback
-from llm_platform.operations.serving.endpoints import LocalNim
 from llm_platform.records import RolloutEvent
+from llm_platform.resources.handed import local_nim
 from llm_platform.resources.nim import NIMResource
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.defs.test_graph_runs import failure, run
@@ -59,7 +59,7 @@ def team(tmp_path: Path) -> Iterator[Upgrade]:
     made = Upgrade(tmp_path)
     yield made
     for entry in load_lock(made.lock_file).values():
-        stop_embedded(entry, LocalNim.of(made.settings))
+        stop_embedded(entry, local_nim(made.settings))
 
 
 def test_an_upgrade_is_approved_on_its_own_evidence_and_can_be_taken_back(team: Upgrade) -> None:

@@ -16,9 +16,10 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock
 from llm_platform.nim.containers import LocalModel, run_command
 from llm_platform.operations.serving.bringing_up import bring_model_up, take_model_down
-from llm_platform.operations.serving.endpoints import LocalNim, base_urls
+from llm_platform.operations.serving.endpoints import base_urls
 from llm_platform.operations.serving.model_states import model_states
 from llm_platform.operations.serving.workstation import listens, local_folder, read_run
+from llm_platform.resources.handed import local_nim, serving_of
 from llm_platform.resources.nim import NIMResource
 from llm_platform_tests.servers.workstation import HANG, install
 from llm_platform_tests.team import ENTRY, Team
@@ -56,13 +57,13 @@ class Workstation(Team):
 
     def up(self, **options: Any) -> str:
         quick = {"report": lambda _: None, "sleep": sleep_briefly, "deadline_minutes": 0.5}
-        return bring_model_up(self.entry, self.settings, local=True, **{**quick, **options}).endpoint
+        return bring_model_up(self.entry, serving_of(self.settings), local=True, **{**quick, **options}).endpoint
 
     def down(self) -> str:
-        return take_model_down(self.entry, self.settings, report=lambda _: None, local=True)
+        return take_model_down(self.entry, serving_of(self.settings), report=lambda _: None, local=True)
 
     def urls(self) -> tuple[str, ...]:
-        return base_urls(self.entry, LocalNim.of(self.settings))
+        return base_urls(self.entry, local_nim(self.settings))
 
 
 def sleep_briefly(_: float) -> None:
@@ -91,7 +92,7 @@ def test_a_local_model_is_what_runs_use_until_it_is_down(workstation: Workstatio
     """Who has a GPU under the desk works on the same graph, with the same pins."""
     up = workstation.up()
     seen = NIMResource.of(workstation.settings, ENTRY).identity()
-    states = [one.state for one in model_states([workstation.entry], workstation.settings)]
+    states = [one.state for one in model_states([workstation.entry], serving_of(workstation.settings))]
     again = workstation.up()
     down = workstation.down()
 
@@ -163,7 +164,7 @@ def test_one_that_has_died_is_told_from_one_that_was_never_there(workstation: Wo
 
     with pytest.raises(EndpointUnavailable, match=r"was started on this machine and does not answer.*nim up scripted"):
         workstation.urls()
-    states = [one.state for one in model_states([workstation.entry], workstation.settings)]
+    states = [one.state for one in model_states([workstation.entry], serving_of(workstation.settings))]
     workstation.up()
 
     assert states[0].endswith("was started and has ended")

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
-from llm_platform.inference.answers import AnswerReader, Reading
-from llm_platform.inference.endpoint import EndpointState, Row
+from llm_platform.inference.answers import AnswerReader, ReadAnswer
+from llm_platform.inference.endpoint import EndpointState, RowInFlight
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EnginePolicy
@@ -30,7 +30,7 @@ _MISCONFIGURED = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
 _TRANSIENT = frozenset({0, 408, 425})
 
 
-class Judge:
+class Triage:
     """Decides, and writes the decision where it belongs.
 
     Attributes:
@@ -54,7 +54,7 @@ class Judge:
         self._reader, self._outbox, self._meter, self._policy, self._retries = reader, outbox, meter, policy, retries
         self._on_fail, self._on_suspect = on_fail, on_suspect
 
-    def judge(self, row: Row, endpoint: EndpointState, reply: Reply, *, sent_at: float) -> None:
+    def decide(self, row: RowInFlight, endpoint: EndpointState, reply: Reply, *, sent_at: float) -> None:
         """Take in one reply."""
         now, status = time.monotonic(), reply.status
         if status == 200:
@@ -71,9 +71,11 @@ class Judge:
         else:
             reason = refusal(status, reply.body, request_body=row.request.body)
             self._answered(endpoint, now)
-            self._finish(row, endpoint, Reading(CompletionStatus.REJECTED, reason=reason), now - sent_at)
+            self._finish(row, endpoint, ReadAnswer(CompletionStatus.REJECTED, reason=reason), now - sent_at)
 
-    def _read(self, row: Row, endpoint: EndpointState, reply: Reply, *, latency_seconds: float, now: float) -> None:
+    def _read(
+        self, row: RowInFlight, endpoint: EndpointState, reply: Reply, *, latency_seconds: float, now: float
+    ) -> None:
         try:
             reading = self._reader.read(reply.body)
         except EndpointUnavailable as error:
@@ -97,12 +99,12 @@ class Judge:
         endpoint.on_answer(now)
         self.trouble_since = None
 
-    def _finish(self, row: Row, endpoint: EndpointState, reading: Reading, latency_seconds: float) -> None:
+    def _finish(self, row: RowInFlight, endpoint: EndpointState, reading: ReadAnswer, latency_seconds: float) -> None:
         self._outbox.add(
             row.request, reading, endpoint=endpoint.url, latency_seconds=latency_seconds, attempts=row.sent
         )
 
-    def _throttled(self, row: Row, endpoint: EndpointState, reply: Reply, now: float) -> None:
+    def _throttled(self, row: RowInFlight, endpoint: EndpointState, reply: Reply, now: float) -> None:
         self._meter.retries["http_429"] += 1
         self.trouble_since = self.trouble_since or now
         endpoint.last_error = "HTTP 429"
@@ -110,7 +112,9 @@ class Judge:
         # Only this row waits: pausing the endpoint for one Retry-After would cost ten times the run.
         self._retries.put_after(row, now=now, failures=1, asked_seconds=retry_after_seconds(reply.headers))
 
-    def _failed(self, row: Row, endpoint: EndpointState, reply: Reply, *, cause: str, detail: str, now: float) -> None:
+    def _failed(
+        self, row: RowInFlight, endpoint: EndpointState, reply: Reply, *, cause: str, detail: str, now: float
+    ) -> None:
         self._meter.retries[cause] += 1
         self.trouble_since = self.trouble_since or now
         if endpoint.on_failure(row, now=now, cause=cause, detail=detail):
@@ -119,7 +123,7 @@ class Judge:
         self._retries.put_after(row, now=now, failures=row.charged, asked_seconds=asked_seconds)
 
 
-def _mismatch(row: Row, endpoint: EndpointState, reply: Reply) -> EndpointMismatch:
+def _mismatch(row: RowInFlight, endpoint: EndpointState, reply: Reply) -> EndpointMismatch:
     said = refusal(reply.status, reply.body, request_body=row.request.body)
     location = reply.headers.get("location")
     step = f"It redirects to {location}; name the final address." if location else "Check address, key and model name."

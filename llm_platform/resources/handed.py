@@ -1,0 +1,119 @@
+"""What operations are handed, made of `Settings`: operations and stages read none themselves.
+
+So each says in its arguments what it depends on, and a test hands it three values instead of a deployment.
+"""
+
+from __future__ import annotations
+
+from llm_platform.nim.manifests.names import owner_label
+from llm_platform.nim.manifests.pods import Autoscaling, PodSettings
+from llm_platform.operations.adapters.adapters import AdapterFolders
+from llm_platform.operations.adapters.finetuning import TrainingPlace
+from llm_platform.operations.adapters.training_pod import TrainingImage
+from llm_platform.operations.serving.local_nim import LocalNim
+from llm_platform.operations.serving.serving import Serving
+from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.object_store import S3Access
+
+
+def local_nim(settings: Settings) -> LocalNim:
+    """How the embedded NIM runs here."""
+    return LocalNim(
+        settings.state,
+        slots=settings.nim_slots,
+        threads=settings.nim_threads,
+        idle_seconds=settings.nim_idle_minutes * 60,
+    )
+
+
+def serving_of(settings: Settings) -> Serving:
+    """How this deployment serves models."""
+    return Serving(
+        local=local_nim(settings),
+        inside=settings.connection(external=False),
+        outside=settings.connection(external=True),
+        cluster_namespace=settings.nim_cluster_namespace,
+        kubeconfig=settings.nim_kubeconfig,
+        context=settings.nim_kube_context,
+        pods=pod_settings(settings, settings.nim_cluster_namespace) if settings.nim_cluster_namespace else None,
+        adapter_models=settings.nim_adapter_models,
+        gateway=settings.nim_gateway,
+        peft_source=settings.nim_peft_source,
+        peft_mount=settings.nim_peft_mount,
+        deadline_minutes=settings.nim_deadline_minutes,
+        idle_down_minutes=settings.nim_idle_down_minutes,
+    )
+
+
+def pod_settings(settings: Settings, namespace: str) -> PodSettings:
+    """How pods of models run, in a Kubernetes namespace."""
+    clients = settings.nim_client_namespaces or (namespace,)
+    gateway = (settings.nim_gateway.split("/")[0],) if settings.nim_gateway else ()
+    return PodSettings(
+        namespace=namespace,
+        owner=owner_label(settings.deployment, settings.namespace),
+        claim=settings.nim_claim,
+        claim_size=settings.nim_claim_size,
+        storage_class=settings.nim_storage_class or None,
+        pull_secret=settings.nim_pull_secret or None,
+        ngc_secret=settings.nim_ngc_secret or None,
+        priority_class=settings.nim_priority_class or None,
+        autoscaling=autoscaling(settings),
+        gpu_resource=settings.nim_gpu_resource,
+        memory=settings.nim_memory,
+        shared_memory=settings.nim_shared_memory,
+        node_labels=dict(label.split("=", 1) for label in settings.nim_node_labels),
+        tolerated_taints=settings.nim_tolerated_taints,
+        client_namespaces=(*clients, *gateway),
+        monitoring_namespace=settings.nim_monitoring_namespace,
+        operator_namespace=settings.nim_operator_namespace,
+        start_seconds=round(settings.nim_start_minutes * 60),
+    )
+
+
+def autoscaling(settings: Settings) -> Autoscaling:
+    """How many replicas a model of this deployment has."""
+    return Autoscaling(
+        kind=settings.nim_autoscaling,
+        replicas=settings.nim_replicas,
+        minimum=settings.nim_min_replicas,
+        maximum=settings.nim_max_replicas,
+        requests_per_replica=settings.nim_requests_per_replica,
+        idle_seconds=round(settings.nim_idle_minutes * 60),
+        prometheus_url=settings.nim_prometheus_url,
+        demand_query=settings.nim_demand_query or None,
+    )
+
+
+def adapter_folders(settings: Settings) -> AdapterFolders:
+    """Where adapters are kept."""
+    return AdapterFolders(
+        settings.state / "namespaces",
+        settings.namespace,
+        upstream=settings.upstream_namespace,
+        data_root=settings.data_root,
+        s3=S3Access(
+            key_id=settings.s3_key_id or "",
+            secret=settings.s3_secret.get_secret_value() if settings.s3_secret else "",
+            region=settings.s3_region,
+            endpoint=settings.s3_endpoint,
+            url_style=settings.s3_url_style,
+            use_ssl=settings.s3_use_ssl,
+        ),
+    )
+
+
+def training_place(settings: Settings) -> TrainingPlace:
+    """Where adapters are trained."""
+    return TrainingPlace(
+        settings.namespace_folder / "training",
+        adapter_folders(settings),
+        local_nim(settings),
+        base_models=settings.base_models,
+        gpus=settings.training_gpus,
+    )
+
+
+def training_image(settings: Settings) -> TrainingImage:
+    """What adapters are trained in, in a cluster."""
+    return TrainingImage(settings.training_image, settings.training_claim, settings.state, gpus=settings.training_gpus)

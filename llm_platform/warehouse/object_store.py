@@ -1,0 +1,44 @@
+"""An object store, and how it is reached: once for DuckDB, once for the files that are not tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """How to reach an object store; empty values are left to the defaults of the client.
+
+    Attributes:
+        endpoint: Host and port without a scheme, for stores other than AWS.
+        url_style: `path` or `vhost`.
+    """
+
+    key_id: str = ""
+    secret: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    region: str = ""
+    endpoint: str = ""
+    url_style: str = ""
+    use_ssl: bool = True
+
+    def file_system(self) -> FileSystem:
+        """The store as pyarrow's file system."""
+        from pyarrow import fs
+
+        given = {
+            "access_key": self.key_id,
+            "secret_key": self.secret,
+            "session_token": self.session_token,
+            "region": self.region,
+            "endpoint_override": self.endpoint,
+        }
+        return fs.S3FileSystem(
+            scheme="https" if self.use_ssl else "http",
+            force_virtual_addressing=self.url_style == "vhost",
+            **{key: value for key, value in given.items() if value},
+        )
