@@ -11,10 +11,12 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from llm_platform.application.source_text import text_columns
 from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
-FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list"]
+FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list", "enum"]
+ReadSplit = Literal["train", "evaluation", "unused"]
 Looks = Literal["once", "any"]
 PLAIN_SCORERS = ("exact", "normalized", "set", "fields", "token_f1", "rouge_l", "semantic", "regex", "json_schema")
 SCORERS_WITH_ARGUMENT = ("regex", "json_schema", "judge")
@@ -49,12 +51,27 @@ class TableRef(Specification):
 
 
 class Source(TableRef):
-    """The table of documents."""
+    """The table of documents.
+
+    Attributes:
+        text: The column that holds the text of a document; or several, joined by a blank line; or a template of them,
+            such as `"{{ title }}: {{ body }}"`. Prompts, baseline, drift and reviewers read the same text.
+    """
 
     key: str
-    text: str
+    text: str | tuple[str, ...]
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns that the text is made of, each once."""
+        return text_columns(self.text)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that becomes part of a document, each once: key, text, attributes."""
+        return tuple(dict.fromkeys((self.key, *self.text_columns, *self.attributes)))
 
 
 class Documents(Specification):
@@ -97,22 +114,37 @@ class LongDocumentRules(Specification):
 
 
 class References(TableRef):
-    """Known answers. With no `split` column, the split is drawn with `seed` and `train_share`."""
+    """Known answers. With no `split` column, the split is drawn with `seed` and `train_share`.
+
+    Attributes:
+        labels: For `classify`: what the table calls a label → the label. What is not named stands for itself.
+        fields: For `extract`: column of the table (or key of the object in `answer`) → field. A field that is not named
+            has a column of its own name.
+        splits: What the table calls a split → ours; `unused` rows are left out. What is not named stands for itself.
+    """
 
     key: str
     answer: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    fields: dict[str, str] = Field(default_factory=dict)
     split: str | None = None
+    splits: dict[str, ReadSplit] = Field(default_factory=dict)
     seed: int = 7
     train_share: float = Field(default=0.5, ge=0.0, lt=1.0)
 
 
 class OutputField(Specification):
-    """One typed field of an `extract` answer."""
+    """One typed field of an `extract` answer; of type `enum`, one of `values`."""
 
     type: FieldType
     description: str = ""
     required: bool = True
     max_length: int | None = Field(default=None, ge=1)
+    values: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """What evidence rests on; without what is not stated, so that evidence from before a key existed stays."""
+        return self.model_dump(mode="json", exclude=set() if self.values else {"values"})
 
 
 class Variant(Specification):
@@ -311,6 +343,15 @@ class Application(Specification):
     budget: Budget = Budget()
     folder: Path = Field(default=Path(), exclude=True)
 
+    def reference_columns(self) -> tuple[str, ...]:
+        """Columns that known answers are read from: key, answer or one column a field, split."""
+        spec = self.references
+        if spec is None:
+            return ()
+        column_of = {field: column for column, field in spec.fields.items()}
+        answers = [spec.answer] if spec.answer else [column_of.get(name, name) for name in self.fields]
+        return tuple(dict.fromkeys((spec.key, *answers, *([spec.split] if spec.split else []))))
+
     def output_schema(self) -> dict[str, Any] | None:
         """JSON schema of an `extract` answer; None for the other tasks."""
         if self.task != "extract":
@@ -320,7 +361,7 @@ class Application(Specification):
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-_JSON_TYPES = {"date": "string", "money": "string", "list": "array"}
+_JSON_TYPES = {"date": "string", "money": "string", "list": "array", "enum": "string"}
 
 
 def scorer_parts(text: str) -> tuple[str, str | None]:
@@ -345,6 +386,8 @@ def _property(field: OutputField) -> dict[str, Any]:
         shape["pattern"] = r"^\d{4}-\d{2}-\d{2}$"
     if field.type == "list":
         shape["items"] = {"type": "string"}
+    if field.type == "enum":
+        shape["enum"] = [*field.values, *([] if field.required else [None])]
     if field.max_length is not None:
         shape["maxLength"] = field.max_length
     if field.description:

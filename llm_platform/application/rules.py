@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from llm_platform.application.long_documents import long_document_rules
-from llm_platform.application.model import NAME_PATTERN, PLAIN_SCORERS, scorer_parts
+from llm_platform.application.model import NAME_PATTERN, PLAIN_SCORERS, FieldType, scorer_parts
+from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
 
@@ -86,11 +87,7 @@ def _labels(data: dict[str, Any]) -> Broken:
         yield at, wording("no labels for task 'classify'", "a list of at least two")
     elif len(labels) == 1 == len(data["labels"]):
         yield at, wording(f"one label, {labels[0]!r}", "at least two")
-    for index, label in enumerate(labels):
-        if label in labels[:index]:
-            yield (*at, index), wording(f"label {label!r} a second time", "each label once")
-        if not label or label != label.strip():
-            yield (*at, index), wording(f"label {label!r}", "text without spaces around it")
+    yield from _each_once(at, labels, "label")
 
 
 def _fields(data: dict[str, Any]) -> Broken:
@@ -104,9 +101,33 @@ def _fields(data: dict[str, Any]) -> Broken:
         if isinstance(field, dict) and field.get("max_length") is not None and field.get("type") != "string":
             found = f"max_length for type {field.get('type')!r}"
             yield ("fields", name, "max_length"), wording(found, "max_length only for type 'string'")
+        if isinstance(field, dict):
+            yield from _values(name, field)
+
+
+def _values(name: str, field: dict[str, Any]) -> Broken:
+    at: Location = ("fields", name, "values")
+    values, kind = _texts(field, "values"), field.get("type")
+    if kind != "enum":
+        if field.get("values") and kind in get_args(FieldType):
+            yield at, wording(f"values for type {kind!r}", "values only for type 'enum'", "enum")
+        return
+    if not field.get("values"):
+        yield ("fields", name), wording("type 'enum' without 'values'", "a list of the values it may have")
+    yield from _each_once(at, values, "value")
+
+
+def _each_once(at: Location, names: list[str], word: str) -> Broken:
+    """Names that a model and a reference are held to: two that read alike would be one to one and two to the other."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield (*at, index), wording(f"{word} {name!r} a second time", f"each {word} once")
+        if not name or name != name.strip():
+            yield (*at, index), wording(f"{word} {name!r}", "text without spaces around it")
 
 
 def _source(data: dict[str, Any]) -> Broken:
+    yield from _source_text(_mapping(data, "source").get("text"))
     attributes = _texts(_mapping(data, "source"), "attributes")
     for index, attribute in enumerate(attributes):
         at: Location = ("source", "attributes", index)
@@ -116,16 +137,67 @@ def _source(data: dict[str, Any]) -> Broken:
             yield at, wording(f"attribute {attribute!r} a second time", "each attribute once")
 
 
+def _source_text(text: Any) -> Broken:
+    at: Location = ("source", "text")
+    if isinstance(text, list):
+        if not text:
+            yield at, wording("an empty list as source.text", "at least one column")
+        for index, name in enumerate(text):
+            if isinstance(name, str) and name in text[:index]:
+                yield (*at, index), wording(f"column {name!r} a second time", "each column once")
+            elif isinstance(name, str) and "{{" in name:
+                yield (*at, index), wording(f"{name!r} in a list", "names of columns, or one text with {{ column }}")
+    elif isinstance(text, str):
+        names, rest = HOLE.findall(text), HOLE.sub("", text)
+        if "" in names or (("{{" in rest or "}}" in rest) and (names or "{{" in rest)):
+            yield at, wording(f"braces without a column in {text!r}", "{{ column }}, once for each column")
+
+
 def _references(data: dict[str, Any]) -> Broken:
     references = data.get("references")
     if isinstance(references, dict):
         if data.get("task") == "classify" and references.get("answer") is None:
             yield ("references",), wording("no 'answer' in references", "the column that holds the label")
+        yield from _renamed_labels(data, references)
+        yield from _renamed_fields(data, references)
+        if references.get("splits") and references.get("split") is None:
+            found = "splits without 'split'"
+            yield ("references", "splits"), wording(found, "'split', the column that holds what they rename")
         return
     gates = _mapping(_mapping(data, "evaluation"), "gates")
     if references is None and gates.get("accuracy") is not None:
         at = ("evaluation", "gates", "accuracy")
         yield at, wording("a gate on accuracy without references", "'references', a table of known answers")
+
+
+def _renamed_labels(data: dict[str, Any], references: dict[str, Any]) -> Broken:
+    at: Location = ("references", "labels")
+    named, labels = _mapping(references, "labels"), _texts(data, "labels")
+    if named and data.get("task") in ("extract", "generate"):
+        yield at, wording(f"labels for task {data['task']!r}", "labels only for task 'classify'", "classify")
+        return
+    for given, label in named.items():
+        if isinstance(label, str) and labels and label not in labels:
+            yield (*at, given), wording(f"label {label!r}", listed(labels), nearest(label, labels))
+
+
+def _renamed_fields(data: dict[str, Any], references: dict[str, Any]) -> Broken:
+    at: Location = ("references", "fields")
+    named, fields = _mapping(references, "fields"), list(_mapping(data, "fields"))
+    if named and data.get("task") in ("classify", "generate"):
+        yield at, wording(f"fields for task {data['task']!r}", "fields only for task 'extract'", "extract")
+        return
+    taken: dict[str, str] = {}
+    for column, field in named.items():
+        if not isinstance(field, str):
+            continue
+        if fields and field not in fields:
+            turned = f" (it is written column: field; {column!r} is a field)" if column in fields else ""
+            yield (*at, column), wording(f"field {field!r}{turned}", listed(fields), nearest(field, fields))
+        elif field in taken:
+            found = f"field {field!r} for column {column!r} and for {taken[field]!r}"
+            yield (*at, column), wording(found, "each field from one column")
+        taken.setdefault(field, column)
 
 
 def _slices(data: dict[str, Any]) -> Broken:

@@ -30,15 +30,22 @@ def application_list() -> None:
 def application_check(
     folder: Annotated[Path | None, typer.Argument(help="One application's folder; all of them if not given.")] = None,
 ) -> None:
-    """Read specifications and prompts, and report every mistake with file and line."""
+    """Read specifications, prompts and the columns of tables, and report every mistake with file and line."""
+    from llm_platform.application.yaml.mistakes import raise_all
     from llm_platform.models.lock import load_lock
+    from llm_platform.operations.answering.columns import column_mistakes, source_reader
     from llm_platform.operations.releases import load_folders
 
     settings = load_settings()
     folders = (folder.resolve(),) if folder else settings.application_folders
     found = load_folders(folders, load_lock(settings.models_lock))
+    with source_reader(settings.source_warehouses) as sources:
+        checked = {name: column_mistakes(loaded.application, sources) for name, loaded in found.items()}
+    raise_all(mistake for mistakes, _ in checked.values() for mistake in mistakes)
     for name, loaded in found.items():
         console.print(f"{name}: {len(loaded.application.variants)} variants, no mistakes")
+        for reason in dict.fromkeys(checked[name][1]):
+            console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
     if not found:
         raise SpecificationError(f"No application.yaml in {', '.join(map(str, folders))}.")
 
@@ -52,7 +59,9 @@ def application_new(
     task: Annotated[str, typer.Option(help="classify, extract or generate.")] = "classify",
     labels: Annotated[str, typer.Option(help="Labels, separated by commas; for classify.")] = "",
     key: Annotated[str | None, typer.Option(help="Column that names a document.")] = None,
-    text: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Column that holds the text; several with commas, or a template.")
+    ] = None,
     answer: Annotated[str | None, typer.Option(help="Column that holds the known answer.")] = None,
     model: Annotated[str, typer.Option(help="Entry of models.lock.yaml.")] = "smollm2-135m",
 ) -> None:

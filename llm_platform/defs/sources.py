@@ -21,8 +21,7 @@ def source_asset(application: Application) -> dg.AssetSpec:
         key=source_key(application, source, "source"),
         group_name="upstream",
         kinds={"table"},
-        description=f"Documents of {application.title}, written by others. Read: {source.key}, {source.text}"
-        f"{''.join(', ' + name for name in source.attributes)}.",
+        description=f"Documents of {application.title}, written by others. Read: {', '.join(source.columns)}.",
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llm_platform.application.model import Documents, Source
+from llm_platform.application.source_text import composed
 from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken
 from llm_platform.records import DocumentStatus, canonical_json
@@ -43,7 +44,7 @@ def prepare(
     are not looked for here: a batch sees only its own rows.
 
     Args:
-        rows: Batches with the columns `source.key`, `source.text` and `source.attributes`; others are ignored.
+        rows: Batches with the columns of `source.columns`; others are ignored.
         read_by_prompts: Attributes that prompts read, which are part of the fingerprint; None stands for all. With the
             exact ones, a changed value that no prompt reads asks no model again.
 
@@ -73,7 +74,7 @@ def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read
     attributes = _json_rows(columns, len(keys))
     chosen = _json_rows({name: columns[name] for name in read}, len(keys))
     texts, fingerprints, statuses, reasons = [], [], [], []
-    for data, attribute_json in zip(_bytes(batch.column(source.text), source), chosen, strict=True):
+    for data, attribute_json in zip(_composed(batch, source), chosen, strict=True):
         text, status, reason = _judged(data, documents.max_characters)
         # Two unreadable texts may look alike once decoded; their bytes tell them apart.
         hashed = f"bytes:{hashlib.sha256(data or b'').hexdigest()}" if status is DocumentStatus.UNDECODABLE else text
@@ -105,7 +106,7 @@ def _judged(data: bytes | None, max_characters: int) -> tuple[str, DocumentStatu
 
 
 def _check_columns(batch: pa.RecordBatch, source: Source) -> None:
-    missing = [name for name in (source.key, source.text, *source.attributes) if name not in batch.schema.names]
+    missing = [name for name in source.columns if name not in batch.schema.names]
     if missing:
         raise ContractBroken(
             f"Source {source.address!r} has no column {', '.join(map(repr, missing))}; it has "
@@ -124,14 +125,23 @@ def _keys(column: pa.Array, source: Source) -> list[str]:
     return [key for key in keys if key is not None]
 
 
-def _bytes(column: pa.Array, source: Source) -> list[bytes | None]:
+def _composed(batch: pa.RecordBatch, source: Source) -> list[bytes | None]:
+    """The text of each row, from one column or several."""
+    names = source.text_columns
+    columns = [_bytes(batch.column(name), name, source) for name in names]
+    if names == (source.text,):
+        return columns[0]
+    return [composed(source.text, dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def _bytes(column: pa.Array, name: str, source: Source) -> list[bytes | None]:
     """Texts as bytes, so that strings and binary columns are judged alike (a string column may hold invalid UTF-8)."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) or _is_text(column.type)):
         if pa.types.is_nested(column.type):
             raise ContractBroken(
-                f"Column {source.text!r} of source {source.address!r} has type {column.type}, which is not text. "
+                f"Column {name!r} of source {source.address!r} has type {column.type}, which is not text. "
                 "Choose a text column as source.text."
             )
         column = pc.cast(column, pa.string())

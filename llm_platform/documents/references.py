@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 import pyarrow as pa
 
-from llm_platform.application.model import Application, References
+from llm_platform.application.model import Application, OutputField, References
 from llm_platform.errors import ContractBroken, SpecificationError
-from llm_platform.records import canonical_json
+from llm_platform.records import Split, canonical_json
 
 REFERENCES_SCHEMA = pa.schema(
     [("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string()), ("provenance", pa.string())]
 )
+
+SHOWN, MANY_SPLITS = 5, 20
+"""Values of a split that an error names, and how many there are where it is no split at all."""
 
 
 class KnownAnswers(NamedTuple):
@@ -52,6 +56,9 @@ def references_table(rows: pa.Table, documents: pa.Table, application: Applicati
         raise SpecificationError(f"{application.name} has no 'references' in application.yaml.")
     frame = rows.to_pandas()
     _require_columns(frame, spec, application)
+    if spec.split:
+        frame = frame.assign(**{spec.split: _splits(frame, spec, application)})
+        frame = frame.loc[frame[spec.split] != "unused"].reset_index(drop=True)
     keys = frame[spec.key].astype("string")
     if keys.isna().any() or keys.duplicated().any():
         first = keys[keys.duplicated()].iloc[0] if keys.duplicated().any() else None
@@ -63,8 +70,7 @@ def references_table(rows: pa.Table, documents: pa.Table, application: Applicati
     _require_labels(answers, keys, application)
     known = dict(zip(documents["document_id"].to_pylist(), documents["fingerprint"].to_pylist(), strict=True))
     if spec.split:
-        splits = frame[spec.split].astype("string")
-        _require_splits(splits, spec, application)
+        splits = frame[spec.split]
     else:
         drawn = [drawn_split(known.get(key, key), seed=spec.seed, train_share=spec.train_share) for key in keys]
         splits = pd.Series(drawn, dtype="string")
@@ -117,9 +123,7 @@ def drawn_split(identity: str, *, seed: int, train_share: float) -> str:
 
 
 def _require_columns(frame: pd.DataFrame, spec: References, application: Application) -> None:
-    answers = [spec.answer] if spec.answer else list(application.fields)
-    wanted = [spec.key, *answers, *([spec.split] if spec.split else [])]
-    missing = [name for name in wanted if name not in frame.columns]
+    missing = [name for name in application.reference_columns() if name not in frame.columns]
     if missing:
         raise ContractBroken(
             f"References of {application.name} in {spec.address!r} have no column {', '.join(map(repr, missing))}; "
@@ -129,14 +133,19 @@ def _require_columns(frame: pd.DataFrame, spec: References, application: Applica
 
 def _answers(frame: pd.DataFrame, spec: References, application: Application) -> pd.Series[Any]:
     if spec.answer and application.task == "extract":
-        return pd.Series([_fields_json(value) for value in frame[spec.answer]], dtype="string", index=frame.index)
+        read = [_fields_json(value, spec.fields) for value in frame[spec.answer]]
+        return pd.Series(read, dtype="string", index=frame.index)
     if spec.answer:
-        return frame[spec.answer].astype("string")
-    records = frame[list(application.fields)].astype(object).where(frame[list(application.fields)].notna(), None)
+        answers = frame[spec.answer].astype("string")
+        return answers.map(lambda value: spec.labels.get(value, value)).astype("string") if spec.labels else answers
+    column_of = {field: column for column, field in spec.fields.items()}
+    columns = [column_of.get(name, name) for name in application.fields]
+    records = frame[columns].set_axis(list(application.fields), axis=1)
+    records = records.astype(object).where(records.notna(), None)
     return pd.Series([canonical_json(row) for row in records.to_dict("records")], dtype="string", index=frame.index)
 
 
-def _fields_json(value: Any) -> str | None:
+def _fields_json(value: Any, renamed: Mapping[str, str]) -> str | None:
     """Canonical JSON of an answer given as an object (a struct column) or as JSON text; None if it is neither."""
     try:
         fields = json.loads(value) if isinstance(value, str) else value
@@ -145,23 +154,55 @@ def _fields_json(value: Any) -> str | None:
     if not isinstance(fields, dict):
         return None
     known = str | int | float | None
-    return canonical_json({name: item if isinstance(item, known) else str(item) for name, item in fields.items()})
+    return canonical_json(
+        {renamed.get(name, name): item if isinstance(item, known) else str(item) for name, item in fields.items()}
+    )
 
 
 def _require_labels(answers: pd.Series[Any], keys: pd.Series[Any], application: Application) -> None:
     wrong = ~answers.isin(application.labels) if application.task == "classify" else answers.isna()
     if wrong.any():
-        allowed = f"; labels are {', '.join(application.labels)}" if application.task == "classify" else ""
+        is_label = application.task == "classify"
+        allowed = f"; labels are {', '.join(application.labels)}" if is_label else ""
+        mapped = ", or say in references.labels which label each of its values is" if is_label else ""
         raise ContractBroken(
             f"{int(wrong.sum())} of {len(answers)} references of {application.name} are not possible answers "
-            f"(first: document {keys[wrong].iloc[0]!r}){allowed}. Correct the reference table."
+            f"(first: document {keys[wrong].iloc[0]!r}){allowed}. Correct the reference table{mapped}."
         )
+    for name, field in application.fields.items():
+        _require_values(answers, keys, name=name, field=field, application=application)
 
 
-def _require_splits(splits: pd.Series[Any], spec: References, application: Application) -> None:
-    wrong = ~splits.isin(["train", "evaluation"])
+def _require_values(
+    answers: pd.Series[Any], keys: pd.Series[Any], *, name: str, field: OutputField, application: Application
+) -> None:
+    """The known values of a field with a closed set are of that set."""
+    if field.type != "enum":
+        return
+    given = answers.map(lambda answer: json.loads(answer).get(name))
+    wrong = given.notna() & (given != "") & ~given.isin(field.values)
     if wrong.any():
         raise ContractBroken(
-            f"{int(wrong.sum())} references of {application.name} have a {spec.split!r} that is neither 'train' nor "
-            "'evaluation'. Correct the column, or leave it out and the split is drawn by seed."
+            f"{int(wrong.sum())} of {len(answers)} references of {application.name} have a {name!r} that is none of "
+            f"its values (first: document {keys[wrong].iloc[0]!r}); values are {', '.join(field.values)}. Correct the "
+            "reference table, or add the value in application.yaml."
         )
+
+
+def _splits(frame: pd.DataFrame, spec: References, application: Application) -> pd.Series[Any]:
+    """Our split of each row; `unused` for one that is to be left out."""
+    given = frame[spec.split].astype("string")
+    splits = given.map(lambda value: spec.splits.get(value, value)).astype("string") if spec.splits else given
+    wrong = ~splits.isin([*get_args(Split), *(["unused"] if spec.splits else [])])
+    if wrong.any():
+        counts = given[wrong].fillna("nothing").value_counts()
+        shown = ", ".join(f"{name!r} ({count})" for name, count in list(counts.items())[:SHOWN])
+        if len(counts) > MANY_SPLITS:
+            # A column of texts that was taken for one of splits: texts do not appear in messages.
+            shown = f"{len(counts)} different values, so it may be another column"
+        raise ContractBroken(
+            f"{int(wrong.sum())} references of {application.name} have a {spec.split!r} that is neither 'train' nor "
+            f"'evaluation': {shown}. Say in references.splits what each of them is, such as {{test: evaluation, "
+            "val: train}, or `unused`; or leave 'split' out, and it is drawn by seed."
+        )
+    return splits

@@ -165,7 +165,7 @@ def _frequent(references: list[str], fields: Mapping[str, OutputField]) -> dict[
         except ValueError:
             continue
         for name, field in fields.items() if isinstance(values, dict) else ():
-            if not isinstance(read_value(values.get(name), field.type), Unreadable):
+            if not isinstance(read_value(values.get(name), field), Unreadable):
                 counts[name][json.dumps(values.get(name), sort_keys=True)] += 1
     return {
         name: json.loads(min(found.items(), key=lambda item: (-item[1], item[0]))[0])

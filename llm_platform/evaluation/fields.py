@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -43,6 +43,11 @@ class Unreadable(NamedTuple):
     """A value that is not of its field's type."""
 
     expected: FieldType
+
+    @property
+    def words(self) -> str:
+        """`a number`, for a message."""
+        return "one of the values" if self.expected == "enum" else f"a {self.expected}"
 
 
 Value = str | float | bool | date | Money | tuple[str, ...] | None | Unreadable
@@ -86,19 +91,15 @@ def grade_fields(
     return FieldsGrade(math.fsum(graded) / len(graded), reason, grades)
 
 
-def read_value(value: object, kind: FieldType) -> Value:
+def read_value(value: object, field: OutputField) -> Value:
     """`value` as its field's type; None where nothing is given, `Unreadable` where it is something else."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if kind == "string":
-        return normalized(value if isinstance(value, str) else json.dumps(value)) or None
-    if kind == "boolean":
-        return _boolean(value)
-    if kind == "money":
-        return _money(value)
-    if kind == "list":
-        return _list(value)
-    return _date(value) if kind == "date" else _number(value, kind)
+    if field.type in ("integer", "number"):
+        return _number(value, field.type)
+    if field.type == "enum":
+        return _one_of(value, field.values)
+    return READERS[field.type](value)
 
 
 def normalized(text: str) -> str:
@@ -109,16 +110,16 @@ def normalized(text: str) -> str:
 def _grade_field(
     given: Mapping[str, Any] | None, expected: object, *, name: str, field: OutputField, tolerance: float
 ) -> Grade:
-    truth = read_value(expected, field.type)
+    truth = read_value(expected, field)
     if isinstance(truth, Unreadable):
-        return Grade(None, f"the reference is not a {truth.expected}")
+        return Grade(None, f"the reference is not {truth.words}")
     if truth is None and field.required:
         return Grade(None, "the reference has no value")
     if given is None:
         return Grade(0.0, "no valid answer")
-    answer = read_value(given.get(name), field.type)
+    answer = read_value(given.get(name), field)
     if isinstance(answer, Unreadable):
-        return Grade(0.0, f"the answer is not a {answer.expected}")
+        return Grade(0.0, f"the answer is not {answer.words}")
     score = _agreement(answer, truth, tolerance)
     return Grade(1.0) if score == 1.0 else Grade(score, "differs from the reference")
 
@@ -143,6 +144,13 @@ def _mapping(value: object) -> Mapping[str, Any] | None:
         except ValueError:
             return None
     return value if isinstance(value, Mapping) else None
+
+
+def _one_of(value: object, values: Sequence[str]) -> str | Unreadable | None:
+    if not isinstance(value, str):
+        return Unreadable("enum")
+    text = normalized(value)
+    return text if text in {normalized(one) for one in values} else Unreadable("enum") if text else None
 
 
 def _boolean(value: object) -> bool | Unreadable:
@@ -195,3 +203,16 @@ def _date(value: object) -> date | Unreadable:
         return date.fromisoformat(found.group(1))
     except ValueError:
         return Unreadable("date")
+
+
+def _string(value: object) -> str | None:
+    return normalized(value if isinstance(value, str) else json.dumps(value)) or None
+
+
+READERS: dict[FieldType, Callable[[object], Value]] = {
+    "string": _string,
+    "boolean": _boolean,
+    "money": _money,
+    "list": _list,
+    "date": _date,
+}

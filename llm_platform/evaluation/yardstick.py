@@ -43,7 +43,7 @@ def evaluation_id(
         {
             "scorer": scorer_of(application, judges).name,
             "labels": sorted(application.labels),
-            "fields": {name: field.model_dump(mode="json") for name, field in application.fields.items()},
+            "fields": {name: field.content() for name, field in application.fields.items()},
             "gates": limits(application),
             "slices": application.evaluation.slices,
             "cluster": application.evaluation.cluster,

@@ -114,7 +114,11 @@ def document_completion(
 
 def _nullable(shape: Mapping[str, Any]) -> dict[str, Any]:
     kinds = shape["type"] if isinstance(shape["type"], list) else [shape["type"]]
-    return {**shape, "type": [*kinds, *([] if "null" in kinds else ["null"])]}
+    if "null" in kinds:
+        return dict(shape)
+    # A closed set of values is one more rule that null would break.
+    values = {"enum": [*shape["enum"], None]} if "enum" in shape else {}
+    return {**shape, "type": [*kinds, "null"], **values}
 
 
 def _average(scores: Sequence[Mapping[str, float]], labels: Sequence[str]) -> dict[str, float]:

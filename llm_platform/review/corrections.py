@@ -52,6 +52,8 @@ def field_value(text: str, name: str, field: OutputField) -> Any:
         return None
     if field.max_length is not None and len(cleaned) > field.max_length:
         raise ContractBroken(f"Field {name!r} has {len(cleaned)} characters; at most {field.max_length} are allowed.")
+    if field.type == "enum" and cleaned not in field.values:
+        raise ContractBroken(f"Field {name!r} is none of its values. Choose one of: {', '.join(field.values)}.")
     try:
         return _read(cleaned, field.type)
     except (ValueError, KeyError) as error:

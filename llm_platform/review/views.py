@@ -203,7 +203,7 @@ def _field(name: str, field: OutputField, values: Sequence[str], typed: Mapping[
         required=field.required,
         cells=tuple(cells),
         typed=typed.get(FIELD_PREFIX + name, values[0] if values else ""),
-        suggestions=tuple(dict.fromkeys(value for value in values if value)),
+        suggestions=field.values or tuple(dict.fromkeys(value for value in values if value)),
     )
 
 

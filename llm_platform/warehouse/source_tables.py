@@ -30,7 +30,7 @@ class WatermarkRead:
 def table_state(cursor: duckdb.DuckDBPyConnection, relation: str, source: Source) -> SourceState:
     """State of a table: largest watermark and number of rows, or a hash of all rows where there is no watermark."""
     if source.watermark is None:
-        columns = [identifier(name) for name in (source.key, source.text, *source.attributes)]
+        columns = [identifier(name) for name in (source.key, *source.text_columns, *source.attributes)]
         version = version_of(cursor.execute(version_select(columns, relation)).fetchall()[0])
         return SourceState(kind="watermark", token=f"0@{version}", table_id=source.address)
     column = identifier(source.watermark)

@@ -229,13 +229,13 @@ def _file_changes(source: Source, since: SourceState | None) -> SourceChanges:
         return SourceChanges(full=False, rows=(), deleted=[], state=state, reason="the file is as it was")
     wanted = _wanted(source)
     _require(wanted, file_columns(path), source)
-    rows = file_batches(path, wanted, as_bytes=(source.text,))
+    rows = file_batches(path, wanted, as_bytes=source.text_columns)
     reason = "first read" if since is None else "a file is always read whole"
     return SourceChanges(full=True, rows=rows, deleted=None, state=state, reason=reason)
 
 
 def _wanted(source: Source) -> list[str]:
-    return list(dict.fromkeys((source.key, source.text, *source.attributes)))
+    return list(source.columns)
 
 
 def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) -> None:

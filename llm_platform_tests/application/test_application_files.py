@@ -408,6 +408,72 @@ MISTAKES = [
         id="references-without-an-answer",
     ),
     pytest.param(
+        "text: body",
+        "text: [body, 5]",
+        ["F/application.yaml:9: found '5' as source.text.1; allowed: text"],
+        id="text-of-a-number",
+    ),
+    pytest.param(
+        "text: body",
+        "text: {a: b}",
+        ["F/application.yaml:9: found a mapping ('a') as source.text; allowed: text, or a list, each item text"],
+        id="text-of-a-mapping",
+    ),
+    pytest.param(
+        "text: body",
+        "text: [body, title, body]",
+        ["F/application.yaml:9: found column 'body' a second time; allowed: each column once"],
+        id="text-of-one-column-twice",
+    ),
+    pytest.param(
+        "text: body",
+        "text: []",
+        ["F/application.yaml:9: found an empty list as source.text; allowed: at least one column"],
+        id="text-of-nothing",
+    ),
+    pytest.param(
+        "text: body",
+        "text: '{{ title }}: {{ body }'",
+        [
+            "F/application.yaml:9: found braces without a column in '{{ title }}: {{ body }'; "
+            "allowed: {{ column }}, once for each column"
+        ],
+        id="text-of-a-broken-template",
+    ),
+    pytest.param(
+        "answer: kind}",
+        "answer: kind, labels: {bug: BUGS, wish: WISH}}",
+        ["F/application.yaml:11: found label 'BUGS'; allowed: 'BUG', 'WISH'; did you mean 'BUG'?"],
+        id="reference-mapped-to-no-label",
+    ),
+    pytest.param(
+        "answer: kind}",
+        "answer: kind, split: part, splits: {test: evaluate}}",
+        [
+            "F/application.yaml:11: found 'evaluate' as references.splits.test; allowed: 'train', 'evaluation', "
+            "'unused'; did you mean 'evaluation'?"
+        ],
+        id="split-mapped-to-no-split",
+    ),
+    pytest.param(
+        "answer: kind}",
+        "answer: kind, splits: {test: evaluation}}",
+        [
+            "F/application.yaml:11: found splits without 'split'; allowed: 'split', the column that holds what they "
+            "rename"
+        ],
+        id="splits-without-a-column",
+    ),
+    pytest.param(
+        "answer: kind}",
+        "answer: kind, fields: {kind: BUG}}",
+        [
+            "F/application.yaml:11: found fields for task 'classify'; allowed: fields only for task 'extract'; "
+            "did you mean 'extract'?"
+        ],
+        id="reference-fields-for-classify",
+    ),
+    pytest.param(
         "slices: [product]",
         "slices: [product]\n  scorers: [exat]",
         [
@@ -486,6 +552,48 @@ def test_a_mistake_is_reported_with_its_line_and_what_is_allowed(
 
 EXTRACT_MISTAKES = [
     pytest.param(
+        "{type: date, required: false}",
+        "{type: enum}",
+        ["F/application.yaml:6: found type 'enum' without 'values'; allowed: a list of the values it may have"],
+        id="enum-without-values",
+    ),
+    pytest.param(
+        "{type: date, required: false}",
+        "{type: enum, values: [A, B, A]}",
+        ["F/application.yaml:6: found value 'A' a second time; allowed: each value once"],
+        id="enum-with-a-value-twice",
+    ),
+    pytest.param(
+        "{type: date, required: false}",
+        "{type: date, values: [A, B]}",
+        [
+            "F/application.yaml:6: found values for type 'date'; allowed: values only for type 'enum'; "
+            "did you mean 'enum'?"
+        ],
+        id="values-of-another-type",
+    ),
+    pytest.param(
+        "text: body}",
+        "text: body}\nreferences: {url: k.csv, key: id, fields: {item: produkt}}",
+        ["F/application.yaml:8: found field 'produkt'; allowed: 'product', 'since'; did you mean 'product'?"],
+        id="column-mapped-to-no-field",
+    ),
+    pytest.param(
+        "text: body}",
+        "text: body}\nreferences: {url: k.csv, key: id, fields: {product: item}}",
+        [
+            "F/application.yaml:8: found field 'item' (it is written column: field; 'product' is a field); "
+            "allowed: 'product', 'since'"
+        ],
+        id="mapping-the-wrong-way-round",
+    ),
+    pytest.param(
+        "text: body}",
+        "text: body}\nreferences: {url: k.csv, key: id, fields: {a: product, b: product}}",
+        ["F/application.yaml:8: found field 'product' for column 'b' and for 'a'; allowed: each field from one column"],
+        id="two-columns-for-a-field",
+    ),
+    pytest.param(
         "fields:\n  product: {type: string, max_length: 40}\n  since: {type: date, required: false}\n",
         "",
         ["F/application.yaml:1: found no fields for task 'extract'; allowed: a mapping of names, each to a 'type'"],
@@ -506,7 +614,7 @@ EXTRACT_MISTAKES = [
         [
             "F/application.yaml:6: found 'dat' as fields.since.type; allowed: 'string', "
             "'integer', 'number', 'boolean', "
-            "'date', 'money', 'list'; did you mean 'date'?"
+            "'date', 'money', 'list', 'enum'; did you mean 'date'?"
         ],
         id="unknown-type",
     ),

@@ -95,6 +95,61 @@ def test_objects_of_known_answers_become_fields(tmp_path: Path) -> None:
     assert application.references.answer == "truth"
 
 
+def test_a_text_of_several_columns_is_written_as_it_was_given(tmp_path: Path) -> None:
+    """The title says what the body leaves out; a misspelt one of them is named."""
+    source = csv_file(tmp_path / "tickets.csv")
+
+    several = loaded(new_application("several", source, tmp_path, text="channel, body"))
+    template = loaded(new_application("template", source, tmp_path, text="{{ channel }}: {{ body }}"))
+
+    assert several.source.text == ("channel", "body")
+    assert "channel" not in several.source.attributes
+    assert template.source.text_columns == ("channel", "body")
+    with pytest.raises(SpecificationError, match=r"no column 'bdy' \(--text\).*Did you mean 'body'"):
+        new_application("wrong", source, tmp_path, text="channel,bdy")
+
+
+@pytest.mark.parametrize(
+    ("parts", "splits"),
+    [
+        pytest.param(("train", "test"), {"test": "evaluation"}, id="test"),
+        pytest.param(("train", "val", "test"), {"test": "evaluation", "val": "train"}, id="validation-is-trained-on"),
+        pytest.param(("training", "dev"), {"dev": "evaluation", "training": "train"}, id="validation-is-evaluated"),
+        pytest.param(("train", "evaluation"), {}, id="ours"),
+        pytest.param(("train", "north"), None, id="not-a-split"),
+    ],
+)
+def test_a_column_of_splits_is_read_by_the_names_in_use(
+    tmp_path: Path, parts: tuple[str, ...], splits: dict[str, str] | None
+) -> None:
+    """Drawing another split would train on what the owners hold out."""
+    rows = [{**row, "split": parts[n % len(parts)]} for n, row in enumerate(ROWS)]
+
+    application = loaded(new_application("tickets", csv_file(tmp_path / "t.csv", rows), tmp_path))
+
+    assert application.references is not None
+    assert application.references.split == (None if splits is None else "split")
+    assert application.references.splits == (splits or {})
+
+
+def test_a_field_with_few_values_becomes_a_closed_set(tmp_path: Path) -> None:
+    """The set constrains the model; a name or a total must not be taken for one."""
+    rows = [
+        {"id": n, "text": "OCR", "truth": {"paid": "CASH" if n % 2 else "CARD", "total": str(n), "note": ""}}
+        for n in range(40)
+    ]
+    path = tmp_path / "receipts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+    application = loaded(new_application("receipts", str(path), tmp_path / "applications", task="extract"))
+
+    assert {name: (field.type, field.values) for name, field in application.fields.items()} == {
+        "paid": ("enum", ("CARD", "CASH")),
+        "total": ("string", ()),
+        "note": ("string", ()),
+    }
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from llm_platform_tests.cli.conftest import Ran
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.survival.command import Terminal
@@ -141,6 +143,44 @@ def test_reset_deletes_one_namespace_and_asks_first(fresh: Terminal) -> None:
     assert not (state / "namespaces" / "test").exists()
     assert (state / "namespaces" / "other").is_dir()
     assert "nothing to delete" in again.out
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "said"),
+    [
+        pytest.param("source", {"text": "bdy"}, "found column 'bdy'", id="text"),
+        pytest.param("source", {"text": ["ticket", "bdy"]}, "found column 'bdy'", id="one-of-several"),
+        pytest.param("source", {"text": "{{ ticket }}: {{ bdy }}"}, "found column 'bdy'", id="in-a-template"),
+        pytest.param("source", {"attributes": ["teem"]}, "found column 'teem'", id="attribute"),
+        pytest.param("source", {"watermark": "changed"}, "found column 'changed'", id="watermark"),
+        pytest.param("references", {"answer": "moood"}, "found column 'moood'", id="answer"),
+        pytest.param("references", {"split": "part"}, "found column 'part'", id="split"),
+    ],
+)
+def test_check_finds_columns_that_are_not_there(
+    fresh: Terminal, where: str, what: dict[str, object], said: str
+) -> None:
+    """Otherwise `check` passes and the first run, after everything else was set up, does not."""
+    fresh.team.specification[where] |= what
+    fresh.team.specification["evaluation"].pop("slices")
+    fresh.team.write_specification()
+
+    checked = fresh.run("application", "check")
+
+    assert checked.failed_plainly, checked.said
+    assert said in checked.err
+    assert "application.yaml:" in checked.err
+
+
+def test_check_says_which_columns_it_could_not_look_at(fresh: Terminal) -> None:
+    """A warehouse behind credentials is no mistake of the file; passing in silence would be one of ours."""
+    (fresh.team.root / "tickets.csv").unlink()
+
+    checked = fresh.run("application", "check")
+
+    assert checked.status == 0, checked.said
+    assert "columns are checked before anything is sent, and could not be now" in checked.out
+    assert "tickets.csv" in checked.out
 
 
 def test_new_application_is_checked_and_runs_as_it_was_written(ran: Ran) -> None:

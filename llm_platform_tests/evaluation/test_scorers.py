@@ -76,6 +76,25 @@ def test_one_field(kind: FieldType, answer: Any, reference: Any, expected: float
     assert grade.fields["value"].score == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        pytest.param("CASH", "CASH", 1.0, id="equal"),
+        pytest.param("cash ", "CASH", 1.0, id="case-and-space-do-not-count"),
+        pytest.param("CARD", "CASH", 0.0, id="another-value"),
+        pytest.param("CHEQUE", "CASH", 0.0, id="no-value-of-the-set"),
+        pytest.param(None, "CASH", 0.0, id="nothing"),
+        pytest.param("CHEQUE", "CHEQUE", None, id="a-reference-outside-the-set-is-ungraded"),
+        pytest.param(None, None, 1.0, id="nothing-where-nothing-is"),
+    ],
+)
+def test_a_field_with_a_closed_set_of_values(answer: str | None, reference: str | None, expected: float | None) -> None:
+    """A value that nobody may give is no answer, and no reference either."""
+    fields = {"paid": OutputField(type="enum", values=("CASH", "CARD"), required=False)}
+
+    assert grade_fields(json.dumps({"paid": answer}), {"paid": reference}, fields).score == expected
+
+
 def test_partial_credit_is_the_share_of_fields_that_are_right() -> None:
     """Three of four fields right is more use to a reader than none, and the field at fault must be named."""
     fields = {name: OutputField(type="integer") for name in "abcd"}

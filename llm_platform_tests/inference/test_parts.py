@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llm_platform.inference.answers import AnswerReader
 from llm_platform.inference.parts import (
     document_completion,
     failed_parts,
@@ -141,6 +142,28 @@ def test_a_part_may_lack_what_the_document_must_have() -> None:
     assert [shape["type"][-1] for shape in schema["properties"].values()] == ["null"] * 3
     assert missing.status is CompletionStatus.INVALID
     assert missing.reason == "put together from 2 parts, the answer lacks 'total'"
+
+
+def test_a_part_may_lack_a_value_of_a_closed_set() -> None:
+    """A page without the payment would be answered with an invented one, or with nothing at all."""
+    whole = release("extract").model_copy(
+        update={
+            "output_schema": {
+                "type": "object",
+                "properties": {"paid": {"type": "string", "enum": ["CASH", "CARD"]}},
+                "required": ["paid"],
+                "additionalProperties": False,
+            },
+            "long_documents": SPLIT,
+        }
+    )
+
+    of_a_part = parts_release(whole)
+    merged = put_together(whole, [part('{"paid":null}'), part('{"paid":"CARD"}')])
+
+    assert AnswerReader(of_a_part).accepted('{"paid":null}')[0] == '{"paid":null}'
+    assert AnswerReader(of_a_part).accepted('{"paid":"CHEQUE"}')[0] is None
+    assert merged.answer == '{"paid":"CARD"}'
 
 
 def test_one_part_without_an_answer_is_a_document_without_one() -> None:

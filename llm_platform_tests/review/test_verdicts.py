@@ -197,3 +197,12 @@ def test_tags_that_look_the_same_are_the_same() -> None:
     assert clean_tag("  Good \t Example ") == "good example"
     with pytest.raises(ContractBroken):
         clean_tag("   ")
+
+
+def test_a_correction_of_a_closed_set_is_of_that_set() -> None:
+    """A typed value that no model may give would become a known answer that no model can meet."""
+    field = OutputField(type="enum", values=("CASH", "CARD"))
+
+    assert field_value(" CARD ", "paid", field) == "CARD"
+    with pytest.raises(ContractBroken, match="Choose one of: CASH, CARD"):
+        field_value("cheque", "paid", field)

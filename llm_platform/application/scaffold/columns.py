@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llm_platform.application.source_text import is_template, text_columns
 from llm_platform.errors import SpecificationError
 from llm_platform.records import Task
 
@@ -24,6 +25,9 @@ MAX_ROWS = 200_000
 """Rows that are looked at; a longer file is judged by its beginning."""
 MAX_LABELS = 200
 MAX_SLICES = 20
+MAX_ENUM = 12
+OFTEN = 5
+"""Times that a value of a field must occur on average before its values are taken for a closed set."""
 LONG_TEXT = 20
 """Mean characters from which a column without a telling name may be the text."""
 
@@ -44,6 +48,9 @@ ANSWER_NAMES = (
     "expected",
     "reference",
 )
+TRAIN_NAMES = frozenset({"train", "training"})
+VALIDATION_NAMES = frozenset({"val", "valid", "validation", "dev"})
+EVALUATION_NAMES = frozenset({"test", "testing", "eval", "evaluation", "holdout", "held_out"})
 TAKEN_NAMES = frozenset({"text", "examples", "labels", "loop", "split"})
 
 Table = Mapping[str, Sequence[Any]]
@@ -56,17 +63,22 @@ class Columns:
     Attributes:
         answers: Values of the column of known answers, for `classify`.
         commonest: The most frequent of them and its share.
+        text: As `source.text` has it: one column, several, or a template of them.
+        splits: What the values of `split` mean, where they are not ours.
         fields: Names in known answers that are objects, for `extract`.
+        values: Of the fields that have few.
         attributes: Columns with few values, to slice by.
     """
 
     key: str
-    text: str
+    text: str | tuple[str, ...]
     answer: str | None = None
     split: str | None = None
     answers: frozenset[str] = frozenset()
     commonest: tuple[str, float] | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attributes: tuple[str, ...] = field(default=())
 
 
@@ -99,13 +111,15 @@ def guess_columns(
     Raises:
         SpecificationError: a given column is not there or cannot be the key, or none can be guessed.
     """
-    for flag, name in (("--key", key), ("--text", text), ("answer", answer)):
+    given_text = None if text is None else named_text(text, table)
+    named = [("--text", name) for name in (() if given_text is None else text_columns(given_text))]
+    for flag, name in (("--key", key), *named, ("answer", answer)):
         if name is not None and name not in table:
             close = difflib.get_close_matches(name, table, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise SpecificationError(f"{str(path)!r} has no column {name!r} ({flag}); it has {_listed(table)}.{hint}")
     chosen_key = key or _guessed_key(table)
-    chosen_text = text or _guessed_text(table, chosen_key)
+    chosen_text = given_text or _guessed_text(table, chosen_key)
     missing = [flag for flag, name in (("--key", chosen_key), ("--text", chosen_text)) if name is None]
     if chosen_key is None or chosen_text is None:
         raise SpecificationError(
@@ -120,8 +134,15 @@ def guess_columns(
             f"{len(table[chosen_key]) - len({str(value) for value in table[chosen_key]})} repeat one. "
             f"Give another --key; columns: {_listed(table)}."
         )
-    chosen_answer = answer or _guessed_answer(table, task, {chosen_key, chosen_text})
+    chosen_answer = answer or _guessed_answer(table, task, {chosen_key, *text_columns(chosen_text)})
     return _described(table, task, chosen_key, chosen_text, chosen_answer)
+
+
+def named_text(text: str, columns: Iterable[str] = ()) -> str | tuple[str, ...]:
+    """`--text` as `source.text` has it: a column, a template, or columns separated by commas."""
+    if text in columns or is_template(text) or "," not in text:
+        return text
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _columns(path: Path) -> Table:
@@ -192,21 +213,53 @@ def _are_labels(values: Sequence[Any]) -> bool:
     return clean and 2 <= len(distinct) <= MAX_LABELS
 
 
-def _described(table: Table, task: Task, key: str, text: str, answer: str | None) -> Columns:
+def _described(table: Table, task: Task, key: str, text: str | tuple[str, ...], answer: str | None) -> Columns:
     known = [value for value in table[answer] if isinstance(value, str)] if answer and task == "classify" else []
     objects = [value for value in table[answer] if isinstance(value, dict)] if answer and task == "extract" else []
-    taken = {key, text, answer} | TAKEN_NAMES
+    taken = {key, *text_columns(text), answer} | TAKEN_NAMES
+    splits = _meant_splits(table.get("split", ())) if answer else {}
     common = Counter(known).most_common(1)
     return Columns(
         key=key,
         text=text,
         answer=answer,
-        split="split" if answer and set(table.get("split", ())) == {"train", "evaluation"} else None,
+        split="split" if splits else None,
+        splits={name: ours for name, ours in splits.items() if name != ours},
         answers=frozenset(known),
         commonest=(common[0][0], common[0][1] / len(known)) if common else None,
         fields=tuple(dict.fromkeys(name for value in objects for name in value)),
+        values=_closed_sets(objects),
         attributes=tuple(name for name in table if name not in taken and _slices(table[name])),
     )
+
+
+def _meant_splits(values: Sequence[Any]) -> dict[str, str]:
+    """What each value of a column of splits means; empty where one of them is no usual name, or a split is missing.
+
+    A part for validation is there to choose prompts by, as training documents are here; where nothing else is held
+    out, it is what is evaluated.
+    """
+    found = {str(value) for value in values}
+    held_out = found & EVALUATION_NAMES or found & VALIDATION_NAMES
+    if not found & TRAIN_NAMES or not held_out or not found <= TRAIN_NAMES | VALIDATION_NAMES | EVALUATION_NAMES:
+        return {}
+    return {name: "evaluation" if name in held_out else "train" for name in sorted(found)}
+
+
+def _closed_sets(objects: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Fields of known answers with few values, each of which occurs often."""
+    columns: dict[str, list[Any]] = {}
+    for answer in objects:
+        for name, value in answer.items():
+            columns.setdefault(name, []).append(value)
+    found = {}
+    for name, values in columns.items():
+        told = [value for value in values if value not in (None, "")]
+        distinct = {value for value in told if isinstance(value, str) and value == value.strip()}
+        is_closed = 2 <= len(distinct) <= MAX_ENUM and len(told) >= OFTEN * len(distinct)
+        if is_closed and all(isinstance(value, str) and value in distinct for value in told):
+            found[name] = tuple(sorted(distinct))
+    return found
 
 
 def _slices(values: Sequence[Any]) -> bool:

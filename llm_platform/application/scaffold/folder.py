@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import get_args
 
 from llm_platform.application.model import NAME_PATTERN
-from llm_platform.application.scaffold.columns import MAX_LABELS, SUFFIXES, Columns, guess_columns, read_table
+from llm_platform.application.scaffold.columns import (
+    MAX_LABELS,
+    SUFFIXES,
+    Columns,
+    guess_columns,
+    named_text,
+    read_table,
+)
 from llm_platform.application.scaffold.text import Draft, application_yaml, prompt_text, readme
 from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import write_text
@@ -44,7 +51,7 @@ def new_application(
         folder: Where the application's folder is made.
         labels: For `classify`; without them, the values of the column of known answers.
         key: Column that names a document; guessed from a file's columns.
-        text: Column that holds the text; guessed from a file's columns.
+        text: Column that holds the text, several separated by commas, or a template of them; guessed from a file.
         answer: Column of known answers; guessed from a file's columns.
         model: Entry of the lock file.
 
@@ -103,7 +110,7 @@ def _unseen(source: str, key: str | None, text: str | None, answer: str | None) 
             f"The columns of {source!r} are not read before the application runs. Give {missing}, the names of "
             "the column that names a document and of the column that holds its text."
         )
-    return Columns(key=key, text=text, answer=answer)
+    return Columns(key=key, text=named_text(text), answer=answer)
 
 
 def _place(source: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ def application_yaml(draft: Draft) -> str:
         "source:",
         *_place(draft),
         f"  key: {_quoted(columns.key)}",
-        f"  text: {_quoted(columns.text)}",
+        f"  text: {_quoted(columns.text) if isinstance(columns.text, str) else _list(columns.text)}",
         "  # Further columns that prompts may read and reports may slice by. A column that says when a row was last",
         "  # changed, as `watermark: updated_at`, spares reading a table whole.",
         f"  attributes: {_list(columns.attributes)}",
@@ -108,11 +108,14 @@ def _answer_lines(draft: Draft) -> list[str]:
         return ["labels:", *(f"  - {_quoted(label)}" for label in draft.labels)]
     if draft.task == "extract":
         lines = [
-            "# Types: string, integer, number, boolean, date. What may be absent has `required: false`.",
+            "# Types: string, integer, number, boolean, date, money, list, and enum with its `values`. What may be",
+            "# absent has `required: false`.",
             "fields:",
         ]
         for name in _fields(draft):
-            lines += [f"  {_quoted(name)}:", "    type: string", "    required: false"]
+            values = draft.columns.values.get(name)
+            kind = ["    type: enum", f"    values: {_list(values)}"] if values else ["    type: string"]
+            lines += [f"  {_quoted(name)}:", *kind, "    required: false"]
         return lines
     return []
 
@@ -135,7 +138,12 @@ def _reference_lines(draft: Draft) -> list[str]:
         ]
     lines = ["", "# Known answers, split into training and evaluation by seed.", "references:", *_place(draft)]
     lines += [f"  key: {_quoted(columns.key)}", f"  answer: {_quoted(columns.answer)}"]
-    return lines + ([f"  split: {_quoted(columns.split)}"] if columns.split else [])
+    if columns.split:
+        lines.append(f"  split: {_quoted(columns.split)}")
+    if columns.splits:
+        named = ", ".join(f"{_quoted(given)}: {ours}" for given, ours in columns.splits.items())
+        lines.append(f"  splits: {{{named}}}")
+    return lines
 
 
 def _gate_lines(draft: Draft) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -39,7 +39,7 @@ def validated(model: type[Model], yaml: LocatedYaml, mistakes: list[Mistake]) ->
 
 
 def _mistakes(model: type[BaseModel], yaml: LocatedYaml, error: ValidationError) -> Iterator[Mistake]:
-    details = error.errors(include_url=False)
+    details = _without_choices(model, error.errors(include_url=False))
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     for detail in details:
         location: Location = detail["loc"]
@@ -64,6 +64,36 @@ def _mistakes(model: type[BaseModel], yaml: LocatedYaml, error: ValidationError)
             found = f"{yaml.found(location)}{_as(location)}"
             text = wording(found, _allowed(model, location) or detail["msg"], suggestion)
         yield yaml.mistake(location, text)
+
+
+def _without_choices(model: type[BaseModel], details: Sequence[Any]) -> list[Any]:
+    """Details without the steps that name one of several allowed types, which no file has.
+
+    Each type complains for itself; what is said of a place further inside says more than that the whole is not text.
+    """
+    found = [({**detail, "loc": _in_file(model, detail["loc"])}, detail["loc"]) for detail in details]
+    chosen = [detail["loc"] for detail, full in found if detail["loc"] != full]
+
+    def is_told_better(detail: Any, full: Location) -> bool:
+        at = detail["loc"]
+        return at != full and any(len(other) > len(at) and other[: len(at)] == at for other in chosen)
+
+    return [detail for detail, full in found if not is_told_better(detail, full)]
+
+
+def _in_file(model: type[BaseModel], location: Location) -> Location:
+    kept: Location = ()
+    for step in location:
+        # Where text or a list is allowed, pydantic puts the name of the type that it tried into the location.
+        if not (isinstance(step, str) and _types(_at(model, kept))):
+            kept = (*kept, step)
+    return kept
+
+
+def _types(annotation: Any) -> list[Any]:
+    """Types of which any one is allowed; none where there is only one."""
+    bare = _bare(annotation)
+    return list(get_args(bare)) if get_origin(bare) in (Union, UnionType) else []
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
@@ -106,6 +136,8 @@ def _at(model: Any, location: Location) -> Any:
             annotation = get_args(annotation)[1]
         elif get_origin(annotation) in (tuple, list):
             annotation = get_args(annotation)[0]
+        elif isinstance(step, int) and (several := [kind for kind in _types(annotation) if get_origin(kind) is tuple]):
+            annotation = get_args(several[0])[0]
         else:
             return Any
     return _bare(annotation)
@@ -161,4 +193,4 @@ def _described(annotation: Any) -> str:
     if _is_model(annotation):
         required = [name for name, field in annotation.model_fields.items() if field.is_required()]
         return f"a mapping with {listed(required or annotation.model_fields)}"
-    return ""
+    return ", or ".join(_described(kind) for kind in _types(annotation))

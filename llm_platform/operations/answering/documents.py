@@ -80,7 +80,7 @@ def missing_columns(lake: Warehouse, application: Application) -> list[str]:
     """Columns that the application reads and the source does not have."""
     columns = lake.sources.columns(located(application.source, application))
     source = application.source
-    wanted = [source.key, source.text, *source.attributes, *([source.watermark] if source.watermark else [])]
+    wanted = [*source.columns, *([source.watermark] if source.watermark else [])]
     return [name for name in wanted if name not in columns]
 
 
@@ -108,9 +108,8 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
             "Name a table or a file of known answers there."
         )
     ref = located(spec, application)
-    wanted = [spec.key, *([spec.answer] if spec.answer else application.fields), *([spec.split] if spec.split else [])]
     present = lake.sources.columns(ref)
-    rows = lake.sources.read(ref, [name for name in wanted if name in present])
+    rows = lake.sources.read(ref, [name for name in application.reference_columns() if name in present])
     store = lake.application(application.name)
     documents = store.documents.table(columns=["document_id", "fingerprint"])
     known = references_table(rows, documents, application)
