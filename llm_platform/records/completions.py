@@ -80,6 +80,9 @@ class InferenceRun(Record):
     """What one bulk run did, for `inference_runs`.
 
     Attributes:
+        seconds: While an endpoint was there to be asked.
+        waited_seconds: While none was: neither speed nor cost. None in runs of older versions, which did not tell.
+        presumed_tokens: Counted against a budget for requests whose replies do not say what they took.
         concurrency: Most requests that were in flight at once.
         limits: Endpoint → requests that it could have in flight at the end.
         idle_share: Share of the endpoints' slots that had nothing to do, in [0, 1]; None where they do not say.
@@ -97,6 +100,8 @@ class InferenceRun(Record):
     retries: int
     usage: TokenUsage
     wasted_tokens: int = 0
+    presumed_tokens: int | None = None
+    waited_seconds: float | None = None
     concurrency: int = 0
     endpoints: tuple[str, ...] = ()
     latency_p50_seconds: float | None = None
@@ -108,8 +113,13 @@ class InferenceRun(Record):
     git_commit: str = ""
 
     @property
+    def budget_tokens(self) -> int:
+        """Tokens that count against a budget."""
+        return self.usage.total + (self.presumed_tokens or 0)
+
+    @property
     def tokens_per_second(self) -> float:
-        """Prompt and completion tokens a second of wall time."""
+        """Prompt and completion tokens a second of the time in which an endpoint was there."""
         return self.usage.total / self.seconds if self.seconds > 0 else 0.0
 
 

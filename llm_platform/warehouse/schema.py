@@ -270,6 +270,8 @@ TABLES: dict[str, dict[str, str]] = {
         "completion_tokens": "BIGINT",
         "cached_tokens": "BIGINT",
         "wasted_tokens": "BIGINT",
+        "presumed_tokens": "BIGINT",
+        "waited_seconds": "DOUBLE",
         "concurrency": "BIGINT",
         "endpoints": "VARCHAR",
         "latency_p50_seconds": "DOUBLE",

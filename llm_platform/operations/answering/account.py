@@ -51,6 +51,8 @@ class Account:
                 "retries": sum(run.retries for run in self.runs),
                 "usage": TokenUsage(**usage),
                 "wasted_tokens": sum(run.wasted_tokens for run in self.runs),
+                "presumed_tokens": sum(run.presumed_tokens or 0 for run in self.runs),
+                "waited_seconds": sum(run.waited_seconds or 0.0 for run in self.runs),
                 "concurrency": max(run.concurrency for run in self.runs),
                 "causes": dict(causes),
             }
