@@ -12,6 +12,7 @@ from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.effort import Effort
 from llm_platform.evaluation.measures import Measures, method_of
 from llm_platform.evaluation.metrics import Majority, Slice
+from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.regression import AgainstChampion, ChampionScores, against_champion
 from llm_platform.evaluation.selection import sendable
 from llm_platform.evaluation.sequential import labels_needed_at_any_look
@@ -149,8 +150,7 @@ def _regression(
         dict(zip(keys, evaluated["score"].tolist(), strict=True)),
         champion=champion,
         margin=gates.regression.margin,
-        confidence=gates.confidence,
-        looks=gates.looks,
+        rules=Rules.of(application),
     )
 
 
