@@ -6,6 +6,7 @@ of `file:line: what was found, what is allowed`. The models here hold the shapes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -356,9 +357,14 @@ class Application(Specification):
         """JSON schema of an `extract` answer; None for the other tasks."""
         if self.task != "extract":
             return None
-        properties = {name: _property(field) for name, field in self.fields.items()}
-        required = [name for name, field in self.fields.items() if field.required]
-        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        return output_schema(self.fields)
+
+
+def output_schema(fields: Mapping[str, OutputField]) -> dict[str, Any]:
+    """JSON schema of an object with these fields and no other."""
+    properties = {name: _property(field) for name, field in fields.items()}
+    required = [name for name, field in fields.items() if field.required]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 _JSON_TYPES = {"date": "string", "money": "string", "list": "array", "enum": "string"}

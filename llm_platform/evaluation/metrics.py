@@ -140,6 +140,10 @@ def label_metrics(table: Confusion) -> tuple[LabelMetrics, ...]:
 def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, method: Method) -> Interval:
     """Mean F1 over the labels that occur in the references, with a bootstrap interval over texts.
 
+    A resample is judged on the same labels: one that happens to lack a rare label has 0 for it, as scikit-learn counts
+    it with these labels given. Left out, the rare labels, which are mostly the hard ones, would raise the mean of the
+    resamples that lack them, and the interval would lie above what was measured.
+
     A document with no valid answer lowers its label's recall and nobody's precision. Where every answer is right, or
     every one wrong, resampling cannot vary, and accuracy's interval stands in: macro-F1 and accuracy are then the
     same number.
@@ -149,6 +153,8 @@ def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, method: Method) -> In
     clusters = clusters_of(rows)
     truth = np.asarray(rows["reference"].tolist(), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
     given = np.asarray(_predictions(rows, labels), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
+    occur = truth.any(axis=0)
+    truth, given = truth[:, occur], given[:, occur]
     columns = np.hstack([truth & given, truth, given]).astype(np.float64)
     value = float(_mean_f1(columns.sum(axis=0, keepdims=True))[0])
     if value in (0.0, 1.0):
@@ -240,11 +246,9 @@ def _predictions(rows: pd.DataFrame, labels: Sequence[str]) -> list[str | None]:
 
 
 def _mean_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Macro-F1 from right, true and given counts, shape (resamples, 3 × labels), over the labels a resample has."""
+    """Macro-F1 from right, true and given counts, shape (resamples, 3 × labels); a label without any of them has 0."""
     import numpy as np
 
     right, truth, given = np.split(sums, 3, axis=1)
-    f1 = 2.0 * right / np.maximum(truth + given, 1.0)
-    present = truth > 0
-    mean: NDArray[np.float64] = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    mean: NDArray[np.float64] = (2.0 * right / np.maximum(truth + given, 1.0)).mean(axis=1)
     return mean
