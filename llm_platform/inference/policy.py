@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from llm_platform.settings.connection import endpoint_root
+
 
 @dataclass(frozen=True)
 class EndpointTarget:
@@ -25,7 +27,7 @@ class EndpointTarget:
     @property
     def root(self) -> str:
         """The address that paths are appended to."""
-        return self.base_url.rstrip("/").removesuffix("/v1")
+        return endpoint_root(self.base_url)
 
 
 @dataclass(frozen=True)
