@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llm_platform.records import Prices
 
 NO_PRICES = Prices()
+from llm_platform.settings.connection import endpoint_root
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class EndpointTarget:
     @property
     def root(self) -> str:
         """The address that paths are appended to."""
-        return self.base_url.rstrip("/").removesuffix("/v1")
+        return endpoint_root(self.base_url)
 
 
 @dataclass(frozen=True)
