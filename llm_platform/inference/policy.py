@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llm_platform.records import Prices
+from llm_platform.settings.connection import endpoint_root
 
 NO_PRICES = Prices()
-from llm_platform.settings.connection import endpoint_root
 
 
 @dataclass(frozen=True)
