@@ -63,7 +63,7 @@ def report_asset(
     application = graph.application
     key = graph.key("report")
     gates = gate_names(application)
-    checks = [f"{variant}_{CLAIMS[gate]}" for variant in (*application.variants, CHAMPION) for gate in gates]
+    checks = [f"{variant}_{claim(gate)}" for variant in (*application.variants, CHAMPION) for gate in gates]
     behind = [one.key for one in stands_on]
 
     @dg.asset(
