@@ -9,7 +9,7 @@ from llm_platform.application.model import Application
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.panels import behind_panel, stored_panels
-from llm_platform.evaluation.gate_names import CLAIMS, gate_names
+from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.evidence.evaluation import Reported, report_releases, score_releases
@@ -63,7 +63,7 @@ def report_asset(
     application = graph.application
     key = graph.key("report")
     gates = gate_names(application)
-    checks = [f"{variant}_{CLAIMS[gate]}" for variant in (*application.variants, CHAMPION) for gate in gates]
+    checks = [f"{variant}_{claim(gate)}" for variant in (*application.variants, CHAMPION) for gate in gates]
     behind = [one.key for one in stands_on]
 
     @dg.asset(
@@ -75,7 +75,7 @@ def report_asset(
         code_version=content_hash(application.evaluation.model_dump(mode="json")),
         check_specs=[
             dg.AssetCheckSpec(
-                f"{variant}_{CLAIMS[gate]}",
+                f"{variant}_{claim(gate)}",
                 asset=key,
                 description=f"What {variant!r} measured, against the limit of {gate!r} in application.yaml.",
             )
@@ -139,7 +139,7 @@ def _held(
 ) -> Iterator[dg.AssetCheckResult]:
     results = {gate.name: gate for gate in report.gates} if report is not None else {}
     for name in gates:
-        gate, check = results.get(name), f"{variant}_{CLAIMS[name]}"
+        gate, check = results.get(name), f"{variant}_{claim(name)}"
         if gate is not None:
             yield dg.AssetCheckResult(
                 check_name=check, passed=gate.passed, severity=severity, metadata=gate_metadata(gate)
