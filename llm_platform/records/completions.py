@@ -31,6 +31,7 @@ class Completion(Record):
         confidence: Probability of the answer in [0, 1], where the decision gives one.
         label_logprobs: Label → natural-log probability, normalized over the labels, before calibration.
         raw: What the model said, unparsed.
+        said: What the endpoint said instead of an answer; it may repeat the document, and is shown nowhere else.
         latency_seconds: From sending the request to the whole answer, last attempt.
         reason: Why there is no valid answer; of a valid one, what of the document the model has not read.
         reused: Derived from a stored answer with equal `request_id`; nothing was sent and no token paid.
@@ -47,6 +48,7 @@ class Completion(Record):
     confidence: float | None = None
     label_logprobs: dict[str, float] | None = None
     raw: str = ""
+    said: str | None = None
     reason: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int = 0

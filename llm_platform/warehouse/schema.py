@@ -42,6 +42,7 @@ COMPLETIONS_SCHEMA = pa.schema(
         ("created_at", pa.timestamp("us", tz="UTC")),
         ("cut_tokens", pa.int64()),
         ("parts", pa.int32()),
+        ("said", pa.string()),
     ]
 )
 """Rows that `completions.append_table` takes; the fields of `records.Completion`, `label_logprobs` as JSON."""
