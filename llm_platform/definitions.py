@@ -9,6 +9,7 @@ import dagster as dg
 
 from llm_platform.defs.alerts import alerts_sensor
 from llm_platform.defs.application import application_definitions
+from llm_platform.defs.failures import up_to_date_checks
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.models import model_asset
 from llm_platform.defs.monitoring import endpoint_metrics_asset, monitoring_definitions
@@ -39,6 +40,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     graphs = [application_definitions(Graph(loaded, settings), models) for _, loaded in sorted(applications.items())]
     platform = dg.Definitions(
         assets=list(models.values()),
+        asset_checks=[up_to_date_checks("models", list(models.values()))] if models else [],
         resources={
             "warehouse": WarehouseResource.of(settings),
             "alerts": AlertsResource.of(settings),

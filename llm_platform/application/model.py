@@ -6,6 +6,7 @@ of `file:line: what was found, what is allowed`. The models here hold the shapes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,8 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
 FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list", "enum"]
 ReadSplit = Literal["train", "evaluation", "unused"]
 Looks = Literal["once", "any"]
+ADDED_GATES = ("macro_f1", "kappa", "labels", "fields", "metrics")
+"""Gates that evidence from before they existed was not held against: left out of its identity where not stated."""
 PLAIN_SCORERS = ("exact", "normalized", "set", "fields", "token_f1", "rouge_l", "semantic", "regex", "json_schema")
 SCORERS_WITH_ARGUMENT = ("regex", "json_schema", "judge")
 JUDGE = "judge"
@@ -196,6 +199,33 @@ class RegressionGate(Specification):
     reason: str = Field(min_length=10)
 
 
+class LabelGates(Specification):
+    """Minimums for one label: how many of the answers that give it are right, how many of its documents get it."""
+
+    precision: Gate | None = None
+    recall: Gate | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.precision is None and self.recall is None:
+            raise ValueError("give 'precision', 'recall' or both, each with 'minimum' and 'reason'")
+        return self
+
+
+class MetricGate(Specification):
+    """A limit for a further scorer or a metric of the application's own, and why it is that limit."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    reason: str = Field(min_length=10)
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if (self.minimum is None) == (self.maximum is None):
+            raise ValueError("give 'minimum' or 'maximum', and not both")
+        return self
+
+
 class Gates(Specification):
     """Limits that each measure's interval must clear before a release may be published.
 
@@ -204,6 +234,9 @@ class Gates(Specification):
         looks: `once` when the decision is taken at a size of the evaluation set that was fixed before; `any` when
             people look after every batch of labels: the intervals then hold at all looks together, and are wider.
         accuracy: Minimum for the score of the first scorer.
+        macro_f1: For `classify`, as `kappa` (agreement with the references beyond chance) and `labels` are.
+        fields: For `extract`: a minimum for the score of a field.
+        metrics: By the name of a further scorer, or of the function of an own metric.
     """
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
@@ -213,6 +246,11 @@ class Gates(Specification):
     slices: SliceGate | None = None
     regression: RegressionGate | None = None
     judge_agreement: Gate | None = None
+    macro_f1: Gate | None = None
+    kappa: Gate | None = None
+    labels: dict[str, LabelGates] = Field(default_factory=dict)
+    fields: dict[str, Gate] = Field(default_factory=dict)
+    metrics: dict[str, MetricGate] = Field(default_factory=dict)
     cost_usd_per_document: Ceiling | None = None
     cost_usd_per_correct_answer: Ceiling | None = None
     latency_p95_seconds: Ceiling | None = None
@@ -356,9 +394,14 @@ class Application(Specification):
         """JSON schema of an `extract` answer; None for the other tasks."""
         if self.task != "extract":
             return None
-        properties = {name: _property(field) for name, field in self.fields.items()}
-        required = [name for name, field in self.fields.items() if field.required]
-        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        return output_schema(self.fields)
+
+
+def output_schema(fields: Mapping[str, OutputField]) -> dict[str, Any]:
+    """JSON schema of an object with these fields and no other."""
+    properties = {name: _property(field) for name, field in fields.items()}
+    required = [name for name, field in fields.items() if field.required]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 _JSON_TYPES = {"date": "string", "money": "string", "list": "array", "enum": "string"}

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llm_platform.application.long_documents import long_document_rules
-from llm_platform.application.model import NAME_PATTERN, PLAIN_SCORERS, FieldType, scorer_parts
+from llm_platform.application.model import ADDED_GATES, NAME_PATTERN, PLAIN_SCORERS, FieldType, scorer_parts
 from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
+from llm_platform.records import Task
 
 PROMPTS_FOLDER = "prompts"
 RESERVED_NAMES = frozenset({"platform", "main", "temp", "system", "upstream", "information_schema", "pg_catalog"})
@@ -250,14 +251,46 @@ def _gates(data: dict[str, Any]) -> Broken:
     at: Location = ("evaluation", "gates")
     if gates.get("slices") is not None and not evaluation.get("slices"):
         yield (*at, "slices"), wording("a gate on slices without slices", "'evaluation.slices', a list of attributes")
+    yield from _added_gates(data, evaluation, gates)
     if data.get("references") is None:
-        for name in ("slices", "regression", "cost_usd_per_correct_answer", "latency_seconds_per_correct_answer"):
-            if gates.get(name) is not None:
+        for name in (
+            *ADDED_GATES,
+            "slices",
+            "regression",
+            "cost_usd_per_correct_answer",
+            "latency_seconds_per_correct_answer",
+        ):
+            if gates.get(name):
                 found = f"a gate on {name} without references"
                 yield (*at, name), wording(found, "'references', a table of known answers")
     if first.startswith("judge:") and gates.get("accuracy") is not None and gates.get("judge_agreement") is None:
         found = f"a gate on the verdicts of {first!r} without one on its agreement with people"
         yield (*at, "accuracy"), wording(found, "'judge_agreement', with a minimum and its reason")
+
+
+def _added_gates(data: dict[str, Any], evaluation: dict[str, Any], gates: dict[str, Any]) -> Broken:
+    """Gates on labels, fields and metrics name some that there are."""
+    at: Location = ("evaluation", "gates")
+    task = data.get("task")
+    for name, wanted in (
+        ("macro_f1", "classify"),
+        ("kappa", "classify"),
+        ("labels", "classify"),
+        ("fields", "extract"),
+    ):
+        if gates.get(name) and task in get_args(Task) and task != wanted:
+            yield (*at, name), wording(f"a gate on {name} for task {task!r}", f"it only for task {wanted!r}")
+    own = [text.partition(":")[2] for text in _texts(evaluation, "metrics")]
+    known = {
+        "labels": _texts(data, "labels"),
+        "fields": list(_mapping(data, "fields")),
+        "metrics": [*_texts(evaluation, "scorers")[1:], *own],
+    }
+    for key, names in known.items():
+        for name in _mapping(gates, key):
+            if name not in names and (names or key == "metrics"):
+                allowed = listed(names) if names else "a scorer after the first, or a function of 'evaluation.metrics'"
+                yield (*at, key, name), wording(f"a gate on {name!r}", allowed, nearest(name, names))
 
 
 def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:

@@ -123,7 +123,7 @@ def _say_pair(before: Side, after: Side, paired: Paired | None, *, split: SplitN
             prompt,
             side.release.model.entry,
             str(graded),
-            _interval(side.score(0.95)),
+            _interval(side.score),
         )
     show(table)
     if paired is None:
@@ -133,16 +133,13 @@ def _say_pair(before: Side, after: Side, paired: Paired | None, *, split: SplitN
 
 
 def _say_paired(paired: Paired | None) -> None:
-    from llm_platform.evaluation.wording import interval_text, probability
     from llm_platform.operations.evidence.comparing import ids
 
     if paired is None:
         console.print("No document has a score of both.")
         return
-    verdict = "no difference can be shown" if paired.p_value >= 0.05 else "they differ"
     console.print(
-        f"Difference {paired.b} - {paired.a}: {interval_text(paired.difference)} on {paired.difference.count} texts, "
-        f"{probability(paired.p_value)}: {verdict}.",
+        f"Difference {paired.b} - {paired.a}: {paired.difference_text} on {paired.counted_text}. {paired.summary}",
         markup=False,
     )
     for title, documents in (

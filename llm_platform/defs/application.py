@@ -12,6 +12,7 @@ from llm_platform.defs.completions import completions_asset
 from llm_platform.defs.documents import documents_asset, references_asset
 from llm_platform.defs.drift import drift_asset
 from llm_platform.defs.evaluation import report_asset, scores_asset
+from llm_platform.defs.failures import up_to_date_checks
 from llm_platform.defs.finetuning import adapter_asset, training_examples_asset
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.judges import judgements_asset
@@ -43,7 +44,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         name: training_examples_asset(graph, name, [documents, *judged, prompts[spec.prompt]])
         for name, spec in application.finetuning.items()
     }
-    adapters = {name: adapter_asset(graph, name, [examples]) for name, examples in trainings.items()}
+    adapters = {name: adapter_asset(graph, name, examples) for name, examples in trainings.items()}
     completions, buckets = [], []
     for name, variant in application.variants.items():
         fitted_on = [references] if references and variant.calibrate else []
@@ -63,7 +64,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     # A judge that scores is part of every run; another one is asked when somebody wants to know how good it is.
     scoring = [one for name, one in judgements.items() if f"judge:{name}" in application.evaluation.scorers]
     scores = scores_asset(graph, [*completions, champion, *judged, *scoring])
-    report = report_asset(graph, [scores])
+    stands_on = [*judged, *completions, champion, *scoring]
+    report = report_asset(graph, [scores], stands_on=stands_on)
     rollout = rollout_asset(graph, report)
     published = published_asset(graph, [rollout, documents, champion])
     drift = drift_asset(graph, [rollout, documents, champion, *judged])
@@ -85,6 +87,12 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     if judgements:
         jobs[f"{application.name}_judge"] = ([*judgements.values()], "Ask the judges of {}, and measure them")
     sources = [source, *known]
+    late = [*stands_on, *(one for one in judgements.values() if one not in scoring), *training, scores, report]
+    checks = [
+        up_to_date_checks(application.name, late),
+        # A step of its own: where nothing is published yet, `rollout` and what follows it are skipped.
+        up_to_date_checks(f"{application.name}_rollout", [rollout]),
+    ]
     return dg.Definitions(
         assets=[
             *sources,
@@ -94,6 +102,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
             *studies,
             *(one for one in judgements.values() if one not in scoring),
         ],
+        asset_checks=checks,
         jobs=[
             dg.define_asset_job(
                 name,

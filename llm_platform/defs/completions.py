@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.defs.run_metadata import progress_line, run_metadata
+from llm_platform.defs.runs import PRIORITY_TAG
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Answered, answer
 from llm_platform.operations.answering.sending import Asking
@@ -27,6 +28,9 @@ from llm_platform.warehouse.store import ApplicationStore
 LOG_EVERY_SECONDS = 10.0
 NOTHING_PUBLISHED = "nothing is published yet"
 CompletionEvent = dg.MaterializeResult | dg.AssetCheckResult
+ANSWERED, VALID = "every_document_answered", "answers_valid"
+FIRST = {PRIORITY_TAG: "1"}
+"""Of the steps that are ready, the one that readers wait for goes first: it has the first claim on a budget, too."""
 
 
 def completions_asset(
@@ -51,15 +55,16 @@ def completions_asset(
         owners=graph.owners,
         kinds={"nim", "duckdb"},
         pool=pool_of(entries[0]),
+        op_tags=FIRST if spec is None else {},
         code_version=content_hash([spec.model_dump(mode="json") if spec else CHAMPION, _task(graph)]),
         required_resource_keys={"warehouse", *map(resource_key, entries)},
         check_specs=[
             dg.AssetCheckSpec(
-                "every_document_answered",
+                ANSWERED,
                 asset=key,
                 description="No sendable document is left without a stored answer.",
             ),
-            dg.AssetCheckSpec("answers_valid", asset=key, description="Answers have the form that the task asks for."),
+            dg.AssetCheckSpec(VALID, asset=key, description="Answers have the form that the task asks for."),
         ],
         metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
         description=(
@@ -69,25 +74,31 @@ def completions_asset(
         ),
     )
     def completions(context: dg.AssetExecutionContext) -> Iterator[CompletionEvent]:
-        warehouse: WarehouseResource = context.resources.warehouse
-        with dagster_failures(context), warehouse.open() as lake:
-            store = lake.application(application.name)
-            release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
-            if release is None:
-                reason = NOTHING_PUBLISHED if spec is None else str(graph.loaded.pending(variant, store))
-                yield from _nothing_to_ask(reason)
-                return
-            context.log.info(estimate(store, graph.loaded, variant, requesting(release)).line)
-            answered = answer(
-                store,
-                release,
-                application=application,
-                calibrate=bool(spec and spec.calibrate),
-                asking=asking(context, graph, release, variant, snapshot=lake.snapshot()),
-            )
-            yield from _results(lake, store, answered)
+        yield from failing_late(context, _answer(context, graph, variant), checks=(ANSWERED, VALID))
 
     return completions
+
+
+def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iterator[CompletionEvent]:
+    application = graph.application
+    spec = application.variants.get(variant)
+    warehouse: WarehouseResource = context.resources.warehouse
+    with warehouse.open() as lake:
+        store = lake.application(application.name)
+        release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
+        if release is None:
+            reason = NOTHING_PUBLISHED if spec is None else str(graph.loaded.pending(variant, store))
+            yield from _nothing_to_ask(reason)
+            return
+        context.log.info(estimate(store, graph.loaded, variant, requesting(release)).line)
+        answered = answer(
+            store,
+            release,
+            application=application,
+            calibrate=bool(spec and spec.calibrate),
+            asking=asking(context, graph, release, variant, snapshot=lake.snapshot()),
+        )
+        yield from _results(lake, store, answered)
 
 
 def _task(graph: Graph) -> list[object]:
@@ -136,8 +147,8 @@ def _progress(context: dg.AssetExecutionContext, name: str) -> Callable[[Progres
 
 
 def _nothing_to_ask(reason: str) -> Iterator[CompletionEvent]:
-    yield dg.AssetCheckResult(check_name="every_document_answered", passed=True, metadata={"note": reason})
-    yield dg.AssetCheckResult(check_name="answers_valid", passed=True, metadata={"note": reason})
+    yield dg.AssetCheckResult(check_name=ANSWERED, passed=True, metadata={"note": reason})
+    yield dg.AssetCheckResult(check_name=VALID, passed=True, metadata={"note": reason})
     yield dg.MaterializeResult(data_version=dg.DataVersion("no-release"), metadata={"note": reason})
 
 
@@ -146,11 +157,9 @@ def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> It
     counts = store.completions.counts(release.release_id)
     stored, valid = sum(counts.values()), counts.get(CompletionStatus.VALID, 0)
     missing = store.completions.missing_count(release.release_id)
+    yield dg.AssetCheckResult(check_name=ANSWERED, passed=missing == 0, metadata={"missing": missing, "stored": stored})
     yield dg.AssetCheckResult(
-        check_name="every_document_answered", passed=missing == 0, metadata={"missing": missing, "stored": stored}
-    )
-    yield dg.AssetCheckResult(
-        check_name="answers_valid",
+        check_name=VALID,
         passed=stored == valid,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"valid": valid, "stored": stored, "valid_share": share(valid, stored)},

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.documents.prepare import DOCUMENTS_SCHEMA
 from llm_platform.documents.references import REFERENCES_SCHEMA
@@ -91,24 +91,29 @@ def references_asset(
         metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
         description="Known answers: the table's, and verdicts of people. Training and evaluation share no text.",
     )
-    def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-        with dagster_failures(context), warehouse.open() as lake:
-            known = known_answers(lake, application)
-            store = lake.application(application.name)
-            snapshot = store.references.replace(known.rows)
-            version = store.references.version()
-        splits, origins = known.rows["split"].to_pylist(), known.rows["provenance"].to_pylist()
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(version),
-            metadata={
-                "dagster/row_count": len(splits),
-                "train": splits.count("train"),
-                "evaluation": splits.count("evaluation"),
-                **{f"from_{origin}": origins.count(origin) for origin in sorted(set(origins))},
-                "verdicts_held_back": known.held_back,
-                "verdicts_impossible": known.impossible,
-                "snapshot": snapshot,
-            },
-        )
+    def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[DocumentEvent]:
+        yield from failing_late(context, _read_references(warehouse, graph))
 
     return references
+
+
+def _read_references(warehouse: WarehouseResource, graph: Graph) -> Iterator[DocumentEvent]:
+    application = graph.application
+    with warehouse.open() as lake:
+        known = known_answers(lake, application)
+        store = lake.application(application.name)
+        snapshot = store.references.replace(known.rows)
+        version = store.references.version()
+    splits, origins = known.rows["split"].to_pylist(), known.rows["provenance"].to_pylist()
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": len(splits),
+            "train": splits.count("train"),
+            "evaluation": splits.count("evaluation"),
+            **{f"from_{origin}": origins.count(origin) for origin in sorted(set(origins))},
+            "verdicts_held_back": known.held_back,
+            "verdicts_impossible": known.impossible,
+            "snapshot": snapshot,
+        },
+    )

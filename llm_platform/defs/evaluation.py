@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from llm_platform.application.model import Application
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph
-from llm_platform.defs.panels import stored_panels
-from llm_platform.evaluation.gate_names import CLAIMS, gate_names
+from llm_platform.defs.panels import behind_panel, stored_panels
+from llm_platform.evaluation.gate_names import claim, gate_names
+from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.evidence.evaluation import Reported, report_releases, score_releases
 from llm_platform.operations.releases import CHAMPION
 from llm_platform.records import GateResult, Interval, content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 
+ReportEvent = dg.MaterializeResult | dg.AssetCheckResult
 NO_CAUSE = "the report found no cause to hold this gate"
 
 
@@ -33,22 +35,36 @@ def scores_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         else "1",
         description="Grades in [0, 1], or ungraded with a reason; one per release, document and known answer.",
     )
-    def scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-        with dagster_failures(context), warehouse.open() as lake:
-            graded = score_releases(lake, graph.loaded)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(content_hash(graded.versions)),
-            metadata={"snapshot": graded.snapshot_id, **graded.counts},
-        )
+    def scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[ReportEvent]:
+        yield from failing_late(context, _grade(warehouse, graph))
 
     return scores
 
 
-def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
-    """Metrics with intervals against minimums, and the card that shows them."""
+def _grade(warehouse: WarehouseResource, graph: Graph) -> Iterator[ReportEvent]:
+    with warehouse.open() as lake:
+        graded = score_releases(lake, graph.loaded)
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(content_hash(graded.versions)),
+        metadata={"snapshot": graded.snapshot_id, **graded.counts},
+    )
+
+
+def report_asset(
+    graph: Graph, deps: Sequence[dg.AssetsDefinition], *, stands_on: Sequence[dg.AssetsDefinition]
+) -> dg.AssetsDefinition:
+    """Metrics with intervals against minimums, and the card that shows them.
+
+    Args:
+        graph: The application.
+        deps: What it follows.
+        stands_on: What it says of that it is not up to date, if it is not.
+    """
     application = graph.application
     key = graph.key("report")
     gates = gate_names(application)
+    checks = [f"{variant}_{claim(gate)}" for variant in (*application.variants, CHAMPION) for gate in gates]
+    behind = [one.key for one in stands_on]
 
     @dg.asset(
         key=key,
@@ -59,7 +75,7 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         code_version=content_hash(application.evaluation.model_dump(mode="json")),
         check_specs=[
             dg.AssetCheckSpec(
-                f"{variant}_{CLAIMS[gate]}",
+                f"{variant}_{claim(gate)}",
                 asset=key,
                 description=f"What {variant!r} measured, against the limit of {gate!r} in application.yaml.",
             )
@@ -68,30 +84,36 @@ def report_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         ],
         description="Accuracy, validity, slices and cost of every variant on the evaluation split, with intervals.",
     )
-    def report(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        with dagster_failures(context), warehouse.open() as lake:
-            made = report_releases(
-                lake,
-                graph.loaded,
-                cards_folder=graph.cards_folder,
-                git_commit=graph.settings.git_commit,
-                panels=stored_panels(lake.application(application.name), graph.loaded),
-                review_url=graph.settings.review_url,
-            )
-            yield from _gate_results(application, made, gates)
-        yield dg.MaterializeResult(
-            data_version=dg.DataVersion(content_hash(sorted(report.report_id for report in made.reports.values()))),
-            metadata={
-                "card": dg.MetadataValue.path(str(made.card)),
-                "card_link": dg.MetadataValue.url(made.card.as_uri()),
-                "snapshot": made.snapshot_id,
-                **_numbers(made.reports),
-            },
-        )
+    def report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[ReportEvent]:
+        panels = behind_panel(context.instance, behind)
+        yield from failing_late(context, _report(warehouse, graph, gates, panels), checks=checks)
 
     return report
+
+
+def _report(
+    warehouse: WarehouseResource, graph: Graph, gates: Sequence[str], panels: Sequence[Panel]
+) -> Iterator[ReportEvent]:
+    application = graph.application
+    with warehouse.open() as lake:
+        made = report_releases(
+            lake,
+            graph.loaded,
+            cards_folder=graph.cards_folder,
+            git_commit=graph.settings.git_commit,
+            panels=[*panels, *stored_panels(lake.application(application.name), graph.loaded)],
+            review_url=graph.settings.review_url,
+        )
+        yield from _gate_results(application, made, gates)
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(content_hash(sorted(report.report_id for report in made.reports.values()))),
+        metadata={
+            "card": dg.MetadataValue.path(str(made.card)),
+            "card_link": dg.MetadataValue.url(made.card.as_uri()),
+            "snapshot": made.snapshot_id,
+            **_numbers(made.reports),
+        },
+    )
 
 
 def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
@@ -117,7 +139,7 @@ def _held(
 ) -> Iterator[dg.AssetCheckResult]:
     results = {gate.name: gate for gate in report.gates} if report is not None else {}
     for name in gates:
-        gate, check = results.get(name), f"{variant}_{CLAIMS[name]}"
+        gate, check = results.get(name), f"{variant}_{claim(name)}"
         if gate is not None:
             yield dg.AssetCheckResult(
                 check_name=check, passed=gate.passed, severity=severity, metadata=gate_metadata(gate)

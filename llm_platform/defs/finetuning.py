@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import failing_late, require_up_to_date
 from llm_platform.defs.graph import Graph
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.files import write_text
 from llm_platform.finetuning.curve import loss_curve
 from llm_platform.operations.adapters.finetuning import (
@@ -27,13 +27,13 @@ from llm_platform.resources.handed import adapter_folders, training_image, train
 from llm_platform.resources.progress import training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 
+ENOUGH, APART = "enough_examples", "apart_from_evaluation"
 FinetuningEvent = dg.MaterializeResult | dg.AssetCheckResult
 Shown = str | int | float | dg.MetadataValue
 
 
 def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """Examples for one adapter: chosen, rendered and frozen."""
-    application = graph.application
     key = graph.key(f"training_examples_{name}")
 
     @dg.asset(
@@ -44,42 +44,46 @@ def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDef
         kinds={"duckdb"},
         code_version=rules_hash(graph.loaded, name),
         check_specs=[
-            # Training costs money, so it does not begin on examples that are wrong.
-            dg.AssetCheckSpec("enough_examples", asset=key, blocking=True, description="Every label can be learned."),
+            dg.AssetCheckSpec(ENOUGH, asset=key, description="Every label can be learned."),
             dg.AssetCheckSpec(
-                "apart_from_evaluation",
+                APART,
                 asset=key,
-                blocking=True,
                 description="No training example has the text of a document that is evaluated on.",
             ),
         ],
         description=f"Known answers of the training split as examples for adapter {name!r}; new labels make a new set.",
     )
     def training_examples(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[FinetuningEvent]:
-        with dagster_failures(context), warehouse.open() as lake:
-            try:
-                data = update_training_set(lake, graph.loaded, name)
-            except SpecificationError as error:
-                yield dg.AssetCheckResult(check_name="enough_examples", passed=False, description=str(error))
-                raise
-            yield dg.AssetCheckResult(check_name="enough_examples", passed=True, metadata={"train": data.train})
-            leaks = leaked(lake.application(application.name), data)
-            yield dg.AssetCheckResult(
-                check_name="apart_from_evaluation", passed=not leaks, metadata={"examples": ", ".join(leaks)}
-            )
-        yield dg.MaterializeResult(data_version=dg.DataVersion(data.content_hash), metadata=_sizes(data))
+        yield from failing_late(context, _choose_examples(warehouse, graph, name), checks=(ENOUGH, APART))
 
     return training_examples
 
 
-def adapter_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+def _choose_examples(warehouse: WarehouseResource, graph: Graph, name: str) -> Iterator[FinetuningEvent]:
+    with warehouse.open() as lake:
+        try:
+            data = update_training_set(lake, graph.loaded, name)
+        except SpecificationError as error:
+            yield dg.AssetCheckResult(check_name=ENOUGH, passed=False, description=str(error))
+            raise
+        yield dg.AssetCheckResult(check_name=ENOUGH, passed=True, metadata={"train": data.train})
+        leaks = leaked(lake.application(graph.application.name), data)
+        yield dg.AssetCheckResult(check_name=APART, passed=not leaks, metadata={"examples": ", ".join(leaks)})
+        if leaks:
+            raise ContractBroken(
+                f"{len(leaks)} training examples of {name!r} have the text of a document that is evaluated on (first: "
+                f"{leaks[0]}). Nothing is trained on them."
+            )
+    yield dg.MaterializeResult(data_version=dg.DataVersion(data.content_hash), metadata=_sizes(data))
+
+
+def adapter_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """One adapter, trained unless exactly these inputs have been trained on before."""
-    application = graph.application
-    spec = application.finetuning[name]
+    spec = graph.application.finetuning[name]
 
     @dg.asset(
         key=graph.key(f"adapter_{name}"),
-        deps=list(deps),
+        deps=[examples],
         group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"pytorch"},
@@ -87,26 +91,38 @@ def adapter_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) 
         code_version=content_hash([spec.model_dump(mode="json"), graph.loaded.prompts[spec.prompt].version]),
         description=f"Adapter of {spec.model} for prompt {spec.prompt!r}: {trains(spec)}.",
     )
-    def adapters(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-        place = training_place(graph.settings)
-        with dagster_failures(context), warehouse.open() as lake:
-            store = lake.application(application.name)
-            training = prepare_training(store, graph.loaded, name, place=place)
-            manifest = training.adapter
-            if manifest is None:
-                with store.completions.lease(training.job.inputs_hash, holder=context.run.run_id):
-                    train(context, graph, training)
-                    manifest = finish_training(store, training, place.adapters)
-            else:
-                # A study may have trained it under another name.
-                named = manifest.model_copy(update={"name": name})
-                store.adapters.append(named, inputs_hash=training.job.inputs_hash)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(manifest.adapter_id),
-            metadata={"trained_now": training.adapter is None, **_measured(graph, manifest)},
-        )
+    def adapters(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[FinetuningEvent]:
+        yield from failing_late(context, _trained(context, warehouse, graph, name, examples.key))
 
     return adapters
+
+
+def _trained(
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    graph: Graph,
+    name: str,
+    examples: dg.AssetKey,
+) -> Iterator[FinetuningEvent]:
+    # Training costs money, so it does not begin on examples that are wrong.
+    require_up_to_date(context.instance, examples)
+    place = training_place(graph.settings)
+    with warehouse.open() as lake:
+        store = lake.application(graph.application.name)
+        training = prepare_training(store, graph.loaded, name, place=place)
+        manifest = training.adapter
+        if manifest is None:
+            with store.completions.lease(training.job.inputs_hash, holder=context.run.run_id):
+                train(context, graph, training)
+                manifest = finish_training(store, training, place.adapters)
+        else:
+            # A study may have trained it under another name.
+            named = manifest.model_copy(update={"name": name})
+            store.adapters.append(named, inputs_hash=training.job.inputs_hash)
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(manifest.adapter_id),
+        metadata={"trained_now": training.adapter is None, **_measured(graph, manifest)},
+    )
 
 
 def train(context: dg.AssetExecutionContext, graph: Graph, training: Training) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, share
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import within_budget
@@ -16,13 +16,13 @@ from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.pools import pool_of
 from llm_platform.resources.warehouse import WarehouseResource
 
+READABLE_CHECK = "verdicts_readable"
 READABLE = 0.9
 """Share of verdicts that have to be readable before a judge's scores say much; under it the check warns."""
 
 
 def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks."""
-    application = graph.application
     key = graph.key(f"judgements_{judge.name}")
 
     @dg.asset(
@@ -35,19 +35,24 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
         code_version=content_hash(judge.model_dump(mode="json")),
         required_resource_keys={"warehouse", resource_key(judge.model)},
         check_specs=[
-            dg.AssetCheckSpec("verdicts_readable", asset=key, description="The judge says what it was asked to say.")
+            dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say.")
         ],
         description=f"What judge {judge.name!r} ({judge.model}) says of stored answers, and its agreement with people.",
     )
     def judgements(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        warehouse: WarehouseResource = context.resources.warehouse
-        with dagster_failures(context), warehouse.open() as lake:
-            store = lake.application(application.name)
-            asking = _asking(context, graph, judge, snapshot=lake.snapshot())
-            judged = judge_answers(store, graph.loaded, judge.name, asking=asking)
-            yield from _results(judged)
+        yield from failing_late(context, _judge(context, graph, judge), checks=[READABLE_CHECK])
 
     return judgements
+
+
+def _judge(
+    context: dg.AssetExecutionContext, graph: Graph, judge: Judge
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    warehouse: WarehouseResource = context.resources.warehouse
+    with warehouse.open() as lake:
+        store = lake.application(graph.application.name)
+        asking = _asking(context, graph, judge, snapshot=lake.snapshot())
+        yield from _results(judge_answers(store, graph.loaded, judge.name, asking=asking))
 
 
 def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int) -> Asking:
@@ -70,7 +75,7 @@ def _results(judged: Judged) -> Iterator[dg.MaterializeResult | dg.AssetCheckRes
     unread = sum(agreement.ungraded.values())
     readable = share(agreement.judged - unread, agreement.judged)
     yield dg.AssetCheckResult(
-        check_name="verdicts_readable",
+        check_name=READABLE_CHECK,
         passed=agreement.judged > 0 and readable >= READABLE,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"readable_share": readable, "minimum": READABLE, "judged": agreement.judged, "ungraded": unread},

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import dagster as dg
+
+from llm_platform.defs.failures import trouble_of
 from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.adapters.adapter_panels import adapter_panels
 from llm_platform.operations.evidence.judging import judge_panels
@@ -20,6 +23,23 @@ PanelSource = Callable[[ApplicationStore, LoadedApplication], Sequence[Panel]]
 
 PANELS: tuple[PanelSource, ...] = (judge_panels, long_document_panels, drift_panels, adapter_panels)
 """In the order of the page."""
+
+
+def behind_panel(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> list[Panel]:
+    """What of the card is older than the rest, because it could not be brought up to date; nothing if all was."""
+    troubles = {"/".join(key.path[1:]): trouble_of(instance, key) for key in keys}
+    rows = tuple((name, trouble) for name, trouble in troubles.items() if trouble is not None)
+    if not rows:
+        return []
+    return [
+        Panel(
+            title="Not brought up to date",
+            note="What is said of these rests on what was stored before, and on nothing newer.",
+            columns=("What", "Why"),
+            rows=rows,
+            wide=True,
+        )
+    ]
 
 
 def stored_panels(store: ApplicationStore, loaded: LoadedApplication) -> list[Panel]:

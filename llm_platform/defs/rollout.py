@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.release.rollout import contract_violations, decide, publish
 from llm_platform.resources.warehouse import WarehouseResource
@@ -27,26 +27,31 @@ def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinit
         output_required=False,
         description="Append-only decisions. The first champion may be chosen here; others by `llm-platform promote`.",
     )
-    def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
-        with dagster_failures(context), warehouse.open() as lake:
-            decision = decide(lake.application(application.name), graph.loaded)
-        for variant, reason in decision.refused.items():
-            context.log.warning(f"{variant} is not approved: {reason}")
-        champion = decision.champion
-        if champion is None:
-            context.log.warning(f"{application.name} has no champion, so nothing is published.")
-            return
-        yield dg.MaterializeResult(
-            data_version=dg.DataVersion(champion.event_id),
-            metadata={
-                "champion": champion.variant,
-                "release": champion.release_id,
-                "promoted_now": decision.promoted,
-                "refused": ", ".join(decision.refused) or "none",
-            },
-        )
+    def rollout(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[StepEvent]:
+        yield from failing_late(context, _decide(context, warehouse, graph))
 
     return rollout
+
+
+def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, graph: Graph) -> Iterator[StepEvent]:
+    application = graph.application
+    with warehouse.open() as lake:
+        decision = decide(lake.application(application.name), graph.loaded)
+    for variant, reason in decision.refused.items():
+        context.log.warning(f"{variant} is not approved: {reason}")
+    champion = decision.champion
+    if champion is None:
+        context.log.warning(f"{application.name} has no champion, so nothing is published.")
+        return
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(champion.event_id),
+        metadata={
+            "champion": champion.variant,
+            "release": champion.release_id,
+            "promoted_now": decision.promoted,
+            "refused": ", ".join(decision.refused) or "none",
+        },
+    )
 
 
 def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:

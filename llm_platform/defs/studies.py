@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from llm_platform.defs.completions import asking
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import dagster_failures, require_up_to_date
 from llm_platform.defs.finetuning import train
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.adapters.adapter_reports import write_page
@@ -37,6 +37,7 @@ def sweep_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.As
     )
     def sweeps(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
         with dagster_failures(context), warehouse.open() as lake:
+            require_up_to_date(context.instance, examples.key)
             found = sweep(
                 lake,
                 graph.loaded,
@@ -81,6 +82,7 @@ def learning_curve_asset(graph: Graph, name: str, examples: dg.AssetsDefinition)
     def learning_curves(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         warehouse: WarehouseResource = context.resources.warehouse
         with dagster_failures(context), warehouse.open() as lake:
+            require_up_to_date(context.instance, examples.key)
             found = learning_curve(
                 lake,
                 graph.loaded,

@@ -37,7 +37,7 @@ SMALLEST = 1e-300
 NODES = 48
 WINDOW = 9.0
 """How many standard deviations of the averaged fortunes are added up, on either side of the best share."""
-HALVINGS = 40
+HALVINGS = 26
 LARGEST_COUNT = 10_000_000
 
 

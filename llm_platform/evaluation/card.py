@@ -178,7 +178,7 @@ def _steps(reports: Sequence[Report]) -> list[dict[str, str | None]]:
 
 
 def _comparison(comparison: Comparison, *, review_url: str | None) -> dict[str, Any]:
-    a, b, count = comparison.a, comparison.b, comparison.difference.count
+    a, b, count = comparison.a, comparison.b, comparison.texts
     rows = [
         {"name": f"{a} right", "cells": [matrix_cell(n, count) for n in (comparison.both_right, comparison.only_a)]},
         {"name": f"{a} wrong", "cells": [matrix_cell(n, count) for n in (comparison.only_b, comparison.both_wrong)]},

@@ -57,6 +57,7 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     counts = report.counts
     tiles = [
         ("Macro-F1", *_measured(report.macro_f1)),
+        ("Kappa", *_measured(report.kappa)),
         ("Valid answers", *_measured(report.valid_rate)),
         ("Evaluated", f"{counts.evaluated:,}", _of(counts.evaluated, counts.labelled, "labelled")),
         ("Answered", f"{counts.answered:,}", _of(counts.answered, counts.documents, "documents")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -36,6 +37,22 @@ def text_cluster(text: str) -> str:
     """
     words = NOT_WORDS.sub(" ", normalized(text)).strip()
     return hashlib.sha256((words or text).encode()).hexdigest()[:16]
+
+
+def cluster_of(text: str | None, attributes: str | None, *, by: str | None) -> str | None:
+    """The cluster of a document: its value of the attribute `by`, or, where none is named, what its text says.
+
+    Args:
+        text: None where it is not known.
+        attributes: JSON of the document's attributes.
+
+    Returns:
+        None where nothing is known; the document then stands for its own text.
+    """
+    if by is None:
+        return text_cluster(text) if isinstance(text, str) else None
+    value = json.loads(attributes).get(by) if isinstance(attributes, str) else None
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 def clusters_of(rows: pd.DataFrame) -> list[str]:

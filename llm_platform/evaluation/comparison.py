@@ -6,25 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import Looks
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import clusters_of
-from llm_platform.evaluation.pairing import difference_interval, holm, is_partial, paired_bootstrap
-from llm_platform.evaluation.regression import Key, graded, paired_means
+from llm_platform.evaluation.pairing import PairedDifference, Rules, compare_scores, text_scores
+from llm_platform.evaluation.regression import Key, graded, paired_scores
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.selection import evaluation_rows, require_columns
-from llm_platform.evaluation.sequential import sequence_p_value
-from llm_platform.evaluation.statistics import mcnemar
-from llm_platform.evaluation.wording import counted, interval_text, probability
-from llm_platform.records import Interval, Record, Score
+from llm_platform.records import Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DISAGREEMENTS = 20
-MCNEMAR = "exact McNemar test"
-BOOTSTRAP = "paired bootstrap"
-SEQUENCE = "confidence sequence, valid at every look"
 
 
 @dataclass(frozen=True)
@@ -39,14 +32,10 @@ class JudgedVariant:
     scores: Sequence[Score]
 
 
-class Comparison(Record):
+class Comparison(PairedDifference):
     """A paired comparison over distinct texts of the evaluation split; right means a score of 1.
 
     Attributes:
-        difference: Mean score of `b` minus that of `a`, over texts.
-        p_value: That both are right equally often; for partial scores, that both score the same on average.
-        test: Which test it is of.
-        comparisons: How many comparisons were made together; `p_value` is corrected for them by Holm's method.
         disagreements: Ids of documents that one variant has right and the other wrong, those first where both were
             surest; the two directions take turns.
     """
@@ -56,10 +45,6 @@ class Comparison(Record):
     a_release_id: str
     b_release_id: str
     evaluation_id: str
-    difference: Interval
-    p_value: float
-    test: str = MCNEMAR
-    comparisons: int = 1
     both_right: int
     only_a: int
     only_b: int
@@ -69,45 +54,23 @@ class Comparison(Record):
     @property
     def summary(self) -> str:
         """The outcome in one sentence."""
-        texts = counted(self.difference.count, "text")
-        if self.p_value >= 1.0 - self.difference.confidence:
-            return f"No difference between {self.a} and {self.b} can be shown on {texts} ({probability(self.p_value)})."
-        better, worse = (self.b, self.a) if self.difference.value > 0 else (self.a, self.b)
-        claim = "is right more often than" if self.test == MCNEMAR else "scores higher than"
-        return f"{better} {claim} {worse} on the same {texts} ({probability(self.p_value)})."
-
-    @property
-    def test_text(self) -> str:
-        """The test, and what it was corrected for."""
-        corrected = f", corrected for {self.comparisons} comparisons (Holm)" if self.comparisons > 1 else ""
-        return f"{self.test}{corrected}"
-
-    @property
-    def difference_text(self) -> str:
-        """`0.24 [0.15, 0.33]`."""
-        return interval_text(self.difference)
+        return self.sentence(self.a, self.b)
 
 
 def compare_all(
-    pairs: Sequence[tuple[JudgedVariant, JudgedVariant]], *, references: pd.DataFrame, looks: Looks = "once"
+    pairs: Sequence[tuple[JudgedVariant, JudgedVariant]], *, references: pd.DataFrame, rules: Rules
 ) -> list[Comparison]:
-    """Compare several pairs together: p-values are corrected, so that no pair stands out for being one of many.
+    """Compare several pairs together: all are right with the stated confidence, so that none stands out for being one
+    of many.
 
     Raises:
         ContractBroken: as `compare`.
     """
-    compared = [compare(a, b, references=references, looks=looks) for a, b in pairs]
-    corrected = holm([comparison.p_value for comparison in compared])
-    return [
-        comparison.model_copy(update={"p_value": p_value, "comparisons": len(compared)})
-        for comparison, p_value in zip(compared, corrected, strict=True)
-    ]
+    return [compare(a, b, references=references, rules=rules.together(len(pairs))) for a, b in pairs]
 
 
-def compare(a: JudgedVariant, b: JudgedVariant, *, references: pd.DataFrame, looks: Looks = "once") -> Comparison:
+def compare(a: JudgedVariant, b: JudgedVariant, *, references: pd.DataFrame, rules: Rules) -> Comparison:
     """Compare two variants on the documents of the evaluation split that both have a score for.
-
-    Documents that share a text, or a cluster, count once, with their mean score.
 
     Raises:
         ContractBroken: the reports were measured with different yardsticks, or share no evaluated document.
@@ -121,28 +84,22 @@ def compare(a: JudgedVariant, b: JudgedVariant, *, references: pd.DataFrame, loo
     keys = list(zip(rows["document_id"].tolist(), rows["fingerprint"].tolist(), strict=True))
     scores_a, scores_b = _own(a), _own(b)
     shared = [key for key in keys if key in scores_a and key in scores_b]
-    pairs = paired_means(keys, clusters_of(rows), scores_a, scores_b)
+    pairs = paired_scores(keys, clusters_of(rows), scores_a, scores_b)
     if not pairs:
         raise ContractBroken(
             f"Cannot compare {a.report.variant!r} and {b.report.variant!r}: no document has both scores."
         )
-    differences = [y - x for x, y in pairs]
-    rights = [(x == 1.0, y == 1.0) for x, y in pairs]
-    only_a, only_b = rights.count((True, False)), rights.count((False, True))
-    confidence = a.report.accuracy.confidence if a.report.accuracy is not None else 0.95
-    p_value, test = _tested(differences, only_a, only_b, looks=looks)
+    rights = [(pair.a == 1.0, pair.b == 1.0) for pair in text_scores(pairs)]
     return Comparison(
+        **dict(compare_scores(pairs, rules=rules)),
         a=a.report.variant,
         b=b.report.variant,
         a_release_id=a.report.release_id,
         b_release_id=b.report.release_id,
         evaluation_id=a.report.evaluation_id,
-        difference=difference_interval(differences, confidence=confidence, at_any_look=looks == "any"),
-        p_value=p_value,
-        test=test,
         both_right=rights.count((True, True)),
-        only_a=only_a,
-        only_b=only_b,
+        only_a=rights.count((True, False)),
+        only_b=rights.count((False, True)),
         both_wrong=rights.count((False, False)),
         disagreements=_disagreements(shared, scores_a, scores_b, sureness=_sureness(a.answers, b.answers)),
     )
@@ -150,15 +107,6 @@ def compare(a: JudgedVariant, b: JudgedVariant, *, references: pd.DataFrame, loo
 
 def _own(variant: JudgedVariant) -> dict[Key, float]:
     return graded([score for score in variant.scores if score.scorer == variant.report.scorer])
-
-
-def _tested(differences: Sequence[float], only_a: int, only_b: int, *, looks: Looks) -> tuple[float, str]:
-    if looks == "any":
-        mean = sum(differences) / len(differences)
-        return sequence_p_value((mean + 1.0) / 2.0, len(differences), expected=0.5), SEQUENCE
-    if is_partial(differences):
-        return paired_bootstrap(differences), BOOTSTRAP
-    return mcnemar(only_a, only_b), MCNEMAR
 
 
 def _sureness(*tables: pd.DataFrame) -> dict[str, float]:

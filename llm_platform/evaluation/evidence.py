@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_platform.application.model import Application, Looks
 from llm_platform.evaluation.baseline import Baseline
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.effort import Effort
-from llm_platform.evaluation.measures import Measures, method_of
+from llm_platform.evaluation.floors import Measured, constants, measured_floors
+from llm_platform.evaluation.measures import Measures, Metric, method_of
 from llm_platform.evaluation.metrics import Majority, Slice
+from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.regression import AgainstChampion, ChampionScores, against_champion
 from llm_platform.evaluation.selection import sendable
 from llm_platform.evaluation.sequential import labels_needed_at_any_look
@@ -51,6 +54,9 @@ class Evidence:
         judge_agreement: Of that judge, or of the application's only one, with people; None when it was not measured.
         effort: What the answers took.
         looks: How often the decision may be looked at.
+        floors: What stated minimums for labels, fields, macro-F1 and kappa are held against, by name.
+        metrics: Further metrics, by name.
+        constants: What each answer that ignores the document reaches, by the name of a stated minimum.
     """
 
     accuracy: Interval | None
@@ -72,6 +78,9 @@ class Evidence:
     judge_agreement: Interval | None = None
     effort: Effort | None = None
     looks: Looks = "once"
+    floors: Mapping[str, Measured] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    constants: tuple[Mapping[str, float], ...] = ()
 
     def more_labels(self, interval: Interval, minimum: float, count: float, *, power: float = 0.5) -> int | None:
         """How many more documents until the lower bound could clear `minimum`; None when no number would do."""
@@ -92,6 +101,7 @@ def gather(
     judge: str | None,
     judge_agreement: Interval | None,
     effort: Effort,
+    further: Sequence[Metric] = (),
 ) -> Evidence:
     """The evidence on one release.
 
@@ -100,6 +110,7 @@ def gather(
         outside: Answered documents outside the training split, labelled or not.
         measures: Of the labelled documents that have a score.
         champion: What is published now.
+        further: Metrics by further scorers and the application's own.
     """
     rows = labelled.loc[labelled["score"].notna()]
     return Evidence(
@@ -122,6 +133,9 @@ def gather(
         judge_agreement=judge_agreement,
         effort=effort,
         looks=application.evaluation.gates.looks,
+        floors=measured_floors(rows, measures, application),
+        metrics={metric.name: metric for metric in further},
+        constants=constants(rows, measures, application, baseline=baseline),
     )
 
 
@@ -149,8 +163,7 @@ def _regression(
         dict(zip(keys, evaluated["score"].tolist(), strict=True)),
         champion=champion,
         margin=gates.regression.margin,
-        confidence=gates.confidence,
-        looks=gates.looks,
+        rules=Rules.of(application),
     )
 
 

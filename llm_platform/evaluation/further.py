@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
-from llm_platform.evaluation.clusters import clusters_of
+from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.measures import Metric, method_of
 from llm_platform.evaluation.own_code import load_function
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.scorers import Scorer
 from llm_platform.evaluation.selection import scored_rows
+from llm_platform.evaluation.statistics import SEED, effective_count, wilson_bounds
 from llm_platform.records import Interval, Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OWN_ARGUMENTS = ("rows",)
+OWN_RESAMPLES = 500
+"""Fewer than of our own statistics: a team's function takes a table each time."""
+ENOUGH = 0.95
+"""Share of the resamples of which the function has to make a number."""
 
 
 def further_metrics(
@@ -53,9 +58,50 @@ def further_metrics(
             ungraded = len(labelled) - len(known)
             metrics.append(Metric(name=scorer.label, value=interval.value, interval=interval, ungraded=ungraded))
     for text in application.evaluation.metrics if not evaluated.empty else ():
-        returned = load_function(text, application.folder, arguments=OWN_ARGUMENTS)(evaluated.copy())
-        metrics.append(_own_metric(text, returned))
+        function = load_function(text, application.folder, arguments=OWN_ARGUMENTS)
+        metric = _own_metric(text, function(evaluated.copy()))
+        if metric.interval is None and metric.name in application.evaluation.gates.metrics:
+            resampled = _resampled(function, evaluated, metric.value, method=method_of(application))
+            metric = metric.model_copy(update={"interval": resampled})
+        metrics.append(metric)
     return tuple(metrics)
+
+
+def _resampled(
+    function: Callable[[pd.DataFrame], object], rows: pd.DataFrame, value: float, *, method: Method
+) -> Interval | None:
+    """Bootstrap interval of a function that gave a bare number, over clusters; a gate compares no point with a limit.
+
+    Where resamples do not vary (nothing is refused in any of them, say), a number in [0, 1] is taken for a share, whose
+    interval does not claim certainty; for any other number there is none.
+    """
+    import numpy as np
+
+    places: dict[str, list[int]] = {}
+    for index, cluster in enumerate(clusters_of(rows)):
+        places.setdefault(cluster, []).append(index)
+    groups = [places[cluster] for cluster in sorted(places)]
+    chance = np.random.default_rng(SEED)
+    values = []
+    for _ in range(OWN_RESAMPLES):
+        drawn = [index for group in chance.integers(len(groups), size=len(groups)) for index in groups[group]]
+        try:
+            found = function(rows.iloc[drawn].reset_index(drop=True))
+        except ArithmeticError:  # a ratio of which this resample has none
+            continue
+        if isinstance(found, (bool, int, float)) and math.isfinite(found):
+            values.append(float(found))
+    if len(values) < ENOUGH * OWN_RESAMPLES:
+        return None
+    if min(values) == max(values):
+        if not 0.0 <= value <= 1.0:
+            return None
+        lower, upper = wilson_bounds(value, effective_count(clusters_of(rows)), confidence=method.confidence)
+    else:
+        tail = (1.0 - method.confidence) / 2.0
+        lower, upper = (round(float(bound), 9) for bound in np.quantile(values, [tail, 1.0 - tail]))
+    lower, upper = min(lower, value), max(upper, value)
+    return Interval(value=value, lower=lower, upper=upper, confidence=method.confidence, count=len(rows))
 
 
 def own_panels(evaluated: pd.DataFrame, application: Application, *, variant: str) -> list[Panel]:

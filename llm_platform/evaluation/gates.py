@@ -16,7 +16,16 @@ from llm_platform.evaluation.evidence import Constant, Evidence
 from llm_platform.evaluation.gate_accuracy import above_constant, accuracy_gate, not_evaluated, unanswered
 from llm_platform.evaluation.gate_ceilings import ceiling_gates
 from llm_platform.evaluation.gate_floors import judge_gate, regression_gate, slices_gate, valid_rate_gate
-from llm_platform.evaluation.gate_names import ACCURACY, EVALUATED, MORE_DECIDES, STATED, VALID_RATE
+from llm_platform.evaluation.gate_metrics import above_constants, floor_gate, metric_gate
+from llm_platform.evaluation.gate_names import (
+    ACCURACY,
+    EVALUATED,
+    STATED,
+    VALID_RATE,
+    more_decides,
+    stated_floors,
+    states_a_minimum,
+)
 from llm_platform.evaluation.gate_words import failed
 from llm_platform.records import GateResult
 
@@ -30,7 +39,7 @@ def standing(gates: Sequence[GateResult]) -> Standing:
     wrong = [gate for gate in gates if not gate.passed]
     if gates and not wrong:
         return "approved"
-    may_turn = [gate.name in MORE_DECIDES and gate.is_reached_by_value for gate in wrong]
+    may_turn = [more_decides(gate.name) and gate.is_reached_by_value for gate in wrong]
     return "undecided" if wrong and all(may_turn) else "refused"
 
 
@@ -38,7 +47,7 @@ def hold(evidence: Evidence, application: Application) -> tuple[GateResult, ...]
     """The result of every gate of an application; never empty, so that nothing passes for want of a gate."""
     gates = application.evaluation.gates
     results: list[GateResult] = []
-    if gates.accuracy is None and gates.valid_rate is None:
+    if not states_a_minimum(gates):
         step = "Add 'evaluation.gates.accuracy' with a minimum and its reason to application.yaml."
         results.append(failed(STATED, "application.yaml states no minimum, so nothing can be approved.", step))
     if gates.accuracy is not None:
@@ -47,7 +56,12 @@ def hold(evidence: Evidence, application: Application) -> tuple[GateResult, ...]
         results.append(not_evaluated(evidence, EVALUATED))
     if evidence.unanswered and evidence.accuracy is not None:
         results.append(unanswered(evidence))
-    if gates.accuracy is not None and evidence.constant is not None:
+    floors = stated_floors(gates)
+    results += [floor_gate(evidence, name, gate) for name, gate in floors.items()]
+    results += [metric_gate(evidence, name, gate) for name, gate in gates.metrics.items()]
+    if floors and evidence.constants:
+        results.append(above_constants(evidence.constants, gates))
+    elif gates.accuracy is not None and evidence.constant is not None:
         results.append(above_constant(evidence.constant, gates.accuracy))
     if gates.valid_rate is not None:
         results.append(valid_rate_gate(evidence, gates.valid_rate))

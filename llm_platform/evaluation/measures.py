@@ -15,6 +15,7 @@ from llm_platform.evaluation.metrics import (
     Slice,
     confusion,
     field_accuracy,
+    kappa,
     label_metrics,
     macro_f1,
     majority,
@@ -47,12 +48,13 @@ class Measures(Record):
     Attributes:
         accuracy: Share of right answers, or mean score where credit is partial; None when nothing was evaluated.
         metrics: By further scorers and the application's own.
-        macro_f1: For `classify` only, as `labels`, `confusion` and `majority` are.
+        macro_f1: For `classify` only, as `kappa`, `labels`, `confusion` and `majority` are.
         fields: For `extract` only.
     """
 
     accuracy: Interval | None = None
     macro_f1: Interval | None = None
+    kappa: Interval | None = None
     labels: tuple[LabelMetrics, ...] = ()
     confusion: Confusion | None = None
     majority: Majority | None = None
@@ -93,6 +95,7 @@ def measure(rows: pd.DataFrame, application: Application) -> Measures:
     return common.model_copy(
         update={
             "macro_f1": macro_f1(rows, application.labels, method=method),
+            "kappa": kappa(rows, application.labels, method=method),
             "labels": label_metrics(table),
             "confusion": table,
             "majority": majority(rows["reference"].tolist()),

@@ -16,7 +16,7 @@ from llm_platform.application.model import OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.fields import grade_fields
-from llm_platform.evaluation.statistics import bootstrap_bounds
+from llm_platform.evaluation.statistics import BOOTSTRAP_NEEDS, bootstrap_bounds
 from llm_platform.records import Interval, Record
 
 if TYPE_CHECKING:
@@ -140,23 +140,69 @@ def label_metrics(table: Confusion) -> tuple[LabelMetrics, ...]:
 def macro_f1(rows: pd.DataFrame, labels: Sequence[str], *, method: Method) -> Interval:
     """Mean F1 over the labels that occur in the references, with a bootstrap interval over texts.
 
-    A document with no valid answer lowers its label's recall and nobody's precision. Where every answer is right, or
-    every one wrong, resampling cannot vary, and accuracy's interval stands in: macro-F1 and accuracy are then the
-    same number.
+    A resample is judged on the same labels: one that happens to lack a rare label has 0 for it, as scikit-learn counts
+    it with these labels given. Left out, the rare labels, which are mostly the hard ones, would raise the mean of the
+    resamples that lack them, and the interval would lie above what was measured.
+
+    A document with no valid answer lowers its label's recall and nobody's precision. With fewer mistakes, or fewer
+    right answers, than resampling can vary, the interval is at least as wide as that of the share of right answers,
+    which never claims certainty.
     """
     import numpy as np
 
-    clusters = clusters_of(rows)
-    truth = np.asarray(rows["reference"].tolist(), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
-    given = np.asarray(_predictions(rows, labels), dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
-    columns = np.hstack([truth & given, truth, given]).astype(np.float64)
+    clusters, right = clusters_of(rows), _right(rows, labels)
+    columns = _counted(rows, labels)
     value = float(_mean_f1(columns.sum(axis=0, keepdims=True))[0])
-    if value in (0.0, 1.0):
-        return method.mean(rows["score"].tolist(), clusters)
     lower, upper = bootstrap_bounds(columns, clusters, _mean_f1, confidence=method.confidence)
-    return Interval(
-        value=value, lower=min(lower, value), upper=max(upper, value), confidence=method.confidence, count=len(rows)
-    )
+    if _are_few(right, clusters):
+        share = method.mean(right, clusters)
+        lower, upper = min(lower, value - (share.value - share.lower)), max(upper, value + (share.upper - share.value))
+    lower, upper = np.clip([min(lower, value), max(upper, value)], 0.0, 1.0).tolist()
+    return Interval(value=value, lower=lower, upper=upper, confidence=method.confidence, count=len(rows))
+
+
+def kappa(rows: pd.DataFrame, labels: Sequence[str], *, method: Method) -> Interval | None:
+    """Cohen's kappa of answers with references, what of their agreement chance does not explain, by a bootstrap.
+
+    With few mistakes or few right answers, and where people look again and again, chance agreement is taken as known
+    and the interval of observed agreement is carried over: it is wider, and full agreement on ten documents has a lower
+    bound well below 1. None where every document has, and gets, one label.
+
+    Source: Cohen 1960.
+    """
+    import numpy as np
+
+    clusters, right = clusters_of(rows), _right(rows, labels)
+    columns = np.hstack([_counted(rows, labels), np.ones((len(rows), 1))])
+    total = columns.sum(axis=0, keepdims=True)
+    chance = float(_chance(total)[0])
+    if chance >= 1.0:
+        return None
+    agreed = method.mean(right, clusters)
+    value, lower, upper = ((part - chance) / (1.0 - chance) for part in (agreed.value, agreed.lower, agreed.upper))
+    if method.looks == "once" and not _are_few(right, clusters):
+        lower, upper = bootstrap_bounds(columns, clusters, _kappa, confidence=method.confidence)
+    lower, upper = max(-1.0, min(lower, value)), max(upper, value)
+    return agreed.model_copy(update={"value": value, "lower": lower, "upper": upper})
+
+
+def label_share(rows: pd.DataFrame, label: str, *, of_answers: bool, method: Method) -> tuple[Interval | None, float]:
+    """Precision (of the answers that give a label) or recall (of the documents that have it), and its effective count.
+
+    None where no answer gives the label, or no document has it.
+    """
+    pairs = _pairs(rows, (label,))
+    clusters = [
+        cluster
+        for (answer, truth), cluster in zip(pairs, clusters_of(rows), strict=True)
+        if (answer if of_answers else truth) == label
+    ]
+    flags = [float(answer == truth) for answer, truth in pairs if (answer if of_answers else truth) == label]
+    return (method.mean(flags, clusters), method.effective(flags, clusters)) if flags else (None, 0.0)
+
+
+def _pairs(rows: pd.DataFrame, labels: Sequence[str]) -> list[tuple[str | None, str]]:
+    return list(zip(_predictions(rows, labels), rows["reference"].tolist(), strict=True))
 
 
 def slices(rows: pd.DataFrame, attributes: Sequence[str], *, method: Method) -> tuple[Slice, ...]:
@@ -239,12 +285,53 @@ def _predictions(rows: pd.DataFrame, labels: Sequence[str]) -> list[str | None]:
     return [value if value in known else None for value in rows["predicted"].tolist()]
 
 
+def _right(rows: pd.DataFrame, labels: Sequence[str]) -> list[float]:
+    return [float(answer == truth) for answer, truth in _pairs(rows, labels)]
+
+
+def _are_few(right: Sequence[float], clusters: Sequence[str]) -> bool:
+    """Fewer right or fewer wrong texts than a bootstrap can vary."""
+    sides = ({cluster for cluster, flag in zip(clusters, right, strict=True) if flag == side} for side in (0.0, 1.0))
+    return min(map(len, sides)) < BOOTSTRAP_NEEDS
+
+
+def _counted(rows: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.float64]:
+    """What each document adds to the right, true and given counts of each label that occurs in the references."""
+    import numpy as np
+
+    pairs = _pairs(rows, labels)
+    truth = np.asarray([pair[1] for pair in pairs], dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
+    given = np.asarray([pair[0] for pair in pairs], dtype=object)[:, None] == np.asarray(labels, dtype=object)[None, :]
+    occur = truth.any(axis=0)
+    truth, given = truth[:, occur], given[:, occur]
+    return np.hstack([truth & given, truth, given]).astype(np.float64)
+
+
+def _chance(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Agreement by chance; labels that no reference has agree with nothing."""
+    import numpy as np
+
+    _, truth, given = np.split(sums[:, :-1], 3, axis=1)
+    found: NDArray[np.float64] = (truth * given).sum(axis=1) / sums[:, -1] ** 2
+    return found
+
+
+def _kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kappa from right, true and given counts and the number of documents; NaN where there is one label only."""
+    import numpy as np
+
+    right = np.split(sums[:, :-1], 3, axis=1)[0].sum(axis=1) / sums[:, -1]
+    chance = _chance(sums)
+    found: NDArray[np.float64] = np.where(
+        chance < 1.0, (right - chance) / np.where(chance < 1.0, 1.0 - chance, 1.0), np.nan
+    )
+    return found
+
+
 def _mean_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Macro-F1 from right, true and given counts, shape (resamples, 3 × labels), over the labels a resample has."""
+    """Macro-F1 from right, true and given counts, shape (resamples, 3 × labels); a label without any of them has 0."""
     import numpy as np
 
     right, truth, given = np.split(sums, 3, axis=1)
-    f1 = 2.0 * right / np.maximum(truth + given, 1.0)
-    present = truth > 0
-    mean: NDArray[np.float64] = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    mean: NDArray[np.float64] = (2.0 * right / np.maximum(truth + given, 1.0)).mean(axis=1)
     return mean

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.evaluation.pairing import difference_interval, paired_p_value
+from llm_platform.evaluation.clusters import Method, clusters_of
+from llm_platform.evaluation.pairing import PairedDifference, PairedScore, Rules, compare_scores
 from llm_platform.evaluation.selection import evaluation_rows
-from llm_platform.evaluation.statistics import mean_score
-from llm_platform.records import Interval, Record, Score
+from llm_platform.records import Interval, Score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,28 +22,19 @@ Grades = Mapping[str, float]
 """Fingerprint of a held-out text → mean grade of its documents."""
 
 
-class Pair(Record):
-    """How much better a release is than something else.
+class Pair(PairedDifference):
+    """How much better a release is than something else: the difference is ours minus theirs.
 
     Attributes:
         name: What it is compared with.
         release_id: Of that; None for a method without a language model.
         ours, theirs: Mean grades on the texts that both have a grade for.
-        difference: Ours minus theirs, text by text, with its paired interval.
-        p_value: That both score equally well, as in `paired_p_value`.
     """
 
     name: str
     release_id: str | None
     ours: Interval
     theirs: Interval
-    difference: Interval
-    p_value: float
-
-    @property
-    def better(self) -> bool:
-        """Whether the interval of the difference lies above zero."""
-        return self.difference.lower > 0
 
 
 def held_out_grades(
@@ -69,17 +60,49 @@ def held_out_grades(
     return {fingerprint: sum(grades) / len(grades) for fingerprint, grades in found.items()}
 
 
-def pair(ours: Grades, theirs: Grades, *, name: str, release_id: str | None = None, confidence: float) -> Pair | None:
-    """Compare on the texts that both have a grade for; None where there is none."""
+def held_out_clusters(documents: pd.DataFrame, references: pd.DataFrame) -> dict[str, str]:
+    """Fingerprint → cluster of the texts that `held_out_grades` grades.
+
+    Args:
+        documents: `document_id`, `fingerprint`, and `cluster` where it is known.
+        references: As there.
+
+    Raises:
+        ContractBroken: as there.
+    """
+    rows = evaluation_rows(documents, references)
+    found: dict[str, str] = {}
+    for fingerprint, cluster in zip(rows["fingerprint"].tolist(), clusters_of(rows), strict=True):
+        found.setdefault(fingerprint, cluster)
+    return found
+
+
+def pair(
+    ours: Grades,
+    theirs: Grades,
+    *,
+    name: str,
+    clusters: Mapping[str, str],
+    rules: Rules,
+    method: Method,
+    release_id: str | None = None,
+) -> Pair | None:
+    """Compare on the texts that both have a grade for; None where there is none.
+
+    Args:
+        clusters: Fingerprint → cluster; a text that is not there is a cluster of its own.
+        rules: For the difference.
+        method: For the two means.
+    """
     texts = sorted(ours.keys() & theirs.keys())
     if not texts:
         return None
-    a, b = [ours[text] for text in texts], [theirs[text] for text in texts]
+    names = [clusters.get(text, text) for text in texts]
+    scores = [PairedScore(text, cluster, theirs[text], ours[text]) for text, cluster in zip(texts, names, strict=True)]
     return Pair(
+        **dict(compare_scores(scores, rules=rules)),
         name=name,
         release_id=release_id,
-        ours=mean_score(a, texts, confidence=confidence),
-        theirs=mean_score(b, texts, confidence=confidence),
-        difference=difference_interval([x - y for x, y in zip(a, b, strict=True)], confidence=confidence),
-        p_value=paired_p_value(list(zip(a, b, strict=True))),
+        ours=method.mean([ours[text] for text in texts], names),
+        theirs=method.mean([theirs[text] for text in texts], names),
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llm_platform.application.model import Looks
-from llm_platform.evaluation.pairing import difference_interval, pairs_needed
+from llm_platform.evaluation.pairing import PairedScore, Rules, cluster_differences, difference_of, more_texts
 from llm_platform.records import Interval, Record, Score
 
 Key = tuple[str, str]
@@ -40,15 +38,15 @@ def graded(scores: Sequence[Score]) -> dict[Key, float]:
     return {(score.document_id, score.fingerprint): score.score for score in scores if score.score is not None}
 
 
-def paired_means(
+def paired_scores(
     keys: Sequence[Key], clusters: Sequence[str], a: Mapping[Key, float], b: Mapping[Key, float]
-) -> list[tuple[float, float]]:
-    """Mean scores of both, one pair for each cluster of documents that both have a score for."""
-    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for key, cluster in zip(keys, clusters, strict=True):
-        if key in a and key in b:
-            groups[cluster].append((a[key], b[key]))
-    return [(sum(x for x, _ in pairs) / len(pairs), sum(y for _, y in pairs) / len(pairs)) for pairs in groups.values()]
+) -> list[PairedScore]:
+    """What both scored, one row for each document that both have a score for."""
+    return [
+        PairedScore(key[1], cluster, a[key], b[key])
+        for key, cluster in zip(keys, clusters, strict=True)
+        if key in a and key in b
+    ]
 
 
 def against_champion(
@@ -58,16 +56,14 @@ def against_champion(
     *,
     champion: ChampionScores,
     margin: float,
-    confidence: float,
-    looks: Looks,
+    rules: Rules,
 ) -> AgainstChampion:
     """How a variant does beside the champion on the evaluation documents `keys`."""
-    pairs = paired_means(keys, clusters, graded(champion.scores), scores)
-    if not pairs:
+    differences = cluster_differences(paired_scores(keys, clusters, graded(champion.scores), scores))
+    if not differences:
         return AgainstChampion(champion_release_id=champion.release_id, difference=None)
-    differences = [own - theirs for theirs, own in pairs]
     return AgainstChampion(
         champion_release_id=champion.release_id,
-        difference=difference_interval(differences, confidence=confidence, at_any_look=looks == "any"),
-        more_texts=pairs_needed(differences, margin, confidence),
+        difference=difference_of(differences, rules=rules)[0],
+        more_texts=more_texts(differences, margin, rules=rules),
     )

@@ -205,6 +205,7 @@ def build_report(
         judge=decisive.label if decisive.grade is None else None,
         judge_agreement=judge_agreement,
         effort=effort,
+        further=further,
     )
     gates = hold(evidence, application)
     report = Report(

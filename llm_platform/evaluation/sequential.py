@@ -40,11 +40,6 @@ def sequence_bounds(value: float, count: float, *, confidence: float) -> tuple[f
     return round(max(0.0, min(lower, value)), 9), round(min(1.0, max(upper, value)), 9)
 
 
-def sequence_p_value(value: float, count: float, *, expected: float) -> float:
-    """A p-value that the mean is `expected`, valid at whatever count somebody stops."""
-    return min(1.0, math.exp(-_log_evidence(expected, value * count, count)))
-
-
 def labels_needed_at_any_look(value: float, minimum: float, confidence: float, *, count: float = 0.0) -> int | None:
     """How many more labelled documents until the sequence's lower bound reaches `minimum`, if `value` stays the mean.
 

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and sample sizes.
+"""Intervals of shares and means, and sample sizes.
 
 Every interval here is two-sided at `confidence`. A gate compares the lower bound of that two-sided interval with its
 minimum, so at 0.95 a release that sits exactly on the minimum is let through in about 2.5 of 100 cases, not 5.
@@ -137,45 +137,6 @@ def bootstrap_bounds(
     lower, upper = np.nanquantile(np.concatenate(values), [tail, 1.0 - tail])
     # The order in which threads add decides the last bits, and a report's id is a hash of its numbers.
     return round(float(lower), 9), round(float(upper), 9)
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p-value of the exact McNemar test that two variants are right equally often.
-
-    Args:
-        only_a: Texts that only the first variant answers rightly.
-        only_b: Texts that only the second variant answers rightly.
-
-    Source: McNemar 1947, in its exact binomial form.
-    """
-    from scipy.stats import binomtest
-
-    if only_a + only_b == 0:
-        return 1.0
-    return min(1.0, float(binomtest(only_a, only_a + only_b, 0.5).pvalue))
-
-
-def paired_difference(differences: Sequence[float], *, confidence: float) -> Interval:
-    """Mean of paired differences in [-1, 1], one per text, with an interval that never claims certainty.
-
-    The adjusted Wald interval of Bonett and Price: one imagined text in favour of each side is added, so that no
-    disagreement at all still leaves room for some. For partial scores it is the same formula over fractional
-    differences.
-
-    Raises:
-        ContractBroken: there is no text.
-
-    Source: Bonett and Price 2012, equation 2.
-    """
-    if not differences:
-        raise ContractBroken("Cannot compare two variants over no texts: they share no graded document.")
-    count = len(differences)
-    value = math.fsum(differences) / count
-    centre = math.fsum(differences) / (count + 2)
-    spread = (math.fsum(d * d for d in differences) + 2.0) / (count + 2) - centre * centre
-    half = quantile(confidence) * math.sqrt(spread / (count + 2))
-    lower, upper = max(-1.0, min(centre - half, value)), min(1.0, max(centre + half, value))
-    return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=count)
 
 
 def labels_needed(

@@ -7,6 +7,7 @@ messages name fields and rules, never values, because they are stored and logged
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from pydantic_core import from_json
 
 from llm_platform.errors import ContractBroken, EndpointUnavailable, SpecificationError
+from llm_platform.inference import reasons
 from llm_platform.inference.calibration import calibrated, fit_calibration
 from llm_platform.records import Completion, CompletionStatus, Release, canonical_json
 
@@ -31,12 +33,18 @@ _UNLISTED = -30.0
 
 @dataclass(slots=True)
 class ReadAnswer:
-    """One reply, read."""
+    """One reply, read.
+
+    Attributes:
+        reason: Why there is no answer, in our own words: see `inference.reasons`.
+        said: What the endpoint said instead of an answer; for the table of answers only.
+    """
 
     status: CompletionStatus
     answer: str | None = None
     reason: str | None = None
     raw: str = ""
+    said: str | None = None
     confidence: float | None = None
     label_logprobs: dict[str, float] | None = None
     finish_reason: str | None = None
@@ -108,7 +116,7 @@ class AnswerReader:
             raw=raw,
             confidence=verdict.confidence,
             label_logprobs=verdict.label_logprobs,
-            finish_reason=finish_reason,
+            finish_reason=reasons.finish_reason(finish_reason),
             prompt_tokens=usage.get("prompt_tokens") or 0,
             completion_tokens=usage.get("completion_tokens") or 0,
             cached_tokens=details.get("cached_tokens") or 0,
@@ -144,7 +152,9 @@ class AnswerReader:
         except ValueError:
             return _Verdict(reason="the answer is not JSON")
         if not self._fits(value):
-            return _Verdict(reason=_broken_rule(best_match(Draft202012Validator(self._schema).iter_errors(value))))
+            return _Verdict(
+                reason=_broken_rule(best_match(Draft202012Validator(self._schema).iter_errors(value)), self._schema)
+            )
         for name in self._integers:
             if isinstance(value.get(name), float):
                 value[name] = int(value[name])
@@ -209,11 +219,13 @@ def _types(shape: dict[str, Any]) -> list[str]:
     return types if isinstance(types, list) else [types]
 
 
-def _broken_rule(error: ValidationError | None) -> str:
-    """Which rule is broken where, without the value."""
+def _broken_rule(error: ValidationError | None, schema: dict[str, Any]) -> str:
+    """Which rule is broken where, without the value, or a name that the answer has made up."""
     if error is None:
         return "the answer does not fit the schema"
-    where = ".".join(str(part) for part in error.absolute_path) or "the answer"
+    named = set(_names(schema))
+    path = [str(part) if isinstance(part, int) or part in named else "…" for part in error.absolute_path]
+    where = ".".join(path) or "the answer"
     rule: Any = error.validator_value
     if error.validator == "required" and isinstance(error.instance, dict):
         missing = [name for name in rule if name not in error.instance]
@@ -221,6 +233,14 @@ def _broken_rule(error: ValidationError | None) -> str:
     if error.validator == "additionalProperties":
         return f"{where} has fields that were not asked for"
     return f"{where} breaks the rule {error.validator}: {canonical_json(rule)}"
+
+
+def _names(schema: Any) -> Iterator[str]:
+    """Names of all fields of a schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _names(part)
 
 
 def _first_position(choice: dict[str, Any], *, chat: bool) -> list[tuple[str, float]]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from llm_platform.errors import PlatformError
+from llm_platform.inference.allowance import Allowance
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.inference.feed import Feed, IterableFeed, ReadAhead
 from llm_platform.inference.meter import EndpointProgress, Meter, Progress
@@ -28,7 +29,10 @@ class EngineResult:
     Attributes:
         concurrency: Most requests that were in flight at once.
         endpoints: Each as it was at the end.
-        stopped: Why it stopped in order before its end: `asked`, `budget_tokens`, `budget_seconds`; None if it did not.
+        seconds: While an endpoint was there to be asked.
+        waited_seconds: While none was.
+        presumed_tokens: Paid, as far as is known, for requests whose replies do not say what they took.
+        stopped: Why it stopped in order before its end: `asked`, or the budget that was used up; None if it did not.
         error: What ended it before its end; everything that had come back until then is stored.
     """
 
@@ -38,6 +42,8 @@ class EngineResult:
     concurrency: int
     endpoints: tuple[EndpointProgress, ...]
     stopped: str | None
+    waited_seconds: float
+    presumed_tokens: int
     error: PlatformError | None
 
 
@@ -69,7 +75,7 @@ async def complete(
         What was done; a run that ended early says why in `error` instead of raising, since most of it may have
         succeeded.
     """
-    meter, stop = Meter(), stop or asyncio.Event()
+    meter, stop, allowance = Meter(), stop or asyncio.Event(), Allowance(policy, release)
     writer = SinkWriter(on_lines, timeout_seconds=policy.sink_timeout_seconds)
     outbox = Outbox(writer, release=release, origin=origin or Origin(), meter=meter, policy=policy)
     session = SendingSession(
@@ -80,14 +86,19 @@ async def complete(
         outbox=outbox,
         meter=meter,
         policy=policy,
+        allowance=allowance,
         probe=probe_body(release.served_name),
     )
-    supervision = Supervision(session, wire, outbox, writer, meter, policy, stop, total, on_progress, discover)
+    supervision = Supervision(
+        session, wire, outbox, writer, meter, policy, allowance, stop, total, on_progress, discover
+    )
     supervision.start()
     try:
         await session.run()
     finally:
         await asyncio.to_thread(writer.close)
+    now = time.monotonic()
+    waited_seconds = supervision.waited_seconds(now)
     error = session.error or writer.failure()
     if error is not None and not isinstance(error, PlatformError):
         raise error
@@ -97,10 +108,12 @@ async def complete(
     return EngineResult(
         meter=meter,
         stored=writer.stored,
-        seconds=time.monotonic() - supervision.started,
+        seconds=now - supervision.started - waited_seconds,
         concurrency=session.peak_workers,
         endpoints=ended.endpoints,
         stopped=supervision.stopped_by or ("asked" if stop.is_set() else None),
+        waited_seconds=waited_seconds,
+        presumed_tokens=allowance.presumed_tokens,
         error=error,
     )
 

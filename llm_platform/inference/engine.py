@@ -163,6 +163,8 @@ def _report(
         retries=meter.retries.total(),
         usage=meter.usage,
         wasted_tokens=meter.wasted_tokens,
+        presumed_tokens=result.presumed_tokens,
+        waited_seconds=result.waited_seconds,
         concurrency=result.concurrency,
         endpoints=tuple(endpoint.root for endpoint in endpoints),
         latency_p50_seconds=meter.latency.percentile(0.5),

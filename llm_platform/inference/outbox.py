@@ -37,6 +37,7 @@ class CompletionFields(TypedDict):
     confidence: float | None
     label_logprobs: dict[str, float] | None
     raw: str
+    said: str | None
     reason: str | None
     finish_reason: str | None
     prompt_tokens: int
@@ -95,6 +96,7 @@ class Outbox:
             "confidence": reading.confidence,
             "label_logprobs": reading.label_logprobs,
             "raw": reading.raw,
+            "said": reading.said,
             "reason": _reason(reading, request.cut_tokens),
             "finish_reason": reading.finish_reason,
             "prompt_tokens": reading.prompt_tokens,

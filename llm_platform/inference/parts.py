@@ -23,7 +23,7 @@ from llm_platform.records import (
 _SMALLEST_PROBABILITY = 1e-13
 """Log-probabilities stay finite, so that a calibration can be applied; e^-30, as for a label that is not listed."""
 
-_OF_A_READING = ("status", "answer", "confidence", "label_logprobs", "raw", "reason", "finish_reason")
+_OF_A_READING = ("status", "answer", "confidence", "label_logprobs", "raw", "said", "reason", "finish_reason")
 
 
 def parts_release(release: Release) -> Release:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from llm_platform.records import Prices
+from llm_platform.settings.connection import endpoint_root
+
+NO_PRICES = Prices()
+
 
 @dataclass(frozen=True)
 class EndpointTarget:
@@ -25,7 +30,7 @@ class EndpointTarget:
     @property
     def root(self) -> str:
         """The address that paths are appended to."""
-        return self.base_url.rstrip("/").removesuffix("/v1")
+        return endpoint_root(self.base_url)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class EnginePolicy:
         unavailable_after_seconds: The run ends when no row has been answered for this long, with failures since.
         max_failed_share: The run ends when more rows than this share have no valid answer; judged from
             `failed_share_after` rows on.
-        budget_tokens, budget_seconds: The run stops in order when it has used this much; what is left stays missing.
+        budget_tokens, budget_usd: Nothing is sent that may take the run beyond this; what is left stays missing.
+        budget_seconds: The run stops in order when it has been served for this long.
+        prices: What `budget_usd` is counted with.
         batch_rows, flush_seconds: Answers are handed to the sink when this many wait, or the first waits this long.
         max_backlog_rows: Nothing is sent while this many answers wait for the sink.
         drain_seconds: How long a stopped run waits for what is in flight.
@@ -67,6 +74,8 @@ class EnginePolicy:
     failed_share_after: int = 50
     budget_tokens: int | None = None
     budget_seconds: float | None = None
+    budget_usd: float | None = None
+    prices: Prices = NO_PRICES
     repair: bool = True
     batch_rows: int = 1000
     # With a look at the clock every 25 ms and the disk, answers are in the journal within 250 ms.

@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from llm_platform.errors import EndpointUnavailable, RequestRejected, SpecificationError
 from llm_platform.records import Release
+from llm_platform.settings.connection import endpoint_root
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETION_PATH = "/v1/completions"
@@ -174,7 +175,7 @@ def check_first_tokens(
 def _first_token(
     answer: str, *, base_url: str, model: str, post: Callable[[str, dict[str, Any]], tuple[int, bytes]]
 ) -> int:
-    url = base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
+    url = endpoint_root(base_url) + "/tokenize"
     status, body = post(url, {"model": model, "prompt": answer, "add_special_tokens": False})
     try:
         tokens = json.loads(body)["tokens"] if status == 200 else []

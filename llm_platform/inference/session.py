@@ -12,6 +12,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from llm_platform.inference.allowance import Allowance
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.inference.endpoint import Breaker, EndpointState, RowInFlight, examine
 from llm_platform.inference.feed import Feed
@@ -37,6 +38,7 @@ class SendingSession:
         outbox: Outbox,
         meter: Meter,
         policy: EnginePolicy,
+        allowance: Allowance,
         probe: bytes,
     ) -> None:
         self.endpoints = [EndpointState(target, policy) for target in targets]
@@ -44,7 +46,7 @@ class SendingSession:
         self.ending = False
         self.peak_workers = 0
         self._feed, self._wire, self._outbox, self._meter = feed, wire, outbox, meter
-        self._policy, self._probe = policy, probe
+        self._policy, self._probe, self._allowance = policy, probe, allowance
         self._retries = Retries(policy)
         self.triage = Triage(
             reader,
@@ -149,7 +151,14 @@ class SendingSession:
                 )
             finally:
                 endpoint.in_flight -= 1
+            prompt, completion = self._meter.prompt_tokens, self._meter.completion_tokens
             self.triage.decide(row, endpoint, reply, sent_at=sent_at)
+            self._allowance.settle(
+                id(row),
+                reply,
+                prompt_tokens=self._meter.prompt_tokens - prompt,
+                completion_tokens=self._meter.completion_tokens - completion,
+            )
             job = self._take()
 
     def _take(self) -> tuple[RowInFlight, EndpointState] | None:
@@ -158,6 +167,10 @@ class SendingSession:
         endpoint = self._least_loaded()
         row = self._next_row(endpoint) if endpoint is not None else None
         if endpoint is None or row is None:
+            return None
+        if not self._allowance.admits(id(row), row.request.body):
+            # It is tried again as soon as a reply has left some of what was reserved for it.
+            self._retries.put(row, at=time.monotonic())
             return None
         endpoint.in_flight += 1
         return row, endpoint

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llm_platform.errors import EndpointUnavailable, PermanentError, TransientError
+from llm_platform.inference.allowance import Allowance
 from llm_platform.inference.endpoint import Breaker, EndpointState
 from llm_platform.inference.meter import Meter, Progress, Rate
 from llm_platform.inference.outbox import Outbox
@@ -40,12 +41,15 @@ class Supervision:
     writer: SinkWriter
     meter: Meter
     policy: EnginePolicy
+    allowance: Allowance
     stop: asyncio.Event
     total: Callable[[], int] | int | None = None
     on_progress: Callable[[Progress], None] | None = None
     discover: Discover | None = None
     stopped_by: str | None = None
     started: float = field(default_factory=time.monotonic)
+    _waited_seconds: float = 0.0
+    _away_since: float | None = None
     _rows: Rate = field(default_factory=Rate)
     _tokens: Rate = field(default_factory=Rate)
 
@@ -56,6 +60,10 @@ class Supervision:
             self.session.spawn(self._follow(endpoint))
         if self.discover is not None:
             self.session.spawn(self._discover(self.discover))
+
+    def waited_seconds(self, now: float) -> float:
+        """Time in which there was no endpoint to ask: neither speed nor cost."""
+        return self._waited_seconds + (now - self._away_since if self._away_since is not None else 0.0)
 
     def progress(self) -> Progress:
         """The run as it is now."""
@@ -100,10 +108,12 @@ class Supervision:
             self.session.fail(failure)
         if self.stop.is_set():
             self.session.end()
-        spent, policy = self.meter.usage.total, self.policy
-        if policy.budget_tokens is not None and spent >= policy.budget_tokens:
-            self._stop_for("budget_tokens")
-        if policy.budget_seconds is not None and now - self.started >= policy.budget_seconds:
+        self._note_absence(now)
+        self.allowance.active_seconds = now - self.started - self.waited_seconds(now)
+        if self.allowance.used_up is not None:
+            self._stop_for(self.allowance.used_up)
+        limit = self.policy.budget_seconds
+        if limit is not None and self.allowance.active_seconds >= limit:
             self._stop_for("budget_seconds")
         since = self.session.triage.trouble_since
         if since is not None and now - since > self.policy.unavailable_after_seconds:
@@ -111,6 +121,16 @@ class Supervision:
         judged = self.meter.done >= self.policy.failed_share_after
         if judged and self.meter.failures > self.policy.max_failed_share * self.meter.done:
             self.session.fail(self._too_many_failed())
+
+    def _note_absence(self, now: float) -> None:
+        """Count the time since the last sign of life of any endpoint, once all of them are known to be away."""
+        away = all(endpoint.breaker is Breaker.OPEN for endpoint in self.session.endpoints)
+        if away and self._away_since is None:
+            seen = max((endpoint.answered_at for endpoint in self.session.endpoints), default=0.0)
+            self._away_since = max(seen, self.started)
+        elif not away and self._away_since is not None:
+            self._waited_seconds += now - self._away_since
+            self._away_since = None
 
     def _total(self) -> int | None:
         return self.total() if callable(self.total) else self.total

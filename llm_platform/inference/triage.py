@@ -20,7 +20,7 @@ from llm_platform.inference.endpoint import EndpointState, RowInFlight
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EnginePolicy
-from llm_platform.inference.refusals import refusal
+from llm_platform.inference.reasons import refused
 from llm_platform.inference.requests import repair_request
 from llm_platform.inference.retries import Retries, retry_after_seconds
 from llm_platform.inference.wire import Reply
@@ -69,9 +69,10 @@ class Triage:
         elif status in _MISCONFIGURED:
             self._on_fail(_mismatch(row, endpoint, reply))
         else:
-            reason = refusal(status, reply.body, request_body=row.request.body)
+            found = refused(status, reply.body)
             self._answered(endpoint, now)
-            self._finish(row, endpoint, ReadAnswer(CompletionStatus.REJECTED, reason=reason), now - sent_at)
+            reading = ReadAnswer(CompletionStatus.REJECTED, reason=found.reason, said=found.said)
+            self._finish(row, endpoint, reading, now - sent_at)
 
     def _read(
         self, row: RowInFlight, endpoint: EndpointState, reply: Reply, *, latency_seconds: float, now: float
@@ -124,10 +125,10 @@ class Triage:
 
 
 def _mismatch(row: RowInFlight, endpoint: EndpointState, reply: Reply) -> EndpointMismatch:
-    said = refusal(reply.status, reply.body, request_body=row.request.body)
-    location = reply.headers.get("location")
-    step = f"It redirects to {location}; name the final address." if location else "Check address, key and model name."
-    return EndpointMismatch(f"{endpoint.url}{row.request.path} refuses requests as such: {said}. {step}")
+    reason = refused(reply.status, reply.body).reason
+    redirects = 300 <= reply.status < 400
+    step = "Name the final address; 'curl -i' shows it." if redirects else "Check address, key and model name."
+    return EndpointMismatch(f"{endpoint.url}{row.request.path} refuses requests as such: {reason}. {step}")
 
 
 def _untrusted(endpoint: EndpointState, reply: Reply) -> EndpointMismatch:

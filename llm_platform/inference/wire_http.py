@@ -222,8 +222,8 @@ class _Exchange(asyncio.BufferedProtocol):
             if self._waiter is None:
                 raise HttpParserError("the endpoint said something before it was asked")
             self._parser.feed_data(self._buffer[:nbytes])
-        except HttpParserError as error:
-            self._finish(_failure("reset", f"not an HTTP reply: {error}"))
+        except HttpParserError:
+            self._finish(_failure("reset", "not an HTTP reply"))
             self.abort()
 
     def eof_received(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Self
 
@@ -10,6 +13,13 @@ from pyreqwest.exceptions import RequestError, RequestTimeoutError
 
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
 from llm_platform.settings.connection import Connection
+
+_SYSTEM = re.compile(r"\(os error (\d+)\)")
+_DETAILS = {
+    "connect": "no connection",
+    "timeout": "no whole reply in time",
+    "reset": "the connection ended before the reply was whole, or it was no HTTP reply",
+}
 
 
 class RustWire:
@@ -76,4 +86,13 @@ def _failed(error: RequestError) -> Reply:
         failure = "connect"
     else:
         failure = "timeout" if isinstance(error, RequestTimeoutError) else "reset"
-    return Reply(0, NO_HEADERS, failure=failure, detail=causes[-1] if causes else error.message)
+    return Reply(0, NO_HEADERS, failure=failure, detail=_detail(failure, causes))
+
+
+def _detail(failure: str, causes: Sequence[str]) -> str:
+    """What the network did, in our words: the library's may hold what a server said."""
+    if number := next((found[1] for cause in causes if (found := _SYSTEM.search(cause))), None):
+        return os.strerror(int(number))
+    if any("certificate" in cause for cause in causes):
+        return "certificate not accepted"
+    return _DETAILS[failure]

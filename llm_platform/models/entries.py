@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from llm_platform.records import Dialect
+from llm_platform.settings.connection import endpoint_root
 
 Mode = Literal["embedded", "external", "kubernetes"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -127,7 +128,7 @@ class LockEntry(LockModel):
         for url in urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is not an http:// or https:// address")
-        return tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
+        return tuple(endpoint_root(url) for url in urls)
 
     @model_validator(mode="after")
     def _complete_for_mode(self) -> Self:

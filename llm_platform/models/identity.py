@@ -14,6 +14,7 @@ from typing import Any
 from llm_platform.errors import EndpointUnavailable
 from llm_platform.models.entries import LockEntry
 from llm_platform.records import Record, content_hash
+from llm_platform.settings.connection import endpoint_root
 
 Fetch = Callable[[str], tuple[int, bytes]]
 """URL → status and body of a GET; raises `EndpointUnavailable` when nothing answers."""
@@ -66,7 +67,7 @@ def observe(base_url: str, fetch: Fetch) -> ServedIdentity:
     Raises:
         EndpointUnavailable: nothing answers, or `/v1/models` is not a list of models.
     """
-    root = base_url.rstrip("/").removesuffix("/v1")
+    root = endpoint_root(base_url)
     status, body = fetch(f"{root}/v1/models")
     cards = _json(body).get("data") if status == 200 else None
     if not isinstance(cards, list):

@@ -15,6 +15,7 @@ from typing import Any
 
 from llm_platform.models.entries import LockEntry
 from llm_platform.records import Record, canonical_json
+from llm_platform.settings.connection import endpoint_root
 
 Post = Callable[[str, dict[str, Any]], tuple[int, bytes]]
 """URL and JSON payload → status and body."""
@@ -69,7 +70,7 @@ def probe_model(base_url: str, served_name: str, post: Post) -> Probed:
     Raises:
         EndpointUnavailable: nothing answers.
     """
-    root = base_url.rstrip("/").removesuffix("/v1")
+    root = endpoint_root(base_url)
     asked = [{"model": served_name, "prompt": text} for text in TEXTS]
     texts = [_token_ids(post(f"{root}/tokenize", payload)) for payload in asked]
     conversation = _token_ids(post(f"{root}/tokenize", {"model": served_name, "messages": list(CONVERSATION)}))

@@ -23,6 +23,7 @@ from typing import Any
 
 from llm_platform.errors import EndpointUnavailable, RequestRejected, SpecificationError, StorageError
 from llm_platform.nim.discovery import Client
+from llm_platform.settings.connection import endpoint_root
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NEEDED = ("adapter_config.json", "adapter_model.safetensors")
@@ -100,7 +101,7 @@ def served_adapters(base_url: str, client: Client) -> dict[str, str]:
     """
     from llm_platform.nim.dialects import adapter_base
 
-    cards = _cards(_root(base_url), client)
+    cards = _cards(endpoint_root(base_url), client)
     names = [str(card.get("id")) for card in cards]
     bases = {str(card.get("id")): adapter_base(card, names) for card in cards}
     return {name: base for name, base in bases.items() if base is not None}
@@ -122,7 +123,7 @@ def wait_served(base_urls: Sequence[str], name: str, client: Client, *, deadline
     """
     deadline = time.monotonic() + deadline_seconds
     for base_url in base_urls:
-        root = _root(base_url)
+        root = endpoint_root(base_url)
         while (state := _state(root, name, client)) is not None:
             if time.monotonic() >= deadline:
                 raise EndpointUnavailable(
@@ -147,7 +148,7 @@ def load(base_url: str, name: str, path: str, client: Client, *, in_place: bool 
         EndpointUnavailable: nothing answers.
     """
     payload: dict[str, Any] = {"lora_name": name, "lora_path": path, "load_inplace": in_place}
-    status, body = client.post(f"{_root(base_url)}/v1/load_lora_adapter", payload)
+    status, body = client.post(f"{endpoint_root(base_url)}/v1/load_lora_adapter", payload)
     if status == 200 or (status == 400 and b"already been loaded" in body):
         return
     raise RequestRejected(_refused(f"load adapter {name!r} from {path!r} into {base_url}", status, body))
@@ -160,7 +161,7 @@ def unload(base_url: str, name: str, client: Client) -> bool:
         RequestRejected: the endpoint has no such call, or refused.
         EndpointUnavailable: nothing answers.
     """
-    status, body = client.post(f"{_root(base_url)}/v1/unload_lora_adapter", {"lora_name": name})
+    status, body = client.post(f"{endpoint_root(base_url)}/v1/unload_lora_adapter", {"lora_name": name})
     if status == 200:
         return True
     if status == 404 and b"cannot be found" in body:
@@ -261,7 +262,3 @@ def _refused(what: str, status: int, body: bytes) -> str:
     error = _mapping(body).get("error")
     said = error.get("message") if isinstance(error, dict) else None
     return f"Could not {what}: HTTP {status}, {said or 'no reason given'}."
-
-
-def _root(base_url: str) -> str:
-    return base_url.rstrip("/").removesuffix("/v1")

@@ -15,6 +15,7 @@ from llm_platform.errors import EndpointMismatch, EndpointUnavailable
 from llm_platform.nim.dialects import METRICS_PATHS, form
 from llm_platform.nim.metrics import read_metrics
 from llm_platform.records import Dialect, Record
+from llm_platform.settings.connection import endpoint_root
 
 
 class Client(Protocol):
@@ -50,7 +51,7 @@ def probe(base_url: str, served_name: str, client: Client) -> Probe:
         EndpointUnavailable: nothing answers, it is not ready, or it generates nothing.
         EndpointMismatch: it does not know the model.
     """
-    root = base_url.rstrip("/").removesuffix("/v1")
+    root = endpoint_root(base_url)
     ready, body = client.get(f"{root}/v1/health/ready")
     if ready not in (200, 404):
         raise EndpointUnavailable(
@@ -72,7 +73,7 @@ def detect_dialect(base_url: str, client: Client, *, ready_body: bytes | None = 
 
     One that has neither is taken for hosted: it says nothing about itself.
     """
-    root = base_url.rstrip("/").removesuffix("/v1")
+    root = endpoint_root(base_url)
     body = ready_body if ready_body is not None else client.get(f"{root}/v1/health/ready")[1]
     health = _json(body)
     if health.get("message") == "Service is ready.":
@@ -119,7 +120,7 @@ def _engine(root: str, client: Client) -> Dialect:
 
 def find_metrics(base_url: str, client: Client) -> str | None:
     """The path on which an endpoint publishes metrics that we can read, or None."""
-    root = base_url.rstrip("/").removesuffix("/v1")
+    root = endpoint_root(base_url)
     for path in METRICS_PATHS:
         status, text = client.get(f"{root}{path}")
         if status == 200 and read_metrics(text):
@@ -135,7 +136,7 @@ def replicas(base_url: str) -> tuple[str, ...]:
     Raises:
         EndpointUnavailable: the name has no address now.
     """
-    parts = urlsplit(base_url.rstrip("/").removesuffix("/v1"))
+    parts = urlsplit(endpoint_root(base_url))
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if parts.scheme == "https":
         return (parts.geturl(),)

@@ -45,6 +45,7 @@ from llm_platform.records.finetuning import (
     TrainingMetrics,
     Validated,
 )
+from llm_platform.records.prices import Prices
 from llm_platform.records.releases import (
     Api,
     Calibration,
@@ -99,6 +100,7 @@ __all__ = [
     "LongDocuments",
     "ModelPin",
     "PoolExample",
+    "Prices",
     "Prompt",
     "PromptMessage",
     "QueueProgress",

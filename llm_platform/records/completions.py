@@ -31,6 +31,7 @@ class Completion(Record):
         confidence: Probability of the answer in [0, 1], where the decision gives one.
         label_logprobs: Label → natural-log probability, normalized over the labels, before calibration.
         raw: What the model said, unparsed.
+        said: What the endpoint said instead of an answer; it may repeat the document, and is shown nowhere else.
         latency_seconds: From sending the request to the whole answer, last attempt.
         reason: Why there is no valid answer; of a valid one, what of the document the model has not read.
         reused: Derived from a stored answer with equal `request_id`; nothing was sent and no token paid.
@@ -47,6 +48,7 @@ class Completion(Record):
     confidence: float | None = None
     label_logprobs: dict[str, float] | None = None
     raw: str = ""
+    said: str | None = None
     reason: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int = 0
@@ -80,6 +82,9 @@ class InferenceRun(Record):
     """What one bulk run did, for `inference_runs`.
 
     Attributes:
+        seconds: While an endpoint was there to be asked.
+        waited_seconds: While none was: neither speed nor cost. None in runs of older versions, which did not tell.
+        presumed_tokens: Counted against a budget for requests whose replies do not say what they took.
         concurrency: Most requests that were in flight at once.
         limits: Endpoint → requests that it could have in flight at the end.
         idle_share: Share of the endpoints' slots that had nothing to do, in [0, 1]; None where they do not say.
@@ -97,6 +102,8 @@ class InferenceRun(Record):
     retries: int
     usage: TokenUsage
     wasted_tokens: int = 0
+    presumed_tokens: int | None = None
+    waited_seconds: float | None = None
     concurrency: int = 0
     endpoints: tuple[str, ...] = ()
     latency_p50_seconds: float | None = None
@@ -108,8 +115,13 @@ class InferenceRun(Record):
     git_commit: str = ""
 
     @property
+    def budget_tokens(self) -> int:
+        """Tokens that count against a budget."""
+        return self.usage.total + (self.presumed_tokens or 0)
+
+    @property
     def tokens_per_second(self) -> float:
-        """Prompt and completion tokens a second of wall time."""
+        """Prompt and completion tokens a second of the time in which an endpoint was there."""
         return self.usage.total / self.seconds if self.seconds > 0 else 0.0
 
 

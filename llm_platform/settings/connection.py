@@ -24,3 +24,8 @@ class Connection:
     environment_proxies: bool = False
     connect_timeout_seconds: float = 10.0
     keep_alive_seconds: float = 4.0
+
+
+def endpoint_root(base_url: str) -> str:
+    """The address that paths such as `/v1/models` are appended to; other tools write it with `/v1` at its end."""
+    return base_url.rstrip("/").removesuffix("/v1")

@@ -12,7 +12,7 @@ from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 
 TEXTS = {
     "documents": ("text",),
-    "completions": ("raw",),
+    "completions": ("raw", "said"),
     "releases": ("content",),
     "prompts": ("content",),
 }

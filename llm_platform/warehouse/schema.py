@@ -42,6 +42,7 @@ COMPLETIONS_SCHEMA = pa.schema(
         ("created_at", pa.timestamp("us", tz="UTC")),
         ("cut_tokens", pa.int64()),
         ("parts", pa.int32()),
+        ("said", pa.string()),
     ]
 )
 """Rows that `completions.append_table` takes; the fields of `records.Completion`, `label_logprobs` as JSON."""
@@ -270,6 +271,8 @@ TABLES: dict[str, dict[str, str]] = {
         "completion_tokens": "BIGINT",
         "cached_tokens": "BIGINT",
         "wasted_tokens": "BIGINT",
+        "presumed_tokens": "BIGINT",
+        "waited_seconds": "DOUBLE",
         "concurrency": "BIGINT",
         "endpoints": "VARCHAR",
         "latency_p50_seconds": "DOUBLE",

@@ -39,22 +39,25 @@ class Trials:
         sql = f"SELECT count(DISTINCT release_id) FROM {self._relation('trials')} WHERE split = ?"
         return int(self._session.value(sql, [split]))
 
-    def documents(self, split: Split, *, count: int, texts: bool = True) -> pa.Table:
+    def documents(self, split: Split, *, count: int, copies: bool = False) -> pa.Table:
         """Different texts of a split with a known answer, in an order that has nothing to do with what they say.
 
+        With `copies` every document is there, also where several have one text and the known answers may differ.
+
         A smaller number is a part of a larger, so that answers are paid once. Texts that are in the training split are
-        no evaluation. Columns: document_id, fingerprint, reference, and with `texts` also text and attributes.
+        no evaluation. Columns: document_id, fingerprint, text, attributes, reference.
         """
         documents, references = self._relation("documents"), self._relation("references")
         trained = (
             f"SELECT d.fingerprint FROM {documents} d JOIN {references} r USING (document_id) WHERE r.split = 'train'"
         )
         apart = f"AND d.fingerprint NOT IN ({trained})" if split == "evaluation" else ""
+        once = "QUALIFY row_number() OVER (PARTITION BY d.fingerprint ORDER BY d.document_id) = 1 "
         return self._session.table(
-            f"SELECT d.document_id, d.fingerprint, {'d.text, d.attributes, ' if texts else ''}r.answer AS reference "
+            f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, r.answer AS reference "
             f"FROM {documents} d JOIN {references} r USING (document_id) "
             f"WHERE d.status = 'sendable' AND r.split = {literal(split)} AND r.answer IS NOT NULL {apart} "
-            "QUALIFY row_number() OVER (PARTITION BY d.fingerprint ORDER BY d.document_id) = 1 "
+            f"{'' if copies else once}"
             f"ORDER BY md5('trial:' || d.fingerprint), d.document_id LIMIT {count:d}"
         )
 

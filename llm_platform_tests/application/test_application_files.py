@@ -408,6 +408,58 @@ MISTAKES = [
         id="references-without-an-answer",
     ),
     pytest.param(
+        "    accuracy: {",
+        "    labels: {BUGS: {recall: {minimum: 0.9, reason: a bug must be found}}}\n    accuracy: {",
+        [
+            "F/application.yaml:21: found a gate on 'BUGS'; allowed: 'BUG', 'WISH'; did you mean 'BUG'?",
+        ],
+        id="gate-on-no-label",
+    ),
+    pytest.param(
+        "    accuracy: {",
+        "    labels: {BUG: {}}\n    accuracy: {",
+        [
+            "F/application.yaml:21: found a mapping (empty) as evaluation.gates.labels.BUG; allowed: give 'precision', "
+            "'recall' or both, each with 'minimum' and 'reason'"
+        ],
+        id="gate-on-a-label-without-a-limit",
+    ),
+    pytest.param(
+        "    accuracy: {",
+        "    fields: {product: {minimum: 0.9, reason: products are billed}}\n    accuracy: {",
+        ["F/application.yaml:21: found a gate on fields for task 'classify'; allowed: it only for task 'extract'"],
+        id="gate-on-fields-of-a-classification",
+    ),
+    pytest.param(
+        "    accuracy: {",
+        "    metrics: {refusals: {maximum: 0.1, reason: people get angry}}\n    accuracy: {",
+        [
+            "F/application.yaml:21: found a gate on 'refusals'; allowed: a scorer after the first, or a function of "
+            "'evaluation.metrics'"
+        ],
+        id="gate-on-no-metric",
+    ),
+    pytest.param(
+        "  slices: [product]\n  gates:\n",
+        '  slices: [product]\n  metrics: ["grading:refusal"]\n  gates:\n'
+        "    metrics: {refusals: {maximum: 0.1, minimum: 0, reason: people get angry}}\n",
+        [
+            "F/application.yaml:22: found a gate on 'refusals'; allowed: 'refusal'; did you mean 'refusal'?",
+            "F/application.yaml:22: found a mapping ('maximum', 'minimum', 'reason') as "
+            "evaluation.gates.metrics.refusals; allowed: give 'minimum' or 'maximum', and not both",
+        ],
+        id="gate-on-a-metric-with-two-limits",
+    ),
+    pytest.param(
+        "    accuracy: {",
+        "    kappa: {minimum: 0.4}\n    accuracy: {",
+        [
+            "F/application.yaml:21: found no 'reason' in evaluation.gates.kappa; allowed: text of at least 10 "
+            "characters, which is required"
+        ],
+        id="gate-on-kappa-without-a-reason",
+    ),
+    pytest.param(
         "text: body",
         "text: [body, 5]",
         ["F/application.yaml:9: found '5' as source.text.1; allowed: text"],

@@ -19,6 +19,7 @@ from llm_platform.evaluation.card_style import STYLE
 from llm_platform.evaluation.changes import changes
 from llm_platform.evaluation.charts import Line, Point, bar_chart, line_chart
 from llm_platform.evaluation.comparison import JudgedVariant, compare, compare_all
+from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.records import Interval
@@ -79,7 +80,7 @@ def two_variants() -> tuple[list[Report], JudgedVariant, JudgedVariant, World]:
 def card() -> str:
     """The card of two variants and their comparison."""
     reports, a, b, world = two_variants()
-    compared = compare(a, b, references=world.references)
+    compared = compare(a, b, references=world.references, rules=Rules(0.95))
     return render_card(reports, [compared], title="Reviews", provenance={"git commit": "1f3c9ab"})
 
 
@@ -248,7 +249,7 @@ def full_card() -> str:
     ]
     return render_card(
         reports,
-        compare_all([(a, b)], references=world.references),
+        compare_all([(a, b)], references=world.references, rules=Rules(0.95)),
         title="Reviews",
         panels=panels,
         changes=[changes(reports[0].model_copy(update={"variant": "scaled"}), reports[1])],

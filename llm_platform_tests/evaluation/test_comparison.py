@@ -6,13 +6,19 @@ import pytest
 
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.comparison import Comparison, JudgedVariant, compare
+from llm_platform.evaluation.pairing import Rules
 from llm_platform_tests.evaluation.builders import World, release_of
 
 Row = tuple[str | None, float | None]
+RULES = Rules(0.95)
 
 
 def compared(
-    rows: list[tuple[Row, Row]], *, splits: list[str] | None = None, texts: list[str] | None = None
+    rows: list[tuple[Row, Row]],
+    *,
+    splits: list[str] | None = None,
+    texts: list[str] | None = None,
+    rules: Rules = RULES,
 ) -> Comparison:
     """Compare variants `a` and `b`, each row an (answer, confidence) of both to a document whose reference is HAPPY."""
     judged = []
@@ -24,7 +30,7 @@ def compared(
             world.add(answer=answer, confidence=confidence, split=splits[index] if splits else "evaluation", **changes)
         report = world.report(release=release, variant=name)
         judged.append(JudgedVariant(report, world.answers, world.scores(release)))
-    return compare(*judged, references=world.references)
+    return compare(*judged, references=world.references, rules=rules)
 
 
 RIGHT: Row = ("HAPPY", 0.9)
@@ -40,7 +46,7 @@ def test_counts_and_difference() -> None:
     assert (result.both_right, result.only_a, result.only_b, result.both_wrong) == (40, 5, 25, 30)
     assert result.difference.value == pytest.approx(0.2)
     assert 0.0 < result.difference.lower < 0.2 < result.difference.upper
-    assert result.p_value == pytest.approx(0.00033, abs=1e-5)
+    assert result.p_value == pytest.approx(0.000274, abs=1e-6)
     assert result.summary == "b is right more often than a on the same 100 texts (p < 0.001)."
 
 
@@ -48,7 +54,7 @@ def test_a_small_difference_is_not_claimed() -> None:
     """Three against one is a coin."""
     result = compared([(RIGHT, RIGHT)] * 16 + [(RIGHT, WRONG)] + [(WRONG, RIGHT)] * 3)
 
-    assert result.summary == "No difference between a and b can be shown on 20 texts (p = 0.625)."
+    assert result.summary == "No difference between a and b can be shown on 20 texts (p = 0.417)."
 
 
 def test_training_documents_are_not_compared() -> None:
@@ -100,4 +106,4 @@ def test_reports_with_different_yardsticks_are_not_compared(world: World) -> Non
     second = JudgedVariant(world.report(), world.answers, world.scores())
 
     with pytest.raises(ContractBroken, match="Materialize both reports"):
-        compare(first, second, references=world.references)
+        compare(first, second, references=world.references, rules=RULES)

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from llm_platform.evaluation.pairing import paired_p_value
+import pytest
+
+from llm_platform.evaluation.clusters import Method
+from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.pairs import pair
-from llm_platform.evaluation.statistics import mcnemar
+
+METHOD, RULES = Method(0.95), Rules(0.95)
 
 
-def test_partial_grades_are_not_tested_as_right_or_wrong() -> None:
-    """No text is perfect, so McNemar's test sees no difference at all; every text got better."""
-    theirs = {f"t{number}": 0.4 + 0.001 * number for number in range(40)}
-    ours = {text: grade + 0.3 for text, grade in theirs.items()}
+def test_releases_are_compared_on_the_texts_that_both_have_a_grade_for() -> None:
+    """A difference over other texts would compare documents, not releases."""
+    ours = {f"t{number}": float(number % 4 > 0) for number in range(40)}
+    theirs = {f"t{number}": float(number % 2 > 0) for number in range(20, 80)}
 
-    found = pair(ours, theirs, name="before", confidence=0.95)
+    found = pair(ours, theirs, name="other", clusters={}, rules=RULES, method=METHOD)
+    none = pair({"a": 1.0}, {"b": 1.0}, name="other", clusters={}, rules=RULES, method=METHOD)
 
     assert found is not None
-    assert found.difference.lower > 0.25
-    assert found.p_value < 0.01
+    assert (found.difference.count, found.texts) == (20, 20)
+    assert found.ours.value == pytest.approx(0.75)
+    assert found.theirs.value == pytest.approx(0.5)
+    assert found.difference.value == pytest.approx(0.25)
+    assert none is None
 
 
-def test_whole_grades_get_the_exact_test() -> None:
-    """Textbook: ten texts that only one has right against two that only the other has."""
-    pairs = [(0.0, 1.0)] * 10 + [(1.0, 0.0)] * 2 + [(1.0, 1.0)] * 30
+def test_texts_of_one_cluster_count_once() -> None:
+    """Twenty near-equal mails that an adapter has learned are one mail."""
+    ours = {f"t{number}": 1.0 for number in range(24)}
+    theirs = {f"t{number}": float(number >= 20) for number in range(24)}
+    alike = {f"t{number}": "one mail" for number in range(20)}
 
-    assert paired_p_value(pairs) == mcnemar(2, 10)
+    apart = pair(ours, theirs, name="base", clusters={}, rules=RULES, method=METHOD)
+    together = pair(ours, theirs, name="base", clusters=alike, rules=RULES, method=METHOD)
+
+    assert apart is not None
+    assert together is not None
+    assert apart.is_better
+    assert not together.is_better
+    assert (together.difference.count, together.texts) == (5, 24)
+    assert together.theirs.lower < apart.theirs.lower

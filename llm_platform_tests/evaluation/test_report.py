@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import timedelta
 
 import pytest
@@ -115,6 +116,31 @@ def test_label_metrics_and_macro_f1_agree_with_scikit_learn(world: World) -> Non
     assert report.macro_f1 is not None
     assert report.macro_f1.value == pytest.approx(f1_score(truth, given, labels=["HAPPY", "SAD"], average="macro"))
     assert report.macro_f1.lower < report.macro_f1.value < report.macro_f1.upper
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_the_interval_of_macro_f1_is_that_of_the_same_labels(seed: int) -> None:
+    """A resample without a rare label must not count as one on which every label is easy: held against scikit-learn."""
+    import numpy as np
+    from sklearn.metrics import f1_score
+
+    chance = random.Random(seed)
+    labels = tuple(f"l{number:02d}" for number in range(20))
+    world = World(application=application_of(labels=labels))
+    for truth in chance.choices(labels, [1 / (number + 1) ** 1.2 for number in range(20)], k=150):
+        world.add(answer=truth if chance.random() < 0.8 else chance.choice(labels), reference=truth)
+    truth = np.array([row["answer"] for row in world.known])
+    given = np.array([row["answer"] for row in world.documents])
+    draws = np.random.default_rng(99 + seed).integers(len(truth), size=(600, len(truth)))
+    with_all = {"labels": sorted(set(truth)), "average": "macro", "zero_division": 0}
+    expected = np.quantile([f1_score(truth[draw], given[draw], **with_all) for draw in draws], [0.025, 0.975])
+
+    measured = world.report().macro_f1
+
+    assert measured is not None
+    assert measured.value == pytest.approx(f1_score(truth, given, **with_all))
+    assert (measured.lower, measured.upper) == pytest.approx(tuple(expected), abs=0.02)
+    assert measured.lower < measured.value < measured.upper
 
 
 def test_reliability_measures_the_distance_between_claim_and_truth(world: World) -> None:

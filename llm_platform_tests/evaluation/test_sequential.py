@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from llm_platform.evaluation.sequential import labels_needed_at_any_look, sequence_bounds, sequence_p_value
+from llm_platform.evaluation.sequential import labels_needed_at_any_look, sequence_bounds
 from llm_platform.evaluation.statistics import wilson_bounds
 
 LOOKS = range(20, 401, 20)
@@ -87,11 +87,3 @@ def test_no_number_of_labels_lifts_a_value_that_is_not_above_the_minimum() -> No
     """The answer is then a better prompt."""
     assert labels_needed_at_any_look(0.6, 0.6, 0.95) is None
     assert labels_needed_at_any_look(0.9, 0.0, 0.95) == 0
-
-
-def test_the_p_value_and_the_bounds_agree() -> None:
-    """One says 0.05 exactly where the other ends."""
-    lower, _ = sequence_bounds(0.75, 100, confidence=0.95)
-
-    assert sequence_p_value(0.75, 100, expected=lower) == pytest.approx(0.05, rel=1e-3)
-    assert sequence_p_value(0.75, 100, expected=0.75) == 1.0

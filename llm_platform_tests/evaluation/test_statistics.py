@@ -15,9 +15,7 @@ from llm_platform.evaluation.statistics import (
     bootstrap_bounds,
     effective_count,
     labels_needed,
-    mcnemar,
     mean_score,
-    paired_difference,
     share,
     wilson_bounds,
 )
@@ -144,46 +142,6 @@ def test_no_mistake_among_few_documents_is_not_certainty() -> None:
     assert interval.upper < 1.0
 
 
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "expected"),
-    [
-        pytest.param(0, 0, 1.0, id="no-disagreement"),
-        pytest.param(5, 5, 1.0, id="balanced"),
-        pytest.param(1, 9, 22 / 1024, id="sign-test-of-ten"),
-        pytest.param(10, 0, 2 / 1024, id="one-sided-disagreement"),
-        pytest.param(1, 7, 18 / 256, id="sign-test-of-eight"),
-    ],
-)
-def test_mcnemar_gives_the_exact_values(only_a: int, only_b: int, expected: float) -> None:
-    """The test compares two variants; small cases can be counted by hand from the binomial distribution."""
-    assert mcnemar(only_a, only_b) == pytest.approx(expected)
-
-
-@given(st.integers(0, 200), st.integers(0, 200))
-def test_mcnemar_does_not_care_which_variant_comes_first(only_a: int, only_b: int) -> None:
-    """A p-value that depends on the order of the arguments would be a coin the caller tosses."""
-    assert mcnemar(only_a, only_b) == pytest.approx(mcnemar(only_b, only_a))
-    assert 0.0 <= mcnemar(only_a, only_b) <= 1.0
-
-
-def test_paired_difference_gives_the_published_value() -> None:
-    """Bonett and Price's adjusted Wald interval, computed by hand from its formula: f12 = 9, f21 = 1, n = 21."""
-    interval = paired_difference([1.0] * 9 + [-1.0] + [0.0] * 11, confidence=0.95)
-
-    p12, p21, n = 10 / 23, 2 / 23, 23
-    half = 1.959964 * math.sqrt((p12 + p21 - (p12 - p21) ** 2) / n)
-    assert interval.value == pytest.approx(8 / 21)
-    assert interval.lower == pytest.approx(p12 - p21 - half, abs=1e-6)
-    assert interval.upper == pytest.approx(p12 - p21 + half, abs=1e-6)
-
-
-def test_full_agreement_still_leaves_room() -> None:
-    """Two variants that agree on ten texts may still differ on the eleventh."""
-    interval = paired_difference([0.0] * 10, confidence=0.95)
-
-    assert interval.lower < 0.0 < interval.upper
-
-
 @given(value=st.floats(0.02, 1.0), minimum=st.floats(0.01, 0.99), count=st.integers(0, 300), confidence=CONFIDENCES)
 @settings(max_examples=200)
 def test_labels_needed_is_the_smallest_number_that_clears(
@@ -230,5 +188,3 @@ def test_an_interval_over_nothing_is_refused() -> None:
         share([], [], confidence=0.95)
     with pytest.raises(ContractBroken, match="2 values for 1 fingerprints"):
         share([True, False], ["a"], confidence=0.95)
-    with pytest.raises(ContractBroken, match="no graded document"):
-        paired_difference([], confidence=0.95)

@@ -15,7 +15,7 @@ from llm_platform.inference.core import complete
 from llm_platform.inference.policy import EndpointTarget
 from llm_platform.inference.wire import Reply
 from llm_platform.inference.wire_http import HttpWire
-from llm_platform.records import Completion, CompletionStatus, from_json_lines, json_lines
+from llm_platform.records import Completion, CompletionStatus, Prices, from_json_lines, json_lines
 from llm_platform.settings.connection import Connection
 from llm_platform_tests.inference.cases import QUICK, ask, release, requests
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
@@ -272,7 +272,49 @@ def test_used_up_budget_stops_the_run_in_order(budget: dict[str, float], reason:
     assert (outcome.result.stopped, outcome.result.error) == (reason, None)
     assert len(outcome.rows) == server.counts.answered.total() > 0
     if reason == "budget_tokens":
-        assert 200 <= len(outcome.rows) < 400
+        assert 150 <= len(outcome.rows) <= 200
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 1000, 5000])
+def test_a_budget_is_a_bound(tokens: int) -> None:
+    """What is in flight when a budget is used up is paid, too: with hundreds in flight, three times the budget."""
+    with ScriptedServer(latency_seconds=0.02) as server:
+        outcome = ask(server, 2000, policy=replace(QUICK, limit=512, budget_tokens=tokens))
+
+    assert outcome.result.stopped == "budget_tokens"
+    assert outcome.result.meter.usage.total == 45 * server.counts.requests <= tokens
+    assert tokens < 1000 or outcome.result.meter.usage.total > tokens / 2
+
+
+def test_a_budget_holds_for_answers_that_are_asked_for_again() -> None:
+    """A second question is paid like the first, and asked only while there is room for it."""
+    with ScriptedServer(answer=lambda _: "neither", latency_seconds=0.005) as server:
+        outcome = ask(server, 500, policy=replace(QUICK, limit=64, budget_tokens=2000))
+
+    assert outcome.result.stopped == "budget_tokens"
+    assert 1000 < 45 * server.counts.requests <= 2000
+
+
+def test_a_budget_in_money_counts_tokens_at_their_price() -> None:
+    """An endpoint that is paid by the token costs the same whether it is fast or slow."""
+    prices = Prices(usd_per_million_prompt_tokens=100.0, usd_per_million_completion_tokens=1000.0)
+    with ScriptedServer(latency_seconds=0.005) as server:
+        outcome = ask(server, 500, policy=replace(QUICK, limit=64, budget_usd=0.9, prices=prices))
+
+    assert outcome.result.stopped == "budget_usd"
+    assert 0.45 < server.counts.requests * (40 * 100 + 5 * 1000) / 1e6 <= 0.9
+
+
+def test_a_dead_endpoint_is_waited_for_at_nobodys_cost() -> None:
+    """Money and speed are of the time in which somebody worked; an outage is told apart."""
+    with ScriptedServer() as server:
+        server.die()
+        server.later(1.0, server.open_now)
+        outcome = ask(server, 50)
+
+    assert outcome.stored_once(50)
+    assert outcome.result.waited_seconds > 0.8
+    assert outcome.result.waited_seconds > outcome.result.seconds
 
 
 def test_cancelled_run_stores_what_came_back() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PermanentError
 from llm_platform.inference.policy import EndpointTarget
+from llm_platform.inference.reasons import Refusal
 from llm_platform.records import CompletionStatus
 from llm_platform_tests.inference.cases import QUICK, ask, release
 from llm_platform_tests.servers.faults import (
@@ -216,16 +217,19 @@ def test_document_the_endpoint_refuses_is_stored_and_asked_once() -> None:
     rejected = [row for row in outcome.rows if row.status is CompletionStatus.REJECTED]
     assert outcome.stored_once(ROWS)
     assert {row.document_id for row in rejected} == {"3", "150"}
-    assert all(row.reason == f"HTTP 400: {CONTEXT_MESSAGE}" and row.answer is None for row in rejected)
+    assert all(row.reason == f"HTTP 400: {Refusal.TOO_LONG}" and row.answer is None for row in rejected)
+    assert all(CONTEXT_MESSAGE in (row.said or "") for row in rejected)
     assert server.counts.asked["3"] == server.counts.asked["150"] == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        pytest.param(Status(404, "The model `scripted-model` does not exist."), "does not exist", id="unknown-model"),
+        pytest.param(
+            Status(404, "The model `scripted-model` does not exist."), "does not know the model", id="unknown-model"
+        ),
         pytest.param(Status(401, "Unauthorized"), "HTTP 401", id="wrong-key"),
-        pytest.param(Status(302, headers={"Location": "http://login/"}), "redirects to http://login/", id="redirect"),
+        pytest.param(Status(302, headers={"Location": "http://login/"}), "sends to another address", id="redirect"),
     ],
 )
 def test_refusal_of_every_request_ends_the_run_at_once(fault: Fault, said: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from llm_platform.application.model import OutputField, output_schema
 from llm_platform.nim_local.process import RunningNim
 
 from .http_calls import call, post
@@ -50,6 +51,21 @@ def content(nim: RunningNim, **more: Any) -> str:
 def test_json_satisfies_its_schema(wish: dict[str, Any], nim: RunningNim) -> None:
     """A model this small never writes the object by itself."""
     jsonschema.validate(json.loads(content(nim, **wish)), SCHEMA)
+
+
+def test_a_field_with_a_closed_set_of_values_gets_one_of_them(nim: RunningNim) -> None:
+    """The set is what an application states; an engine that drops a grammar it cannot compile answers in prose."""
+    fields = {
+        "kind": OutputField(type="enum", values=("RECEIPT", "INVOICE")),
+        "paid": OutputField(type="enum", values=("CASH", "CARD"), required=False),
+    }
+    schema = output_schema(fields)
+
+    answer = json.loads(content(nim, structured_outputs={"json": schema}))
+
+    jsonschema.validate(answer, schema)
+    assert answer["kind"] in ("RECEIPT", "INVOICE")
+    assert answer["paid"] in ("CASH", "CARD", None)
 
 
 def test_a_regular_expression_is_matched_as_a_whole(nim: RunningNim) -> None:

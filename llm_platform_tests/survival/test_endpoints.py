@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from llm_platform.inference.reasons import Refusal
 from llm_platform_tests.servers.faults import Fault, Hangup, Replace, ResetMidBody, Status, TruncatedJson
 from llm_platform_tests.servers.scripted import Seen
 from llm_platform_tests.survival.command import Moment
@@ -121,5 +122,5 @@ def test_document_longer_than_the_context_is_a_row_with_its_reason(desk: MakeDes
     assert counted["status"] == refused["status"] == "rejected"
     assert counted["answer"] is refused["answer"] is None
     assert "tokens and the model has room for" in counted["reason"]
-    assert refused["reason"] == f"HTTP 400: {CONTEXT_MESSAGE}"
+    assert refused["reason"] == f"HTTP 400: {Refusal.TOO_LONG}"
     assert model.counts.requests == 59

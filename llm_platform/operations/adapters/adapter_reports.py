@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from llm_platform.application.model import Application
 from llm_platform.evaluation.baseline import TFIDF, tfidf_grades
-from llm_platform.evaluation.pairs import held_out_grades, pair
+from llm_platform.evaluation.measures import method_of
+from llm_platform.evaluation.pairing import Rules
+from llm_platform.evaluation.pairs import Pair, held_out_clusters, held_out_grades, pair
 from llm_platform.evaluation.panel_page import render_page
 from llm_platform.evaluation.scorers import score_answers, scorer_of
 from llm_platform.files import write_text
@@ -18,7 +20,7 @@ from llm_platform.operations.adapters.adapter_panels import adapter_panels
 from llm_platform.operations.adapters.finetuning import labelled_documents
 from llm_platform.operations.evidence.abilities import KeptAbilities
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, report_kind, stored_report
-from llm_platform.operations.evidence.evaluation import answers_frame, current_evaluation_id
+from llm_platform.operations.evidence.evaluation import answers_frame, current_evaluation_id, with_clusters
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.records import DocumentRow, Release, Score
 from llm_platform.warehouse.store import ApplicationStore
@@ -89,15 +91,14 @@ def report_adapter(
         others.append((BASE, base.release_id, yardstick.grades(base)))
     if application.task == "classify":
         others.append((f"{TFIDF}, same examples", None, yardstick.words(_trained_on(store, release))))
-    confidence = application.evaluation.gates.confidence
-    pairs = [pair(ours, theirs, name=name, release_id=key, confidence=confidence) for name, key, theirs in others]
+    pairs = _pairs(ours, others, yardstick, application, rival_id=rival[1].release_id if rival else None)
     report = AdapterReport(
         variant=variant,
         adapter_id=str(release.adapter),
         release_id=release.release_id,
         evaluation_id=evaluation_id,
         rival_id=rival[1].release_id if rival else None,
-        pairs=tuple(found for found in pairs if found is not None),
+        pairs=pairs,
         abilities=_abilities(store, release, measure),
     )
     store.adapter_reports.append(report.adapter_id, report_kind(release), report.model_dump_json())
@@ -120,6 +121,35 @@ def write_page(store: ApplicationStore, loaded: LoadedApplication, path: Path) -
     return write_text(path, page)
 
 
+def _pairs(
+    ours: Mapping[str, float],
+    others: Sequence[tuple[str, str | None, Mapping[str, float]]],
+    yardstick: _Yardstick,
+    application: Application,
+    *,
+    rival_id: str | None,
+) -> tuple[Pair, ...]:
+    """The adapter beside each of these.
+
+    The rival alone decides, so it is one comparison that was fixed before; what stands beside it is corrected together.
+    """
+    single = Rules.of(application)
+    further = single.together(sum(key != rival_id for _, key, _ in others))
+    found = [
+        pair(
+            ours,
+            theirs,
+            name=name,
+            release_id=key,
+            clusters=yardstick.clusters,
+            rules=single if key == rival_id else further,
+            method=method_of(application),
+        )
+        for name, key, theirs in others
+    ]
+    return tuple(one for one in found if one is not None)
+
+
 class _Yardstick:
     """Grades of releases on the same held-out texts."""
 
@@ -128,8 +158,10 @@ class _Yardstick:
         self._scorer = scorer_of(application).name
         self._version = store.references.version()
         self._references: pd.DataFrame = store.references.table().to_pandas()
-        documents = store.documents.table(columns=["document_id", "fingerprint", "text", "status"]).to_pandas()
-        self._documents = documents.rename(columns={"status": "document_status"})
+        columns = ["document_id", "fingerprint", "text", "attributes", "status"]
+        documents = store.documents.table(columns=columns).to_pandas().rename(columns={"status": "document_status"})
+        self._documents = with_clusters(documents, documents, application)
+        self.clusters = held_out_clusters(self._documents, self._references)
 
     def grades(self, release: Release) -> dict[str, float]:
         """By text; stored scores where there are, since a judge's cannot be computed here."""

@@ -31,30 +31,52 @@ class Account:
     @property
     def run(self) -> InferenceRun:
         """All of it as one run of the documents' own release."""
-        first, others = self.runs[0], self.runs[1:]
-        if not others:
-            return first
-        causes = Counter(first.causes)
-        for run in others:
-            # Of parts, not of documents.
-            causes.update({_of_part(cause): count for cause, count in run.causes.items()})
-        usage = {name: sum(getattr(run.usage, name) for run in self.runs) for name in TokenUsage.model_fields}
-        slowest = max(self.runs, key=lambda run: run.sent)
-        return slowest.model_copy(
-            update={
-                "release_id": first.release_id,
-                "started_at": first.started_at,
-                "seconds": sum(run.seconds for run in self.runs),
-                "sent": sum(run.sent for run in self.runs),
-                "stored": first.stored + self.stored,
-                "failed": first.failed + self.failed,
-                "retries": sum(run.retries for run in self.runs),
-                "usage": TokenUsage(**usage),
-                "wasted_tokens": sum(run.wasted_tokens for run in self.runs),
-                "concurrency": max(run.concurrency for run in self.runs),
-                "causes": dict(causes),
-            }
-        )
+        first, *helpers = self.runs
+        whole = joined([first, *map(_of_parts, helpers)])
+        return whole.model_copy(update={"stored": whole.stored + self.stored, "failed": whole.failed + self.failed})
+
+
+SUMS = (
+    "seconds",
+    "waited_seconds",
+    "sent",
+    "stored",
+    "reused",
+    "failed",
+    "retries",
+    "wasted_tokens",
+    "presumed_tokens",
+)
+
+
+def joined(runs: Sequence[InferenceRun]) -> InferenceRun:
+    """Engine runs of one process as one, under the id and the release of the first.
+
+    What was done and paid is the sum. Latencies, limits and the idle share are those of the run that sent most.
+    """
+    first, largest = runs[0], max(runs, key=lambda run: run.sent)
+    causes: Counter[str] = Counter()
+    for run in runs:
+        causes.update(run.causes)
+    usage = {name: sum(getattr(run.usage, name) for run in runs) for name in TokenUsage.model_fields}
+    return largest.model_copy(
+        update={
+            **{name: sum(getattr(run, name) or 0 for run in runs) for name in SUMS},
+            "run_id": first.run_id,
+            "release_id": first.release_id,
+            "started_at": min(run.started_at for run in runs),
+            "usage": TokenUsage(**usage),
+            "concurrency": max(run.concurrency for run in runs),
+            "endpoints": tuple(dict.fromkeys(url for run in runs for url in run.endpoints)),
+            "causes": dict(causes),
+        }
+    )
+
+
+def _of_parts(run: InferenceRun) -> InferenceRun:
+    """A run about parts as one about their documents: it stored, and failed, none of those."""
+    causes = {_of_part(cause): count for cause, count in run.causes.items()}
+    return run.model_copy(update={"stored": 0, "reused": 0, "failed": 0, "causes": causes})
 
 
 def require_valid_share(run: InferenceRun, policy: EnginePolicy) -> None:

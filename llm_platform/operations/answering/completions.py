@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from llm_platform.application.model import Application
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.calibration import fit_calibration
+from llm_platform.operations.answering.account import joined
 from llm_platform.operations.answering.long_documents import take_over_whole_answers
 from llm_platform.operations.answering.sending import Asking, recover_journal, send, within_budget
-from llm_platform.operations.answering.sharing import SharedWork, together, wait_for_others
+from llm_platform.operations.answering.sharing import SharedWork, wait_for_others
 from llm_platform.operations.releases import latest_calibrated, requesting
 from llm_platform.prompts.templates import variables_in_order
 from llm_platform.records import InferenceRun, Release
@@ -113,7 +114,7 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
         holders = [one.describe() for one in store.completions.holders(release.release_id)] if work.left else []
         if work.left and not holders and not _was_stopped(runs):
             continue
-        sent = Sent(together(runs), sum(work.left.values()), tuple(dict.fromkeys(holders)))
+        sent = Sent(joined(runs) if runs else None, sum(work.left.values()), tuple(dict.fromkeys(holders)))
         if not work.left or not asking.waits_for_others or _was_stopped(runs):
             return sent
         if asking.on_wait is not None:

@@ -102,6 +102,7 @@ def _reading(found: Completion) -> ReadAnswer:
         answer=found.answer,
         reason=found.reason if valid else f"putting the answers to the parts together: {found.reason}",
         raw=found.raw,
+        said=found.said,
         confidence=found.confidence,
         label_logprobs=found.label_logprobs,
         finish_reason=found.finish_reason,

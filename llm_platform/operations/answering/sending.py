@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from llm_platform.application.model import Application
 from llm_platform.errors import LeaseHeld
@@ -20,7 +21,7 @@ from llm_platform.operations.answering.account import Account, Rows, require_val
 from llm_platform.operations.answering.examples import selector
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.long_documents import InParts
-from llm_platform.records import Completion, DocumentRow, InferenceRun, Release
+from llm_platform.records import Completion, DocumentRow, InferenceRun, Release, TokenUsage
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.missing import SIDE_BY_SIDE
@@ -132,13 +133,25 @@ def recover_journal(store: ApplicationStore, release: Release, asking: Asking) -
 
 def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
     """The same with what earlier runs have left of the budget."""
-    tokens, seconds = asking.policy.budget_tokens, asking.policy.budget_seconds
+    policy, seconds = asking.policy, sum(run.seconds for run in runs)
+    usage = TokenUsage(
+        prompt_tokens=sum(run.usage.prompt_tokens for run in runs),
+        completion_tokens=sum(run.usage.completion_tokens for run in runs),
+    )
     rest = replace(
-        asking.policy,
-        budget_tokens=None if tokens is None else tokens - sum(run.usage.total for run in runs),
-        budget_seconds=None if seconds is None else seconds - sum(run.seconds for run in runs),
+        policy,
+        budget_tokens=_less(policy.budget_tokens, sum(run.budget_tokens for run in runs)),
+        budget_seconds=_less(policy.budget_seconds, seconds),
+        budget_usd=_less(policy.budget_usd, policy.prices.cost_usd(seconds, usage)),
     )
     return replace(asking, policy=rest)
+
+
+Amount = TypeVar("Amount", int, float)
+
+
+def _less(budget: Amount | None, used: Amount) -> Amount | None:
+    return None if budget is None else budget - used
 
 
 class _Sending:
@@ -235,7 +248,8 @@ class _Sending:
 
 
 def _is_used_up(policy: EnginePolicy) -> bool:
-    return any(left is not None and left <= 0 for left in (policy.budget_tokens, policy.budget_seconds))
+    limits = (policy.budget_tokens, policy.budget_seconds, policy.budget_usd)
+    return any(left is not None and left <= 0 for left in limits)
 
 
 @contextmanager

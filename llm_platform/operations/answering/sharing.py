@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from llm_platform.records import DocumentRow, InferenceRun, TokenUsage
+from llm_platform.records import DocumentRow
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
@@ -113,16 +113,3 @@ def wait_for_others(store: ApplicationStore, release_id: str, left: Collection[i
 def _is_free(holders: Collection[Holder], buckets: Collection[int]) -> bool:
     held = {one.bucket for one in holders}
     return ALL_BUCKETS not in held and not held >= set(buckets)
-
-
-def together(runs: Collection[InferenceRun]) -> InferenceRun | None:
-    """Engine runs of one process on one release as one; None of none."""
-    if len(runs) <= 1:
-        return next(iter(runs), None)
-    added = {name: sum(getattr(run, name) for run in runs) for name in ADDED}
-    usage = {name: sum(getattr(run.usage, name) for run in runs) for name in TokenUsage.model_fields}
-    # Latencies and endpoints are those of the run that saw most.
-    return max(runs, key=lambda run: run.sent).model_copy(update={**added, "usage": TokenUsage(**usage)})
-
-
-ADDED = ("seconds", "sent", "stored", "reused", "failed", "retries", "wasted_tokens")

@@ -32,7 +32,7 @@ class AdapterReport(Record):
     def improves(self) -> bool:
         """Whether it is better than its rival beyond doubt, or is the champion."""
         rival = next((found for found in self.pairs if found.release_id == self.rival_id), None)
-        return self.rival_id == self.release_id or (rival is not None and rival.better)
+        return self.rival_id == self.release_id or (rival is not None and rival.is_better)
 
     @property
     def passed(self) -> bool:
@@ -80,10 +80,10 @@ def verdict(report: AdapterReport) -> str:
         said.append("there is nothing to compare it with")
     else:
         interval = rival.difference
-        shown = "better" if rival.better else "not shown to be better"
+        shown = "better" if rival.is_better else "not shown to be better"
         said.append(
             f"{shown} than {rival.name}: {interval.value:+.3f} [{interval.lower:+.3f}, {interval.upper:+.3f}] on "
-            f"{interval.count} texts"
+            f"{rival.counted_text}"
         )
     kept = report.abilities.kept
     if kept is not None:

@@ -12,6 +12,7 @@ from llm_platform.evaluation.card import render_card
 from llm_platform.evaluation.changes import Changes, changes
 from llm_platform.evaluation.comparison import JudgedVariant, compare_all
 from llm_platform.evaluation.further import own_panels
+from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.yardstick import evaluated_rows
@@ -48,7 +49,7 @@ def card_html(
         compare_all(
             _pairs(judged, serving.release_id if serving is not None else None),
             references=references,
-            looks=application.evaluation.gates.looks,
+            rules=Rules.of(application),
         ),
         title=application.title,
         application=application.name,

@@ -6,6 +6,8 @@ Nothing is asked here: what both have answered is compared.
 from __future__ import annotations
 
 import json
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +17,13 @@ import pyarrow.compute as pc
 
 from llm_platform.application.model import Application
 from llm_platform.errors import SpecificationError
-from llm_platform.evaluation.pairing import difference_interval, paired_p_value
+from llm_platform.evaluation.clusters import cluster_of
+from llm_platform.evaluation.measures import method_of
+from llm_platform.evaluation.pairing import PairedDifference, PairedScore, Rules, compare_scores
 from llm_platform.evaluation.scorers import score_answers, scorers_of
-from llm_platform.evaluation.statistics import mean_score
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
 from llm_platform.prompts.text import prompt_difference
-from llm_platform.records import Completion, DocumentRow, Interval, Release, Split
+from llm_platform.records import Completion, DocumentRow, Interval, Release, Score, Split
 from llm_platform.warehouse.completions import completion_rows
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -29,49 +32,54 @@ ALL_DOCUMENTS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Graded:
-    """One text with what one release made of it; `score` is None where it could not be graded."""
+    """One text with what one release made of it.
+
+    Attributes:
+        document_id: The first of the documents that have this text.
+        score: Mean over these documents; None where it could not be graded.
+        cluster: Of texts that are not independent.
+    """
 
     document_id: str
     answer: str | None
     score: float | None
-    reason: str | None = None
+    reason: str | None
+    cluster: str
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of two releases: what it is called, and its graded texts by fingerprint."""
+    """One of two releases.
+
+    Attributes:
+        graded: Its graded texts by fingerprint.
+        score: Their mean; None where nothing could be graded.
+    """
 
     name: str
     release: Release
     graded: Mapping[str, Graded]
-
-    def score(self, confidence: float) -> Interval | None:
-        """Mean score of the texts that could be graded; None of none."""
-        found = [(key, one.score) for key, one in self.graded.items() if one.score is not None]
-        if not found:
-            return None
-        return mean_score([score for _, score in found], [key for key, _ in found], confidence=confidence)
+    score: Interval | None
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Two sides on the texts that both have a score for.
+class Paired(PairedDifference):
+    """Two sides on the texts that both have a score for: the difference is `b` minus `a`.
 
     Attributes:
-        difference: Mean score of `b` minus that of `a`, and its interval.
-        p_value: Of the exact McNemar test that both are right equally often; where scores are partial, of a paired
-            bootstrap that the mean difference is zero.
         better, worse: Ids of documents whose score is higher, or lower, in `b`.
         other_answers: Ids of documents with equal scores and different answers.
     """
 
     a: str
     b: str
-    difference: Interval
-    p_value: float
     better: tuple[str, ...]
     worse: tuple[str, ...]
     other_answers: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one sentence."""
+        return self.sentence(self.a, self.b)
 
 
 def grade(
@@ -88,18 +96,22 @@ def grade(
 
     Args:
         completions: Answers; those to other texts are passed over.
-        documents: document_id, fingerprint and reference of different texts.
+        documents: document_id, fingerprint and reference; where texts may be alike, also text and attributes.
     """
     import pandas as pd
 
-    asked = dict(zip(documents["fingerprint"].to_pylist(), documents["document_id"].to_pylist(), strict=True))
-    found = {one.fingerprint: one for one in completions if one.fingerprint in asked}
-    rows = [
-        {"document_id": asked[key], "fingerprint": key, "status": str(one.status), "answer": one.answer}
-        for key, one in found.items()
-    ]
-    answers = pd.DataFrame(rows, columns=["document_id", "fingerprint", "status", "answer"])
-    known = documents.select(["document_id", "reference"]).to_pandas().rename(columns={"reference": "answer"})
+    rows = documents.to_pandas()
+    found = {one.fingerprint: one for one in completions}
+    answered = rows.loc[rows["fingerprint"].isin(found)]
+    answers = pd.DataFrame(
+        {
+            "document_id": answered["document_id"],
+            "fingerprint": answered["fingerprint"],
+            "status": [str(found[key].status) for key in answered["fingerprint"]],
+            "answer": pd.Series([found[key].answer for key in answered["fingerprint"]], answered.index, dtype=object),
+        }
+    )
+    known = rows[["document_id", "reference"]].rename(columns={"reference": "answer"})
     scores = score_answers(
         answers,
         known.assign(split=split),
@@ -109,12 +121,41 @@ def grade(
     )
     # A judge has not seen answers that are only tried, and asking it here would cost more than the trial.
     scorer = next((one.name for one in scorers_of(application) if one.grade is not None), None)
+    by_text: dict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        if score.scorer == scorer:
+            by_text[score.fingerprint].append(score)
+    clusters = _clusters(documents, application)
     graded = {
-        score.fingerprint: Graded(score.document_id, found[score.fingerprint].answer, score.score, score.reason)
-        for score in scores
-        if score.scorer == scorer
+        key: _text(sorted(given, key=lambda score: score.document_id), found[key].answer, clusters.get(key, key))
+        for key, given in by_text.items()
     }
-    return Side(name=name, release=release, graded=graded)
+    return Side(name=name, release=release, graded=graded, score=_score(graded, application))
+
+
+def _text(scores: Sequence[Score], answer: str | None, cluster: str) -> Graded:
+    """One text from the scores of its documents."""
+    given = [score.score for score in scores if score.score is not None]
+    mean = math.fsum(given) / len(given) if given else None
+    return Graded(scores[0].document_id, answer, mean, scores[0].reason if mean is None else None, cluster)
+
+
+def _score(graded: Mapping[str, Graded], application: Application) -> Interval | None:
+    found = [(one.cluster, one.score) for one in graded.values() if one.score is not None]
+    if not found:
+        return None
+    return method_of(application).mean([score for _, score in found], [cluster for cluster, _ in found])
+
+
+def _clusters(documents: pa.Table, application: Application) -> dict[str, str]:
+    """Fingerprint → cluster, where text and attributes are there to tell."""
+    if not {"text", "attributes"} <= set(documents.column_names):
+        return {}
+    by, found = application.evaluation.cluster, dict[str, str]()
+    columns = (documents[name].to_pylist() for name in ("document_id", "fingerprint", "text", "attributes"))
+    for _, key, text, attributes in sorted(zip(*columns, strict=True), key=lambda row: str(row[0])):
+        found.setdefault(key, cluster_of(text, attributes, by=by) or key)
+    return found
 
 
 def document_rows(documents: pa.Table) -> Iterator[DocumentRow]:
@@ -128,27 +169,30 @@ def answers_to(documents: pa.Table, stored: pa.Table) -> Iterator[Completion]:
     return completion_rows(stored.filter(pc.is_in(stored["fingerprint"], documents["fingerprint"].combine_chunks())))
 
 
-def pair(a: Side, b: Side, *, confidence: float) -> Paired | None:
+def pair(a: Side, b: Side, *, rules: Rules) -> Paired | None:
     """The two on the same texts; None where no text has a score from both."""
-    shared = [
-        (a.graded[key], b.graded[key])
-        for key in sorted(a.graded.keys() & b.graded.keys())
-        if a.graded[key].score is not None and b.graded[key].score is not None
-    ]
-    if not shared:
+    scored: list[PairedScore] = []
+    better: list[str] = []
+    worse: list[str] = []
+    other_answers: list[str] = []
+    for key in sorted(a.graded.keys() & b.graded.keys()):
+        before, after = a.graded[key], b.graded[key]
+        if before.score is None or after.score is None:
+            continue
+        scored.append(PairedScore(key, after.cluster, before.score, after.score))
+        if before.score != after.score:
+            (better if after.score > before.score else worse).append(after.document_id)
+        elif before.answer != after.answer:
+            other_answers.append(after.document_id)
+    if not scored:
         return None
-    changes = [(before, after, (after.score or 0.0) - (before.score or 0.0)) for before, after in shared]
-    values = [change for _, _, change in changes]
     return Paired(
+        **dict(compare_scores(scored, rules=rules)),
         a=a.name,
         b=b.name,
-        difference=difference_interval(values, confidence=confidence),
-        p_value=paired_p_value([(before.score or 0.0, after.score or 0.0) for before, after in shared]),
-        better=tuple(after.document_id for _, after, change in changes if change > 0),
-        worse=tuple(after.document_id for _, after, change in changes if change < 0),
-        other_answers=tuple(
-            after.document_id for before, after, change in changes if change == 0 and before.answer != after.answer
-        ),
+        better=tuple(better),
+        worse=tuple(worse),
+        other_answers=tuple(other_answers),
     )
 
 
@@ -182,7 +226,7 @@ def compare_releases(
     store: ApplicationStore, loaded: LoadedApplication, names: tuple[str, str], *, split: Split
 ) -> tuple[Side, Side, Paired | None]:
     """Both sides on a split, and the pairs."""
-    documents = store.trials.documents(split, count=ALL_DOCUMENTS, texts=False)
+    documents = store.trials.documents(split, count=ALL_DOCUMENTS, copies=True)
     version = store.references.version()
     sides = []
     for name in names:
@@ -198,8 +242,7 @@ def compare_releases(
                 split=split,
             )
         )
-    confidence = loaded.application.evaluation.gates.confidence
-    return sides[0], sides[1], pair(*sides, confidence=confidence)
+    return sides[0], sides[1], pair(*sides, rules=Rules.of(loaded.application))
 
 
 def differences(a: Release, b: Release, *, names: tuple[str, str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_platform.application.model import Application
 from llm_platform.evaluation.baseline import baseline_of
-from llm_platform.evaluation.clusters import CLUSTER, text_cluster
+from llm_platform.evaluation.clusters import CLUSTER, cluster_of
 from llm_platform.evaluation.comparison import JudgedVariant
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.regression import ChampionScores
@@ -193,13 +192,11 @@ def with_clusters(answers: pd.DataFrame, texts: pd.DataFrame, application: Appli
         texts: `document_id` and `text` of the documents that have a reference.
         application: Names an attribute in `evaluation.cluster`, or none: then near-equal texts are one cluster.
     """
-    attribute = application.evaluation.cluster
-    if attribute is not None:
-        values = [json.loads(cell).get(attribute) if isinstance(cell, str) else None for cell in answers["attributes"]]
-        return _with_column(answers, CLUSTER, values)
-    known = zip(texts["document_id"].tolist(), texts["text"].tolist(), strict=True)
-    clusters = {document_id: text_cluster(text) for document_id, text in known if isinstance(text, str)}
-    return _with_column(answers, CLUSTER, [clusters.get(document_id) for document_id in answers["document_id"]])
+    by = application.evaluation.cluster
+    known = dict(zip(texts["document_id"].tolist(), texts["text"].tolist(), strict=True))
+    cells = zip(answers["document_id"].tolist(), answers["attributes"].tolist(), strict=True)
+    clusters = [cluster_of(known.get(document_id), attributes, by=by) for document_id, attributes in cells]
+    return _with_column(answers, CLUSTER, clusters)
 
 
 def _with_column(frame: pd.DataFrame, name: str, values: list[Any]) -> pd.DataFrame:

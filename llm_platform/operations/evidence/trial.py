@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from llm_platform.application.model import Application
 from llm_platform.errors import SpecificationError
+from llm_platform.evaluation.pairing import Rules
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.calibration import fit_calibration
 from llm_platform.operations.answering.documents import columns_read
@@ -207,14 +208,13 @@ def read_trial(store: ApplicationStore, plan: TrialPlan) -> TrialResult:
         calibrate = release.calibration is not None or (name == plan.variant and plan.calibrate)
         found = _side(store, plan, name, release, calibrate=calibrate, notes=notes)
         against = found if found.graded else None
-    confidence = plan.application.evaluation.gates.confidence
     return TrialResult(
         plan=plan,
         tried=tried,
         against=against,
-        score=tried.score(confidence),
-        against_score=against.score(confidence) if against else None,
-        paired=pair(against, tried, confidence=confidence) if against else None,
+        score=tried.score,
+        against_score=against.score if against else None,
+        paired=pair(against, tried, rules=Rules.of(plan.application)) if against else None,
         sent=0,
         notes=tuple(dict.fromkeys(notes)),
     )

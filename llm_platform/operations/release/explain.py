@@ -38,7 +38,7 @@ def explain_document(
         lake: The lake.
         application: The application.
         document_id: Key of the document.
-        texts: Include the document's text, the prompt's templates and what the model said.
+        texts: Include the document's text, the prompt's templates and what the model or its endpoint said.
 
     Raises:
         ContractBroken: there is no such document.

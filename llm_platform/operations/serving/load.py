@@ -32,7 +32,7 @@ from llm_platform.records import (
     Sampling,
     from_json_lines,
 )
-from llm_platform.settings.connection import Connection
+from llm_platform.settings.connection import Connection, endpoint_root
 
 _WORDS = ("river", "contract", "seven", "window", "paper", "under", "green", "signal", "market", "quiet", "letter")
 # While a run fills an endpoint and while it empties it, the endpoint is not what is measured.
@@ -123,7 +123,7 @@ def found(url: str, model: str | None, connection: Connection) -> Asked:
         if model is None and len(names) != 1:
             listed = ", ".join(names) or "none"
             raise EndpointMismatch(f"{url} serves {len(names)} base models ({listed}). Name the one to ask.")
-        return Asked((url.rstrip("/").removesuffix("/v1"),), model or names[0], detect_dialect(url, client))
+        return Asked((endpoint_root(url),), model or names[0], detect_dialect(url, client))
 
 
 def measure_load(

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from llm_platform.application.model import Finetuning
 from llm_platform.errors import EndpointMismatch, RequestRejected, SpecificationError, StorageError
-from llm_platform.evaluation.pairs import held_out_grades, pair
+from llm_platform.evaluation.pairs import held_out_grades
 from llm_platform.finetuning.abilities import ABILITIES, is_right
 from llm_platform.finetuning.adapter import import_adapter
 from llm_platform.finetuning.job import read_job
@@ -260,23 +260,6 @@ def test_a_base_that_could_nothing_has_nothing_to_lose() -> None:
 def test_a_continuation_is_right_if_it_begins_right(continuation: str, right: bool) -> None:
     """Small models go on talking; what counts is the first word."""
     assert is_right(ABILITIES[0], continuation) is right
-
-
-def test_releases_are_compared_on_the_texts_that_both_have_a_grade_for() -> None:
-    """A difference over other texts would compare documents, not releases."""
-    ours = {f"t{number}": float(number % 4 > 0) for number in range(40)}
-    theirs = {f"t{number}": float(number % 2 > 0) for number in range(20, 80)}
-
-    found = pair(ours, theirs, name="other", confidence=0.95)
-    none = pair({"a": 1.0}, {"b": 1.0}, name="other", confidence=0.95)
-
-    assert found is not None
-    assert found.difference.count == 20
-    assert found.ours.value == pytest.approx(0.75)
-    assert found.theirs.value == pytest.approx(0.5)
-    assert found.difference.value == pytest.approx(0.25)
-    assert found.p_value == pytest.approx(2 * 0.5**5)
-    assert none is None
 
 
 def test_a_learning_curve_doubles_from_fifty_to_all() -> None:

@@ -184,7 +184,7 @@ def test_a_budget_counts_parts_and_leaves_documents_missing(tmp_path: Path) -> N
     """Most of what long documents cost is their parts; a limit that forgets them is none."""
     with ScriptedServer(answer=lambda _: "HAPPY") as server:
         team = LongTeam(tmp_path, server.url, "split")
-        stopped = answered(team, policy=replace(QUICK, budget_tokens=SHORT * 45))
+        stopped = answered(team, policy=replace(QUICK, budget_tokens=SHORT * 45 + 20))
         left, asked = team.rows(), server.counts.requests
         answered(team)
 

@@ -13,7 +13,6 @@ from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.answering.sending import Asking
-from llm_platform.operations.answering.sharing import together
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.servers.faults import Fault, Status
@@ -87,18 +86,3 @@ def test_documents_that_fail_for_both_keep_neither_waiting(
     assert one.application(NAME).completions.missing_count(release.release_id) == DOCUMENTS // 40
     assert [found.left for found in sent] == [0, 0]
     assert max(model.counts.asked.values()) <= 4
-
-
-def test_runs_of_one_process_are_accounted_for_together(lakes: tuple[Team, ScriptedServer, list[Warehouse]]) -> None:
-    """What was paid is the sum; latencies are those of the larger one."""
-    team, model, (one, _) = lakes
-    run = send(one, team, model, "run", []).run
-    assert run is not None
-    later = run.model_copy(update={"sent": 3, "latency_p50_seconds": 9.0})
-
-    joined = together([run, later])
-
-    assert joined is not None
-    assert joined.sent == DOCUMENTS + 3
-    assert joined.usage.total == 2 * run.usage.total
-    assert joined.latency_p50_seconds == run.latency_p50_seconds

@@ -1,0 +1,130 @@
+"""Why an endpoint gave no answer, in a closed set of words of ours.
+
+What an endpoint says may repeat the request, in any form: whole, in single words, in another case, translated. No
+filter finds that. So nothing of what it says is put into a reason, an error or a log: it decides which of our phrases
+fits, and is stored beside the answer, in `completions.said`, for those who may read documents.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+LONGEST_SAID = 4_000
+"""Characters of what an endpoint said that are stored: a page of a gateway has more, and says nothing with them."""
+
+FINISH_REASONS = frozenset({"stop", "length", "content_filter", "tool_calls", "function_call", "abort", "error"})
+"""What is stored of the reasons that endpoints give for ending an answer; another one is stored as `other`."""
+
+
+class Refusal(StrEnum):
+    """What an endpoint means by refusing a request."""
+
+    TOO_LONG = "the prompt is longer than the model's context"
+    FILTERED = "a filter of the endpoint refused the content"
+    QUOTA = "the account has no quota or credit left"
+    KEY = "the key is not accepted"
+    FORBIDDEN = "this key may not ask for this"
+    MODEL = "it does not know the model"
+    PATH = "it does not have this path"
+    PARAMETER = "it does not take a parameter of the request"
+    TOO_LARGE = "the request is larger than it takes"
+    REDIRECT = "it sends to another address"
+    UNEXPLAINED = "it gives another cause; 'explain --texts' shows what it said of a stored answer"
+
+
+_CODES = {
+    "context_length_exceeded": Refusal.TOO_LONG,
+    "string_above_max_length": Refusal.TOO_LONG,
+    "content_filter": Refusal.FILTERED,
+    "content_policy_violation": Refusal.FILTERED,
+    "insufficient_quota": Refusal.QUOTA,
+    "billing_hard_limit_reached": Refusal.QUOTA,
+    "invalid_api_key": Refusal.KEY,
+    "model_not_found": Refusal.MODEL,
+    "unsupported_parameter": Refusal.PARAMETER,
+    "unsupported_value": Refusal.PARAMETER,
+    "unknown_parameter": Refusal.PARAMETER,
+}
+_STATUSES = {
+    301: Refusal.REDIRECT,
+    302: Refusal.REDIRECT,
+    303: Refusal.REDIRECT,
+    307: Refusal.REDIRECT,
+    308: Refusal.REDIRECT,
+    401: Refusal.KEY,
+    402: Refusal.QUOTA,
+    403: Refusal.FORBIDDEN,
+    404: Refusal.PATH,
+    405: Refusal.PATH,
+    413: Refusal.TOO_LARGE,
+}
+# Where an endpoint gives no code: what the servers of the field write, each where it may stand for one thing only.
+_WORDINGS = {
+    "context length": Refusal.TOO_LONG,
+    "context_length": Refusal.TOO_LONG,
+    "context size": Refusal.TOO_LONG,
+    "context window": Refusal.TOO_LONG,
+    "maximum model length": Refusal.TOO_LONG,
+    "unsupported parameter": Refusal.PARAMETER,
+    "unrecognized request argument": Refusal.PARAMETER,
+    "extra inputs are not permitted": Refusal.PARAMETER,
+}
+
+
+class Refused(NamedTuple):
+    """A refused request.
+
+    Attributes:
+        reason: Ours, to be stored, logged and published.
+        said: Theirs, to be stored with the answers only.
+    """
+
+    kind: Refusal
+    reason: str
+    said: str
+
+
+def refused(status: int, body: bytes) -> Refused:
+    """What a reply that refuses a request means."""
+    kind = _kind(status, _error(body))
+    return Refused(kind, f"HTTP {status}: {kind}", kept(body))
+
+
+def kept(body: bytes) -> str:
+    """What is stored of a body that is not an answer."""
+    return body[: 4 * LONGEST_SAID].decode("utf-8", "replace")[:LONGEST_SAID].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def finish_reason(said: Any) -> str | None:
+    """Why an endpoint ended an answer, of those that are known."""
+    if said is None:
+        return None
+    return said if isinstance(said, str) and said in FINISH_REASONS else "other"
+
+
+def _kind(status: int, error: dict[str, Any]) -> Refusal:
+    named = (error.get("code"), error.get("type"))
+    found = next((_CODES[name] for name in named if isinstance(name, str) and name in _CODES), None)
+    if found is not None:
+        return found
+    message = error.get("message")
+    wording = message.lower() if isinstance(message, str) else ""
+    if status == 404 and "model" in wording:
+        return Refusal.MODEL
+    if status in _STATUSES:
+        return _STATUSES[status]
+    if error.get("param") == "input_tokens":
+        return Refusal.TOO_LONG
+    return next((kind for mark, kind in _WORDINGS.items() if mark in wording), Refusal.UNEXPLAINED)
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    """The error of a body, with `message`, `code`, `type` and `param` where it has them."""
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    error = value.get("error") or value.get("detail") or value if isinstance(value, dict) else {}
+    return error if isinstance(error, dict) else {"message": error}
