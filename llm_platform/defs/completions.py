@@ -16,13 +16,13 @@ from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import estimate
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
 from llm_platform.records import CompletionStatus, Release, TokenUsage, content_hash
+from llm_platform.records.tables import COMPLETIONS_SCHEMA
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.pools import pool_of
 from llm_platform.resources.progress import listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA
 from llm_platform.warehouse.store import ApplicationStore
 
 LOG_EVERY_SECONDS = 10.0

@@ -7,11 +7,10 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
-from llm_platform.documents.prepare import DOCUMENTS_SCHEMA
-from llm_platform.documents.references import REFERENCES_SCHEMA
 from llm_platform.errors import ContractBroken
 from llm_platform.operations.answering.documents import known_answers, missing_columns, update_documents
 from llm_platform.records import content_hash
+from llm_platform.records.tables import DOCUMENTS_SCHEMA, REFERENCES_SCHEMA
 from llm_platform.resources.warehouse import WarehouseResource
 
 DocumentEvent = dg.MaterializeResult | dg.AssetCheckResult

@@ -8,8 +8,8 @@ import dagster as dg
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.release.rollout import contract_violations, decide, publish
+from llm_platform.records.tables import PUBLISHED
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.warehouse.schema import PUBLISHED
 
 
 def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinition:

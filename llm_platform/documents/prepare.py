@@ -15,18 +15,15 @@ from llm_platform.application.source_text import composed
 from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken
 from llm_platform.records import DocumentStatus, canonical_json
+from llm_platform.records.tables import DOCUMENTS_SCHEMA
 
-DOCUMENTS_SCHEMA = pa.schema(
+BATCH_SCHEMA = pa.schema(
     [
-        pa.field("document_id", pa.string(), nullable=False),
-        pa.field("fingerprint", pa.string(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field("attributes", pa.string(), nullable=False),
-        pa.field("bucket", pa.int32(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
+        pa.field(one.name, pa.large_string() if one.name == "text" else one.type, nullable=one.name == "reason")
+        for one in DOCUMENTS_SCHEMA
     ]
 )
+"""Documents, a batch of whose texts may be larger than 2 GiB."""
 FINGERPRINT_LENGTH = 32
 _CACHED_ATTRIBUTES = 10_000
 
@@ -38,7 +35,7 @@ def prepare(
     *,
     read_by_prompts: Collection[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Documents of source rows, one batch per batch, in `DOCUMENTS_SCHEMA`.
+    """Documents of source rows, one batch per batch, in `BATCH_SCHEMA`.
 
     A text that cannot be sent (empty, too long, not UTF-8) is a document with that status and a reason. Duplicate keys
     are not looked for here: a batch sees only its own rows.
@@ -85,8 +82,8 @@ def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read
     buckets = [bucket_of(key, documents.buckets) for key in keys]
     made = [keys, fingerprints, texts, attributes, buckets, statuses, reasons]
     return pa.record_batch(
-        [pa.array(values, type=field.type) for values, field in zip(made, DOCUMENTS_SCHEMA, strict=True)],
-        schema=DOCUMENTS_SCHEMA,
+        [pa.array(values, type=field.type) for values, field in zip(made, BATCH_SCHEMA, strict=True)],
+        schema=BATCH_SCHEMA,
     )
 
 

@@ -13,10 +13,7 @@ import pyarrow as pa
 from llm_platform.application.model import Application, OutputField, References
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Split, canonical_json
-
-REFERENCES_SCHEMA = pa.schema(
-    [("document_id", pa.string()), ("answer", pa.string()), ("split", pa.string()), ("provenance", pa.string())]
-)
+from llm_platform.records.tables import REFERENCES_SCHEMA
 
 SHOWN, MANY_SPLITS = 5, 20
 """Values of a split that an error names, and how many there are where it is no split at all."""

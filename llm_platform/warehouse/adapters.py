@@ -12,17 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from llm_platform.records import AdapterManifest, TrainingData, canonical_json
+from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
-EXAMPLES_SCHEMA = pa.schema(
-    [
-        ("content_hash", pa.string()),
-        ("position", pa.int64()),
-        ("document_id", pa.string()),
-        ("part", pa.string()),
-        ("example", pa.string()),
-    ]
-)
+EXAMPLES_SCHEMA = arrow_schema("training_examples")
 
 
 class TrainingSets:

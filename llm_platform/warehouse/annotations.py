@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Annotation
+from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
-from llm_platform.warehouse.schema import ANNOTATIONS_SCHEMA
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
-LISTED = ", ".join(f'"{name}"' for name in ANNOTATIONS_SCHEMA.names)
+LISTED = listed("annotations")
 ADJUDICATION = "adjudication"
 """The queue in which an adjudicator decides; a verdict given there is final."""
 AUDIT = "audit"
@@ -27,7 +28,7 @@ AUDIT = "audit"
 
 def annotations_table(rows: Sequence[Annotation]) -> pa.Table:
     """Annotations in the form that `append` stores."""
-    return pa.Table.from_pylist([row.model_dump(mode="python") for row in rows], schema=ANNOTATIONS_SCHEMA)
+    return pa.Table.from_pylist([row.model_dump(mode="python") for row in rows], schema=arrow_schema("annotations"))
 
 
 def live_sql(relation: str) -> str:

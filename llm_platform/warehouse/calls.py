@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from llm_platform.records import Call, canonical_json
-from llm_platform.warehouse.engine import identifier
-from llm_platform.warehouse.schema import TABLES
+from llm_platform.records.tables import TABLES
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
 SCHEMA = "platform"
-LISTED = ", ".join(map(identifier, TABLES["calls"]))
+LISTED = listed("calls")
 
 
 class Calls:

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Completion, Release, TokenUsage, json_lines
+from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.warehouse.engine import execute, identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease, stored_leases
 from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
-from llm_platform.warehouse.schema import MADE_OF_SCHEMA
 from llm_platform.warehouse.session import UPSTREAM, Session
 from llm_platform.warehouse.watch import AnswersWatch
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.records import DocumentsChange, SourceState
+from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.hashing import version_of, version_select
-from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.session import Session, Transaction
 
 COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes")

@@ -7,22 +7,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from llm_platform.warehouse.schema import sql_columns
+from llm_platform.records.tables import FLAGS_SCHEMA, LABELLING_SCHEMA
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
-
-FLAGS_SCHEMA = pa.schema([("document_id", pa.string()), ("fingerprint", pa.string()), ("novelty", pa.float64())])
-LABELLING_SCHEMA = pa.schema(
-    [
-        ("release_id", pa.string()),
-        ("fingerprint", pa.string()),
-        ("document_id", pa.string()),
-        ("probability", pa.float64()),
-        ("selected", pa.bool_()),
-        ("reason", pa.string()),
-        ("considered_at", pa.timestamp("us", tz="UTC")),
-    ]
-)
-"""Rows that `consider` takes: every live text once, drawn or not, with the probability of being drawn."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,7 @@ class DriftTable:
 
     def consider(self, rows: pa.Table) -> int:
         """Store draws (`LABELLING_SCHEMA`) of texts that no draw has seen; returns how many were stored."""
-        listed = ", ".join(sql_columns(LABELLING_SCHEMA))
+        columns = listed("labelling")
 
         def body(transaction: Transaction) -> int:
             absent = (
@@ -104,7 +91,7 @@ class DriftTable:
             if not transaction.count(f"SELECT count(*) {absent}"):
                 return 0
             target = transaction.target("labelling")
-            return transaction.count(f"INSERT INTO {target} ({listed}) SELECT {listed} {absent}")
+            return transaction.count(f"INSERT INTO {target} ({columns}) SELECT {columns} {absent}")
 
         with self._session.cursor("write labelling to") as cursor:
             cursor.register("given", rows.select(LABELLING_SCHEMA.names).cast(LABELLING_SCHEMA))

@@ -6,11 +6,12 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from llm_platform.warehouse.schema import ENDPOINT_METRICS_SCHEMA
+from llm_platform.records.tables import ENDPOINT_METRICS_SCHEMA
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
 SCHEMA = "platform"
-LISTED = ", ".join(ENDPOINT_METRICS_SCHEMA.names)
+LISTED = listed("endpoint_metrics")
 
 
 class EndpointMetricsTable:

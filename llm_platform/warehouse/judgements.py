@@ -7,9 +7,10 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
-COLUMNS = "judge, release_id, content, created_at"
+COLUMNS = listed("judge_agreements")
 
 
 class Judgements:

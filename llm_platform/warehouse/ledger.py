@@ -10,14 +10,15 @@ from pathlib import Path
 import duckdb
 
 from llm_platform.errors import StorageError
+from llm_platform.records.tables import TABLES
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.leases import Lease
-from llm_platform.warehouse.schema import COMPLETIONS_SCHEMA, MADE_OF_SCHEMA, sql_columns
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
-LISTED = ", ".join(COMPLETIONS_SCHEMA.names)
-PARTS_LISTED = ", ".join(MADE_OF_SCHEMA.names)
-COLUMNS = sql_columns(COMPLETIONS_SCHEMA) | {"label_logprobs": "JSON"}
+LISTED = listed("completions")
+PARTS_LISTED = listed("made_of")
+COLUMNS = TABLES["completions"] | {"label_logprobs": "JSON"}
 _SHORTEST_BUFFER = 2**20
 
 

@@ -7,9 +7,10 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
-COLUMNS = "entry, observed, identity_hash, lock_hash, matches, mismatches, observed_at"
+COLUMNS = listed("models")
 
 
 @dataclass(frozen=True)

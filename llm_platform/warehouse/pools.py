@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from llm_platform.records import PoolExample, canonical_json
-from llm_platform.warehouse.schema import EXAMPLE_POOLS_SCHEMA
+from llm_platform.records.tables import arrow_schema
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
-COLUMNS = tuple(EXAMPLE_POOLS_SCHEMA.names)
-LISTED = ", ".join(COLUMNS)
+SCHEMA = arrow_schema("example_pools", without=["frozen_at"])
+LISTED = listed("example_pools", without=["frozen_at"])
 
 
 class Pools:
@@ -28,7 +29,7 @@ class Pools:
             {**example.model_dump(), "pool": pool, "attributes": canonical_json(example.attributes)}
             for example in examples
         ]
-        given = pa.Table.from_pylist(rows, schema=EXAMPLE_POOLS_SCHEMA)
+        given = pa.Table.from_pylist(rows, schema=SCHEMA)
 
         def body(transaction: Transaction) -> None:
             stored = transaction.relation("example_pools")
@@ -46,7 +47,7 @@ class Pools:
             relation = self._session.relation(self._application, "example_pools", catalog=catalog)
             rows = self._session.rows(f"SELECT {LISTED} FROM {relation} WHERE pool = ? ORDER BY document_id", [pool])
             if rows:
-                return tuple(_example(dict(zip(COLUMNS, row, strict=True))) for row in rows)
+                return tuple(_example(dict(zip(SCHEMA.names, row, strict=True))) for row in rows)
         return None
 
 

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from llm_platform.errors import PlatformError, StorageError
 from llm_platform.records import SourceState
+from llm_platform.records.tables import PUBLISHED
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
-from llm_platform.warehouse.schema import PUBLISHED, published_table
+from llm_platform.warehouse.schema import published_table
 from llm_platform.warehouse.session import Session, Transaction
 
 COMPARED = ("answer", "confidence", "release_id", "status", "reason", "fingerprint")

@@ -6,9 +6,10 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Split
+from llm_platform.records.tables import REFERENCES_SCHEMA
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
-from llm_platform.warehouse.schema import REFERENCES_SCHEMA
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
 VERSIONED = ("document_id", "answer", "split")
@@ -61,7 +62,7 @@ class ReferencesTable:
 
 
 def _replace(transaction: Transaction) -> None:
-    columns = ", ".join(REFERENCES_SCHEMA.names)
+    columns = listed("references")
     _add_provenance(transaction)
     stored = transaction.relation("references")
     staged = f"SELECT {columns} FROM staged"

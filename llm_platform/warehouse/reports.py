@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
-COLUMNS = "report_id, release_id, variant, evaluation_id, passed, report, created_at"
+COLUMNS = listed("reports")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from typing import Any
 
 from llm_platform.errors import TransientError
 from llm_platform.records import GateResult, RolloutEvent, canonical_json
+from llm_platform.records.tables import TABLES
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
-COLUMNS = 'event_id, application, "action", variant, release_id, report_id, evaluation_id, "by", "at", evidence, note'
+COLUMNS = listed("rollout", without=["sequence"])
 
 
 class RolloutTable:
@@ -43,7 +45,7 @@ class RolloutTable:
                     f"{expected_previous!r}, and the newest is {found!r}. Look at the new champion, then decide again."
                 )
             sequence = transaction.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {stored}')
-            marks = ", ".join("?" * 12)
+            marks = ", ".join("?" * len(TABLES["rollout"]))
             target = transaction.target("rollout")
             transaction.run(
                 f'INSERT INTO {target} ("sequence", {COLUMNS}) VALUES ({marks})', [sequence, *_values(event)]
@@ -76,12 +78,11 @@ def _newest(relation: str, columns: str) -> str:
 
 def _values(event: RolloutEvent) -> list[Any]:
     evidence = canonical_json([gate.model_dump(mode="json") for gate in event.evidence])
-    identity = [event.event_id, event.application, event.action, event.variant, event.release_id]
-    return [*identity, event.report_id, event.evaluation_id, event.by, event.at, evidence, event.note]
+    values = {**event.model_dump(), "evidence": evidence}
+    return [values[name] for name in TABLES["rollout"] if name != "sequence"]
 
 
 def _event(row: tuple[Any, ...]) -> RolloutEvent:
-    names = [name.strip(' "') for name in COLUMNS.split(",")]
-    values = dict(zip(names, row, strict=True))
+    values = dict(zip((name for name in TABLES["rollout"] if name != "sequence"), row, strict=True))
     values["evidence"] = tuple(GateResult.model_validate(gate) for gate in json.loads(values["evidence"]))
     return RolloutEvent(**values)

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from llm_platform.records import InferenceRun, TokenUsage, canonical_json
+from llm_platform.records.tables import TABLES
 from llm_platform.warehouse.engine import identifier
-from llm_platform.warehouse.schema import TABLES
 from llm_platform.warehouse.session import Session, Transaction
 
 

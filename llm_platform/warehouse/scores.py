@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from llm_platform.records import Score
+from llm_platform.records.tables import arrow_schema
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
-COLUMNS = ("release_id", "fingerprint", "document_id", "scorer", "score", "reason", "references_version")
 KEY = ("release_id", "fingerprint", "document_id", "scorer", "references_version")
 """The fingerprint is part of the key: a document whose text has changed is graded again."""
 
-SCORES_SCHEMA = pa.schema([(name, pa.float64() if name == "score" else pa.string()) for name in COLUMNS])
+SCORES_SCHEMA = arrow_schema("scores", without=["created_at"])
+LISTED = listed("scores", without=["created_at"])
 
 
 class Scores:
@@ -26,7 +28,6 @@ class Scores:
     def append(self, rows: Sequence[Score]) -> int:
         """Store the scores whose key is missing; returns the snapshot id."""
         given = pa.Table.from_pylist([row.model_dump() for row in rows], schema=SCORES_SCHEMA)
-        listed = ", ".join(COLUMNS)
         same_key = " AND ".join(f"g.{name} = s.{name}" for name in KEY)
 
         def body(transaction: Transaction) -> None:
@@ -36,7 +37,7 @@ class Scores:
             )
             if transaction.run(f"SELECT 1 {new} LIMIT 1"):
                 target = transaction.target("scores")
-                transaction.run(f"INSERT INTO {target} ({listed}, created_at) SELECT {listed}, now() {new}")
+                transaction.run(f"INSERT INTO {target} ({LISTED}, created_at) SELECT {LISTED}, now() {new}")
 
         with self._session.cursor("write") as cursor:
             cursor.register("given", given)
@@ -46,7 +47,7 @@ class Scores:
         """Scores of a release for the documents as they are now, in the order of their keys."""
         documents = self._session.relation(self._application, "documents")
         return self._session.table(
-            f"SELECT {', '.join('s.' + name for name in COLUMNS)} FROM {self._relation()} s "
+            f"SELECT {', '.join('s.' + name for name in SCORES_SCHEMA.names)} FROM {self._relation()} s "
             f"SEMI JOIN {documents} d ON d.document_id = s.document_id AND d.fingerprint = s.fingerprint "
             "WHERE s.release_id = ? AND s.references_version = ? ORDER BY s.document_id, s.scorer",
             [release_id, references_version],

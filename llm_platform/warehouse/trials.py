@@ -5,11 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 
 from llm_platform.records import Split, Trial
+from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.engine import literal
-from llm_platform.warehouse.schema import TRIALS_SCHEMA
+from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
-LISTED = ", ".join(f'"{name}"' for name in TRIALS_SCHEMA.names)
+LISTED = listed("trials")
 
 
 class Trials:
@@ -21,7 +22,7 @@ class Trials:
 
     def append(self, trial: Trial) -> int:
         """Store a trial; returns the snapshot id."""
-        given = pa.Table.from_pylist([trial.model_dump()], schema=TRIALS_SCHEMA)
+        given = pa.Table.from_pylist([trial.model_dump()], schema=arrow_schema("trials"))
 
         def body(transaction: Transaction) -> None:
             transaction.run(f"INSERT INTO {transaction.target('trials')} ({LISTED}) SELECT {LISTED} FROM given")

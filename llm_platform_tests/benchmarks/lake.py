@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from llm_platform.application.model import Application, Evaluation, Gates, OutputField, Source, Variant
 from llm_platform.records import ModelPin, Prompt, PromptMessage, Release, Sampling, SourceState
+from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
-from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA
 from llm_platform_tests.benchmarks.client import SYSTEM, text_of
 from llm_platform_tests.benchmarks.server import MODEL
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from llm_platform.records import Annotation, Completion, CompletionStatus, ReviewQueue, Verdict
+from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.review_items import ReviewItems
-from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA
 from llm_platform_tests.warehouse.builders import consumed
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

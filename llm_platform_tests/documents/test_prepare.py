@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm_platform.application.model import Documents, Source
 from llm_platform.documents.normalize import normalized
-from llm_platform.documents.prepare import DOCUMENTS_SCHEMA, bucket_of, prepare
+from llm_platform.documents.prepare import BATCH_SCHEMA, bucket_of, prepare
 from llm_platform.errors import ContractBroken
 
 SOURCE = Source(url="reviews.csv", key="id", text="review")
@@ -21,7 +21,7 @@ def documents_of(texts: object, *, max_characters: int = 100) -> list[dict[str, 
     column = texts if isinstance(texts, pa.Array) else pa.array(texts)
     batch = pa.record_batch({"id": [f"d-{n}" for n in range(len(column))], "review": column})
     (made,) = prepare([batch], SOURCE, Documents(max_characters=max_characters))
-    assert made.schema == DOCUMENTS_SCHEMA
+    assert made.schema == BATCH_SCHEMA
     return list(made.to_pylist())
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from llm_platform.application.model import Application
-from llm_platform.documents.references import REFERENCES_SCHEMA, drawn_split, with_verdicts
+from llm_platform.documents.references import drawn_split, with_verdicts
+from llm_platform.records.tables import REFERENCES_SCHEMA
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.team import Team
 from llm_platform_tests.warehouse.conftest import sqlite_location

@@ -20,8 +20,8 @@ from llm_platform.records import (
     Sampling,
     SourceState,
 )
+from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RELEASE_ID = "release-1"

@@ -25,8 +25,8 @@ from llm_platform.operations.answering.account import Helpers
 from llm_platform.operations.answering.fitting import BudgetedRenderer, LongDocument
 from llm_platform.operations.answering.levels import Levels
 from llm_platform.records import Completion, CompletionStatus, DocumentRow, Release
+from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.warehouse.leases import Lease
-from llm_platform.warehouse.schema import MADE_OF_SCHEMA
 from llm_platform.warehouse.store import ApplicationStore
 
 CUT_AT_ONCE = 64

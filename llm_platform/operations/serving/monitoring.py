@@ -22,9 +22,9 @@ from llm_platform.nim.series import HISTOGRAMS, EndpointReading, Stretch, queue_
 from llm_platform.nim_local.process import status
 from llm_platform.operations.serving.endpoints import base_urls
 from llm_platform.operations.serving.local_nim import LocalNim
+from llm_platform.records.tables import ENDPOINT_METRICS_SCHEMA
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform.warehouse.schema import ENDPOINT_METRICS_SCHEMA
 
 ANSWER_SECONDS = 10.0
 """An endpoint that takes longer to say that it is ready is not."""

@@ -21,7 +21,8 @@ from llm_platform.files import write_text
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.watching.drift_panels import FOOTER, drift_panels, drift_tiles
 from llm_platform.records import content_hash
-from llm_platform.warehouse.drift import FLAGS_SCHEMA, LABELLING_SCHEMA, StoredDrift
+from llm_platform.records.tables import FLAGS_SCHEMA, LABELLING_SCHEMA
+from llm_platform.warehouse.drift import StoredDrift
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
