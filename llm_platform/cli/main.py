@@ -14,6 +14,7 @@ from llm_platform.cli import (
     bom,
     branch,
     judge,
+    lake,
     model,
     monitor,
     nim,
@@ -46,6 +47,7 @@ for name, commands in {
     "review": review.commands,
     "tag": tag.commands,
     "monitor": monitor.commands,
+    "lake": lake.commands,
     "state": state.commands,
     "branch": branch.commands,
 }.items():

@@ -1,7 +1,7 @@
 """What an endpoint says it is, and how that differs from the lock file.
 
-Endpoints differ in how much they say: a NIM has `/v1/metadata` and `/v1/version`, a bare vLLM has neither. What is not
-said is not a mismatch; `unverified` lists it.
+Endpoints differ in how much they say: a NIM has `/v1/metadata` and `/v1/version`, a bare vLLM only `/version`. What is
+not said is not a mismatch; `unverified` lists it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from llm_platform.settings.connection import endpoint_root
 Fetch = Callable[[str], tuple[int, bytes]]
 """URL → status and body of a GET; raises `EndpointUnavailable` when nothing answers."""
 
+_VERSION = re.compile(r"(?<![\w.])v?(\d+\.[\w.+-]*\w)")
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\b")
 
 
@@ -38,6 +39,7 @@ class ServedIdentity(Record):
 
     Attributes:
         release: NIM release, from `/v1/version` or `/v1/metadata`.
+        engine: Inference engine and its version, of a bare one that says it under `/version`.
         profile: `selectedModelProfileId`.
         assets: `assetInfo`, which in the embedded NIM names the weights file and its sha256.
         licence: Name and checksum of the licence text, where given.
@@ -46,6 +48,7 @@ class ServedIdentity(Record):
     base_url: str
     models: tuple[ListedModel, ...]
     release: str | None = None
+    engine: str | None = None
     profile: str | None = None
     assets: tuple[str, ...] = ()
     model_urls: tuple[str, ...] = ()
@@ -56,6 +59,9 @@ class ServedIdentity(Record):
     def identity_hash(self) -> str:
         """Hash of what is served; the address is not part of it, so replicas agree."""
         said = self.model_dump(mode="json", exclude={"base_url"})
+        if self.engine is None:
+            # Endpoints that do not say it are what they were before it was asked for.
+            del said["engine"]
         # Adapters come and go beside a base model; a release names its own by content.
         said["models"] = [model for model in said["models"] if model["base"] is None]
         return content_hash(said)
@@ -80,10 +86,13 @@ def observe(base_url: str, fetch: Fetch) -> ServedIdentity:
     licence = _mapping(metadata.get("licenseInfo")) or _optional(fetch, f"{root}/v1/license")
     release = version.get("release") or metadata.get("version")
     profile = metadata.get("selectedModelProfileId")
+    # A NIM names its own release, which decides more than the engine's does.
+    engine = _optional(fetch, f"{root}/version").get("version") if not release and not metadata else None
     return ServedIdentity(
         base_url=root,
         models=tuple(sorted((_card(card) for card in cards if "id" in _mapping(card)), key=lambda card: card.id)),
         release=str(release) if release else None,
+        engine=f"vLLM {engine}" if isinstance(engine, str) and engine else None,
         profile=str(profile) if profile else None,
         assets=tuple(str(asset) for asset in _list(metadata.get("assetInfo"))),
         model_urls=tuple(str(_mapping(info).get("modelUrl")) for info in _list(metadata.get("modelInfo"))),
@@ -117,6 +126,8 @@ def compare(entry: LockEntry, identity: ServedIdentity) -> list[PinComparison]:
             differs = observed is not None and observed != locked
             found = f"{name} is {observed!r}, locked {locked!r}" if differs else None
             said.append(PinComparison(name=name, locked=locked, observed=observed, difference=found))
+    if entry.engine is not None and (identity.engine is not None or entry.dialect == "vllm"):
+        said.append(_engine(entry.engine, identity.engine))
     if entry.weights is not None:
         said.append(_weights(entry, entry.weights.sha256, identity))
     if entry.image is not None:
@@ -161,6 +172,18 @@ def _context(entry: LockEntry, identity: ServedIdentity) -> PinComparison:
         observed=None if length is None else str(length),
         difference=f"context length is {length}, locked {entry.context_length}" if shorter else None,
     )
+
+
+def same_engine(locked: str, observed: str) -> bool:
+    """Whether `engine` of an entry, which people write, names the version that an endpoint says, or no version."""
+    versions = _VERSION.findall(locked)
+    return not versions or bool(set(versions) & set(_VERSION.findall(observed)))
+
+
+def _engine(locked: str, observed: str | None) -> PinComparison:
+    differs = observed is not None and not same_engine(locked, observed)
+    found = f"engine is {observed!r}, locked {locked!r}" if differs else None
+    return PinComparison(name="engine", locked=locked, observed=observed, difference=found)
 
 
 def _weights(entry: LockEntry, locked: str, identity: ServedIdentity) -> PinComparison:

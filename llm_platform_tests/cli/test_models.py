@@ -49,3 +49,27 @@ def test_a_new_external_entry_is_made_from_its_endpoint(ran: Ran) -> None:
     assert "found no 'licence'" in unsaid.err
     assert made.status == 0, made.said
     assert (entry["base_urls"], entry["context_length"], len(entry["fingerprint"])) == ([model.url], 4096, 6)
+
+
+def test_the_version_of_a_bare_vllm_is_locked_and_held(ran: Ran) -> None:
+    """An engine that was changed under the same address answers otherwise, and nothing else says so."""
+    terminal, model = ran
+    model.version = "0.23.0"
+
+    try:
+        before = terminal.run("model", "verify", ENTRY)
+        locked = terminal.run("model", "lock", ENTRY)
+        entry = yaml.safe_load(terminal.team.lock_file.read_text(encoding="utf-8"))["models"][ENTRY]
+        model.version = "0.24.0"
+        after = terminal.run("model", "verify", ENTRY)
+        run = terminal.run("run", NAME)
+    finally:
+        model.version = None
+
+    assert before.status == 0, before.said
+    assert locked.status == 0, locked.said
+    assert entry["engine"] == "vLLM 0.23.0"
+    assert after.failed_plainly
+    assert "engine is 'vLLM 0.24.0', locked 'vLLM 0.23.0'" in after.err
+    assert run.status != 0
+    assert "engine is 'vLLM 0.24.0', locked 'vLLM 0.23.0'" in run.said

@@ -74,6 +74,56 @@ def test_difference_is_a_plain_sentence(locked: LockEntry, bodies: Mapping[str, 
     assert mismatches(locked, identity) == [f"http://e is not 'locked' of the lock file: {one}." for one in said]
 
 
+BARE = {**VLLM, "/version": {"version": "0.23.0"}}
+
+
+@pytest.mark.parametrize(
+    ("locked", "bodies", "said"),
+    [
+        pytest.param({}, BARE, [], id="an-entry-without-an-engine-goes-on-verifying"),
+        pytest.param({"engine": "vLLM 0.23.0"}, BARE, [], id="the-same"),
+        pytest.param({"engine": "vllm/vllm-openai:v0.23.0, our build"}, BARE, [], id="in-other-words"),
+        pytest.param({"engine": "vllm"}, BARE, [], id="no-version-is-locked"),
+        pytest.param({"engine": "vLLM 0.23.0"}, VLLM, [], id="what-is-not-said-is-no-mismatch"),
+        pytest.param(
+            {"engine": "vLLM 0.22.0"}, BARE, ["engine is 'vLLM 0.23.0', locked 'vLLM 0.22.0'"], id="another-version"
+        ),
+        pytest.param(
+            {"engine": "vLLM 10.23.0"}, BARE, ["engine is 'vLLM 0.23.0', locked 'vLLM 10.23.0'"], id="not-a-part-of-it"
+        ),
+    ],
+)
+def test_a_bare_vllm_is_held_to_its_version(locked: dict[str, Any], bodies: Mapping[str, Any], said: list[str]) -> None:
+    """Greedy answers of two versions of an engine differ, and nothing else of a bare vLLM says that it was changed."""
+    identity = observe("http://e", fetch(bodies))
+
+    found = mismatches(entry(dialect="vllm", **locked), identity)
+
+    assert found == [f"http://e is not 'locked' of the lock file: {one}." for one in said]
+
+
+def test_replicas_of_two_versions_are_not_the_same_model() -> None:
+    """One entry is answered by both; an endpoint that says no version is what it was before it was asked."""
+    silent, older, newer = (
+        observe("http://e", fetch(bodies)) for bodies in (VLLM, BARE, {**VLLM, "/version": {"version": "0.24.0"}})
+    )
+
+    assert len({one.identity_hash for one in (silent, older, newer)}) == 3
+    assert silent.identity_hash == "300e76ca5123dce3"
+    assert unverified(entry(dialect="vllm", engine="vLLM 0.23.0"), silent) == ["engine"]
+
+
+@pytest.mark.parametrize("body", [[], "0.23.0", {"version": 23}, {"version": None}, {"version": ""}, {}])
+def test_a_version_that_cannot_be_read_is_none(body: Any) -> None:
+    """Other servers have a page under this address, too."""
+    assert observe("http://e", fetch({**VLLM, "/version": body})).engine is None
+
+
+def test_a_nim_is_held_to_its_release_and_not_asked_for_its_engine() -> None:
+    """Its release decides more, and entries of NIMs name engines in words of their own."""
+    assert observe("http://e", fetch({**NIM1, "/version": {"version": "0.9.1"}})).engine is None
+
+
 def test_what_could_not_be_verified_is_listed() -> None:
     """'No mismatch' must not read as 'verified' where the endpoint says nothing."""
     identity = observe("http://e", fetch(VLLM))

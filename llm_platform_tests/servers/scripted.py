@@ -105,6 +105,7 @@ class ScriptedServer:
         tokenizes: bool = True,
     ) -> None:
         self.answer, self.script, self.latency_seconds = answer, script, latency_seconds
+        self.version: str | None = None
         self.logprobs, self.finish_reason = logprobs, finish_reason
         self.counts = Counts()
         self.bodies: list[bytes] = []
@@ -292,6 +293,8 @@ class ScriptedServer:
             card = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": "/models/x", "parent": None}
             cards = [{**card, "max_model_len": 4096}, *self._adapter_cards()]
             return http_message(200, json.dumps({"object": "list", "data": cards}).encode())
+        if path == "/version" and self.version is not None:
+            return http_message(200, json.dumps({"version": self.version}).encode())
         return http_message(404, error_body(404, "Not Found", "NotFoundError"))
 
     def _adapter_cards(self) -> list[dict[str, Any]]:

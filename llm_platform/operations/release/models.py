@@ -15,7 +15,7 @@ from llm_platform.files import write_text
 from llm_platform.models.differences import FieldChange, entry_changes, pin_changes
 from llm_platform.models.edit import set_fields
 from llm_platform.models.entries import LockEntry
-from llm_platform.models.identity import PinComparison, compare, observe
+from llm_platform.models.identity import PinComparison, compare, observe, same_engine
 from llm_platform.models.lock import load_lock, parse_lock, pin
 from llm_platform.models.manifests import fields_of_manifest, image_of_pods
 from llm_platform.models.probes import Probed, answer_differences
@@ -75,6 +75,7 @@ def _said(entry: LockEntry, observation: Observation, url: str) -> dict[str, Any
     served = next((card for card in identity.models if card.id == entry.served_name), None)
     fields: dict[str, Any] = {
         "release": identity.release,
+        "engine": _locked_engine(entry, identity.engine),
         "profile": identity.profile,
         "tokenizer_sha256": probed.tokenizer_sha256,
         "chat_template_sha256": probed.chat_template_sha256,
@@ -83,6 +84,13 @@ def _said(entry: LockEntry, observation: Observation, url: str) -> dict[str, Any
     if served is not None and served.max_model_len is not None and served.max_model_len < entry.context_length:
         fields["context_length"] = served.max_model_len
     return {name: value for name, value in fields.items() if value}
+
+
+def _locked_engine(entry: LockEntry, observed: str | None) -> str | None:
+    """The engine that an endpoint says it is; as it is locked already where that names the same version."""
+    if observed is not None and entry.engine is not None and same_engine(entry.engine, observed):
+        return entry.engine
+    return observed
 
 
 def _locked_answers(entry: LockEntry, probed: Probed) -> list[str]:
