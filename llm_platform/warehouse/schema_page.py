@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_platform.warehouse.schema import PUBLISHED, TABLES, published_table
+from llm_platform.records.tables import PUBLISHED, TABLES
+from llm_platform.warehouse.schema import published_table
 
 TABLE_WORDS = {
     published_table(1): "One row per document, for readers: the contract. Only a new number may take a column away.",
