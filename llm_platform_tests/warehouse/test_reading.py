@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from llm_platform.errors import StorageError
+from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform.warehouse.engine import extension_path
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.reading import reading_statements
-from llm_platform.warehouse.schema import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.schema_page import COLUMN_WORDS, TABLE_WORDS, lake_page, tables, words_of
 from llm_platform_tests.warehouse.conftest import sqlite_location
 
