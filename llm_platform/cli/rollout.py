@@ -21,7 +21,6 @@ def promote(
     note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "",
 ) -> None:
     """Let a variant serve the published table, if a report on exactly its release passed."""
-    from llm_platform.operations.evidence.evaluation import current_evaluation_id
     from llm_platform.operations.release.rollout import promote as promote_release
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.runs import publish_now
@@ -43,10 +42,9 @@ def promote(
             )
         event = promote_release(
             store,
-            loaded.application,
+            loaded,
             variant,
             release=release,
-            evaluation_id=current_evaluation_id(store, loaded),
             by=getpass.getuser(),
             note=note,
         )
@@ -66,6 +64,6 @@ def rollback(
     settings = load_settings()
     loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
-        event = roll_back(lake.application(application), loaded.application, by=getpass.getuser(), note=note)
+        event = roll_back(lake.application(application), loaded, by=getpass.getuser(), note=note)
     console.print(f"{event.variant} (release {event.release_id}) serves again.")
     publish_now(settings, loaded, console=console)

@@ -84,7 +84,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            done = publish(store, application, export_folder=graph.cards_folder)
+            done = publish(store, graph.loaded, export_folder=graph.cards_folder)
             broken = contract_violations(store.published.table(application.publish.contract), application)
             yield dg.AssetCheckResult(
                 check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}

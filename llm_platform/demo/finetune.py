@@ -14,7 +14,6 @@ from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.adapters.adapter_reports import adapted_releases
 from llm_platform.operations.adapters.training_plan import promotable, training_plan
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, stored_report, verdict
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import LoadedApplication, loaded_application
 from llm_platform.records import AdapterManifest
@@ -83,8 +82,7 @@ def _promoted(settings: Settings, loaded: LoadedApplication, *, console: Console
         if found is None:
             return False
         variant, release = found
-        evaluation_id = current_evaluation_id(store, loaded)
-        promote(store, application, variant, release=release, evaluation_id=evaluation_id, by=BY)
+        promote(store, loaded, variant, release=release, by=BY)
     assets = ["rollout", "completions_champion", "published"]
     materialize(settings, application.name, console=console, only=assets)
     return True

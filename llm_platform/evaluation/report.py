@@ -105,6 +105,8 @@ class Report(Measures):
 
     Attributes:
         report_id: Hash of all the rest except `created_at`.
+        measured_on: Version of the documents, answers and grades that it was measured on: it approves these and no
+            others, labelled or not.
         evaluation_id: Hash of the evaluation references, their documents' fingerprints, the scorer and the minimums:
             reports with equal ids were measured with the same yardstick and may be compared.
         valid_rate: Share of valid answers among all answered documents outside the training split, labelled or not.
@@ -113,6 +115,7 @@ class Report(Measures):
     """
 
     report_id: str = ""
+    measured_on: str = ""
     application: str
     task: Task
     variant: str
@@ -154,6 +157,7 @@ def build_report(
     champion: ChampionScores | None = None,
     judges: Mapping[str, str] | None = None,
     judge_agreement: Interval | None = None,
+    measured_on: str = "",
 ) -> Report:
     """The report on one release. Only the evaluation split is evaluated, and no text that the training split has.
 
@@ -172,6 +176,7 @@ def build_report(
         champion: What is published now; None where nothing is.
         judges: Judge → version of the verdicts that count.
         judge_agreement: As it was measured for the judge that scores or gates.
+        measured_on: Version of all the tables above.
 
     Raises:
         ContractBroken: a table lacks a column or repeats a document, or a score is of another release or other
@@ -209,6 +214,7 @@ def build_report(
     )
     gates = hold(evidence, application)
     report = Report(
+        measured_on=measured_on,
         application=application.name,
         task=application.task,
         variant=variant,

@@ -85,6 +85,7 @@ TABLES: dict[str, dict[str, str]] = {
         "model_entry": "VARCHAR",
         "content": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "models": {
         "entry": "VARCHAR",
@@ -94,6 +95,7 @@ TABLES: dict[str, dict[str, str]] = {
         "matches": "BOOLEAN",
         "mismatches": "VARCHAR",
         "observed_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "completions": columns_of(Completion) | {"attempts": "INTEGER", "parts": "INTEGER"},
     "made_of": {
@@ -109,9 +111,11 @@ TABLES: dict[str, dict[str, str]] = {
         "release_id": "VARCHAR",
         "variant": "VARCHAR",
         "evaluation_id": "VARCHAR",
+        "measured_on": "VARCHAR",
         "passed": "BOOLEAN",
         "report": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "rollout": {"sequence": "BIGINT", **columns_of(RolloutEvent)},
     "example_pools": {"pool": "VARCHAR", **columns_of(PoolExample), "frozen_at": "TIMESTAMPTZ"},
@@ -121,6 +125,7 @@ TABLES: dict[str, dict[str, str]] = {
         "release_id": "VARCHAR",
         "content": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "calls": columns_of(Call) | {"status": "INTEGER", "attempt": "INTEGER"},
     "inference_runs": columns_of(InferenceRun),
@@ -130,6 +135,7 @@ TABLES: dict[str, dict[str, str]] = {
         "rules_hash": "VARCHAR",
         "data": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "training_examples": {
         "content_hash": "VARCHAR",
@@ -144,12 +150,14 @@ TABLES: dict[str, dict[str, str]] = {
         "inputs_hash": "VARCHAR",
         "manifest": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "adapter_reports": {
         "subject": "VARCHAR",
         "kind": "VARCHAR",
         "content": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "drift_reports": {
         "drift_id": "VARCHAR",
@@ -157,6 +165,7 @@ TABLES: dict[str, dict[str, str]] = {
         "drifted": "VARCHAR",
         "report": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "drift_flags": {
         "drift_id": "VARCHAR",
@@ -183,6 +192,7 @@ TABLES: dict[str, dict[str, str]] = {
         "link": "VARCHAR",
         "run_id": "VARCHAR",
         "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
     },
     "alert_deliveries": {
         "alert_id": "VARCHAR",

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from llm_platform.records import AdapterManifest, TrainingData, canonical_json
 from llm_platform.records.tables import arrow_schema
+from llm_platform.warehouse.schema import NEWEST_FIRST
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
 EXAMPLES_SCHEMA = arrow_schema("training_examples")
@@ -49,7 +50,7 @@ class TrainingSets:
         def body(transaction: Transaction) -> None:
             newest = transaction.run(
                 f"SELECT content_hash, rules_hash FROM {transaction.relation('training_sets')} WHERE name = ? "
-                "ORDER BY created_at DESC LIMIT 1",
+                f"ORDER BY {NEWEST_FIRST} LIMIT 1",
                 [name],
             )
             if newest == [(data.content_hash, rules_hash)]:
@@ -62,9 +63,11 @@ class TrainingSets:
                 target = transaction.target("training_examples")
                 transaction.cursor.register("new_training_examples", batch)
                 transaction.run(f"INSERT INTO {target} SELECT * FROM new_training_examples")
+            sequence = transaction.next_sequence("training_sets")
             transaction.run(
-                f"INSERT INTO {transaction.target('training_sets')} VALUES (?, ?, ?, ?, now())",
-                [data.content_hash, name, rules_hash, data.model_dump_json()],
+                f"INSERT INTO {transaction.target('training_sets')} "
+                '(content_hash, name, rules_hash, data, created_at, "sequence") VALUES (?, ?, ?, ?, now(), ?)',
+                [data.content_hash, name, rules_hash, data.model_dump_json(), sequence],
             )
 
         return self._session.write(self._application, body)[1]
@@ -73,7 +76,7 @@ class TrainingSets:
         """The newest set of a name that was chosen and rendered by these rules."""
         found = self._session.value(
             f"SELECT data FROM {self._relation('training_sets')} WHERE name = ? AND rules_hash = ? "
-            "ORDER BY created_at DESC LIMIT 1",
+            f"ORDER BY {NEWEST_FIRST} LIMIT 1",
             [name, rules_hash],
         )
         return TrainingData.model_validate_json(found) if found is not None else None
@@ -116,13 +119,18 @@ class Adapters:
         def body(transaction: Transaction) -> None:
             newest = transaction.run(
                 f"SELECT adapter_id FROM {transaction.relation('adapters')} WHERE name = ? "
-                "ORDER BY created_at DESC LIMIT 1",
+                f"ORDER BY {NEWEST_FIRST} LIMIT 1",
                 [manifest.name],
             )
             if newest == [(manifest.adapter_id,)]:
                 return
             values = [manifest.adapter_id, manifest.name, inputs_hash, manifest.model_dump_json()]
-            transaction.run(f"INSERT INTO {transaction.target('adapters')} VALUES (?, ?, ?, ?, now())", values)
+            sequence = transaction.next_sequence("adapters")
+            transaction.run(
+                f"INSERT INTO {transaction.target('adapters')} "
+                '(adapter_id, name, inputs_hash, manifest, created_at, "sequence") VALUES (?, ?, ?, ?, now(), ?)',
+                [*values, sequence],
+            )
 
         return self._session.write(self._application, body)[1]
 
@@ -150,7 +158,7 @@ class Adapters:
         for catalog in (LAKE, UPSTREAM):
             relation = self._session.relation(self._application, "adapters", catalog=catalog)
             found += self._session.rows(
-                f"SELECT manifest FROM {relation} WHERE {where} ORDER BY created_at DESC, adapter_id", parameters
+                f"SELECT manifest FROM {relation} WHERE {where} ORDER BY {NEWEST_FIRST}, adapter_id", parameters
             )
         return [AdapterManifest.model_validate_json(row[0]) for row in found]
 
@@ -174,12 +182,16 @@ class AdapterReports:
         def body(transaction: Transaction) -> None:
             newest = transaction.run(
                 f"SELECT content FROM {transaction.relation('adapter_reports')} WHERE subject = ? AND kind = ? "
-                "ORDER BY created_at DESC LIMIT 1",
+                f"ORDER BY {NEWEST_FIRST} LIMIT 1",
                 [subject, kind],
             )
             if newest != [(content,)]:
+                sequence = transaction.next_sequence("adapter_reports")
                 target = transaction.target("adapter_reports")
-                transaction.run(f"INSERT INTO {target} VALUES (?, ?, ?, now())", [subject, kind, content])
+                transaction.run(
+                    f'INSERT INTO {target} (subject, kind, content, created_at, "sequence") VALUES (?, ?, ?, now(), ?)',
+                    [subject, kind, content, sequence],
+                )
 
         return self._session.write(self._application, body)[1]
 
@@ -187,7 +199,7 @@ class AdapterReports:
         """The newest measurement of a kind."""
         relation = self._session.relation(self._application, "adapter_reports")
         found = self._session.value(
-            f"SELECT content FROM {relation} WHERE subject = ? AND kind = ? ORDER BY created_at DESC LIMIT 1",
+            f"SELECT content FROM {relation} WHERE subject = ? AND kind = ? ORDER BY {NEWEST_FIRST} LIMIT 1",
             [subject, kind],
         )
         return None if found is None else str(found)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from llm_platform.warehouse.schema import NEWEST_FIRST, OLDEST_FIRST
 from llm_platform.warehouse.session import Session, Transaction
 
 SCHEMA = "platform"
@@ -79,7 +80,7 @@ class Alerts:
             stored = transaction.relation("alerts")
             found = transaction.run(
                 f"SELECT state, created_at FROM {stored} WHERE kind = ? AND application = ? AND variant = ? "
-                "ORDER BY created_at DESC LIMIT 1",
+                f"ORDER BY {NEWEST_FIRST} LIMIT 1",
                 [event.kind, event.application, event.variant],
             )
             state, at = found[0] if found else ("recovered", None)
@@ -88,7 +89,11 @@ class Alerts:
                 return None
             alert = _alert(event, now=now)
             values = [getattr(alert, name) for name in LISTED.split(", ")]
-            transaction.run(f"INSERT INTO {transaction.target('alerts')} ({LISTED}) VALUES ({_marks(9)})", values)
+            sequence = transaction.next_sequence("alerts")
+            transaction.run(
+                f'INSERT INTO {transaction.target("alerts")} ({LISTED}, "sequence") VALUES ({_marks(10)})',
+                [*values, sequence],
+            )
             return alert
 
         return self._session.write(SCHEMA, body)[0]
@@ -103,7 +108,8 @@ class Alerts:
             f"max(attempted_at) AS last FROM {self._relation('alert_deliveries')} WHERE channel = ? GROUP BY alert_id) "
             f"SELECT {', '.join('a.' + name for name in LISTED.split(', '))}, t.attempts, t.last "
             f"FROM {self._relation('alerts')} a LEFT JOIN tried t USING (alert_id) "
-            "WHERE NOT coalesce(t.delivered, false) AND a.created_at > ? ORDER BY a.created_at, a.alert_id",
+            "WHERE NOT coalesce(t.delivered, false) AND a.created_at > ? "
+            'ORDER BY a."sequence" NULLS FIRST, a.created_at, a.alert_id',
             [channel, newer_than],
         )
         return [Alert(*row[:9]) for row in rows if row[9] is None or now >= row[10] + _pause(row[9])]
@@ -126,14 +132,14 @@ class Alerts:
 
     def table(self) -> pa.Table:
         """All alerts, oldest first."""
-        return self._session.table(f"SELECT {LISTED} FROM {self._relation('alerts')} ORDER BY created_at, alert_id")
+        return self._session.table(f"SELECT {LISTED} FROM {self._relation('alerts')} ORDER BY {OLDEST_FIRST}, alert_id")
 
     def deliveries(self) -> pa.Table:
         """All attempts to deliver, oldest first."""
         return self._session.table(f"SELECT * FROM {self._relation('alert_deliveries')} ORDER BY attempted_at")
 
     def _rows(self, where: str) -> list[tuple[Any, ...]]:
-        newest = "QUALIFY row_number() OVER (PARTITION BY kind, application, variant ORDER BY created_at DESC) = 1"
+        newest = f"QUALIFY row_number() OVER (PARTITION BY kind, application, variant ORDER BY {NEWEST_FIRST}) = 1"
         return self._session.rows(
             f"SELECT * FROM (SELECT {LISTED} FROM {self._relation('alerts')} {newest}) WHERE {where} "
             "ORDER BY created_at, alert_id"

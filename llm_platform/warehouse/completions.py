@@ -23,6 +23,7 @@ from llm_platform.warehouse.session import UPSTREAM, Session
 from llm_platform.warehouse.watch import AnswersWatch
 
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
+JUDGED_COLUMNS = ("document_id", "attributes", "document_status", *DATA_VERSION_COLUMNS)
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
     "c.raw, c.reason, "
@@ -243,11 +244,11 @@ class Completions:
         return completion_rows(table)
 
     def of_request(self, request_id: str) -> pa.Table:
-        """Answers to the same requests, of whichever release; one per fingerprint, the oldest that was really sent "
+        """Answers to the same requests, of whichever release; one per fingerprint, one that was really sent "
         "first."""
         return self._session.table(
             f"SELECT * FROM {self._answers('request_id')} "
-            "QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY reused, created_at, release_id) = 1 "
+            "QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY reused, release_id) = 1 "
             "ORDER BY document_id, fingerprint",
             {"key": request_id},
         )
@@ -292,6 +293,19 @@ class Completions:
         inside = "" if buckets is None else f" AND bucket IN ({', '.join(f'{one:d}' for one in buckets)})"
         current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable'{inside})"
         sql = version_select(DATA_VERSION_COLUMNS, self._answers("release_id"), current)
+        return version_of(self._session.rows(sql, {"key": release_id})[0])
+
+    def judged_version(self, release_id: str) -> str:
+        """Hash of every document as it is now with its answer, or with none: all that a report is measured on but the
+        known answers. Unlike in `data_version`, equal texts count each, and so does what no prompt reads.
+        """
+        documents = self._session.relation(self._application, "documents")
+        judged = (
+            "(SELECT d.document_id, d.fingerprint, d.attributes, d.status AS document_status, c.status, c.answer, "
+            f"c.confidence FROM {documents} d LEFT JOIN {self._answers('release_id')} c "
+            "ON c.fingerprint = d.fingerprint AND d.status = 'sendable')"
+        )
+        sql = version_select(JUDGED_COLUMNS, judged)
         return version_of(self._session.rows(sql, {"key": release_id})[0])
 
     def _answers(self, key: str) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from llm_platform.records.tables import FLAGS_SCHEMA, LABELLING_SCHEMA
-from llm_platform.warehouse.schema import listed
+from llm_platform.warehouse.schema import NEWEST_FIRST, listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
 
@@ -31,14 +31,23 @@ class DriftTable:
         self._application = application
 
     def append(self, row: StoredDrift, flags: pa.Table) -> None:
-        """Store a report with its flagged documents (`FLAGS_SCHEMA`), unless its id is there."""
+        """Store a report with its flagged documents (`FLAGS_SCHEMA`), unless the newest one says the same."""
 
         def body(transaction: Transaction) -> None:
             stored = transaction.relation("drift_reports")
-            if transaction.run(f"SELECT 1 FROM {stored} WHERE drift_id = ?", [row.drift_id]):
+            newest = transaction.run(f"SELECT drift_id FROM {stored} ORDER BY {NEWEST_FIRST} LIMIT 1")
+            if newest == [(row.drift_id,)]:
                 return
+            flagged = transaction.run(f"SELECT 1 FROM {stored} WHERE drift_id = ? LIMIT 1", [row.drift_id])
             values = [row.drift_id, row.release_id, row.drifted, row.report, row.created_at]
-            transaction.run(f"INSERT INTO {transaction.target('drift_reports')} VALUES (?, ?, ?, ?, ?)", values)
+            sequence = transaction.next_sequence("drift_reports")
+            transaction.run(
+                f"INSERT INTO {transaction.target('drift_reports')} "
+                '(drift_id, release_id, drifted, report, created_at, "sequence") VALUES (?, ?, ?, ?, ?, ?)',
+                [*values, sequence],
+            )
+            if flagged:
+                return
             target = transaction.target("drift_flags")
             transaction.run(
                 f"INSERT INTO {target} SELECT ?, document_id, fingerprint, novelty FROM flags", [row.drift_id]
@@ -52,7 +61,7 @@ class DriftTable:
         """The newest report."""
         found = self._session.rows(
             f"SELECT drift_id, release_id, drifted, report, created_at FROM {self._relation('drift_reports')} "
-            "ORDER BY created_at DESC, drift_id LIMIT 1"
+            f"ORDER BY {NEWEST_FIRST}, drift_id LIMIT 1"
         )
         return StoredDrift(*found[0]) if found else None
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from llm_platform.warehouse.schema import listed
+from llm_platform.warehouse.schema import NEWEST_FIRST, OLDEST_FIRST, listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 
-COLUMNS = listed("judge_agreements")
+COLUMNS = listed("judge_agreements", without=["sequence"])
 
 
 class Judgements:
@@ -50,9 +50,11 @@ class Judgements:
         """Store a measurement; returns the snapshot id."""
 
         def body(transaction: Transaction) -> None:
+            sequence = transaction.next_sequence("judge_agreements")
             target = transaction.target("judge_agreements")
             transaction.run(
-                f"INSERT INTO {target} ({COLUMNS}) VALUES (?, ?, ?, ?)", [judge, release_id, content, created_at]
+                f'INSERT INTO {target} ({COLUMNS}, "sequence") VALUES (?, ?, ?, ?, ?)',
+                [judge, release_id, content, created_at, sequence],
             )
 
         return self._session.write(self._application, body)[1]
@@ -62,7 +64,7 @@ class Judgements:
         for catalog in (LAKE, UPSTREAM):
             relation = self._session.relation(self._application, "judge_agreements", catalog=catalog)
             found = self._session.value(
-                f"SELECT content FROM {relation} WHERE release_id = ? ORDER BY created_at DESC LIMIT 1", [release_id]
+                f"SELECT content FROM {relation} WHERE release_id = ? ORDER BY {NEWEST_FIRST} LIMIT 1", [release_id]
             )
             if found is not None:
                 return str(found)
@@ -71,7 +73,7 @@ class Judgements:
     def agreements(self) -> pa.Table:
         """All measurements, oldest first."""
         return self._session.table(
-            f"SELECT {COLUMNS} FROM {self._relation('judge_agreements')} ORDER BY created_at, judge"
+            f"SELECT {COLUMNS} FROM {self._relation('judge_agreements')} ORDER BY {OLDEST_FIRST}, judge"
         )
 
     def _relation(self, table: str) -> str:

@@ -10,7 +10,10 @@ import pyarrow as pa
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
-COLUMNS = listed("models")
+NEWEST_FIRST = '"sequence" DESC NULLS LAST, observed_at DESC'
+"""As in `warehouse.schema`; here the time has another name."""
+
+COLUMNS = listed("models", without=["sequence"])
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,16 @@ class Models:
         def body(transaction: Transaction) -> None:
             latest = transaction.run(
                 f"SELECT identity_hash, lock_hash, matches FROM {transaction.relation('models')} "
-                "WHERE entry = ? ORDER BY observed_at DESC LIMIT 1",
+                f"WHERE entry = ? ORDER BY {NEWEST_FIRST} LIMIT 1",
                 [entry],
             )
             if latest == [(identity_hash, lock_hash, matches)]:
                 return
             values = [entry, observed, identity_hash, lock_hash, matches, mismatches, observed_at]
+            sequence = transaction.next_sequence("models")
             transaction.run(
-                f"INSERT INTO {transaction.target('models')} ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+                f'INSERT INTO {transaction.target("models")} ({COLUMNS}, "sequence") VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+                [*values, sequence],
             )
 
         return self._session.write(self._application, body)[1]
@@ -71,13 +76,15 @@ class Models:
     def latest(self, entry: str) -> ModelObservation | None:
         """The newest observation of a lock entry."""
         found = self._session.rows(
-            f"SELECT {COLUMNS} FROM {self._relation()} WHERE entry = ? ORDER BY observed_at DESC LIMIT 1", [entry]
+            f"SELECT {COLUMNS} FROM {self._relation()} WHERE entry = ? ORDER BY {NEWEST_FIRST} LIMIT 1", [entry]
         )
         return ModelObservation(*found[0]) if found else None
 
     def table(self) -> pa.Table:
         """All observations, oldest first."""
-        return self._session.table(f"SELECT {COLUMNS} FROM {self._relation()} ORDER BY observed_at, entry")
+        return self._session.table(
+            f'SELECT {COLUMNS} FROM {self._relation()} ORDER BY "sequence" NULLS FIRST, observed_at, entry'
+        )
 
     def _relation(self) -> str:
         return self._session.relation(self._application, "models")

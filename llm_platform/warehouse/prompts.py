@@ -33,7 +33,7 @@ class Prompts:
 
     def get(self, version: str) -> Prompt | None:
         """The prompt with a version."""
-        sql = f"SELECT content FROM {self._relation()} WHERE version = ? ORDER BY created_at LIMIT 1"
+        sql = f"SELECT content FROM {self._relation()} WHERE version = ? ORDER BY name LIMIT 1"
         found = self._session.value(sql, [version])
         return None if found is None else Prompt.model_validate_json(found)
 

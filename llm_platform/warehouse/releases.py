@@ -7,6 +7,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from llm_platform.records import Release, canonical_json
+from llm_platform.warehouse.schema import OLDEST_FIRST
 from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 
 
@@ -27,8 +28,13 @@ class Releases:
                 return
             values = [release.release_id, release.request_id, release.prompt.version, release.model.entry]
             content = canonical_json(release.model_dump(mode="json"))
-            target = transaction.target("releases")
-            transaction.run(f"INSERT INTO {target} VALUES (?, ?, ?, ?, ?, coalesce(?, now()))", [*values, content, at])
+            sequence = transaction.next_sequence("releases")
+            transaction.run(
+                f"INSERT INTO {transaction.target('releases')} "
+                '(release_id, request_id, prompt_version, model_entry, content, created_at, "sequence") '
+                "VALUES (?, ?, ?, ?, ?, coalesce(?, now()), ?)",
+                [*values, content, at, sequence],
+            )
 
         return self._session.write(self._application, body)[1]
 
@@ -52,9 +58,9 @@ class Releases:
     def ids(self) -> list[str]:
         """Ids of all releases of ours, oldest first."""
         relation = self._session.relation(self._application, "releases")
-        return [row[0] for row in self._session.rows(f"SELECT release_id FROM {relation} ORDER BY created_at, 1")]
+        return [row[0] for row in self._session.rows(f"SELECT release_id FROM {relation} ORDER BY {OLDEST_FIRST}, 1")]
 
     def table(self) -> pa.Table:
         """All releases, oldest first."""
         relation = self._session.relation(self._application, "releases")
-        return self._session.table(f"SELECT * FROM {relation} ORDER BY created_at, release_id")
+        return self._session.table(f"SELECT * FROM {relation} ORDER BY {OLDEST_FIRST}, release_id")

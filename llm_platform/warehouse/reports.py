@@ -1,4 +1,4 @@
-"""`reports`: measured metrics of a release, held against gates."""
+"""`reports`: measured metrics of a release, held against gates. Append-only: what was measured last is what counts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from llm_platform.warehouse.schema import listed
+from llm_platform.warehouse.schema import NEWEST_FIRST, OLDEST_FIRST, listed
 from llm_platform.warehouse.session import Session, Transaction
 
-COLUMNS = listed("reports")
+COLUMNS = listed("reports", without=["sequence"])
 
 
 @dataclass(frozen=True)
 class StoredReport:
-    """One report; `report` is its content as JSON."""
+    """One report.
+
+    Attributes:
+        measured_on: Version of the documents, answers and grades that it was measured on; None for a report of before
+            there was one, which is evidence of nothing present.
+        report: Its content as JSON.
+    """
 
     report_id: str
     release_id: str
     variant: str
     evaluation_id: str
+    measured_on: str | None
     passed: bool
     report: str
     created_at: datetime
@@ -41,18 +48,29 @@ class Reports:
         release_id: str,
         variant: str,
         evaluation_id: str,
+        measured_on: str | None,
         passed: bool,
         report: str,
         created_at: datetime,
     ) -> int:
-        """Store a report, unless its id is there; returns the snapshot id."""
+        """Store a report, unless the release's newest one is the same; returns the snapshot id.
+
+        One that says what an earlier one said is stored again where another came in between: the newest counts.
+        """
 
         def body(transaction: Transaction) -> None:
-            if transaction.run(f"SELECT 1 FROM {transaction.relation('reports')} WHERE report_id = ?", [report_id]):
+            newest = transaction.run(
+                f"SELECT report_id FROM {transaction.relation('reports')} WHERE release_id = ? "
+                f"ORDER BY {NEWEST_FIRST} LIMIT 1",
+                [release_id],
+            )
+            if newest == [(report_id,)]:
                 return
-            values = [report_id, release_id, variant, evaluation_id, passed, report, created_at]
+            sequence = transaction.next_sequence("reports")
+            values = [report_id, release_id, variant, evaluation_id, measured_on, passed, report, created_at, sequence]
+            marks = ", ".join("?" * len(values))
             transaction.run(
-                f"INSERT INTO {transaction.target('reports')} ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+                f'INSERT INTO {transaction.target("reports")} ({COLUMNS}, "sequence") VALUES ({marks})', values
             )
 
         return self._session.write(self._application, body)[1]
@@ -62,12 +80,16 @@ class Reports:
         found = self._select("report_id = ?", [report_id])
         return found[0] if found else None
 
-    def latest(self, release_id: str, evaluation_id: str | None = None) -> StoredReport | None:
-        """The newest report on exactly this release, and on one evaluation if given."""
-        if evaluation_id is None:
-            found = self._select("release_id = ?", [release_id])
-        else:
-            found = self._select("release_id = ? AND evaluation_id = ?", [release_id, evaluation_id])
+    def latest(self, release_id: str) -> StoredReport | None:
+        """What was measured last of exactly this release, on whatever documents and answers there were then."""
+        found = self._select("release_id = ?", [release_id])
+        return found[0] if found else None
+
+    def present(self, release_id: str, *, evaluation_id: str, measured_on: str) -> StoredReport | None:
+        """What was measured last of this release on exactly these documents, answers, grades and gates."""
+        found = self._select(
+            "release_id = ? AND evaluation_id = ? AND measured_on = ?", [release_id, evaluation_id, measured_on]
+        )
         return found[0] if found else None
 
     def for_variant(self, variant: str) -> list[StoredReport]:
@@ -76,11 +98,11 @@ class Reports:
 
     def table(self) -> pa.Table:
         """All reports, oldest first."""
-        return self._session.table(f"SELECT {COLUMNS} FROM {self._relation()} ORDER BY created_at, report_id")
+        return self._session.table(f"SELECT {COLUMNS} FROM {self._relation()} ORDER BY {OLDEST_FIRST}, report_id")
 
     def _select(self, where: str, parameters: list[Any]) -> list[StoredReport]:
         rows = self._session.rows(
-            f"SELECT {COLUMNS} FROM {self._relation()} WHERE {where} ORDER BY created_at DESC, report_id", parameters
+            f"SELECT {COLUMNS} FROM {self._relation()} WHERE {where} ORDER BY {NEWEST_FIRST}, report_id", parameters
         )
         return [StoredReport(*row) for row in rows]
 

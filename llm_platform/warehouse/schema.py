@@ -6,6 +6,12 @@ from collections.abc import Collection, Mapping
 
 from llm_platform.records.tables import PUBLISHED, TABLES
 
+NEWEST_FIRST = '"sequence" DESC NULLS LAST, created_at DESC'
+"""Order of rows by the number that their transaction gave them. A clock orders only those of before there were numbers:
+one that is an hour ahead would otherwise have the last word for an hour."""
+
+OLDEST_FIRST = '"sequence" NULLS FIRST, created_at'
+
 
 def published_table(contract: int) -> str:
     """Name of the published table of one contract version."""

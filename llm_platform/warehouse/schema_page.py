@@ -42,6 +42,8 @@ TABLE_WORDS = {
 }
 
 COLUMN_WORDS = {
+    "sequence": "order of the rows, counted in the transaction that wrote them; NULL in rows of before there was one",
+    "reports.measured_on": "version of the documents, answers and grades that it was measured on",
     "adapter_id": "hash of the adapter's weights and manifest",
     "alert_id": "id of the alert",
     "answer": "the answer: a label, canonical JSON of the fields, or text; NULL where there is no valid one",

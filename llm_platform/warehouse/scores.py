@@ -8,12 +8,14 @@ import pyarrow as pa
 
 from llm_platform.records import Score
 from llm_platform.records.tables import arrow_schema
+from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
 KEY = ("release_id", "fingerprint", "document_id", "scorer", "references_version")
 """The fingerprint is part of the key: a document whose text has changed is graded again."""
 
+VERSIONED = ("document_id", "fingerprint", "scorer", "score", "reason")
 SCORES_SCHEMA = arrow_schema("scores", without=["created_at"])
 LISTED = listed("scores", without=["created_at"])
 
@@ -45,12 +47,21 @@ class Scores:
 
     def of_release(self, release_id: str, references_version: str) -> pa.Table:
         """Scores of a release for the documents as they are now, in the order of their keys."""
-        documents = self._session.relation(self._application, "documents")
         return self._session.table(
+            f"{self._present()} ORDER BY s.document_id, s.scorer", [release_id, references_version]
+        )
+
+    def version(self, release_id: str, references_version: str) -> str:
+        """Hash of the same."""
+        sql = version_select(VERSIONED, f"({self._present()})")
+        return version_of(self._session.rows(sql, [release_id, references_version])[0])
+
+    def _present(self) -> str:
+        documents = self._session.relation(self._application, "documents")
+        return (
             f"SELECT {', '.join('s.' + name for name in SCORES_SCHEMA.names)} FROM {self._relation()} s "
             f"SEMI JOIN {documents} d ON d.document_id = s.document_id AND d.fingerprint = s.fingerprint "
-            "WHERE s.release_id = ? AND s.references_version = ? ORDER BY s.document_id, s.scorer",
-            [release_id, references_version],
+            "WHERE s.release_id = ? AND s.references_version = ?"
         )
 
     def _relation(self) -> str:

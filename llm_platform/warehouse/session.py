@@ -309,6 +309,12 @@ class Transaction:
             self.written.add(table)
         return name
 
+    def next_sequence(self, table: str) -> int:
+        """The number of the next row of an append-only table. Writers of an application take turns, so none is given
+        twice, and it says what came first whatever the clocks of their machines say.
+        """
+        return self.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {self.relation(table)}')
+
     def run(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Rows of one statement; for INSERT and DELETE one row with the count."""
         return execute(self.cursor, sql, parameters).fetchall()

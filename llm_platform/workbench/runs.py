@@ -16,10 +16,10 @@ from llm_platform.definitions import build_definitions
 from llm_platform.errors import EvidenceMissing, PermanentError
 from llm_platform.evaluation.report import Report
 from llm_platform.inference.engine import Progress as EngineProgress
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
+from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, requesting
-from llm_platform.records import TokenUsage
+from llm_platform.records import Release, TokenUsage
 from llm_platform.resources.handed import local_nim
 from llm_platform.resources.progress import listener, training_listener
 from llm_platform.resources.warehouse import WarehouseResource
@@ -166,17 +166,18 @@ def print_summary(
     """Say what there is: documents, answers, tokens, accuracy beside its baselines, and where to look."""
     application = loaded.application
     store = lake.application(application.name)
-    counts = store.documents.counts()
+    counts, evaluation_id = store.documents.counts(), current_evaluation_id(store, loaded)
     console.print(f"\nDocuments   {sum(counts.values())}, {counts.get('sendable', 0)} can be sent")
     for variant in application.variants:
         release = loaded.release(variant, store)
-        stored = store.reports.latest(release.release_id) if release else None
-        if release is None or stored is None:
-            console.print(f"{variant:<11} {loaded.pending(variant, store) or 'no report yet'}")
+        report = present_report(store, loaded, release, evaluation_id=evaluation_id) if release else None
+        if release is None or report is None:
+            waits = loaded.pending(variant, store) or "no report on the present documents and answers"
+            console.print(f"{variant:<11} {waits}")
             continue
-        report = Report.model_validate_json(stored.report)
         usage = store.completions.usage(requesting(release).release_id)
-        console.print(_variant_lines(variant, report, usage))
+        withheld = _withheld(store, loaded, variant, release, report)
+        console.print(_variant_lines(variant, report, usage, withheld=withheld))
     champion = store.rollout.champion()
     if checks is not None:
         console.print(f"Checks      {len(checks.passed)} passed, {len(checks.failed)} failed")
@@ -210,15 +211,27 @@ def _approved_beside(store: ApplicationStore, loaded: LoadedApplication, publish
         if release is None or release.release_id == published:
             continue
         with suppress(EvidenceMissing):
-            evidence(store, loaded.application, variant, release=release, evaluation_id=evaluation_id)
+            evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
             return variant
     return None
 
 
-def _variant_lines(variant: str, report: Report, usage: TokenUsage) -> str:
-    verdict = {"approved": "[green]approved[/]", "refused": "[red]refused[/]"}.get(
-        report.standing, "[yellow]undecided[/]"
-    )
+def _withheld(
+    store: ApplicationStore, loaded: LoadedApplication, variant: str, release: Release, report: Report
+) -> str | None:
+    """Why a variant whose gates passed may not be published all the same, as `promote` would say; None if it may."""
+    if report.standing != "approved":
+        return None
+    try:
+        evidence(store, loaded, variant, release=release, evaluation_id=report.evaluation_id)
+    except EvidenceMissing as error:
+        return str(error)
+    return None
+
+
+def _variant_lines(variant: str, report: Report, usage: TokenUsage, *, withheld: str | None) -> str:
+    standing = report.standing if withheld is None else "refused"
+    verdict = {"approved": "[green]approved[/]", "refused": "[red]refused[/]"}.get(standing, "[yellow]undecided[/]")
     accuracy, valid = report.accuracy, report.valid_rate
     parts = [f"{variant:<11} {verdict}"]
     if accuracy is not None:
@@ -236,5 +249,7 @@ def _variant_lines(variant: str, report: Report, usage: TokenUsage) -> str:
     lines = [", ".join(parts)]
     if beside:
         lines.append(f"            beside it: {', '.join(beside)}")
+    if withheld is not None:
+        lines.append(f"            {withheld}")
     lines += [f"            {gate.name}, {gate.comparison}: {gate.next_step or gate.reason}" for gate in refused]
     return "\n".join(line.replace("[0", "\\[0") for line in lines)

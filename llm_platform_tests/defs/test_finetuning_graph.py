@@ -16,7 +16,6 @@ from llm_platform.finetuning.abilities import ABILITIES
 from llm_platform.operations.adapters.adapters import retire_adapter
 from llm_platform.operations.adapters.training_plan import promotable, training_plan
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, report_kind, stored_report
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
@@ -185,11 +184,10 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
         assert release is not None
         report = stored_report(store, release)
         assert report is not None
-        evaluation_id = current_evaluation_id(store, loaded)
 
         def decided(on: AdapterReport) -> RolloutEvent:
             store.adapter_reports.append(manifest.adapter_id, report_kind(release), on.model_dump_json())
-            return promote(store, loaded.application, "tuned", release=release, evaluation_id=evaluation_id, by="test")
+            return promote(store, loaded, "tuned", release=release, by="test")
 
         with pytest.raises(EvidenceMissing, match="there is nothing to compare it with"):
             decided(report.model_copy(update={"pairs": ()}))

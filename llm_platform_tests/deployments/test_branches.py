@@ -17,7 +17,6 @@ import pytest
 
 from llm_platform.definitions import build_definitions
 from llm_platform.errors import SpecificationError, StorageError
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.branches import make_branch, remove_branch
 from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import load_applications
@@ -165,8 +164,7 @@ def promote_variant(settings: Settings, variant: str) -> Any:
         store = lake.application(NAME)
         release = loaded.release(variant, store)
         assert release is not None
-        evaluation = current_evaluation_id(store, loaded)
-        return promote(store, loaded.application, variant, release=release, evaluation_id=evaluation, by="somebody")
+        return promote(store, loaded, variant, release=release, by="somebody")
 
 
 def test_what_production_writes_later_is_seen_by_a_branch(production: Production) -> None:

@@ -123,20 +123,37 @@ def test_reports_are_found_by_release_evaluation_and_variant(lake: Warehouse) ->
     for number, release_id in enumerate(["release-1", "release-2", "release-1"]):
         values: dict[str, Any] = {"release_id": release_id, "variant": "plain", "evaluation_id": f"e{number}"}
         reports.append(
-            report_id=f"r{number}", passed=True, report="{}", created_at=NOON + timedelta(hours=number), **values
+            report_id=f"r{number}", measured_on=f"m{number}", passed=True, report="{}", created_at=NOON, **values
         )
     snapshot = lake.snapshot()
-    reports.append(report_id="r0", passed=False, report="{}", created_at=NOON, **values)
+    reports.append(report_id="r2", measured_on="m2", passed=False, report="{}", created_at=NOON, **values)
 
     assert lake.snapshot() == snapshot
-    found = [reports.latest("release-1"), reports.latest("release-1", "e0"), reports.get("r0")]
-    assert [(report.report_id, report.passed) for report in found if report] == [
-        ("r2", True),
-        ("r0", True),
-        ("r0", True),
+    found = [
+        reports.latest("release-1"),
+        reports.present("release-1", evaluation_id="e0", measured_on="m0"),
+        reports.get("r0"),
     ]
+    assert [report.report_id for report in found if report] == ["r2", "r0", "r0"]
     assert [report.report_id for report in reports.for_variant("plain")] == ["r2", "r1", "r0"]
     assert reports.latest("release-3") is None
+    assert reports.present("release-1", evaluation_id="e0", measured_on="m2") is None
+
+
+def test_a_report_that_says_what_an_earlier_one_said_counts_again(lake: Warehouse) -> None:
+    """Refused, approved, refused: the third look is not the first one's, however equal, and clocks may go backwards."""
+    reports = lake.application("reviews").reports
+    for hours, report_id in ((2, "refused"), (1, "approved"), (0, "refused")):
+        reports.append(
+            report_id=report_id, release_id="release-1", variant="plain", evaluation_id="e", measured_on=report_id,
+            passed=report_id == "approved", report="{}", created_at=NOON + timedelta(hours=hours),
+        )  # fmt: skip
+
+    newest = reports.latest("release-1")
+
+    assert newest is not None
+    assert newest.report_id == "refused"
+    assert [report.report_id for report in reports.for_variant("plain")] == ["refused", "approved", "refused"]
 
 
 def test_a_promotion_against_an_outdated_champion_is_refused(lake: Warehouse) -> None:

@@ -55,7 +55,7 @@ def promotable(store: ApplicationStore, loaded: LoadedApplication) -> tuple[str,
             if champion is not None and champion.release_id == release.release_id:
                 continue
             try:
-                report = evidence(store, loaded.application, variant, release=release, evaluation_id=evaluation_id)
+                report = evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
             except EvidenceMissing:
                 continue
             found.append((report.accuracy.lower if report.accuracy else 0.0, variant, release))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_platform.application.model import Application
-from llm_platform.evaluation.baseline import baseline_of
+from llm_platform.evaluation.baseline import Baseline, baseline_of
 from llm_platform.evaluation.clusters import CLUSTER, cluster_of
 from llm_platform.evaluation.comparison import JudgedVariant
 from llm_platform.evaluation.panel import Panel
@@ -21,7 +21,7 @@ from llm_platform.files import write_text
 from llm_platform.operations.evidence.cards import card_html, pending_variants
 from llm_platform.operations.evidence.judging import judge_kappa, judge_versions, stored_verdicts
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
-from llm_platform.records import InferenceRun, Release, Score
+from llm_platform.records import InferenceRun, Release, Score, content_hash
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -138,6 +138,65 @@ def current_evaluation_id(store: ApplicationStore, loaded: LoadedApplication) ->
     return evaluation_id_against(store, loaded, champion.release_id if champion is not None else None)
 
 
+def measured_on(store: ApplicationStore, loaded: LoadedApplication, release: Release) -> str:
+    """Version of all that a report on a release is measured on now: documents, answers, grades, runs and prices.
+
+    `current_evaluation_id` is the yardstick, this is what was measured with it: every answer, labelled or not.
+    """
+    known, entry = store.references.version(), release.model.entry
+    champion, agreement = store.rollout.champion(), judge_kappa(store, loaded)
+    beside = champion is not None and loaded.application.evaluation.gates.regression is not None
+    return content_hash(
+        {
+            "answers": store.completions.judged_version(release.release_id),
+            "scores": store.scores.version(release.release_id, known),
+            "champion": store.scores.version(champion.release_id, known) if beside and champion is not None else None,
+            "references": known,
+            "runs": sorted(run.run_id for run in _runs(store, release)),
+            "price": [loaded.price(entry), loaded.gpus(entry)],
+            "judge_agreement": None if agreement is None else agreement.model_dump(mode="json"),
+        }
+    )
+
+
+def present_report(
+    store: ApplicationStore, loaded: LoadedApplication, release: Release, *, evaluation_id: str
+) -> Report | None:
+    """The report on exactly this release, measured on exactly what there is now; None when there is none."""
+    measured = measured_on(store, loaded, release)
+    row = store.reports.present(release.release_id, evaluation_id=evaluation_id, measured_on=measured)
+    if row is None:
+        return None
+    report = Report.model_validate_json(row.report)
+    # What decides is the content: columns beside it are copies for whoever looks for a row.
+    content = (report.release_id, report.evaluation_id, report.measured_on)
+    return report if content == (release.release_id, evaluation_id, measured) else None
+
+
+def hold_champion(store: ApplicationStore, loaded: LoadedApplication, variant: str, release: Release) -> Report:
+    """What serves, held against the present documents, known answers and gates: as reported, else measured here."""
+    found = present_report(store, loaded, release, evaluation_id=current_evaluation_id(store, loaded))
+    if found is not None:
+        return found
+    store.scores.append(_scores(store, release, loaded))
+    report = _measured(store, loaded, variant, release, with_what=_beside(store, loaded)).report
+    _store_report(store, report)
+    return report
+
+
+def hold_former(store: ApplicationStore, loaded: LoadedApplication, variant: str, release: Release) -> Report:
+    """What served before, held against the present known answers and gates by the texts that it has answered.
+
+    The champion is left out: it is what people want to leave. What is not answered yet is asked before it is published,
+    and held again then.
+    """
+    store.scores.append(_scores(store, release, loaded))
+    alone = replace(_beside(store, loaded), champion=None)
+    report = _measured(store, loaded, variant, release, with_what=alone, answered_only=True).report
+    _store_report(store, report)
+    return report
+
+
 def evaluation_id_against(store: ApplicationStore, loaded: LoadedApplication, champion_release_id: str | None) -> str:
     """`current_evaluation_id`, were this release the champion."""
     documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pandas()
@@ -153,35 +212,70 @@ def evaluation_id_against(store: ApplicationStore, loaded: LoadedApplication, ch
 
 def _judged(store: ApplicationStore, loaded: LoadedApplication) -> list[JudgedVariant]:
     """Every release with answers to judge, its report and what the report was built from."""
-    application = loaded.application
+    beside = _beside(store, loaded)
+    return [
+        _measured(store, loaded, variant, release, with_what=beside)
+        for variant, release in judged_releases(store, loaded).items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What every release is measured with."""
+
+    references: pd.DataFrame
+    texts: pd.DataFrame
+    baseline: Baseline | None
+    champion: ChampionScores | None
+
+
+def _beside(store: ApplicationStore, loaded: LoadedApplication) -> _Beside:
     references, texts = store.references.table().to_pandas(), _referenced_texts(store)
-    baseline = baseline_of(texts, references, application=application)
     serving = champion_release(store)
-    champion = ChampionScores(serving.release_id, _stored_scores(store, serving)) if serving is not None else None
-    judges = judge_versions(store, loaded)
-    judged = []
-    for variant, release in judged_releases(store, loaded).items():
-        answers = with_clusters(answers_frame(store, release), texts, application)
-        scores = _stored_scores(store, release)
-        report = build_report(
-            answers,
-            references,
-            scores,
-            application=application,
-            variant=variant,
-            release=release,
-            references_version=store.references.version(),
-            created_at=datetime.now(UTC),
-            baseline=baseline,
-            runs=_runs(store, release),
-            gpu_hour_usd=loaded.price(release.model.entry),
-            gpus=loaded.gpus(release.model.entry),
-            champion=champion,
-            judges=judges,
-            judge_agreement=judge_kappa(store, loaded),
-        )
-        judged.append(JudgedVariant(report, answers, scores))
-    return judged
+    return _Beside(
+        references=references,
+        texts=texts,
+        baseline=baseline_of(texts, references, application=loaded.application),
+        champion=ChampionScores(serving.release_id, _stored_scores(store, serving)) if serving is not None else None,
+    )
+
+
+def _measured(
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    variant: str,
+    release: Release,
+    *,
+    with_what: _Beside,
+    answered_only: bool = False,
+) -> JudgedVariant:
+    application = loaded.application
+    measured = measured_on(store, loaded, release)
+    answers = with_clusters(answers_frame(store, release), with_what.texts, application)
+    if answered_only:
+        answers = answers[answers["status"].notna()].reset_index(drop=True)
+    scores = _stored_scores(store, release)
+    # What is measured on a part, or while others write, is measured on nothing that is there now.
+    whole = not answered_only and measured == measured_on(store, loaded, release)
+    report = build_report(
+        answers,
+        with_what.references,
+        scores,
+        application=application,
+        variant=variant,
+        release=release,
+        references_version=store.references.version(),
+        created_at=datetime.now(UTC),
+        baseline=with_what.baseline,
+        runs=_runs(store, release),
+        gpu_hour_usd=loaded.price(release.model.entry),
+        gpus=loaded.gpus(release.model.entry),
+        champion=with_what.champion,
+        judges=judge_versions(store, loaded),
+        judge_agreement=judge_kappa(store, loaded),
+        measured_on=measured if whole else "",
+    )
+    return JudgedVariant(report, answers, scores)
 
 
 def with_clusters(answers: pd.DataFrame, texts: pd.DataFrame, application: Application) -> pd.DataFrame:
@@ -251,6 +345,7 @@ def _store_report(store: ApplicationStore, report: Report) -> None:
         release_id=report.release_id,
         variant=report.variant,
         evaluation_id=report.evaluation_id,
+        measured_on=report.measured_on,
         passed=report.passed,
         report=report.model_dump_json(),
         created_at=report.created_at,

@@ -225,7 +225,9 @@ def touched(
 
 def _passed(store: ApplicationStore, release_id: str) -> tuple[str, ...]:
     rows = store.reports.table().to_pylist()
-    return tuple(row["report_id"] for row in rows if row["release_id"] == release_id and row["passed"])
+    # One may be stored several times, with others in between.
+    passed = (row["report_id"] for row in rows if row["release_id"] == release_id and row["passed"])
+    return tuple(dict.fromkeys(passed))
 
 
 @dataclass(frozen=True)
@@ -243,12 +245,10 @@ class Approval:
 def approvals(store: ApplicationStore, loaded: LoadedApplication, entry: LockEntry) -> list[Approval]:
     """What was approved on an entry, oldest first: the evidence rows of `rollout`."""
     found: list[Approval] = []
-    # Release → what its report would have to be on now. A rollback goes by the report of the promotion.
-    wanted: dict[str, str] = {}
     served: str | None = None
     for event in store.rollout.history():
-        if event.action == "promote":
-            wanted[event.release_id] = evaluation_id_against(store, loaded, served)
+        # What its report would have to be on now. A rollback is held against no champion: that one is to be left.
+        wanted = evaluation_id_against(store, loaded, served if event.action == "promote" else None)
         served = event.release_id
         release = store.releases.get(event.release_id)
         if release is None or release.model.entry != entry.name:
@@ -256,7 +256,7 @@ def approvals(store: ApplicationStore, loaded: LoadedApplication, entry: LockEnt
         void = None
         if moved := pin_changes(release.model, pin(entry)):
             void = f"the lock entry moved: {', '.join(moved)}"
-        elif event.evaluation_id != wanted.get(event.release_id, event.evaluation_id):
+        elif event.evaluation_id != wanted:
             void = "evaluation documents, known answers or minimums changed"
         elif event.variant in loaded.application.variants:
             now = loaded.release(event.variant, store)

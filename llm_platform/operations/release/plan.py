@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from llm_platform.errors import EvidenceMissing
 from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, read_references
-from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases
+from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases, present_report
+from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
@@ -99,10 +102,10 @@ def _judged(store: ApplicationStore, loaded: LoadedApplication) -> list[Step]:
     passed = False
     evaluation_id = current_evaluation_id(store, loaded)
     for variant, release in judged_releases(store, loaded).items():
-        report = store.reports.latest(release.release_id, evaluation_id)
-        chosen_by_itself = variant in application.variants and release.adapter is None
-        passed |= chosen_by_itself and report is not None and report.passed
-        if report is None:
+        if variant in application.variants and release.adapter is None:
+            with suppress(EvidenceMissing):
+                passed |= bool(evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id))
+        if present_report(store, loaded, release, evaluation_id=evaluation_id) is None:
             steps.append(Step("report", f"{variant} has no report on the present documents and known answers"))
     champion = store.rollout.champion()
     if champion is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,12 @@ from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken, EvidenceMissing, TransientError
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.evidence.adapter_evidence import require_adapter_report
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
+from llm_platform.operations.evidence.evaluation import (
+    current_evaluation_id,
+    hold_champion,
+    hold_former,
+    present_report,
+)
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, Release, RolloutEvent
 from llm_platform.warehouse.published import PublishedChange
@@ -26,37 +31,40 @@ AUTOMATIC = "rollout: first_champion automatic"
 
 
 def evidence(
-    store: ApplicationStore, application: Application, variant: str, *, release: Release, evaluation_id: str
+    store: ApplicationStore, loaded: LoadedApplication, variant: str, *, release: Release, evaluation_id: str
 ) -> Report:
-    """The report that allows `release` to be published.
+    """The report that allows `release` to be published; the one verdict that all commands and assets show and go by.
 
     Raises:
-        EvidenceMissing: there is none on exactly this release and evaluation, or it did not pass; says which gate and
-            what to do next.
+        EvidenceMissing: there is none on exactly this release, evaluation, documents and answers, or it did not pass;
+            says which gate and what to do next.
     """
-    row = store.reports.latest(release.release_id, evaluation_id)
-    if row is None:
+    name = f"{loaded.application.name}/{variant} (release {release.release_id})"
+    report = present_report(store, loaded, release, evaluation_id=evaluation_id)
+    if report is None:
         raise EvidenceMissing(
-            f"{application.name}/{variant} (release {release.release_id}) has no report on the present evaluation "
-            f"documents, gates and champion. Materialize its completions, scores and report, then promote it."
+            f"{name} has no report on the present evaluation documents, gates and champion, measured on the documents "
+            "and answers that there are now. Materialize its completions, scores and report, then promote it."
         )
-    report = Report.model_validate_json(row.report)
     # The verdict is taken from the gates themselves: a flag beside them, like a check event, is only a copy.
-    if report.standing != "approved" or report.release_id != release.release_id:
-        failed = [gate for gate in report.gates if not gate.passed]
-        lines = "\n".join(f"  {gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip() for gate in failed)
-        raise EvidenceMissing(f"{application.name}/{variant} (release {release.release_id}) is refused:\n{lines}")
+    if report.standing != "approved":
+        raise EvidenceMissing(f"{name} is refused:\n{_failures(report)}")
     require_adapter_report(store, release, evaluation_id=evaluation_id)
     return report
 
 
+def _failures(report: Report) -> str:
+    """The gates that failed and what to do about each, a line each."""
+    failed = [gate for gate in report.gates if not gate.passed]
+    return "\n".join(f"  {gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip() for gate in failed)
+
+
 def promote(
     store: ApplicationStore,
-    application: Application,
+    loaded: LoadedApplication,
     variant: str,
     *,
     release: Release,
-    evaluation_id: str,
     by: str,
     note: str = "",
 ) -> RolloutEvent:
@@ -66,30 +74,56 @@ def promote(
         EvidenceMissing: it has no passing report of its own.
         TransientError: somebody else promoted in the meantime.
     """
-    report = evidence(store, application, variant, release=release, evaluation_id=evaluation_id)
+    # Read first: whoever decides while the evidence is looked at makes this decision fail.
     before = store.rollout.champion()
-    event = _event("promote", application, variant, release=release, report=report, by=by, note=note)
+    evaluation_id = current_evaluation_id(store, loaded)
+    report = evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
+    event = _event("promote", loaded.application, variant, release=release, report=report, by=by, note=note)
     store.rollout.append(event, expected_previous=before.event_id if before else None)
     return event
 
 
-def rollback(store: ApplicationStore, application: Application, *, by: str, note: str = "") -> RolloutEvent:
-    """Let the release that served before the present champion serve again; its evidence is already on record.
+def rollback(store: ApplicationStore, loaded: LoadedApplication, *, by: str, note: str = "") -> RolloutEvent:
+    """Let the release that served before the present champion serve again, if it passes the present gates.
+
+    It goes down the history: what somebody went back from is not gone back to, whoever asks how often.
 
     Raises:
-        EvidenceMissing: there was no earlier champion.
+        EvidenceMissing: there was no earlier champion, or it would not pass now; says why.
+        TransientError: somebody else decided in the meantime.
     """
-    history = store.rollout.history()
+    name = loaded.application.name
     current = store.rollout.champion()
-    earlier = [event for event in history if current is not None and event.release_id != current.release_id]
-    if current is None or not earlier:
-        raise EvidenceMissing(f"{application.name} has no earlier champion to go back to.")
-    previous = earlier[-1]
-    event = previous.model_copy(
-        update={"event_id": uuid.uuid4().hex, "action": "rollback", "by": by, "at": datetime.now(UTC), "note": note}
-    )
+    earlier = before_champion(store.rollout.history())
+    release = store.releases.get(earlier.release_id) if earlier is not None else None
+    if current is None or earlier is None or release is None:
+        raise EvidenceMissing(
+            f"{name} has no earlier champion to go back to: nothing served before the present one that was not "
+            f"withdrawn itself. Promote a variant that passes: llm-platform promote {name} VARIANT"
+        )
+    report = hold_former(store, loaded, earlier.variant, release)
+    if report.standing != "approved":
+        raise EvidenceMissing(
+            f"{name}: {earlier.variant!r} (release {earlier.release_id}) served before, and would not pass on the "
+            f"present known answers and gates. Nothing was changed.\n{_failures(report)}"
+        )
+    event = _event("rollback", loaded.application, earlier.variant, release=release, report=report, by=by, note=note)
     store.rollout.append(event, expected_previous=current.event_id)
     return event
+
+
+def before_champion(history: Sequence[RolloutEvent]) -> RolloutEvent | None:
+    """The decision that a rollback returns to; None when there is none.
+
+    A promotion is laid on top of what served; a rollback takes off what it leaves, until that is promoted again.
+    """
+    served: list[RolloutEvent] = []
+    for event in history:
+        if event.action == "rollback":
+            served = [one for one in served if one.release_id != served[-1].release_id]
+        served = [one for one in served if one.release_id != event.release_id]
+        served.append(event)
+    return served[-2] if len(served) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -116,7 +150,7 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecisio
             refused[variant] = str(loaded.pending(variant, store))
             continue
         try:
-            report = evidence(store, application, variant, release=release, evaluation_id=evaluation_id)
+            report = evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
         except EvidenceMissing as error:
             refused[variant] = str(error)
             continue
@@ -130,7 +164,7 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecisio
         return RolloutDecision(champion, promoted=False, refused=refused)
     _, variant, release = max(passing, key=lambda item: item[:2])
     try:
-        event = promote(store, application, variant, release=release, evaluation_id=evaluation_id, by=AUTOMATIC)
+        event = promote(store, loaded, variant, release=release, by=AUTOMATIC)
     except TransientError:
         # A run that shared this one's work ends at the same moment, and may have chosen first.
         chosen = store.rollout.champion()
@@ -149,15 +183,16 @@ class Publication:
     export: Path
 
 
-def publish(store: ApplicationStore, application: Application, *, export_folder: Path) -> Publication:
+def publish(store: ApplicationStore, loaded: LoadedApplication, *, export_folder: Path) -> Publication:
     """Write the published table from the champion's stored answers, and the same rows as a Parquet file.
 
     Raises:
-        EvidenceMissing: there is no champion, or the report it was promoted on is gone or did not pass.
+        EvidenceMissing: there is no champion, the report it was promoted on is gone or did not pass, or what it has
+            answered since is refused by the present gates.
         ContractBroken: a sendable document has no answer of the champion, or an answer is not of the task's form;
             nothing is written.
     """
-    champion = store.rollout.champion()
+    application, champion = loaded.application, store.rollout.champion()
     if champion is None:
         raise EvidenceMissing(
             f"{application.name} has no champion: no release has passed its gates. "
@@ -173,6 +208,7 @@ def publish(store: ApplicationStore, application: Application, *, export_folder:
     broken = contract_violations(store.completions.answered(champion.release_id), application)
     if broken:
         raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
+    _require_present_verdict(store, loaded, champion)
     contract = application.publish.contract
     change = store.published.publish(champion.release_id, contract=contract)
     export = export_folder / f"published_v{contract}.parquet"
@@ -196,6 +232,31 @@ def _require_evidence(store: ApplicationStore, application: Application, champio
             f"{application.name}: the champion {champion.variant!r} (release {champion.release_id}) was promoted on "
             f"report {champion.report_id}, which is {found}. Evaluate it again and promote it."
         )
+
+
+def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent) -> None:
+    """Refuse to publish what the present gates refuse on the documents, answers and labels that there are now.
+
+    A decision of our own stands while more labels could still turn the verdict. Upstream's was held against upstream's
+    gates, so here it has to pass ours.
+    """
+    release = store.releases.get(champion.release_id)
+    if release is None:
+        raise EvidenceMissing(
+            f"{loaded.application.name}: the release {champion.release_id} of the champion is not stored, so nothing "
+            "is known of it. Promote a variant that passes."
+        )
+    report = hold_champion(store, loaded, champion.variant, release)
+    ours = champion.event_id in {event.event_id for event in store.rollout.history()}
+    if report.standing == "approved" or (ours and report.standing == "undecided"):
+        return
+    name = loaded.application.name
+    raise EvidenceMissing(
+        f"{name}: the champion {champion.variant!r} (release {champion.release_id}) does not pass on the present "
+        f"documents, answers and known answers; nothing was published, and readers keep what they have.\n"
+        f"{_failures(report)}\n"
+        f"Mend the documents, promote a variant that passes, or: llm-platform rollback {name}"
+    )
 
 
 def contract_violations(rows: pa.Table, application: Application) -> list[str]:

@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 
 from llm_platform.errors import EvidenceMissing
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.rollout import decide, promote, publish
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import RolloutEvent
@@ -82,8 +81,7 @@ def refusal(team: Team, variant: str) -> str:
 def attempt(store: ApplicationStore, loaded: LoadedApplication, variant: str) -> None:
     release = loaded.release(variant, store)
     assert release is not None
-    evaluation_id = current_evaluation_id(store, loaded)
-    promote(store, loaded.application, variant, release=release, evaluation_id=evaluation_id, by="somebody")
+    promote(store, loaded, variant, release=release, by="somebody")
 
 
 def published(team: Team) -> int:
@@ -214,7 +212,7 @@ def test_a_flag_beside_failed_gates_approves_nothing(team: Team) -> None:
         store = lake.application(NAME)
         release = loaded.release("vague", store)
         assert release is not None
-        stored = store.reports.latest(release.release_id, current_evaluation_id(store, loaded))
+        stored = store.reports.latest(release.release_id)
         assert stored is not None
         store.reports.append(**{**vars(stored), "report_id": "forged", "passed": True, "created_at": datetime.now(UTC)})
 
@@ -233,7 +231,7 @@ def test_a_champion_promoted_on_a_report_that_did_not_pass_publishes_nothing(tea
         event = forged_event(stored.report_id, release.release_id, stored.evaluation_id)
         store.rollout.append(event, expected_previous=None)
         with pytest.raises(EvidenceMissing, match="not a passing report"):
-            publish(store, loaded.application, export_folder=team.root / "out")
+            publish(store, loaded, export_folder=team.root / "out")
         withdraw(store)
 
 

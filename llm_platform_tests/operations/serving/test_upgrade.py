@@ -12,7 +12,6 @@ import yaml
 from llm_platform.errors import EndpointMismatch, EvidenceMissing
 from llm_platform.models.lock import load_lock, pin
 from llm_platform.models.probes import probe_differences
-from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.release.models import approvals, touched
 from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.records import RolloutEvent
@@ -95,7 +94,7 @@ def test_an_upgrade_is_approved_on_its_own_evidence_and_can_be_taken_back(team: 
     # What readers get is the new build's, then the old one's again, without a request.
     assert published_by(team, instance) == {event.release_id}
     with team.warehouse.open() as lake:
-        rollback(lake.application(NAME), team.loaded.application, by="test")
+        rollback(lake.application(NAME), team.loaded, by="test")
     assert published_by(team, instance) == {champion.release_id}
 
     # An entry that is changed in place voids what was approved on it.
@@ -113,8 +112,7 @@ def test_an_upgrade_is_approved_on_its_own_evidence_and_can_be_taken_back(team: 
 def promote_variant(team: Upgrade, store: ApplicationStore, variant: str) -> RolloutEvent:
     release = team.loaded.release(variant, store)
     assert release is not None
-    wanted = current_evaluation_id(store, team.loaded)
-    return promote(store, team.loaded.application, variant, release=release, evaluation_id=wanted, by="test")
+    return promote(store, team.loaded, variant, release=release, by="test")
 
 
 def published_by(team: Upgrade, instance: dg.DagsterInstance) -> set[str]:
