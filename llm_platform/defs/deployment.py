@@ -16,6 +16,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.resources.alerts import AlertsResource
 from llm_platform.resources.nim import NIMResource, resource_key
+from llm_platform.resources.sealed import sealed
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 
@@ -46,9 +47,9 @@ def shared_definitions(
         assets=list(models.values()),
         asset_checks=[up_to_date_checks("models", list(models.values()))] if models else [],
         resources={
-            "warehouse": WarehouseResource.of(settings),
-            "alerts": AlertsResource.of(settings),
-            **{resource_key(name): NIMResource.of(settings, name) for name in entries},
+            "warehouse": sealed(WarehouseResource.of(settings)),
+            "alerts": sealed(AlertsResource.of(settings)),
+            **{resource_key(name): sealed(NIMResource.of(settings, name)) for name in entries},
         },
         sensors=[alerts_sensor(settings)],
         executor=dg.in_process_executor,
