@@ -1,12 +1,72 @@
-"""Files that appear whole or not at all: the one way in which this platform writes a text that others read."""
+"""Files that appear whole or not at all: the one way in which this platform writes a text that others read.
+
+Also folders that are marked as ours, and the note of a namespace that reads another one.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Collection
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import SpecificationError, StorageError
+
+MARKER = ".llm_platform"
+BRANCH_NOTE = "branch.json"
+"""What `branch up` leaves in the folder of a namespace: which one it reads."""
+
+
+def claim(folder: Path) -> None:
+    """Make a folder if there is none, and mark one that is new or empty as ours, so that it may be deleted as a whole.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = next(folder.iterdir(), None) is None
+    except OSError as error:
+        raise StorageError(
+            f"Cannot make {folder}: {error.strerror}. Fix its permissions, or name another folder in "
+            "LLM_PLATFORM_STATE."
+        ) from error
+    if empty:
+        write_text(folder / MARKER, "State of llm_platform. `llm-platform state reset` may delete this folder.\n")
+
+
+def strangers(folder: Path, known: Collection[str]) -> list[str]:
+    """Names in a folder that are none of the platform's; none where `claim` marked it.
+
+    Folders from before there was a mark are known by what is in them.
+    """
+    if (folder / MARKER).is_file():
+        return []
+    return sorted(one.name for one in folder.iterdir() if not any(fnmatch(one.name, pattern) for pattern in known))
+
+
+def noted_upstream(namespace_folder: Path) -> str | None:
+    """The namespace that `branch up` wrote down in a folder; None where it did not.
+
+    Raises:
+        SpecificationError: the note cannot be read, so nothing tells what this namespace stands on.
+    """
+    note = namespace_folder / BRANCH_NOTE
+    if not note.is_file():
+        return None
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))["upstream"]
+    except (OSError, ValueError, TypeError, KeyError):
+        found = None
+    if not isinstance(found, str) or not found:
+        raise SpecificationError(
+            f"{note} says which namespace {namespace_folder.name!r} reads, and cannot be read: it is torn, or no JSON "
+            f"with an 'upstream'. Write it anew: llm-platform branch up {namespace_folder.name} --from NAMESPACE; or "
+            f"delete the branch: llm-platform branch down {namespace_folder.name}"
+        )
+    return found
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -9,7 +9,23 @@ import typer
 
 from llm_platform.cli.console import console
 from llm_platform.errors import StorageError
+from llm_platform.files import strangers
 from llm_platform.settings.settings import load_settings
+
+STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache")
+NAMESPACE = (
+    "catalog.sqlite*",
+    "leases.sqlite*",
+    "branch.json",
+    "data",
+    "reports",
+    "journal",
+    "calls",
+    "adapters",
+    "training",
+    "dagster",
+)
+"""What is in such folders; see `files.strangers`."""
 
 commands = typer.Typer(no_args_is_help=True, help="The folder that holds all local state.")
 
@@ -33,6 +49,12 @@ def state_reset(
     if not target.exists():
         console.print(f"{target} does not exist; nothing to delete.")
         return
+    known = STATE if everything else NAMESPACE
+    if others := strangers(target, known):
+        raise StorageError(
+            f"{target} holds what is not the platform's ({', '.join(others[:5])}{', …' if others[5:] else ''}), so it "
+            "is not deleted. Check LLM_PLATFORM_STATE; if it is the right folder, move those away, then run this again."
+        )
     if not yes:
         typer.confirm(f"Delete {target}?", abort=True)
     try:

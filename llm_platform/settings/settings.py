@@ -7,6 +7,7 @@ Dagster+ sets a variable of its own with the same meaning, that is the fallback.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llm_platform.errors import SpecificationError
+from llm_platform.files import noted_upstream
 from llm_platform.settings.connection import Connection
 from llm_platform.settings.settings_pods import PodFields
 
@@ -27,12 +29,21 @@ CHECKOUT = PACKAGE_FOLDER.parent
 SHIPPED = PACKAGE_FOLDER / "shipped"
 """Files of a deployment that an installed package brings; in a checkout they are links to those at its top."""
 MAX_NAMESPACE_LENGTH = 40
+HASH_LENGTH = 8
 
 
 def namespace_name(text: str) -> str:
-    """A name that serves as folder, Postgres schema and label: `[a-z][a-z0-9_]*`, at most 40 characters."""
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-    return (name if name[:1].isalpha() else f"n_{name}")[:MAX_NAMESPACE_LENGTH].rstrip("_")
+    """A name that serves as folder, Postgres schema and label: `[a-z][a-z0-9_]*`, at most 40 characters.
+
+    A text that is no such name gets a hash of itself at the end: `main-` and `MAIN` are not `main`, and two branches
+    that differ in letters which no schema can have are not one namespace.
+    """
+    readable = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    readable = readable if re.match("[a-z]", readable) else f"n_{readable}"
+    if readable == text and len(text) <= MAX_NAMESPACE_LENGTH:
+        return text
+    distinct = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:HASH_LENGTH]
+    return f"{readable[: MAX_NAMESPACE_LENGTH - HASH_LENGTH - 1].rstrip('_')}_{distinct}"
 
 
 def _in_checkout() -> bool:
@@ -306,10 +317,8 @@ class Settings(PodFields, BaseSettings):
         """The namespace attached read-only: the setting, else what `branch up` wrote down."""
         if self.upstream is not None:
             return namespace_name(self.upstream)
-        note = self.namespace_folder / "branch.json"
-        if not note.is_file():
-            return None
-        return namespace_name(str(json.loads(note.read_text(encoding="utf-8"))["upstream"]))
+        found = noted_upstream(self.namespace_folder)
+        return None if found is None else namespace_name(found)
 
     def location(self, namespace: str) -> tuple[str, str, str | None]:
         """(catalog, data path, metadata schema) of a namespace.

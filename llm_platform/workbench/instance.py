@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
 from llm_platform.errors import LeaseHeld, StorageError
+from llm_platform.files import claim
 from llm_platform.models.lock import load_lock
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import SHIPPED, Settings
@@ -28,6 +29,8 @@ def dagster_home(settings: Settings) -> Path:
     """DAGSTER_HOME of the namespace, with the deployment's `dagster.yaml` in it: Dagster reads it nowhere else."""
     home = settings.dagster_home
     source = SHIPPED / "dagster.yaml"
+    claim(settings.state)
+    claim(settings.namespace_folder)
     try:
         home.mkdir(parents=True, exist_ok=True)
         target = home / "dagster.yaml"

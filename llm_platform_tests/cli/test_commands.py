@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from llm_platform.errors import SpecificationError
+from llm_platform.operations.release.branches import make_branch
+from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform_tests.cli.conftest import Ran
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.survival.command import Terminal
@@ -181,6 +184,45 @@ def test_check_says_which_columns_it_could_not_look_at(fresh: Terminal) -> None:
     assert checked.status == 0, checked.said
     assert "columns are checked before anything is sent, and could not be now" in checked.out
     assert "tickets.csv" in checked.out
+
+
+@pytest.mark.parametrize("arguments", [("--all",), ()], ids=["state", "namespace"])
+def test_reset_deletes_no_folder_that_is_not_the_platforms(fresh: Terminal, arguments: tuple[str, ...]) -> None:
+    """The variable names a folder, and somebody's home is a folder, too."""
+    state = fresh.team.settings.state
+    namespace = state / "namespaces" / "test"
+    (namespace / "data").mkdir(parents=True)
+    (state if arguments else namespace).joinpath("thesis.tex").write_text("years of work")
+
+    refused = fresh.run("state", "reset", *arguments, "--yes")
+
+    assert refused.failed_plainly, refused.said
+    assert "thesis.tex" in refused.err
+    assert (namespace / "data").is_dir()
+    next(state.rglob("thesis.tex")).unlink()
+    done = fresh.run("state", "reset", *arguments, "--yes")
+    assert done.status == 0, done.said
+    assert not namespace.exists()
+
+
+@pytest.mark.parametrize(
+    "torn",
+    ['{"upstream": "te', "[]", '{"upstream": 3}', "", "\x00" * 64],
+    ids=["cut", "list", "number", "empty", "zeros"],
+)
+def test_a_torn_note_of_a_branch_is_an_error_with_a_way_out(fresh: Terminal, torn: str) -> None:
+    """A note that says nothing must not make a branch that stands alone: it would pay for everything again."""
+    settings = fresh.team.settings.in_namespace("mine")
+    make_branch(settings.state, "mine", "test")
+    (settings.namespace_folder / "branch.json").write_text(torn)
+
+    refused = fresh.run("branch", "up", "mine", "--from", "mine")
+    with pytest.raises(SpecificationError, match="branch up mine --from NAMESPACE"):
+        WarehouseResource.of(settings)
+
+    assert refused.failed_plainly, refused.said
+    make_branch(settings.state, "mine", "test")
+    assert settings.upstream_namespace == "test"
 
 
 def test_new_application_is_checked_and_runs_as_it_was_written(ran: Ran) -> None:

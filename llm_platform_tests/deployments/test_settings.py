@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
@@ -47,18 +48,33 @@ def test_variables_of_dagster_plus_are_the_fallback_for_ours(field: str, monkeyp
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("feature/Add-Labels #42", "feature_add_labels_42", id="branch"),
-        pytest.param("42-fix", "n_42_fix", id="starts-with-a-digit"),
-        pytest.param("Jürgen.Müller", "j_rgen_m_ller", id="letters-beyond-ascii"),
-        pytest.param("x" * 80, "x" * MAX_NAMESPACE_LENGTH, id="long"),
-        pytest.param("a" * 39 + "-b", "a" * 39, id="cut-at-a-separator"),
-        pytest.param("---", "n", id="nothing-left"),
+        pytest.param("main", "main", id="simple"),
+        pytest.param("branch_42", "branch_42", id="underscores-and-digits"),
+        pytest.param("x" * MAX_NAMESPACE_LENGTH, "x" * MAX_NAMESPACE_LENGTH, id="as-long-as-may-be"),
+        pytest.param("feature/Add-Labels #42", "feature_add_labels_42_[0-9a-f]{8}", id="branch"),
+        pytest.param("42-fix", "n_42_fix_[0-9a-f]{8}", id="starts-with-a-digit"),
+        pytest.param("Jürgen.Müller", "j_rgen_m_ller_[0-9a-f]{8}", id="letters-beyond-ascii"),
+        pytest.param("x" * 80, "x{31}_[0-9a-f]{8}", id="long"),
+        pytest.param("a" * 30 + "-b" * 9, "a{30}_[0-9a-f]{8}", id="cut-at-a-separator"),
+        pytest.param("---", "n_[0-9a-f]{8}", id="nothing-left"),
     ],
 )
 def test_a_namespace_is_a_name_for_folders_schemas_and_labels(text: str, expected: str) -> None:
     """A branch name goes into SQL identifiers and paths."""
-    assert namespace_name(text) == expected
-    assert namespace_name(expected) == expected
+    name = namespace_name(text)
+
+    assert re.fullmatch(expected, name)
+    assert re.fullmatch("[a-z][a-z0-9_]*", name)
+    assert len(name) <= MAX_NAMESPACE_LENGTH
+    assert namespace_name(name) == name
+
+
+def test_names_that_differ_are_namespaces_that_differ() -> None:
+    """Two people on two branches would write one another's tables, and one would publish what the other approved."""
+    names = ["main", "main-", "MAIN", "Main", "-main", "main/", "分支", "другая", "n", "", "n_", "é", "e\u0301"]
+    names += ["feature/a", "feature-a", "feature_a", "x" * 41, "x" * 42, "x" * 40, "\udcff"]
+
+    assert len({namespace_name(name) for name in names}) == len(names)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -113,7 +129,7 @@ def test_namespace_and_commit_follow_the_checkout(
     settings = load_settings()
 
     assert settings.git_commit == git(checkout, "rev-parse", "HEAD")
-    assert settings.namespace == ("feature_better_prompt" if branch else namespace_name(getpass.getuser()))
+    assert settings.namespace == namespace_name("feature/Better-Prompt" if branch else getpass.getuser())
 
 
 def test_without_a_checkout_the_namespace_is_the_user_and_the_state_is_theirs(

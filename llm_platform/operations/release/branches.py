@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_platform.errors import SpecificationError, StorageError
-from llm_platform.files import write_text
-
-NOTE = "branch.json"
+from llm_platform.files import BRANCH_NOTE, noted_upstream, write_text
 
 
 def make_branch(state: Path, name: str, upstream: str) -> str:
@@ -27,8 +26,12 @@ def make_branch(state: Path, name: str, upstream: str) -> str:
     if name == upstream:
         raise SpecificationError(f"Namespace {name!r} cannot read itself. Give the branch another name.")
     folder = state / "namespaces" / name
-    note = folder / NOTE
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8"))["upstream"] != upstream:
+    note = folder / BRANCH_NOTE
+    # A note that cannot be read is written anew.
+    noted = upstream
+    with suppress(SpecificationError):
+        noted = noted_upstream(folder) or upstream
+    if noted != upstream:
         raise SpecificationError(
             f"Namespace {name!r} already reads another namespace. First: llm-platform branch down {name}"
         )
@@ -49,7 +52,7 @@ def remove_branch(state: Path, name: str) -> None:
         SpecificationError: the namespace is no branch.
     """
     folder = state / "namespaces" / name
-    if not (folder / NOTE).is_file():
+    if not (folder / BRANCH_NOTE).is_file():
         raise SpecificationError(f"Namespace {name!r} is not a branch, so it stays. See: llm-platform state reset")
     try:
         shutil.rmtree(folder)
