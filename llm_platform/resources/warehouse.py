@@ -29,6 +29,7 @@ class WarehouseResource(dg.ConfigurableResource):
     s3_url_style: str = Field(default="", description="`path` or `vhost`.")
     s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
     sources: dict[str, str] = Field(default_factory=dict, description="Name → URL of warehouses read, never written.")
+    runs_folder: str | None = Field(default=None, description="Where runs leave journals and report cards.")
 
     @classmethod
     def of(cls, settings: Settings) -> WarehouseResource:
@@ -50,6 +51,7 @@ class WarehouseResource(dg.ConfigurableResource):
             s3_url_style=settings.s3_url_style,
             s3_use_ssl=settings.s3_use_ssl,
             sources=settings.source_warehouses,
+            runs_folder=str(settings.namespace_folder),
             **values,
         )
 
@@ -59,7 +61,7 @@ class WarehouseResource(dg.ConfigurableResource):
         upstream = None
         if self.upstream_catalog and self.upstream_data_path:
             upstream = LakeLocation(self.upstream_catalog, self.upstream_data_path, self.upstream_schema, s3=self._s3())
-        here = LakeLocation(self.catalog, self.data_path, self.metadata_schema, s3=self._s3())
+        here = LakeLocation(self.catalog, self.data_path, self.metadata_schema, s3=self._s3(), folder=self.runs_folder)
         lake = Warehouse.attach(here, upstream=upstream, sources=self.sources, read_only=read_only)
         with closing(lake):
             yield lake

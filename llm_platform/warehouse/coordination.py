@@ -49,6 +49,9 @@ class Coordinator(Protocol):
     def row_lock(self) -> str:
         """Suffix of a SELECT that keeps the rows from others until the transaction ends."""
 
+    def has_catalog(self) -> bool:
+        """Whether somebody has made the lake."""
+
     def write_lock(self, scope: str, /) -> AbstractContextManager[None]:
         """Nobody else writes in `scope` meanwhile."""
 

@@ -11,7 +11,7 @@ import psycopg2
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
 from llm_platform.warehouse.coordination import LEASES_DDL, WAIT_SECONDS, Statements
-from llm_platform.warehouse.engine import redacted
+from llm_platform.warehouse.engine import redacted, with_deadline
 
 
 class PostgresStatements:
@@ -45,6 +45,11 @@ class PostgresCoordinator:
         self._idle: list[Any] = []
         self._idle_guard = threading.Lock()
         self.leases = f'"{self._schema}"."leases"'
+
+    def has_catalog(self) -> bool:
+        """Whether the catalog's schema holds DuckLake's tables."""
+        with self._locked(None) as statements:
+            return statements.run("SELECT to_regclass(%s)", [f'"{self._scope}"."ducklake_metadata"'])[0][0] is not None
 
     @contextmanager
     def write_lock(self, scope: str, /) -> Iterator[None]:
@@ -82,7 +87,7 @@ class PostgresCoordinator:
         with self._idle_guard:
             connection = self._idle.pop() if self._idle else None
         if connection is None or connection.closed:
-            connection = psycopg2.connect(self._dsn)
+            connection = psycopg2.connect(with_deadline(self._dsn))
         try:
             yield connection
         except BaseException:

@@ -49,6 +49,15 @@ class FileCoordinator:
         self._wait_seconds = wait_seconds
         self._prepared = False
 
+    def has_catalog(self) -> bool:
+        """Whether the catalog's file holds anything."""
+        try:
+            return self._catalog.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError(f"Cannot look at the lake at {str(self._catalog)!r}: {error.strerror}.") from error
+
     @contextmanager
     def write_lock(self, scope: str, /) -> Iterator[None]:
         """One writer at a time in the whole lake: SQLite has one anyway. Only `ATTACH` has a lock of its own."""

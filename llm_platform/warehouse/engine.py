@@ -47,6 +47,7 @@ UNREACHABLE = (
     "could not connect",
     "server closed the connection",
     "timed out",
+    "timeout expired",
 )
 MEANINGS = (
     (FULL, "the disk is full or failing ({text}). Free space, then run again; nothing was half written."),
@@ -55,6 +56,9 @@ MEANINGS = (
 )
 
 LONGEST_SUMMARY = 400
+CONNECT_SECONDS = 15
+"""How long Postgres may take to let us in. libpq itself waits for ever, also for a server that takes the connection and
+says nothing."""
 PLACES = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|\$(?P<name>[a-z_]+)|\?""")
 """Where a statement has its parameters; what is quoted has none."""
 
@@ -73,6 +77,15 @@ def redacted(text: str) -> str:
     """`text` without the passwords that connection strings hold."""
     without_pairs = re.sub(r"(?i)(password|secret)\s*=\s*('[^']*'|\S+)", r"\1=***", text)
     return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", without_pairs)
+
+
+def with_deadline(dsn: str) -> str:
+    """A libpq connection string, of words or a URI, with a deadline for connecting, unless it has one."""
+    if "connect_timeout" in dsn:
+        return dsn
+    if "://" in dsn:
+        return f"{dsn}{'&' if '?' in dsn else '?'}connect_timeout={CONNECT_SECONDS}"
+    return f"{dsn} connect_timeout={CONNECT_SECONDS}"
 
 
 @cache

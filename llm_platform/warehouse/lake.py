@@ -27,12 +27,14 @@ from llm_platform.warehouse.engine import (
     load,
     platform_error,
     redacted,
+    with_deadline,
 )
 from llm_platform.warehouse.maintenance import CompactionReport, compact
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.store import ApplicationStore
+from llm_platform.warehouse.vanished import require_new
 
 DEFAULT_METADATA_SCHEMA = {"sqlite": "main", "postgres": "public"}
 
@@ -54,6 +56,7 @@ class LakeLocation:
         data_path: Folder or `s3://` prefix of the Parquet files.
         metadata_schema: Postgres schema of the catalog's tables.
         encrypted: Whether the Parquet files are encrypted, with keys in the catalog; decided when the lake is made.
+        folder: Where its runs leave journals and report cards; None for the folder of a SQLite catalog.
     """
 
     catalog: str
@@ -61,6 +64,7 @@ class LakeLocation:
     metadata_schema: str | None = None
     encrypted: bool = False
     s3: S3Access | None = None
+    folder: str | None = None
 
     @property
     def kind(self) -> str:
@@ -91,6 +95,13 @@ class LakeLocation:
     def schema(self) -> str:
         """Schema of the catalog's tables in its database."""
         return self.metadata_schema or DEFAULT_METADATA_SCHEMA[self.kind]
+
+    @property
+    def runs_folder(self) -> Path | None:
+        """`folder`, or where it must be."""
+        if self.folder is not None:
+            return Path(self.folder)
+        return Path(self.target).parent if self.kind == "sqlite" else None
 
     @property
     def address(self) -> str:
@@ -141,11 +152,15 @@ class Warehouse:
         coordinator = location.coordinator()
         try:
             if read_only:
+                if location.kind == "sqlite" and not coordinator.has_catalog():
+                    _require_new(connection, location)
                 _attach(connection, location, alias=LAKE, read_only=True)
             else:
                 _make_folders(location)
                 # Two processes that make the same lake at once would both create its tables.
                 with coordinator.write_lock(ATTACH):
+                    if not coordinator.has_catalog():
+                        _require_new(connection, location)
                     _attach(connection, location, alias=LAKE, read_only=False)
                     _keep_row_groups_small(connection, location)
             schemas = {LAKE: location.schema}
@@ -222,6 +237,16 @@ def _make_folders(location: LakeLocation) -> None:
                 f"Cannot make the folder {str(folder)!r} for the lake: {error.strerror}. "
                 "Make its parent writable, or choose another place."
             ) from error
+
+
+def _require_new(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
+    try:
+        if location.is_remote:
+            load(connection, "httpfs")
+            _make_secret(connection, location, alias=LAKE)
+        require_new(connection, address=location.address, data_path=location.data_path, folder=location.runs_folder)
+    except duckdb.Error as error:
+        raise platform_error(error, f"look for data of the lake at {location.address}") from bare(error)
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str, read_only: bool) -> None:
@@ -302,4 +327,5 @@ def attach_statement(location: LakeLocation, *, alias: str, read_only: bool, opt
         given.append("ENCRYPTED")
     if read_only:
         given.append("READ_ONLY")
-    return f"ATTACH {literal('ducklake:' + location.catalog)} AS {identifier(alias)} ({', '.join(given)})"
+    target = location.target if location.kind == "sqlite" else with_deadline(location.target)
+    return f"ATTACH {literal(f'ducklake:{location.kind}:{target}')} AS {identifier(alias)} ({', '.join(given)})"

@@ -172,7 +172,8 @@ class Lease:
             stored = {row.bucket: row for row in self._stored(statements, self._coordinator.row_lock)}
             for bucket, token in self._tokens.items():
                 row = stored.get(bucket)
-                if row is None or row.token != token:
+                # The holder, too: a table of leases that was lost counts its tokens from one again.
+                if row is None or (row.token, row.holder) != (token, self.holder):
                     self._lost.set()
                     raise LeaseHeld(
                         f"The lease of {self.holder!r} on release {self.release_id!r} of {self.application!r} expired "

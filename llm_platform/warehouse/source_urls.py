@@ -18,6 +18,7 @@ from llm_platform.warehouse.engine import (
     platform_error,
     redacted,
     summary,
+    with_deadline,
 )
 
 OPTIONS = ("data_path", "metadata_schema")
@@ -65,9 +66,9 @@ class SourceUrl:
     def attach_statement(self, alias: str, *, read_only: bool = True) -> str:
         """The ATTACH statement; read-only unless said otherwise."""
         options = ["READ_ONLY"] if read_only else []
-        address = self.target
+        address = with_deadline(self.target) if self.catalog == "postgres" else self.target
         if self.kind == "ducklake":
-            address = f"ducklake:{self.catalog}:{self.target}"
+            address = f"ducklake:{self.catalog}:{address}"
             options.append("DATA_INLINING_ROW_LIMIT 0")
             options += [f"DATA_PATH {literal(self.data_path)}"] if self.data_path else []
             options += [f"METADATA_SCHEMA {literal(self.metadata_schema)}"] if self.metadata_schema else []

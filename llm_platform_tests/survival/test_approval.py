@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from llm_platform.errors import EvidenceMissing, TransientError
+from llm_platform.operations.release.branches import make_branch
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.records import RolloutEvent
@@ -244,8 +245,47 @@ def test_a_rollback_asks_for_what_came_meanwhile_before_it_publishes(site: MakeS
     assert there.run().success
 
     assert there.rollback().release_id == first.release_id
-    assert there.run(["rollout", "completions/champion", "published"]).success
+    assert there.run(["rollout", "completions_champion", "published"]).success
 
     rows = there.published()
     assert {row["release_id"] for row in rows} == {first.release_id}
     assert len(rows) == len(texts)
+
+
+def test_a_catalog_that_is_gone_stops_the_run_before_it_pays(site: MakeSite) -> None:
+    """One deleted file, and everything would be asked again and a first champion promoted on nobody's word."""
+    there = site(first_champion="automatic")
+    assert there.run().success
+    asked, catalog = there.model.counts.requests, there.team.settings.namespace_folder / "catalog.sqlite"
+    kept = [path.rename(path.with_name(f"kept-{path.name}")) for path in catalog.parent.glob("catalog.sqlite*")]
+
+    refused = there.run()
+
+    assert "has no catalog, but something is left of it" in failure(refused)
+    assert there.model.counts.requests == asked
+    assert not catalog.exists()
+    for path in kept:
+        path.rename(path.with_name(path.name.removeprefix("kept-")))
+    assert there.run(["published"]).success
+
+
+def test_a_new_namespace_holds_upstreams_champion_against_its_own_gates(site: MakeSite) -> None:
+    """Upstream's gates were laxer: what passed them there was never held against the ones that stand here."""
+    there = site(first_champion="automatic")
+    there.documents(hopeless=HOPELESS)
+    gates = there.team.specification["evaluation"]["gates"]
+    strict = gates["valid_rate"]
+    gates["valid_rate"] = {"minimum": 0.1, "reason": "while we try things, holes are welcome"}
+    there.team.write_specification()
+    assert there.run().success
+    assert len(there.published()) == DOCUMENTS + HOPELESS
+    make_branch(there.team.settings.state, "fresh", there.team.settings.namespace)
+    there.team.settings = there.team.settings.in_namespace("fresh")
+    gates["valid_rate"] = strict
+    there.team.write_specification()
+
+    whole, alone = there.run(), there.run(["published"])
+
+    for refused in (whole, alone):
+        assert "valid_rate: lower bound" in failure(refused)
+    assert there.published() == []

@@ -1,0 +1,122 @@
+"""A catalog that is gone, or does not answer, is never taken for a lake that nobody has made yet."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from llm_platform.errors import LeaseHeld, StorageError, TransientError
+from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform_tests.warehouse.builders import RELEASE_ID, completion, fill
+from llm_platform_tests.warehouse.conftest import sqlite_location
+
+
+def remove_catalog(location: LakeLocation) -> None:
+    if location.kind == "sqlite":
+        for file in Path(location.target).parent.glob("lake.sqlite*"):
+            file.unlink()
+        return
+    with closing(psycopg2.connect(location.target)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(f'DROP SCHEMA "{location.schema}" CASCADE')
+
+
+def test_data_without_a_catalog_is_an_error_with_the_ways_back(location: LakeLocation) -> None:
+    """Begun anew, everything would be paid for again and a first champion promoted, without a word."""
+    with Warehouse.attach(location, threads=2) as lake:
+        fill(lake, "ab")
+    remove_catalog(location)
+
+    with pytest.raises(StorageError, match=r"no catalog, but something is left of it: Parquet files(.|\n)*a backup"):
+        Warehouse.attach(location, threads=2)
+
+    shutil.rmtree(location.data_path)
+    with Warehouse.attach(location, threads=2) as lake:
+        assert lake.snapshot() >= 0
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ("journal/tickets/0123/1.journal", "journals of answers"),
+        ("reports/tickets/card.html", "report cards"),
+        ("reports/tickets/published_v1.parquet", "published tables"),
+        ("lake_data/tickets/documents/1.parquet", "Parquet files"),
+    ],
+)
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("torn", [False, True])
+def test_whatever_is_left_of_a_lake_says_that_it_was_there(
+    tmp_path: Path, left: str, said: str, read_only: bool, torn: bool
+) -> None:
+    """Data may be in an object store that somebody else empties; an empty file is no catalog, either."""
+    location = sqlite_location(tmp_path)
+    (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / left).write_bytes(b"x")
+    if torn:
+        Path(location.target).touch()
+
+    with pytest.raises(StorageError, match=said):
+        Warehouse.attach(location, threads=1, read_only=read_only)
+
+
+def test_a_lease_does_not_outlive_the_table_of_leases(local_lake: Warehouse, tmp_path: Path) -> None:
+    """A new table counts its tokens from one again: the next holder's must not be taken for ours."""
+    completions = local_lake.application("reviews").completions
+    fill(local_lake, "ab")
+    ours = completions.lease(RELEASE_ID, holder="ours")
+    ours.acquire()
+    (tmp_path / "leases.sqlite").unlink()
+    with Warehouse.attach(sqlite_location(tmp_path), threads=1) as other:
+        theirs = other.application("reviews").completions.lease(RELEASE_ID, holder="theirs")
+        theirs.acquire()
+
+        assert theirs.token == ours.token
+        with pytest.raises(LeaseHeld, match="'theirs'"):
+            completions.append(ours, [completion("a")])
+        assert other.application("reviews").completions.append(theirs, [completion("a")]) == 1
+
+
+@pytest.fixture
+def silent_server() -> Iterator[int]:
+    """Port of something that takes connections and says nothing."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        taken: list[socket.socket] = []
+        ended = threading.Event()
+        listening.settimeout(0.1)
+
+        def take() -> None:
+            while not ended.is_set():
+                try:
+                    taken.append(listening.accept()[0])
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        try:
+            yield int(listening.getsockname()[1])
+        finally:
+            ended.set()
+            thread.join()
+            for connection in taken:
+                connection.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_catalog_that_stays_silent_has_a_deadline(
+    tmp_path: Path, silent_server: int, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    """A firewall that swallows answers, a stopped server: the run would wait for ever, and say nothing."""
+    monkeypatch.setattr("llm_platform.warehouse.engine.CONNECT_SECONDS", 2)
+    dsn = f"host=127.0.0.1 port={silent_server} dbname=lake user=somebody"
+    location = LakeLocation(f"postgres:{dsn}", str(tmp_path / "data"), "production")
+
+    with pytest.raises(TransientError, match="does not answer"):
+        Warehouse.attach(location, threads=1, read_only=read_only)
