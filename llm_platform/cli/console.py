@@ -21,6 +21,38 @@ ApplicationName = Annotated[str, typer.Argument(help="Name of an application; se
 ModelName = Annotated[str, typer.Argument(help="Entry of models.lock.yaml; see: llm-platform model list")]
 
 
+OpenToOthers = Annotated[
+    bool,
+    typer.Option("--open-to-others", help="Others can reach it, by a proxy that signs people in."),
+]
+
+
+def require_guard(host: str, what: str, anybody: str, *, open_to_others: bool) -> None:
+    """Refuse to listen where others can reach a page that asks nobody who they are, as the review page does.
+
+    Args:
+        what: The page, for the message.
+        anybody: What whoever reaches it may do.
+        open_to_others: Somebody has said that it is guarded otherwise.
+
+    Raises:
+        SpecificationError: nobody has.
+    """
+    from llm_platform.review.people import LOCAL_ADDRESSES
+
+    if host in LOCAL_ADDRESSES:
+        return
+    if not open_to_others:
+        raise SpecificationError(
+            f"Cannot serve {what} on {host!r}: others can reach it, nothing asks who they are, and whoever reaches it "
+            f"can {anybody}. Leave out --host and reach it through a tunnel (ssh -L); behind a proxy that signs people "
+            "in, or in a network of its own, add --open-to-others."
+        )
+    console.print(
+        f"[yellow]Listening on {host}: nothing here asks who somebody is, and whoever reaches it can {anybody}.[/]"
+    )
+
+
 def new_table(*columns: str) -> Table:
     """A table with these columns."""
     table = Table()

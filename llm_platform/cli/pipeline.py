@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, application_named, console
+from llm_platform.cli.console import ApplicationName, OpenToOthers, application_named, console, require_guard
 from llm_platform.settings.settings import SHIPPED, load_settings
 
 commands = typer.Typer()
@@ -42,10 +42,12 @@ def demo(
 def dev(
     port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    open_to_others: OpenToOthers = False,
 ) -> None:
     """Open Dagster's UI and daemon on this namespace, with sensors switched on."""
     from llm_platform.workbench.instance import prepared_dagster_home
 
+    require_guard(host, "Dagster's UI", "launch runs and delete their history", open_to_others=open_to_others)
     settings = load_settings()
     environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
     program = Path(sys.executable).with_name("dagster")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from llm_platform.cli.console import require_guard
 from llm_platform.errors import SpecificationError
 from llm_platform.operations.release.branches import make_branch
 from llm_platform.resources.warehouse import WarehouseResource
@@ -184,6 +185,29 @@ def test_check_says_which_columns_it_could_not_look_at(fresh: Terminal) -> None:
     assert checked.status == 0, checked.said
     assert "columns are checked before anything is sent, and could not be now" in checked.out
     assert "tickets.csv" in checked.out
+
+
+@pytest.mark.parametrize("command", [("dev",), ("nim", "serve", "smollm2-135m")], ids=["dev", "nim-serve"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7"])
+def test_pages_that_ask_nobody_who_they_are_are_not_opened_to_others(
+    fresh: Terminal, command: tuple[str, ...], host: str
+) -> None:
+    """`--host 0.0.0.0` is typed quickly, and whoever reaches Dagster's UI can launch runs."""
+    refused = fresh.run(*command, "--host", host)
+
+    assert refused.failed_plainly, refused.said
+    assert "others can reach it" in refused.err
+    assert "--open-to-others" in refused.err
+
+
+def test_a_page_behind_a_proxy_is_opened_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a container there is no other way, and whoever starts it there has to read what that means."""
+    require_guard("127.0.0.1", "a page", "break it", open_to_others=False)
+    assert capsys.readouterr().out == ""
+
+    require_guard("0.0.0.0", "a page", "break it", open_to_others=True)
+
+    assert "nothing here asks who somebody is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [("--all",), ()], ids=["state", "namespace"])
