@@ -16,6 +16,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import load, publish, retire, unload, wait_served
 from llm_platform.nim.dialects import form
 from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.release.rollout import before_champion
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.serving.endpoints import base_urls
 from llm_platform.operations.serving.serving import Serving
@@ -217,9 +218,8 @@ def uses(store: ApplicationStore, loaded: LoadedApplication) -> dict[str, list[s
     found: dict[str, list[str]] = {}
     served = store.rollout.champion()
     if served is not None:
-        history = store.rollout.history()
-        earlier = [event for event in history if event.release_id != served.release_id]
-        roles = {"the champion": served.release_id, "the rollback target": earlier[-1].release_id if earlier else None}
+        earlier = before_champion(store.rollout.history())
+        roles = {"the champion": served.release_id, "the rollback target": earlier.release_id if earlier else None}
         for role, release_id in roles.items():
             release = store.releases.get(release_id) if release_id else None
             if release is not None and release.adapter is not None:
