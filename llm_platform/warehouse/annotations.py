@@ -22,6 +22,8 @@ from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 LISTED = listed("annotations")
 ADJUDICATION = "adjudication"
 """The queue in which an adjudicator decides; a verdict given there is final."""
+_ON_THE_PAGE = "queue IS DISTINCT FROM 'import'"
+"""Rows that say when they were written; those of a file say what the file says."""
 AUDIT = "audit"
 """The queue that takes documents in a seeded random order, from the start and without gaps."""
 
@@ -93,7 +95,12 @@ class Annotations:
         self._application = application
 
     def append(self, rows: Sequence[Annotation]) -> int:
-        """Store the rows whose id is missing, in one transaction; returns how many."""
+        """Store the rows whose id is missing, in one transaction; returns how many.
+
+        Time does not go back: where its own clock is behind, a row is given the time after the newest one. The newest
+        verdict counts, and a host whose clock was ahead would have the last word for as long. What a file says keeps
+        its time.
+        """
         repeated = len(rows) - len({row.annotation_id for row in rows})
         if repeated:
             raise ContractBroken(f"{repeated} of {len(rows)} annotations repeat an id. Give each row an id of its own.")
@@ -103,8 +110,13 @@ class Annotations:
             new = f"FROM given g WHERE NOT EXISTS (SELECT 1 FROM {stored} s WHERE s.annotation_id = g.annotation_id)"
             if not transaction.count(f"SELECT count(*) {new}"):
                 return 0
+            times = (f'SELECT "at", queue FROM {one}' for one in (stored, transaction.upstream("annotations")))
+            known = " UNION ALL ".join(times)
+            newest = f'(SELECT max("at") FROM ({known}) WHERE {_ON_THE_PAGE})'
+            after = f'CASE WHEN {_ON_THE_PAGE} THEN greatest("at", {newest} + INTERVAL 1 MICROSECOND) ELSE "at" END'
+            chosen = ", ".join(f'{after} AS "at"' if name == '"at"' else name for name in LISTED.split(", "))
             target = transaction.target("annotations")
-            return transaction.count(f"INSERT INTO {target} ({LISTED}) SELECT {LISTED} {new}")
+            return transaction.count(f"INSERT INTO {target} ({LISTED}) SELECT {chosen} {new}")
 
         with self._session.cursor("write annotations to") as cursor:
             cursor.register("given", annotations_table(rows))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from llm_platform.errors import ContractBroken, TransientError
-from llm_platform.records import InferenceRun, Score, TokenUsage
+from llm_platform.operations.releases import latest_calibrated
+from llm_platform.records import Annotation, Calibration, InferenceRun, Score, TokenUsage, Verdict
+from llm_platform.records.tables import FLAGS_SCHEMA
+from llm_platform.warehouse.drift import StoredDrift
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import NOON, RELEASE_ID, event, fill, release
 
@@ -204,3 +207,60 @@ def test_column_and_table_names_that_sql_reserves_can_be_read(local_lake: Wareho
 
     assert local_lake.frame("reviews", "references").num_rows == 1
     assert local_lake.frame("reviews", "rollout").column("by").to_pylist() == ["somebody"]
+
+
+def verdict(number: int, answer: str, *, at: datetime, queue: str = "audit") -> Annotation:
+    """One person's verdict on one text."""
+    return Annotation(
+        annotation_id=f"a{number}", group_id=f"g{number}", kind="verdict", subject_kind="answer", subject_id="r/d",
+        document_id="d", fingerprint="f", release_id="r", verdict=Verdict.CORRECTED, judged="SAD", answer=answer,
+        queue=queue, by="ada", at=at,
+    )  # fmt: skip
+
+
+def test_the_verdict_that_was_given_last_counts_whatever_the_clocks_say(lake: Warehouse) -> None:
+    """A page on a host whose clock is an hour ahead would decide known answers, and with them approvals."""
+    annotations = lake.application("reviews").annotations
+    annotations.append([verdict(1, "HAPPY", at=NOON + timedelta(hours=1))])
+    annotations.append([verdict(2, "ANGRY", at=NOON)])
+
+    decided = annotations.decisions().to_pylist()
+
+    assert [(row["answer"], row["basis"]) for row in decided] == [("ANGRY", "unopposed")]
+    annotations.append([verdict(3, "BORED", at=NOON - timedelta(days=9), queue="import")])
+    assert [row["at"] for row in annotations.table().to_pylist() if row["queue"] == "import"] == [
+        NOON - timedelta(days=9)
+    ]
+
+
+def test_the_row_that_was_written_last_is_the_newest_whatever_the_clocks_say(lake: Warehouse) -> None:
+    """Which calibration serves, what an endpoint is, whether a judge may gate: each is the newest row of a table."""
+    store = lake.application("reviews")
+    calibrations = [
+        release().model_copy(
+            update={
+                "calibration": Calibration(labels=("A",), scale=scale, bias=(0.0,), examples=9, references_version="v")
+            }
+        )
+        for scale in (1.0, 2.0)
+    ]
+    for number, hours in enumerate((1, 0)):
+        at = NOON + timedelta(hours=hours)
+        store.releases.put(calibrations[number], at=at)
+        store.models.observe(
+            entry="m", observed="{}", identity_hash=f"{number}", lock_hash="l", matches=True, mismatches="",
+            observed_at=at,
+        )  # fmt: skip
+        store.judgements.append_agreement(judge="j", release_id="r", content=f"{number}", created_at=at)
+        store.drift.append(StoredDrift(f"{number}", "r", "", "{}", at), FLAGS_SCHEMA.empty_table())
+
+    observed, drift = store.models.latest("m"), store.drift.latest()
+
+    assert latest_calibrated(store, release().request_id) == calibrations[1]
+    assert observed is not None
+    assert observed.identity_hash == "1"
+    assert store.judgements.latest_agreement("r") == "1"
+    assert drift is not None
+    assert drift.drift_id == "1"
+    store.drift.append(StoredDrift("0", "r", "", "{}", NOON), FLAGS_SCHEMA.empty_table())
+    assert store.drift.latest() == StoredDrift("0", "r", "", "{}", NOON)
