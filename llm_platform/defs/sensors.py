@@ -68,7 +68,7 @@ def source_changed_sensor(
                     return dg.SkipReason(f"{address} is as documents consumed it")
         except PlatformError as error:
             return dg.SkipReason(f"{address} cannot be read: {error}")
-        reason = _why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
+        reason = why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
         if reason is not None:
             return dg.SkipReason(reason)
         tags = {STATE_TAG: change.state, "llm_platform/trigger": "source changed"}
@@ -108,7 +108,8 @@ def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
     return _Change(_digest(f"{name}:{current.token}"), source_version(current.token), consumed=same)
 
 
-def _why_not_again(past: Attempts, application: str, *, now: float, interval: float) -> str | None:
+def why_not_again(past: Attempts, application: str, *, now: float, interval: float) -> str | None:
+    """Why a state of the source is not asked for again now, in words; None when it is."""
     most = MOST_PERMANENT_FAILURES if past.permanent else MOST_FAILURES
     if past.failed >= most:
         return (

@@ -73,7 +73,7 @@ _WORDINGS = {
 }
 
 
-class Refused(NamedTuple):
+class RefusedRequest(NamedTuple):
     """A refused request.
 
     Attributes:
@@ -86,10 +86,10 @@ class Refused(NamedTuple):
     said: str
 
 
-def refused(status: int, body: bytes) -> Refused:
+def refused(status: int, body: bytes) -> RefusedRequest:
     """What a reply that refuses a request means."""
     kind = _kind(status, _error(body))
-    return Refused(kind, f"HTTP {status}: {kind}", kept(body))
+    return RefusedRequest(kind, f"HTTP {status}: {kind}", kept(body))
 
 
 def kept(body: bytes) -> str:

@@ -12,7 +12,8 @@ from email.utils import parsedate_to_datetime
 from llm_platform.inference.endpoint import RowInFlight
 from llm_platform.inference.policy import EnginePolicy
 
-_LONGEST_WAIT_SECONDS = 120.0
+LONGEST_WAIT_SECONDS = 120.0
+"""An endpoint that asks for more is asked after this: a gateway that says an hour would hold a run for an hour."""
 
 
 class Retries:
@@ -56,4 +57,5 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float:
             seconds = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
         except (ValueError, TypeError):
             seconds = 0.0
-    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
+    # Zero first: of a NaN, which no row must wait for, `max` then keeps the zero.
+    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)

@@ -24,7 +24,6 @@ from llm_platform.settings.connection import Connection
 _READ_BYTES = 256 * 1024
 _SWEEP_SECONDS = 0.1
 # An answer of a model has kilobytes; what never ends must not fill the memory.
-_MAX_REPLY_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -47,6 +46,7 @@ class HttpWire:
     def __init__(self, connection: Connection) -> None:
         self._loop = asyncio.get_running_loop()
         self._connect_seconds, self._keep_seconds = connection.connect_timeout_seconds, connection.keep_alive_seconds
+        self._max_reply_bytes = connection.max_reply_bytes
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in _headers(connection).items())
         # Reading the machine's authorities takes 20 ms; a file that cannot be read is told before anything is sent.
         self._tls = _tls(connection) if connection.ca_file is not None else None
@@ -116,7 +116,7 @@ class HttpWire:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, exchange = await self._loop.create_connection(
-                    lambda: _Exchange(self.buffer),
+                    lambda: _Exchange(self.buffer, self._max_reply_bytes),
                     origin.host,
                     origin.port,
                     ssl=origin.tls,
@@ -168,8 +168,8 @@ class _Exchange(asyncio.BufferedProtocol):
         idle_since: When its last reply was complete.
     """
 
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
+    def __init__(self, buffer: memoryview, max_bytes: int) -> None:
+        self._buffer, self._max_bytes = buffer, max_bytes
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Reply] | None = None
@@ -251,8 +251,8 @@ class _Exchange(asyncio.BufferedProtocol):
         """Called by the parser."""
         self._body.append(body)
         self._size += len(body)
-        if self._size > _MAX_REPLY_BYTES:
-            self._finish(_failure("reset", f"the reply is longer than {_MAX_REPLY_BYTES} bytes"))
+        if self._size > self._max_bytes:
+            self._finish(_failure("reset", f"the reply is longer than {self._max_bytes} bytes"))
             self.abort()
 
     def on_message_complete(self) -> None:

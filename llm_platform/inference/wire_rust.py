@@ -10,6 +10,7 @@ from typing import Self
 
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError, RequestTimeoutError
+from pyreqwest.response import Response
 
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
 from llm_platform.settings.connection import Connection
@@ -29,7 +30,7 @@ class RustWire:
     """
 
     def __init__(self, connection: Connection, *, timeout_seconds: float) -> None:
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds, self._max_bytes = timeout_seconds, connection.max_reply_bytes
         builder = (
             ClientBuilder()
             .follow_redirects(False)
@@ -57,22 +58,39 @@ class RustWire:
         if timeout_seconds != self._timeout_seconds:
             request = request.timeout(timedelta(seconds=timeout_seconds))
         try:
-            response = await request.build().send()
-            status = response.status
-            content = (await response.bytes()).to_bytes()
+            async with request.build_streamed() as response:
+                content = await self._whole(response)
         except RequestError as error:
             return _failed(error)
-        if status == 200:
-            return Reply(status, NO_HEADERS, content)
-        return Reply(status, {name: response.get_header(name) or "" for name in ("retry-after", "location")}, content)
+        if content is None:
+            return self._too_long()
+        if response.status == 200:
+            return Reply(response.status, NO_HEADERS, content)
+        headers = {name: response.get_header(name) or "" for name in ("retry-after", "location")}
+        return Reply(response.status, headers, content)
 
     async def get(self, url: str, *, timeout_seconds: float) -> Reply:
         """Read a document."""
         try:
-            response = await self._client.get(url).timeout(timedelta(seconds=timeout_seconds)).build().send()
-            return Reply(response.status, NO_HEADERS, (await response.bytes()).to_bytes())
+            request = self._client.get(url).timeout(timedelta(seconds=timeout_seconds))
+            async with request.build_streamed() as response:
+                content = await self._whole(response)
         except RequestError as error:
             return _failed(error)
+        return self._too_long() if content is None else Reply(response.status, NO_HEADERS, content)
+
+    async def _whole(self, response: Response) -> bytes | None:
+        """The body; None once it is longer than replies may be."""
+        pieces, size = [], 0
+        while (piece := await response.body_reader.read_chunk()) is not None:
+            size += len(piece)
+            if size > self._max_bytes:
+                return None
+            pieces.append(piece.to_bytes())
+        return b"".join(pieces)
+
+    def _too_long(self) -> Reply:
+        return Reply(0, NO_HEADERS, failure="reset", detail=f"the reply is longer than {self._max_bytes} bytes")
 
     async def close(self) -> None:
         """Drop all connections."""

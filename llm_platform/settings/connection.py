@@ -17,6 +17,7 @@ class Connection:
         connect_timeout_seconds: For a connection, TLS included.
         keep_alive_seconds: Idle connections are dropped after this; below uvicorn's and vLLM's own five seconds, so
             that a request never meets a connection that the server is just closing.
+        max_reply_bytes: A longer reply of a bulk run is given up: a peer that never stops must not fill the memory.
     """
 
     bearer_token: str | None = field(default=None, repr=False)
@@ -24,6 +25,7 @@ class Connection:
     environment_proxies: bool = False
     connect_timeout_seconds: float = 10.0
     keep_alive_seconds: float = 4.0
+    max_reply_bytes: int = 256 * 1024 * 1024
 
 
 def endpoint_root(base_url: str) -> str:

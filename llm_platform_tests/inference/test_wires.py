@@ -217,7 +217,7 @@ def scripted(*pieces: bytes, close: bool = False) -> Callable[[asyncio.StreamRea
     return serve
 
 
-def asked(make_wire: MakeWire, handler: Any, times: int = 2) -> list[Reply]:
+def asked(make_wire: MakeWire, handler: Any, times: int = 2, **how: Any) -> list[Reply]:
     serving: set[asyncio.Task[None]] = set()
 
     def serve(*streams: Any) -> None:
@@ -227,7 +227,7 @@ def asked(make_wire: MakeWire, handler: Any, times: int = 2) -> list[Reply]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/completions"
         # The Rust client leaves idle connections to their time.
-        wire = make_wire(Connection(keep_alive_seconds=0.2))
+        wire = make_wire(Connection(keep_alive_seconds=0.2, **how))
         try:
             return [await wire.post(url, BODY, timeout_seconds=2.0) for _ in range(times)]
         finally:
@@ -277,6 +277,26 @@ def test_half_a_reply_is_a_failure(make_wire: MakeWire, pieces: tuple[bytes, ...
     replies = asked(make_wire, scripted(*pieces, close=close))
 
     assert {(reply.status, reply.failure) for reply in replies} <= {(0, "reset"), (0, "connect")}
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 4096", "Connection: close"])
+def test_a_reply_without_end_is_given_up(make_wire: MakeWire, framing: str) -> None:
+    """A peer that goes on and on would fill the memory of a run, and end it without a word."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"}")
+            writer.write(OK + framing.encode() + b"\r\n\r\n")
+            for _ in range(4096 // 64):
+                writer.write(b"x" * 64)
+                await writer.drain()
+        writer.close()
+
+    (long,) = asked(make_wire, serve, times=1, max_reply_bytes=4095)
+    (fits,) = asked(make_wire, serve, times=1, max_reply_bytes=4096)
+
+    assert (long.status, long.failure, long.detail) == (0, "reset", "the reply is longer than 4095 bytes")
+    assert (fits.status, len(fits.body)) == (200, 4096)
 
 
 def test_reply_of_a_cancelled_request_is_nobody_elses(make_wire: MakeWire) -> None:

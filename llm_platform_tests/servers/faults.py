@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 REASONS = {200: "OK", 400: "Bad Request", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Unavailable"}
@@ -41,6 +41,19 @@ class Status(Fault):
             self.code, self.message, "BadRequestError" if self.code < 500 else "InternalServerError", self.param
         )
         writer.write(http_message(self.code, body, self.headers))
+        return True
+
+
+@dataclass(frozen=True)
+class Held(Fault):
+    """The whole reply, once something is so: an order that a test decides, and no clock."""
+
+    until: Callable[[], bool]
+
+    async def play(self, reply: bytes, writer: asyncio.StreamWriter) -> bool:
+        while not self.until():
+            await asyncio.sleep(0.005)
+        writer.write(reply)
         return True
 
 

@@ -46,9 +46,7 @@ def test_causes_and_endpoints_are_those_of_all_runs() -> None:
 def test_what_cannot_be_added_is_of_the_run_that_sent_most() -> None:
     """The latency of three leftover documents says nothing of the million before them."""
     later = START + timedelta(minutes=1)
-    large = run(
-        sent=9, started_at=later, latency_p50_seconds=0.5, limits={"http://a": 8}, idle_share=0.1, concurrency=2
-    )
+    large = run(sent=9, started_at=later, latency_p50_seconds=0.5, limits={"a": 8}, idle_share=0.1, concurrency=2)
     small = run(run_id="s", release_id="o", sent=1, latency_p50_seconds=9.0, limits={}, idle_share=0.9, concurrency=4)
 
     found = joined([small, large])

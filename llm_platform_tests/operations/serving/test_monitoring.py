@@ -104,6 +104,22 @@ def test_a_growing_queue_and_errors_are_seen(site: Site) -> None:
     assert found.errors.numbers["errors"] == 70
 
 
+@pytest.mark.parametrize(
+    ("errors", "passed"),
+    [
+        pytest.param(4, True, id="two-of-a-hundred-may-be-chance"),
+        pytest.param(8, False, id="four-of-a-hundred-are-not"),
+    ],
+)
+def test_an_error_rate_is_an_alarm_when_its_interval_is_over_the_limit(site: Site, errors: int, passed: bool) -> None:
+    """Four failures of 200 are twice the limit of one in a hundred, and still within what chance does to it."""
+    site.look(metrics())
+    found = site.look(metrics(requests=200, errors=errors))
+
+    assert (found.errors.told, found.errors.passed) == (True, passed)
+    assert found.errors.numbers["errors"] / found.errors.numbers["requests"] > found.errors.numbers["maximum"]
+
+
 def test_a_first_look_cannot_tell(site: Site) -> None:
     """One reading is no rate and no trend; neither is an alarm."""
     found = site.look(metrics(requests=3, errors=3, waiting=50))

@@ -1,0 +1,182 @@
+"""Faults that somebody might make, each with the tests that have to see it: `make mutants`.
+
+A mutant is one replaced text in one file of a copy of the package. One that survives shows a line that no test decides
+about.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is replaced by what, and who must notice; `text` stands in the file exactly once."""
+
+    name: str
+    file: str
+    text: str
+    becomes: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "error rate by its point estimate",
+        "operations/serving/monitoring.py",
+        "Held(lower <= MAX_ERROR_RATE",
+        "Held(errors / total <= MAX_ERROR_RATE",
+        "operations/serving/test_monitoring.py -k error_rate",
+    ),
+    Mutant(
+        "error rate by its upper bound",
+        "operations/serving/monitoring.py",
+        "lower, _ = wilson_bounds",
+        "_, lower = wilson_bounds",
+        "operations/serving/test_monitoring.py -k error_rate",
+    ),
+    Mutant(
+        "sensor without a cap of its pause",
+        "defs/sensors.py",
+        "min(interval * 2**past.failed, LONGEST_PAUSE_SECONDS)",
+        "interval * 2**past.failed",
+        "defs/test_sensor_pauses.py",
+    ),
+    Mutant(
+        "sensor whose pause does not grow",
+        "defs/sensors.py",
+        "interval * 2**past.failed",
+        "interval * 2",
+        "defs/test_sensor_pauses.py",
+    ),
+    Mutant(
+        "sensor that never asks a person",
+        "defs/sensors.py",
+        "if past.failed >= most:",
+        "if past.failed > most:",
+        "defs/test_sensor_pauses.py",
+    ),
+    Mutant(
+        "joined runs lose failures",
+        "operations/answering/account.py",
+        '    "failed",\n',
+        "",
+        "operations/answering/test_account.py",
+    ),
+    Mutant(
+        "joined runs lose tokens",
+        "operations/answering/account.py",
+        "usage = {name: sum(getattr(run.usage, name) for run in runs)",
+        "usage = {name: max(getattr(run.usage, name) for run in runs)",
+        "operations/answering/test_account.py",
+    ),
+    Mutant(
+        "joined runs lose causes",
+        "operations/answering/account.py",
+        '"causes": dict(causes),',
+        "",
+        "operations/answering/test_account.py",
+    ),
+    Mutant(
+        "joined runs take the latency of the smaller one",
+        "operations/answering/account.py",
+        "max(runs, key=lambda run: run.sent)",
+        "min(runs, key=lambda run: run.sent)",
+        "operations/answering/test_account.py",
+    ),
+    Mutant(
+        "failures of parts counted as documents",
+        "operations/answering/account.py",
+        'update={"stored": 0, "reused": 0, "failed": 0, "causes": causes}',
+        'update={"stored": 0, "reused": 0, "causes": causes}',
+        "operations/answering/test_account.py",
+    ),
+    Mutant(
+        "no cap of a reply",
+        "inference/wire_http.py",
+        "if self._size > self._max_bytes:",
+        "if False:",
+        "inference/test_wires.py -k without_end",
+    ),
+    Mutant(
+        "no cap of a reply through a proxy",
+        "inference/wire_rust.py",
+        "if size > self._max_bytes:",
+        "if False:",
+        "inference/test_wires.py -k without_end",
+    ),
+    Mutant(
+        "no cap of Retry-After",
+        "inference/retries.py",
+        "return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)",
+        "return max(0.0, seconds)",
+        "inference/test_retries.py",
+    ),
+    Mutant(
+        "Retry-After that is no number",
+        "inference/retries.py",
+        "max(0.0, seconds)",
+        "max(seconds, 0.0)",
+        "inference/test_retries.py",
+    ),
+    Mutant(
+        "Retry-After ignored",
+        "inference/retries.py",
+        "max(asked_seconds, self.backoff_seconds(failures))",
+        "self.backoff_seconds(failures)",
+        "inference/test_retries.py",
+    ),
+)
+
+
+def survives(mutant: Mutant, folder: Path) -> bool:
+    """Whether its tests pass in spite of it."""
+    shutil.copytree(HERE / "llm_platform", folder / "llm_platform", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("llm_platform_tests", "pyproject.toml", "workspace.yaml", "models.lock.yaml"):
+        (folder / name).symlink_to(HERE / name)
+    path = folder / "llm_platform" / mutant.file
+    before = path.read_text(encoding="utf-8")
+    if before.count(mutant.text) != 1:
+        raise SystemExit(
+            f"{mutant.name}: {mutant.file} has {mutant.text!r} {before.count(mutant.text)} times, not once."
+        )
+    path.write_text(before.replace(mutant.text, mutant.becomes), encoding="utf-8")
+    file, *options = mutant.test.split()
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", "--durations=0"]
+    done = subprocess.run(
+        [*command, f"llm_platform_tests/{file}", *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{mutant.name}: the tests did not run.\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def main(names: list[str]) -> int:
+    """Try those whose name holds one of these words, or all; how many survived."""
+    survived = 0
+    for mutant in MUTANTS:
+        if names and not any(name in mutant.name for name in names):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            lives = survives(mutant, Path(folder))
+        survived += lives
+        sys.stdout.write(f"{'SURVIVES' if lives else 'killed  '}  {mutant.name}  ({mutant.test})\n")
+        sys.stdout.flush()
+    return survived
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
