@@ -73,6 +73,27 @@ def serve(
         )  # fmt: skip
 
 
+@commands.command("compare")
+def compare_releases(
+    application: ApplicationName,
+    a: Annotated[str, typer.Argument(help="A variant, `champion`, or the beginning of a release id.")],
+    b: Annotated[str, typer.Argument(help="What it is compared with.")],
+) -> None:
+    """Say what the verdicts so far decide between two releases, on every text that both have answered."""
+    from llm_platform.evaluation.wording import interval_text
+    from llm_platform.operations.reviewing.deciding import decided_so_far
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded = application_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        found = decided_so_far(lake.application(application), loaded, (a, b))
+    console.print(found.sentence, markup=False)
+    for name, accuracy in ((a, found.labelled.accuracy_a), (b, found.labelled.accuracy_b)):
+        if accuracy is not None:
+            console.print(f"{name} is right on {interval_text(accuracy)} of all these texts.", markup=False)
+
+
 @commands.command("export")
 def export_verdicts(
     application: ApplicationName,

@@ -16,7 +16,9 @@ class QueueText:
 
 
 QUEUES: dict[ReviewQueueName, QueueText] = {
-    "disagreements": QueueText("Different answers", "The variants answered differently. You say which is right."),
+    "disagreements": QueueText(
+        "Different answers", "The variants answered differently, or in one of fifty cases alike. You say what is right."
+    ),
     "low_confidence": QueueText("Unsure answers", "Where the model was least sure of itself, least sure first."),
     "drift": QueueText("Unusual documents", "Unlike the documents that the answers were measured on."),
     "drawn": QueueText("Recent sample", "Recent documents that the platform drew for labelling."),

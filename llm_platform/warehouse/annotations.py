@@ -26,6 +26,8 @@ _ON_THE_PAGE = "queue IS DISTINCT FROM 'import'"
 """Rows that say when they were written; those of a file say what the file says."""
 AUDIT = "audit"
 """The queue that takes documents in a seeded random order, from the start and without gaps."""
+AGREED_SHARE = 0.02
+"""Of the texts to which the answers agree, how many are asked for beside those to which they differ."""
 
 
 def annotations_table(rows: Sequence[Annotation]) -> pa.Table:
@@ -85,6 +87,11 @@ def decisions_sql(relation: str) -> str:
 def audit_rank_sql(fingerprint: str) -> str:
     """Place of a text in the random order of the audit queue: the same for ever, and unrelated to what it says."""
     return f"md5_number('audit:' || {fingerprint})"
+
+
+def checked_sql(fingerprint: str) -> str:
+    """Whether a text is asked for although all answers to it agree: a known share, the same texts for ever."""
+    return f"(md5_number('agreed:' || {fingerprint}) % 10000 < {round(AGREED_SHARE * 10_000)})"
 
 
 class Annotations:
@@ -163,6 +170,20 @@ class Annotations:
             f"FROM ({decisions_sql(relation)}) d "
             f"SEMI JOIN {documents} c ON c.document_id = d.document_id AND c.fingerprint = d.fingerprint "
             "WHERE d.answer IS NOT NULL ORDER BY d.document_id"
+        )
+
+    def texts_in_order(self) -> pa.Table:
+        """Different texts that can be answered, in the random order in which labels are asked for.
+
+        Columns: fingerprint, document_id (the first that has the text), text, attributes, and `checked`: whether its
+        label is asked for where answers agree.
+        """
+        documents = self._session.relation(self._application, "documents")
+        return self._session.table(
+            f"SELECT fingerprint, min(document_id) AS document_id, arg_min(text, document_id) AS text, "
+            f"arg_min(attributes, document_id) AS attributes, {checked_sql('fingerprint')} AS checked "
+            f"FROM {documents} WHERE status = 'sendable' GROUP BY fingerprint "
+            f"ORDER BY {audit_rank_sql('fingerprint')}, fingerprint"
         )
 
     def tags(self, subject_kind: str | None = None, subject_id: str | None = None) -> pa.Table:

@@ -20,6 +20,7 @@ from llm_platform.warehouse.annotations import (
     ADJUDICATION,
     LISTED,
     audit_rank_sql,
+    checked_sql,
     decisions_sql,
     live_sql,
     opinions_sql,
@@ -32,7 +33,7 @@ REBUILD_SECONDS = 60.0
 """A run that commits answers several times a second must not make every page wait for a new copy."""
 
 ORDERS: dict[str, tuple[str, str]] = {
-    "disagreements": ("answers > 1", "confidence DESC NULLS LAST, rank"),
+    "disagreements": ("(answers > 1 OR checked)", "rank"),
     "low_confidence": ("confidence IS NOT NULL", "confidence, rank"),
     "drift": ("novelty IS NOT NULL", "novelty DESC, rank"),
     "drawn": ("drawn", "rank"),
@@ -41,7 +42,10 @@ ORDERS: dict[str, tuple[str, str]] = {
     "mine": ("true", "rank"),
     "adjudication": ("true", "rank"),
 }
-"""Queue → which texts are in it, and in which order they come. Nothing is ordered by what a text says."""
+"""Queue → which texts are in it, and in which order they come. Nothing is ordered by what a text says.
+
+What differs comes in the random order of the audit, with a few texts on which all agree, so that what is labelled there
+says how two variants differ on every text (`evaluation/deciding_labels.py`)."""
 
 
 class ReviewItems:
@@ -333,6 +337,7 @@ class ReviewItems:
                 any_value(t.answers) AS answers, any_value(t.confidence) AS confidence, any_value(t.hashes) AS hashes,
                 {audit_rank_sql("d.fingerprint")} AS rank,
                 (md5_number('lot:' || d.fingerprint) % 10000)::INTEGER AS lot,
+                {checked_sql("d.fingerprint")} AS checked,
                 min(r.answer) AS reference, max(n.novelty) AS novelty, bool_or(l.fingerprint IS NOT NULL) AS drawn
             FROM {documents} d JOIN together t ON t.fingerprint = d.fingerprint
             LEFT JOIN {relation(self._application, "references")} r ON r.document_id = d.document_id
