@@ -65,6 +65,7 @@ class Source(TableRef):
     text: str | tuple[str, ...]
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+    max_drop: float = Field(default=0.2, ge=0.0, le=1.0)
 
     @property
     def text_columns(self) -> tuple[str, ...]:
