@@ -62,9 +62,9 @@ class KnownAnswers:
 def references_table(rows: pa.Table, documents: pa.Table, application: Application) -> pa.Table:
     """References of the table: document_id, answer (a label, canonical JSON or text), split, provenance `table`.
 
-    A row without an answer (null, or an empty text) is no reference, nor is one of a split that is not used. With no `split` column the split is drawn from a
-    hash of the seed and the document's fingerprint: documents with equal text share a split, and a new reference never
-    moves an old one.
+    A row without an answer (null, or an empty text) is no reference, nor is one of a split that is not used. With no
+    `split` column the split is drawn from a hash of the seed and the document's fingerprint: documents with equal text
+    share a split, and a new reference never moves an old one.
 
     Args:
         rows: The table as its owner wrote it, with the types that its columns declare.

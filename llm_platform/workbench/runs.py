@@ -57,6 +57,7 @@ def materialize(
     console: Console,
     only: Sequence[str] | None = None,
     job: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Checks:
     """Run a job of the application, or a selection of its assets, in this process on the deployment's Dagster instance.
 
@@ -66,6 +67,7 @@ def materialize(
         console: Where progress is shown.
         only: Assets by the rest of their key.
         job: One of its other jobs.
+        tags: Of the run.
 
     Raises:
         LeaseHeld: another process of this machine is at it; nothing was started.
@@ -78,7 +80,7 @@ def materialize(
         found = defs.resolve_job_def(job or application)
         keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
         result = found.execute_in_process(
-            instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET
+            instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET, tags=dict(tags or {})
         )
     evaluations = result.get_asset_check_evaluations()
     named = [
