@@ -18,7 +18,7 @@ from llm_platform.records import content_hash
 from llm_platform.records.tables import DOCUMENTS_SCHEMA, REFERENCES_SCHEMA
 from llm_platform.resources.warehouse import WarehouseResource
 
-NO_MASS_LOSS = "no_mass_loss"
+NO_MASS_LOSS, KNOWN_DOCUMENTS = "no_mass_loss", "known_documents"
 DocumentEvent = dg.MaterializeResult | dg.AssetCheckResult
 
 
@@ -33,9 +33,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
         group_name=graph.group,
         owners=graph.owners,
         kinds={"duckdb"},
-        code_version=content_hash(
-            [application.source.model_dump(mode="json", exclude={"max_drop"}), application.documents.model_dump()]
-        ),
+        code_version=content_hash([application.source.model_dump(mode="json"), application.documents.model_dump()]),
         check_specs=[
             dg.AssetCheckSpec("source_columns_present", asset=key, blocking=True, description="No column is gone."),
             dg.AssetCheckSpec("keys_unique", asset=key, blocking=True, description="A key names one document."),
@@ -104,13 +102,13 @@ def references_asset(
         kinds={"duckdb"},
         code_version=content_hash(spec.model_dump(mode="json") if spec else None),
         check_specs=[
-            dg.AssetCheckSpec("known_documents", asset=key, description="Every known answer is that of a document.")
+            dg.AssetCheckSpec(KNOWN_DOCUMENTS, asset=key, description="Every known answer is that of a document.")
         ],
         metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
         description="Known answers: the table's, and verdicts of people. Training and evaluation share no text.",
     )
     def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[DocumentEvent]:
-        yield from failing_late(context, _read_references(warehouse, graph))
+        yield from failing_late(context, _read_references(warehouse, graph), checks=[KNOWN_DOCUMENTS])
 
     return references
 
@@ -124,7 +122,7 @@ def _read_references(warehouse: WarehouseResource, graph: Graph) -> Iterator[Doc
         version = store.references.version()
     splits, origins = known.rows["split"].to_pylist(), known.rows["provenance"].to_pylist()
     yield dg.AssetCheckResult(
-        check_name="known_documents",
+        check_name=KNOWN_DOCUMENTS,
         passed=not known.unmatched,
         severity=dg.AssetCheckSeverity.WARN,
         description=known.unmatched_note or None,

@@ -85,7 +85,7 @@ def _read(rows: pa.Table, documents: pa.Table, application: Application) -> tupl
     _require_columns(rows, spec, application)
     answers = _answers(rows, spec, application)
     labelled = [number for number, answer in enumerate(answers) if answer is not UNLABELLED]
-    used, unlabelled = rows.take(labelled), len(answers) - len(labelled)
+    used, unlabelled = rows.take(pa.array(labelled, pa.int64())), len(answers) - len(labelled)
     answers = [answers[number] for number in labelled]
     splits = _splits(texts(used[spec.split]), spec, application) if spec.split else [None] * len(answers)
     keys = texts(used[spec.key])

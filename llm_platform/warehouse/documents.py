@@ -135,6 +135,11 @@ class DocumentsTable:
         )
         return found
 
+    def first_key(self) -> str | None:
+        """The first key in their order; None where there are no documents."""
+        found: str | None = self._session.value(f"SELECT min(document_id) FROM {self._relation('documents')}")
+        return found
+
     def counts(self) -> dict[str, int]:
         """Status → number of documents."""
         return dict(

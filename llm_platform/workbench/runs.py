@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from llm_platform.resources.progress import listener, training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.reports import StoredReport
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.workbench.instance import recorded, require_idle
 
@@ -169,10 +171,11 @@ def print_summary(
     application = loaded.application
     store = lake.application(application.name)
     counts = store.documents.counts()
+    evaluation_id = current_evaluation_id(store, loaded)
     console.print(f"\nDocuments   {sum(counts.values())}, {counts.get('sendable', 0)} can be sent")
     for variant in application.variants:
         release = loaded.release(variant, store)
-        stored = store.reports.latest(release.release_id) if release else None
+        stored = _report_on(store, release.release_id, evaluation_id) if release else None
         if release is None or stored is None:
             console.print(f"{variant:<11} {loaded.pending(variant, store) or 'no report yet'}")
             continue
@@ -198,10 +201,16 @@ def print_summary(
             f"            also approved: {waiting}; to publish it: llm-platform promote {application.name} {waiting}"
         )
     console.print(f"            as a file: {export}")
-    first = store.published.table(application.publish.contract)["document_id"][0].as_py()
-    console.print(
-        f"Next        make dev   |   llm-platform explain {application.name} {first}   |   llm-platform application new"
-    )
+    keys = store.published.table(application.publish.contract)["document_id"].slice(0, 1).to_pylist()
+    # Keys hold spaces and brackets: a shell and the console would read something else in them.
+    explained = [f"llm-platform explain {application.name} {shlex.quote(key)}" for key in keys]
+    steps = ["make dev", *explained, "llm-platform application new"]
+    console.print(f"Next        {'   |   '.join(steps)}", markup=False)
+
+
+def _report_on(store: ApplicationStore, release_id: str, evaluation_id: str) -> StoredReport | None:
+    """The report on the present documents and known answers, which may be older than one on others; else the newest."""
+    return store.reports.latest(release_id, evaluation_id) or store.reports.latest(release_id)
 
 
 def _approved_beside(store: ApplicationStore, loaded: LoadedApplication, published: str) -> str | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from llm_platform.application.model import Application, TableRef
 from llm_platform.documents.prepare import prepare
 from llm_platform.documents.references import KnownAnswers, known_answers_of
-from llm_platform.errors import DropHeld, SpecificationError
+from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
 from llm_platform.records import DocumentsChange, SourceState, content_hash
@@ -162,10 +162,36 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
     return known_answers_of(rows, store.annotations.approved(), documents, application)
 
 
+def require_judgeable(lake: Warehouse, loaded: LoadedApplication) -> None:
+    """Refuse to pay for answers that nothing could be said about: known answers come first.
+
+    Raises:
+        ContractBroken: they cannot be read, or nothing is published yet and none of them could be used.
+    """
+    application = loaded.application
+    if application.references is None:
+        return
+    known = known_answers(lake, application)
+    store = lake.application(application.name)
+    if not known.rows.num_rows or not store.documents.counts() or champion_release(store) is not None:
+        return
+    nothing = "so no variant could be judged and nothing was sent"
+    if known.unmatched == known.rows.num_rows:
+        raise ContractBroken(
+            f"{known.unmatched_note}, {nothing}. Documents have keys such as {store.documents.first_key()!r}. Name the "
+            "column with the same keys as references.key, or bring the documents."
+        )
+    if application.evaluation.gates.accuracy is not None and "evaluation" not in known.rows["split"].to_pylist():
+        raise ContractBroken(
+            f"None of the {known.rows.num_rows} known answers of {application.name} is in the evaluation split, "
+            f"{nothing}. Say in references.splits which of them are, or leave 'split' out."
+        )
+
+
 def _rules(loaded: LoadedApplication, store: ApplicationStore) -> str:
     """A suffix for tokens: a changed rule by which rows become documents then reads as a changed source."""
     application = loaded.application
-    source = application.source.model_dump(mode="json", exclude={"max_drop"})
+    source = application.source.model_dump(mode="json")
     return "/" + content_hash(
         [KEY_FORM, application.documents.model_dump(mode="json"), source, columns_read(loaded, store)]
     )
