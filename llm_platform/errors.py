@@ -9,6 +9,7 @@
         ├── EndpointMismatch     an endpoint is not what the lock file pins
         ├── RequestRejected      the endpoint refused this one request (4xx)
         ├── ContractBroken       rows do not have the shape that readers were promised
+        │   └── DropHeld         a source has lost so many rows that somebody has to say that it is right
         ├── EvidenceMissing      a release has no passing report of its own
         ├── StorageError         the state folder or the lake cannot be read or written
         ├── ClusterRefused       the Kubernetes API does not do what it was asked for
@@ -56,6 +57,10 @@ class RequestRejected(PermanentError):
 
 class ContractBroken(PermanentError):
     """Rows do not have the shape that readers were promised."""
+
+
+class DropHeld(ContractBroken):
+    """A source has lost so many rows that somebody has to say that it is right."""
 
 
 class EvidenceMissing(PermanentError):

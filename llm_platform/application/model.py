@@ -59,12 +59,16 @@ class Source(TableRef):
     Attributes:
         text: The column that holds the text of a document; or several, joined by a blank line; or a template of them,
             such as `"{{ title }}: {{ body }}"`. Prompts, baseline, drift and reviewers read the same text.
+        max_drop: Share of its rows that the table may lose from one look to the next; 20 rows always may. More is held
+            until somebody confirms it.
     """
 
     key: str
     text: str | tuple[str, ...]
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+    # Not part of what documents are made of, so nothing is stale where it changes.
+    max_drop: float = Field(default=0.2, ge=0.0, le=1.0, exclude=True)
 
     @property
     def text_columns(self) -> tuple[str, ...]:

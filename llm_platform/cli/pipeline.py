@@ -88,12 +88,19 @@ def show_estimate(application: ApplicationName) -> None:
 
 
 @commands.command()
-def run(application: ApplicationName) -> None:
+def run(
+    application: ApplicationName,
+    accept_drop: Annotated[
+        bool,
+        typer.Option("--accept-drop", help="The source may have lost as many rows as it has; see source.max_drop."),
+    ] = False,
+) -> None:
     """Bring an application up to date: the same job that schedules and sensors start.
 
     While another run of this machine does it, this one answers a share of its documents, and leaves the rest to it.
     """
     from llm_platform.cli.answering import share_work
+    from llm_platform.operations.answering.documents import ACCEPT_DROP_TAG
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.instance import at_work, recorded
     from llm_platform.workbench.runs import fetch_weights, materialize, print_summary
@@ -108,7 +115,9 @@ def run(application: ApplicationName) -> None:
         share_work(settings, loaded)
         console.print("Scores and publishing are left to that run.")
         return
-    checks = materialize(settings, application, console=console)
+    checks = materialize(
+        settings, application, console=console, tags={ACCEPT_DROP_TAG: "true"} if accept_drop else None
+    )
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, loaded, settings, console=console, checks=checks)
 

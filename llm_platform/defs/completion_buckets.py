@@ -10,6 +10,7 @@ from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.run_metadata import run_metadata
 from llm_platform.operations.answering.completions import Sent, answer_missing
+from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.releases import champion_release, requesting
 from llm_platform.records import Release, TokenUsage, content_hash
 from llm_platform.resources.nim import resource_key
@@ -64,6 +65,8 @@ def completion_buckets_asset(
             release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
             if release is None:
                 return dg.MaterializeResult(data_version=dg.DataVersion(NOTHING_TO_ASK))
+            if spec is not None:
+                require_judgeable(lake, graph.loaded)
             sender = requesting(release)
             store.releases.put(sender)
             how = asking(context, graph, sender, variant, snapshot=lake.snapshot(), buckets=buckets)

@@ -12,6 +12,7 @@ from llm_platform.defs.run_metadata import progress_line, run_metadata
 from llm_platform.defs.runs import PRIORITY_TAG
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Answered, answer
+from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import estimate
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
@@ -90,6 +91,8 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
             reason = NOTHING_PUBLISHED if spec is None else str(graph.loaded.pending(variant, store))
             yield from _nothing_to_ask(reason)
             return
+        if spec is not None:
+            require_judgeable(lake, graph.loaded)
         context.log.info(estimate(store, graph.loaded, variant, requesting(release)).line)
         answered = answer(
             store,

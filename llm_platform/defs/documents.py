@@ -7,12 +7,18 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
-from llm_platform.errors import ContractBroken
-from llm_platform.operations.answering.documents import known_answers, missing_columns, update_documents
+from llm_platform.errors import ContractBroken, DropHeld
+from llm_platform.operations.answering.documents import (
+    ACCEPT_DROP_TAG,
+    known_answers,
+    missing_columns,
+    update_documents,
+)
 from llm_platform.records import content_hash
 from llm_platform.records.tables import DOCUMENTS_SCHEMA, REFERENCES_SCHEMA
 from llm_platform.resources.warehouse import WarehouseResource
 
+NO_MASS_LOSS, KNOWN_DOCUMENTS = "no_mass_loss", "known_documents"
 DocumentEvent = dg.MaterializeResult | dg.AssetCheckResult
 
 
@@ -31,6 +37,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec("source_columns_present", asset=key, blocking=True, description="No column is gone."),
             dg.AssetCheckSpec("keys_unique", asset=key, blocking=True, description="A key names one document."),
+            dg.AssetCheckSpec(NO_MASS_LOSS, asset=key, blocking=True, description="No mass of rows has left at once."),
         ],
         metadata={"dagster/column_schema": column_schema(DOCUMENTS_SCHEMA)},
         description="Current documents: normalized text, fingerprint, and why one cannot be sent.",
@@ -46,12 +53,18 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
                     f"{application.source.address!r} has no column {', '.join(missing)} any more; documents of "
                     f"{application.name} stay as they were. Restore the column, or name another in application.yaml."
                 )
+            accepted = context.run.tags.get(ACCEPT_DROP_TAG, "").lower() == "true"
             try:
-                update = update_documents(lake, graph.loaded)
+                update = update_documents(lake, graph.loaded, accept_drop=accepted)
+            except DropHeld as error:
+                yield dg.AssetCheckResult(check_name="keys_unique", passed=True)
+                yield dg.AssetCheckResult(check_name=NO_MASS_LOSS, passed=False, description=str(error))
+                raise
             except ContractBroken as error:
                 yield dg.AssetCheckResult(check_name="keys_unique", passed=False, description=str(error))
                 raise
             yield dg.AssetCheckResult(check_name="keys_unique", passed=True)
+            yield dg.AssetCheckResult(check_name=NO_MASS_LOSS, passed=True, metadata={"accepted": accepted})
             store = lake.application(application.name)
             counts, change = store.documents.counts(), update.change
             version = store.documents.data_version()
@@ -79,19 +92,23 @@ def references_asset(
     """Known answers, split once into training and evaluation."""
     application = graph.application
     spec = application.references
+    key = graph.key("references")
 
     @dg.asset(
-        key=graph.key("references"),
+        key=key,
         deps=[*sources, documents],
         group_name=graph.group,
         owners=graph.owners,
         kinds={"duckdb"},
         code_version=content_hash(spec.model_dump(mode="json") if spec else None),
+        check_specs=[
+            dg.AssetCheckSpec(KNOWN_DOCUMENTS, asset=key, description="Every known answer is that of a document.")
+        ],
         metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
         description="Known answers: the table's, and verdicts of people. Training and evaluation share no text.",
     )
     def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[DocumentEvent]:
-        yield from failing_late(context, _read_references(warehouse, graph))
+        yield from failing_late(context, _read_references(warehouse, graph), checks=[KNOWN_DOCUMENTS])
 
     return references
 
@@ -104,12 +121,20 @@ def _read_references(warehouse: WarehouseResource, graph: Graph) -> Iterator[Doc
         snapshot = store.references.replace(known.rows)
         version = store.references.version()
     splits, origins = known.rows["split"].to_pylist(), known.rows["provenance"].to_pylist()
+    yield dg.AssetCheckResult(
+        check_name=KNOWN_DOCUMENTS,
+        passed=not known.unmatched,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=known.unmatched_note or None,
+    )
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={
             "dagster/row_count": len(splits),
             "train": splits.count("train"),
             "evaluation": splits.count("evaluation"),
+            "unlabelled": known.unlabelled,
+            "without_document": known.unmatched,
             **{f"from_{origin}": origins.count(origin) for origin in sorted(set(origins))},
             "verdicts_held_back": known.held_back,
             "verdicts_impossible": known.impossible,

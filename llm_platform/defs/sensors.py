@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from llm_platform.defs.documents import NO_MASS_LOSS
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
-from llm_platform.operations.answering.documents import consumed_and_current
+from llm_platform.operations.answering.documents import consumed_and_current, held_drop
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.resources.warehouse import WarehouseResource
@@ -64,6 +65,8 @@ def source_changed_sensor(
             with warehouse.open() as lake:
                 change = _change(lake, graph.loaded)
                 past = attempts(instance, change.state)
+                if not change.consumed and (held := _held(context, lake, graph, change)) is not None:
+                    return dg.SkipReason(held)
                 if change.consumed and not (past.failed and plan(lake, graph.loaded)):
                     return dg.SkipReason(f"{address} is as documents consumed it")
         except PlatformError as error:
@@ -106,6 +109,26 @@ def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
         return _Change(_digest(f"{name}:{before.token}:{error}"), None, consumed=False)
     same = consumed is not None and consumed.token == current.token
     return _Change(_digest(f"{name}:{current.token}"), source_version(current.token), consumed=same)
+
+
+def _held(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, change: _Change) -> str | None:
+    """Why nothing is asked for: the source has lost so many rows that somebody has to confirm it.
+
+    Rows are counted once for a state, since that reads a file whole; the check of `documents` fails where people look.
+    """
+    documents = lake.application(graph.application.name).documents
+    mark = _digest(f"{change.state}:{sum(documents.counts().values())}:{graph.application.source.max_drop}")
+    seen, _, reason = (context.cursor or "").partition(":")
+    if seen == mark:
+        return reason or None
+    found = held_drop(lake, graph.loaded) if change.version is not None else None
+    context.update_cursor(f"{mark}:{found or ''}")
+    if found is not None:
+        failed = dg.AssetCheckEvaluation(
+            asset_key=graph.key("documents"), check_name=NO_MASS_LOSS, passed=False, metadata={}, description=found
+        )
+        context.instance.report_runless_asset_event(failed)
+    return found
 
 
 def why_not_again(past: Attempts, application: str, *, now: float, interval: float) -> str | None:

@@ -16,6 +16,8 @@ from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken
 from llm_platform.records import DocumentStatus, canonical_json
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
+from llm_platform.tables.columns import texts
+from llm_platform.tables.forms import impossible, one_form
 
 BATCH_SCHEMA = pa.schema(
     [
@@ -25,6 +27,7 @@ BATCH_SCHEMA = pa.schema(
 )
 """Documents, a batch of whose texts may be larger than 2 GiB."""
 FINGERPRINT_LENGTH = 32
+SHOWN_CHARACTERS = 40
 _CACHED_ATTRIBUTES = 10_000
 
 
@@ -67,20 +70,20 @@ def fingerprint_of(text: str, attributes: str) -> str:
 def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read: Sequence[str]) -> pa.RecordBatch:
     _check_columns(batch, source)
     keys = _keys(batch.column(source.key), source)
-    columns = {name: _texts(batch.column(name), name, source) for name in source.attributes}
+    columns = {name: _attributes(batch.column(name), name, source) for name in source.attributes}
     attributes = _json_rows(columns, len(keys))
     chosen = _json_rows({name: columns[name] for name in read}, len(keys))
-    texts, fingerprints, statuses, reasons = [], [], [], []
+    bodies, fingerprints, statuses, reasons = [], [], [], []
     for data, attribute_json in zip(_composed(batch, source), chosen, strict=True):
         text, status, reason = _judged(data, documents.max_characters)
         # Two unreadable texts may look alike once decoded; their bytes tell them apart.
         hashed = f"bytes:{hashlib.sha256(data or b'').hexdigest()}" if status is DocumentStatus.UNDECODABLE else text
-        texts.append(text)
+        bodies.append(text)
         fingerprints.append(fingerprint_of(hashed, attribute_json))
         statuses.append(status.value)
         reasons.append(reason)
     buckets = [bucket_of(key, documents.buckets) for key in keys]
-    made = [keys, fingerprints, texts, attributes, buckets, statuses, reasons]
+    made = [keys, fingerprints, bodies, attributes, buckets, statuses, reasons]
     return pa.record_batch(
         [pa.array(values, type=field.type) for values, field in zip(made, BATCH_SCHEMA, strict=True)],
         schema=BATCH_SCHEMA,
@@ -112,14 +115,37 @@ def _check_columns(batch: pa.RecordBatch, source: Source) -> None:
 
 
 def _keys(column: pa.Array, source: Source) -> list[str]:
-    keys = _texts(column, source.key, source)
+    if pa.types.is_nested(column.type):
+        raise ContractBroken(
+            f"Column {source.key!r} of source {source.address!r} has type {column.type}, which cannot be a key. "
+            "Name a column of texts or numbers as source.key."
+        )
+    keys = texts(column)
     missing = sum(not key for key in keys)
     if missing:
         raise ContractBroken(
             f"{missing} of {len(keys)} rows of source {source.address!r} have no key (column {source.key!r} is null or "
             "empty). Give every row a key of its own, or leave these rows out of the source."
         )
-    return [key for key in keys if key is not None]
+    present = [key for key in keys if key is not None]
+    require_possible(present, f"source {source.address!r} (column {source.key!r})")
+    return present
+
+
+def require_possible(keys: Sequence[str], of: str) -> None:
+    """Refuse keys that no table of ours can hold.
+
+    Raises:
+        ContractBroken: with how many there are, and what is wrong with the first.
+    """
+    wrong = [(number, why) for number, key in enumerate(keys, start=1) if (why := impossible(key)) is not None]
+    if wrong:
+        number, why = wrong[0]
+        shown = ascii(keys[number - 1][:SHOWN_CHARACTERS])
+        raise ContractBroken(
+            f"{len(wrong)} of {len(keys)} keys of {of} are impossible (first: {shown}, which {why}). Give these rows "
+            "other keys; nothing was written."
+        )
 
 
 def _composed(batch: pa.RecordBatch, source: Source) -> list[bytes | None]:
@@ -149,13 +175,14 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _texts(column: pa.Array, name: str, source: Source) -> list[str | None]:
+def _attributes(column: pa.Array, name: str, source: Source) -> list[str | None]:
     """A column of any type as text; lists and structs as canonical JSON."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_nested(column.type):
         return [None if value is None else canonical_json(_plain(value)) for value in column.to_pylist()]
     try:
+        # Not `tables.texts`: fingerprints cover these values, and another way of writing a number would be paid for.
         values = pc.cast(pc.cast(column, pa.string()), pa.binary()).to_pylist()
     except pa.ArrowInvalid:  # bytes that are not UTF-8
         values = pc.cast(column, pa.binary()).to_pylist()
@@ -164,7 +191,7 @@ def _texts(column: pa.Array, name: str, source: Source) -> list[str | None]:
             f"Column {name!r} of source {source.address!r} has type {column.type}, which cannot be text. "
             "Cast it in the source, or leave it out."
         ) from error
-    return [None if value is None else value.decode(errors="replace") for value in values]
+    return [None if value is None else one_form(value.decode(errors="replace")) for value in values]
 
 
 def _plain(value: Any) -> Any:

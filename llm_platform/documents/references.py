@@ -4,75 +4,132 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
 
-import pandas as pd
 import pyarrow as pa
 
 from llm_platform.application.model import Application, OutputField, References
+from llm_platform.documents.prepare import require_possible
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Split, canonical_json
 from llm_platform.records.tables import REFERENCES_SCHEMA
+from llm_platform.tables.columns import objects, texts
+from llm_platform.tables.forms import alike, one_form, stored
 
+SHOWN_KEYS = 3
 SHOWN, MANY_SPLITS = 5, 20
 """Values of a split that an error names, and how many there are where it is no split at all."""
 
 
-class KnownAnswers(NamedTuple):
-    """References as stored, and how many approved verdicts are not among them.
+@dataclass(frozen=True)
+class KnownAnswers:
+    """References as stored, and what is not among them.
 
     Attributes:
         rows: Columns of `REFERENCES_SCHEMA`.
+        unlabelled: Rows of the table that have no answer.
+        unmatched: Known answers whose document is not stored; they are kept, in case it comes.
+        unmatched_keys: The first of their keys.
+        nearly: How many of those differ from a document's key in case or white space only.
         held_back: Verdicts whose document the seed put into the evaluation split, although it was chosen for its
             answers (a disagreement, a low confidence): it would make the evaluation harder than the documents are.
         impossible: Verdicts whose answer is not a label any more.
     """
 
     rows: pa.Table
-    held_back: int
-    impossible: int
+    unlabelled: int = 0
+    unmatched: int = 0
+    unmatched_keys: tuple[str, ...] = ()
+    nearly: int = 0
+    held_back: int = 0
+    impossible: int = 0
+
+    @property
+    def unmatched_note(self) -> str:
+        """What is to be said of known answers without a document; empty where all have one."""
+        if not self.unmatched:
+            return ""
+        nearly = f"; {self.nearly} differ from a key in case or white space only" if self.nearly else ""
+        return (
+            f"{self.unmatched} of {self.rows.num_rows} known answers name no document "
+            f"(first: {', '.join(map(repr, self.unmatched_keys))}{nearly})"
+        )
 
 
 def references_table(rows: pa.Table, documents: pa.Table, application: Application) -> pa.Table:
     """References of the table: document_id, answer (a label, canonical JSON or text), split, provenance `table`.
 
-    With no `split` column the split is drawn from a hash of the seed and the document's fingerprint: documents with
-    equal text share a split, and a new reference never moves an old one.
+    A row without an answer (null, or an empty text) is no reference, nor is one of a split that is not used. With no
+    `split` column the split is drawn from a hash of the seed and the document's fingerprint: documents with equal text
+    share a split, and a new reference never moves an old one.
 
     Args:
-        rows: The table as its owner wrote it.
+        rows: The table as its owner wrote it, with the types that its columns declare.
         documents: Columns document_id and fingerprint.
         application: Names the columns, and what an answer may be.
 
     Raises:
-        ContractBroken: a key is missing or occurs twice, an answer is not possible, or a split is not known.
+        ContractBroken: a key is missing, impossible or occurs twice, or an answer or a split is not possible.
     """
+    return _read(rows, documents, application)[0]
+
+
+def _read(rows: pa.Table, documents: pa.Table, application: Application) -> tuple[pa.Table, int]:
+    """(references, how many rows have no answer)."""
     spec = application.references
     if spec is None:
         raise SpecificationError(f"{application.name} has no 'references' in application.yaml.")
-    frame = rows.to_pandas()
-    _require_columns(frame, spec, application)
-    if spec.split:
-        frame = frame.assign(**{spec.split: _splits(frame, spec, application)})
-        frame = frame.loc[frame[spec.split] != "unused"].reset_index(drop=True)
-    keys = frame[spec.key].astype("string")
-    if keys.isna().any() or keys.duplicated().any():
-        first = keys[keys.duplicated()].iloc[0] if keys.duplicated().any() else None
-        raise ContractBroken(
-            f"References of {application.name} in {spec.address!r}: {int(keys.isna().sum())} rows have no "
-            f"{spec.key!r} and {int(keys.duplicated().sum())} repeat one (first: {first!r}). Nothing was written."
-        )
-    answers = _answers(frame, spec, application)
-    _require_labels(answers, keys, application)
+    _require_columns(rows, spec, application)
+    answers = _answers(rows, spec, application)
+    labelled = [number for number, answer in enumerate(answers) if answer is not UNLABELLED]
+    used, unlabelled = rows.take(pa.array(labelled, pa.int64())), len(answers) - len(labelled)
+    answers = [answers[number] for number in labelled]
+    splits = _splits(texts(used[spec.split]), spec, application) if spec.split else [None] * len(answers)
+    keys = texts(used[spec.key])
+    taken = [row for row in zip(keys, answers, splits, strict=True) if row[2] != UNUSED]
+    _require_keys([key for key, _, _ in taken], spec, application)
+    _require_answers([(str(key), answer) for key, answer, _ in taken], application)
     known = dict(zip(documents["document_id"].to_pylist(), documents["fingerprint"].to_pylist(), strict=True))
-    if spec.split:
-        splits = frame[spec.split]
-    else:
-        drawn = [drawn_split(known.get(key, key), seed=spec.seed, train_share=spec.train_share) for key in keys]
-        splits = pd.Series(drawn, dtype="string")
-    columns = [keys.to_list(), answers.to_list(), splits.to_list(), ["table"] * len(keys)]
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=REFERENCES_SCHEMA)
+    made = [
+        (
+            key,
+            answer,
+            split or drawn_split(known.get(key, str(key)), seed=spec.seed, train_share=spec.train_share),
+            "table",
+        )
+        for key, answer, split in taken
+    ]
+    columns = list(zip(*made, strict=True)) or [()] * len(REFERENCES_SCHEMA)
+    table = pa.table([pa.array(column, pa.string()) for column in columns], schema=REFERENCES_SCHEMA)
+    return table, unlabelled
+
+
+def known_answers_of(rows: pa.Table, approved: pa.Table, documents: pa.Table, application: Application) -> KnownAnswers:
+    """References of a table and of verdicts, and what is to be said of both.
+
+    Args:
+        rows: As `references_table` takes it.
+        approved: As `with_verdicts` takes it.
+        documents: Columns document_id and fingerprint.
+        application: The application.
+    """
+    known, unlabelled = _read(rows, documents, application)
+    together = with_verdicts(known, approved, documents, application)
+    stored_keys = set(documents["document_id"].to_pylist())
+    without = [key for key in together.rows["document_id"].to_pylist() if key not in stored_keys]
+    like = {alike(key) for key in stored_keys} if without else set()
+    return KnownAnswers(
+        together.rows,
+        unlabelled=unlabelled,
+        unmatched=len(without),
+        unmatched_keys=tuple(without[:SHOWN_KEYS]),
+        nearly=sum(alike(key) in like for key in without),
+        held_back=together.held_back,
+        impossible=together.impossible,
+    )
 
 
 def with_verdicts(known: pa.Table, approved: pa.Table, documents: pa.Table, application: Application) -> KnownAnswers:
@@ -96,21 +153,22 @@ def with_verdicts(known: pa.Table, approved: pa.Table, documents: pa.Table, appl
     splits = {fingerprints[key]: row["split"] for key, row in rows.items() if key in fingerprints}
     held_back = impossible = 0
     for verdict in approved.to_pylist():
-        key, basis = verdict["document_id"], verdict["basis"]
-        if application.task == "classify" and verdict["answer"] not in application.labels:
+        key, basis, answer = verdict["document_id"], verdict["basis"], one_form(verdict["answer"])
+        if application.task == "classify" and answer not in application.labels:
             impossible += 1
             continue
         if key in rows:
-            if basis == "adjudicated" and rows[key]["answer"] != verdict["answer"]:
-                rows[key] = {**rows[key], "answer": verdict["answer"], "provenance": basis}
+            if basis == "adjudicated" and rows[key]["answer"] != answer:
+                rows[key] = {**rows[key], "answer": answer, "provenance": basis}
             continue
         drawn = drawn_split(verdict["fingerprint"], seed=spec.seed, train_share=spec.train_share)
         split = splits.get(verdict["fingerprint"], drawn)
         if split == "evaluation" and not verdict["sampled"]:
             held_back += 1
             continue
-        rows[key] = {"document_id": key, "answer": verdict["answer"], "split": split, "provenance": basis}
-    return KnownAnswers(pa.Table.from_pylist(list(rows.values()), schema=REFERENCES_SCHEMA), held_back, impossible)
+        rows[key] = {"document_id": key, "answer": answer, "split": split, "provenance": basis}
+    together = pa.Table.from_pylist(list(rows.values()), schema=REFERENCES_SCHEMA)
+    return KnownAnswers(together, held_back=held_back, impossible=impossible)
 
 
 def drawn_split(identity: str, *, seed: int, train_share: float) -> str:
@@ -119,35 +177,58 @@ def drawn_split(identity: str, *, seed: int, train_share: float) -> str:
     return "train" if int.from_bytes(digest[:8]) / 2**64 < train_share else "evaluation"
 
 
-def _require_columns(frame: pd.DataFrame, spec: References, application: Application) -> None:
-    missing = [name for name in application.reference_columns() if name not in frame.columns]
+UNLABELLED = object()
+"""Stands for the answer of a row that has none, which is another thing than one that cannot be read."""
+UNUSED = "unused"
+
+
+def _require_columns(rows: pa.Table, spec: References, application: Application) -> None:
+    missing = [name for name in application.reference_columns() if name not in rows.column_names]
     if missing:
         raise ContractBroken(
             f"References of {application.name} in {spec.address!r} have no column {', '.join(map(repr, missing))}; "
-            f"there are {', '.join(map(repr, frame.columns))}."
+            f"there are {', '.join(map(repr, rows.column_names))}."
         )
 
 
-def _answers(frame: pd.DataFrame, spec: References, application: Application) -> pd.Series[Any]:
+def _require_keys(keys: Sequence[str | None], spec: References, application: Application) -> None:
+    of = f"references of {application.name} in {spec.address!r}"
+    require_possible([key for key in keys if key is not None], of)
+    missing = sum(not key for key in keys)
+    repeated = [key for key, times in Counter(key for key in keys if key).items() if times > 1]
+    if missing or repeated:
+        first = repeated[0] if repeated else None
+        raise ContractBroken(
+            f"{of[0].upper()}{of[1:]}: {missing} rows have no {spec.key!r} and {len(repeated)} keys occur more than "
+            f"once (first: {first!r}). Nothing was written."
+        )
+
+
+def _answers(rows: pa.Table, spec: References, application: Application) -> list[Any]:
+    """One answer a row: text, `UNLABELLED`, or None where there is one that cannot be read."""
     if spec.answer and application.task == "extract":
-        read = [_fields_json(value, spec.fields) for value in frame[spec.answer]]
-        return pd.Series(read, dtype="string", index=frame.index)
+        return [_fields_json(value, spec.fields) for value in objects(rows[spec.answer])]
     if spec.answer:
-        answers = frame[spec.answer].astype("string")
-        return answers.map(lambda value: spec.labels.get(value, value)).astype("string") if spec.labels else answers
+        labels = {one_form(value): label for value, label in spec.labels.items()}
+        # What the table calls "no label" may be named in the mapping; else it is none.
+        return [labels.get(text or "", stored(text) if text else UNLABELLED) for text in texts(rows[spec.answer])]
     column_of = {field: column for column, field in spec.fields.items()}
-    columns = [column_of.get(name, name) for name in application.fields]
-    records = frame[columns].set_axis(list(application.fields), axis=1)
-    records = records.astype(object).where(records.notna(), None)
-    return pd.Series([canonical_json(row) for row in records.to_dict("records")], dtype="string", index=frame.index)
+    columns = {name: objects(rows[column_of.get(name, name)]) for name in application.fields}
+    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    empty = (None, "")
+    return [canonical_json(row) if any(value not in empty for value in row.values()) else UNLABELLED for row in records]
 
 
-def _fields_json(value: Any, renamed: Mapping[str, str]) -> str | None:
+def _fields_json(value: Any, renamed: Mapping[str, str]) -> Any:
     """Canonical JSON of an answer given as an object (a struct column) or as JSON text; None if it is neither."""
+    if value is None or value == "":
+        return UNLABELLED
     try:
         fields = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
+    if fields is None:
+        return UNLABELLED
     if not isinstance(fields, dict):
         return None
     known = str | int | float | None
@@ -156,49 +237,52 @@ def _fields_json(value: Any, renamed: Mapping[str, str]) -> str | None:
     )
 
 
-def _require_labels(answers: pd.Series[Any], keys: pd.Series[Any], application: Application) -> None:
-    wrong = ~answers.isin(application.labels) if application.task == "classify" else answers.isna()
-    if wrong.any():
-        is_label = application.task == "classify"
-        allowed = f"; labels are {', '.join(application.labels)}" if is_label else ""
-        mapped = ", or say in references.labels which label each of its values is" if is_label else ""
+def _require_answers(answers: Sequence[tuple[str, Any]], application: Application) -> None:
+    classify = application.task == "classify"
+    wrong = [key for key, answer in answers if (answer not in application.labels if classify else answer is None)]
+    if wrong:
+        allowed = f"; labels are {', '.join(application.labels)}" if classify else ""
+        mapped = ", or say in references.labels which label each of its values is" if classify else ""
         raise ContractBroken(
-            f"{int(wrong.sum())} of {len(answers)} references of {application.name} are not possible answers "
-            f"(first: document {keys[wrong].iloc[0]!r}){allowed}. Correct the reference table{mapped}."
+            f"{len(wrong)} of {len(answers)} references of {application.name} are not possible answers "
+            f"(first: document {wrong[0]!r}){allowed}. Correct the reference table{mapped}."
         )
     for name, field in application.fields.items():
-        _require_values(answers, keys, name=name, field=field, application=application)
+        _require_values(answers, name=name, field=field, application=application)
 
 
 def _require_values(
-    answers: pd.Series[Any], keys: pd.Series[Any], *, name: str, field: OutputField, application: Application
+    answers: Sequence[tuple[str, Any]], *, name: str, field: OutputField, application: Application
 ) -> None:
     """The known values of a field with a closed set are of that set."""
     if field.type != "enum":
         return
-    given = answers.map(lambda answer: json.loads(answer).get(name))
-    wrong = given.notna() & (given != "") & ~given.isin(field.values)
-    if wrong.any():
+    given = [(key, json.loads(answer).get(name)) for key, answer in answers]
+    wrong = [key for key, value in given if value not in (None, "", *field.values)]
+    if wrong:
         raise ContractBroken(
-            f"{int(wrong.sum())} of {len(answers)} references of {application.name} have a {name!r} that is none of "
-            f"its values (first: document {keys[wrong].iloc[0]!r}); values are {', '.join(field.values)}. Correct the "
+            f"{len(wrong)} of {len(answers)} references of {application.name} have a {name!r} that is none of "
+            f"its values (first: document {wrong[0]!r}); values are {', '.join(field.values)}. Correct the "
             "reference table, or add the value in application.yaml."
         )
 
 
-def _splits(frame: pd.DataFrame, spec: References, application: Application) -> pd.Series[Any]:
+def _splits(given: Sequence[str | None], spec: References, application: Application) -> list[str | None]:
     """Our split of each row; `unused` for one that is to be left out."""
-    given = frame[spec.split].astype("string")
-    splits = given.map(lambda value: spec.splits.get(value, value)).astype("string") if spec.splits else given
-    wrong = ~splits.isin([*get_args(Split), *(["unused"] if spec.splits else [])])
-    if wrong.any():
-        counts = given[wrong].fillna("nothing").value_counts()
-        shown = ", ".join(f"{name!r} ({count})" for name, count in list(counts.items())[:SHOWN])
-        if len(counts) > MANY_SPLITS:
+    splits = [spec.splits.get(value, value) if value is not None else None for value in given]
+    possible = {*get_args(Split), *([UNUSED] if spec.splits else [])}
+    wrong = Counter(
+        value if value is not None else "nothing"
+        for value, split in zip(given, splits, strict=True)
+        if split not in possible
+    )
+    if wrong:
+        shown = ", ".join(f"{name!r} ({count})" for name, count in wrong.most_common(SHOWN))
+        if len(wrong) > MANY_SPLITS:
             # A column of texts that was taken for one of splits: texts do not appear in messages.
-            shown = f"{len(counts)} different values, so it may be another column"
+            shown = f"{len(wrong)} different values, so it may be another column"
         raise ContractBroken(
-            f"{int(wrong.sum())} references of {application.name} have a {spec.split!r} that is neither 'train' nor "
+            f"{wrong.total()} references of {application.name} have a {spec.split!r} that is neither 'train' nor "
             f"'evaluation': {shown}. Say in references.splits what each of them is, such as {{test: evaluation, "
             "val: train}, or `unused`; or leave 'split' out, and it is drawn by seed."
         )

@@ -94,6 +94,10 @@ def checked_sql(fingerprint: str) -> str:
     return f"(md5_number('agreed:' || {fingerprint}) % 10000 < {round(AGREED_SHARE * 10_000)})"
 
 
+FORM = r"regexp_replace(nfc_normalize(d.document_id), '^(-?[0-9]+)\.0$', '\1')"
+"""The form that a key has now which an older version may have stored otherwise."""
+
+
 class Annotations:
     """Verdicts, tags and notes of one application."""
 
@@ -165,11 +169,14 @@ class Annotations:
             f"WHERE kind = 'verdict' AND queue = '{AUDIT}'"
         )
         return self._session.table(
-            f'SELECT d.document_id, d.fingerprint, d.answer, d.basis, d.reviewers, d."at", '
+            f'SELECT c.document_id, d.fingerprint, d.answer, d.basis, d.reviewers, d."at", '
             f"coalesce({audit_rank_sql('d.fingerprint')} <= ({frontier}), false) AS sampled "
             f"FROM ({decisions_sql(relation)}) d "
-            f"SEMI JOIN {documents} c ON c.document_id = d.document_id AND c.fingerprint = d.fingerprint "
-            "WHERE d.answer IS NOT NULL ORDER BY d.document_id"
+            f"JOIN {documents} c ON c.fingerprint = d.fingerprint AND c.document_id IN (d.document_id, {FORM}) "
+            "WHERE d.answer IS NOT NULL "
+            # A key that was judged under an older form, and under its present one.
+            "QUALIFY row_number() OVER (PARTITION BY c.document_id ORDER BY c.document_id = d.document_id DESC) = 1 "
+            "ORDER BY c.document_id"
         )
 
     def texts_in_order(self) -> pa.Table:

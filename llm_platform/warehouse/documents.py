@@ -9,16 +9,24 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from llm_platform.errors import ContractBroken, TransientError
+from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.records import DocumentsChange, SourceState
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.hashing import version_of, version_select
+from llm_platform.warehouse.schema import columns_of
 from llm_platform.warehouse.session import Session, Transaction
+
+HOLDS_NUL = "contains(document_id, chr(0))"
+MADE_AGAIN = ("documents", "references", "scores", "drift_flags", "labelling")
+"""Tables with keys whose rows follow from others."""
 
 COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes")
 """Columns whose change makes a document another one. Texts with equal fingerprints differ in spaces only."""
+
+MOST_LOST = 20
+"""So many documents may leave a small table, whatever share of it they are."""
 
 DATA_VERSION_COLUMNS = ("document_id", "fingerprint", "status")
 
@@ -42,6 +50,7 @@ class DocumentsTable:
         deleted: Sequence[str] | AllBut | None,
         full: bool,
         consumed: SourceState,
+        max_drop: float = 1.0,
     ) -> DocumentsChange:
         """Bring the documents to what the source says, together with the state that says so.
 
@@ -50,8 +59,10 @@ class DocumentsTable:
             deleted: Keys that left the source, or the keys that are still in it (`AllBut`).
             full: Whether `rows` is everything: what is absent leaves.
             consumed: State of the source that the rows were read at.
+            max_drop: Share of the documents that may leave, more or less those that come; 20 always may.
 
         Raises:
+            DropHeld: more would leave; nothing is written.
             ContractBroken: a document_id occurs twice, or a column is missing.
             TransientError: another run has meanwhile applied a newer state of the same source table.
         """
@@ -63,9 +74,34 @@ class DocumentsTable:
         with self._session.cursor("stage documents for") as cursor:
             _stage(cursor, rows, deleted)
             counts, snapshot_id = self._session.write(
-                self._application, lambda transaction: _apply(transaction, left=left, consumed=consumed), cursor=cursor
+                self._application,
+                lambda transaction: _apply(transaction, left=left, consumed=consumed, max_drop=max_drop),
+                cursor=cursor,
             )
         return DocumentsChange(**counts, snapshot_id=snapshot_id)
+
+    def mend(self) -> int:
+        """Free tables of keys with a NUL, which no key has any more; returns how many rows had one.
+
+        DuckLake writes the bounds of what is joined into SQL, which a NUL ends: with such a row in it, a table cannot
+        be joined with anything, not even to delete the row. What was paid for or said by people stays.
+        """
+        keyed = [name for name in self._session.tables(self._application) if "document_id" in (columns_of(name) or ())]
+
+        def body(transaction: Transaction) -> int:
+            mended = 0
+            for name in keyed:
+                if not transaction.count(f"SELECT count(*) FROM {transaction.relation(name)} WHERE {HOLDS_NUL}"):
+                    continue
+                target = transaction.target(name)
+                if name in MADE_AGAIN or name.startswith("published_v"):
+                    mended += transaction.count(f"DELETE FROM {target} WHERE {HOLDS_NUL}")
+                else:
+                    freed = "document_id = replace(document_id, chr(0), '')"
+                    mended += transaction.count(f"UPDATE {target} SET {freed} WHERE {HOLDS_NUL}")
+            return mended
+
+        return self._session.write(self._application, body)[0] if keyed else 0
 
     def table(self, columns: Sequence[str] | None = None, *, at_snapshot: int | None = None) -> pa.Table:
         """Documents in the order of their keys."""
@@ -97,6 +133,11 @@ class DocumentsTable:
         found: str | None = self._session.value(
             f"SELECT fingerprint FROM {self._relation('documents')} WHERE document_id = ?", [document_id]
         )
+        return found
+
+    def first_key(self) -> str | None:
+        """The first key in their order; None where there are no documents."""
+        found: str | None = self._session.value(f"SELECT min(document_id) FROM {self._relation('documents')}")
         return found
 
     def counts(self) -> dict[str, int]:
@@ -160,7 +201,15 @@ def _conformed(batch: pa.RecordBatch) -> pa.Table:
     )
 
 
-def _apply(transaction: Transaction, *, left: str, consumed: SourceState) -> dict[str, int]:
+def dropped(before: int, after: int, max_drop: float) -> str | None:
+    """What is to be said of a source that has lost too many rows; None where it has not."""
+    lost = before - after
+    if lost <= MOST_LOST or lost <= max_drop * before:
+        return None
+    return f"{after} rows are left of {before} documents: {lost} fewer, where source.max_drop allows {max_drop:.0%}"
+
+
+def _apply(transaction: Transaction, *, left: str, consumed: SourceState, max_drop: float) -> dict[str, int]:
     _refuse_older(transaction, consumed)
     stored = transaction.relation("documents")
     differs = " OR ".join(f"s.{column} IS DISTINCT FROM d.{column}" for column in COMPARED)
@@ -177,6 +226,9 @@ def _apply(transaction: Transaction, *, left: str, consumed: SourceState) -> dic
     inserted = transaction.count("SELECT count(*) FROM difference WHERE is_new")
     updated = transaction.count("SELECT count(*) FROM difference WHERE NOT is_new")
     deleted = transaction.count("SELECT count(*) FROM gone")
+    before = transaction.count(f"SELECT count(*) FROM {stored}")
+    if (held := dropped(before, before + inserted - deleted, max_drop)) is not None:
+        raise DropHeld(held)
     if updated or deleted:
         transaction.run(
             f"DELETE FROM {transaction.target('documents')} WHERE document_id IN "

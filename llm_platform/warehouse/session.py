@@ -167,6 +167,11 @@ class Session:
                 self._columns.setdefault((catalog, application, name), found)
         return self._columns.get(key, frozenset())
 
+    def tables(self, application: str) -> list[str]:
+        """Tables of ours that somebody has written in this lake."""
+        found = self._columns_of_tables(application, catalog=LAKE)
+        return sorted(name for name in found if columns_of(name) is not None)
+
     def exists(self, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether somebody has written this table."""
         return bool(self.columns(application, table, catalog=catalog))

@@ -131,21 +131,45 @@ def why_full(cursor: duckdb.DuckDBPyConnection, table: LakeTable, since: SourceS
     return "the columns of the table have changed" if altered else None
 
 
-def stage_changed_keys(cursor: duckdb.DuckDBPyConnection, table: LakeTable, *, key: str, since: int) -> int:
+def stage_changed_keys(
+    cursor: duckdb.DuckDBPyConnection, table: LakeTable, *, column: str, key: str, since: int
+) -> int:
     """Fill the temporary table `changed` (key) with keys that any change since a snapshot mentions; returns how many.
 
     Only the keys are taken from the feed, and the rows are read at `version`: the feed lists a row once per change,
-    and lists
-    some of them twice.
+    and lists some of them twice.
+
+    Args:
+        cursor: In the transaction that reads the table.
+        table: The source.
+        column: Its key column.
+        key: SQL of that column as text.
+        since: The snapshot that was consumed.
+
+    Raises:
+        ContractBroken: a row that is there has no key, or one that holds a NUL.
     """
     arguments = ", ".join(
         [literal(table.alias), literal(table.schema), literal(table.name), f"{since + 1:d}", f"{table.version:d}"]
     )
     cursor.execute(
-        f"CREATE TEMP TABLE changed AS SELECT DISTINCT {identifier(key)}::VARCHAR AS key FROM "
-        f"ducklake_table_changes({arguments})"
+        f"CREATE TEMP TABLE changed AS SELECT DISTINCT {key} AS key FROM ducklake_table_changes({arguments})"
     )
-    missing = cursor.execute("SELECT count(*) FROM changed WHERE key IS NULL").fetchall()[0][0]
+    missing, broken = cursor.execute(
+        "SELECT count(*) FILTER (key IS NULL), count(*) FILTER (contains(key, chr(0))) FROM changed"
+    ).fetchall()[0]
     if missing:
-        raise ContractBroken(f"Changed rows of {table.name!r} have no key in column {key!r}. Give every row a key.")
+        raise ContractBroken(f"Changed rows of {table.name!r} have no key in column {column!r}. Give every row a key.")
+    if broken:
+        # DuckLake writes the bounds of what is joined into SQL, which such a key would end. Rows that have gone with
+        # theirs were never documents.
+        cursor.execute("DELETE FROM changed WHERE contains(key, chr(0))")
+        there = cursor.execute(f"SELECT count(*) FROM {table.at_version} WHERE contains({key}, chr(0))").fetchall()[0][
+            0
+        ]
+        if there:
+            raise ContractBroken(
+                f"{there} keys of {table.name!r} (column {column!r}) hold a NUL character. Give these rows other keys; "
+                "nothing was taken over."
+            )
     return int(cursor.execute("SELECT count(*) FROM changed").fetchall()[0][0])

@@ -17,7 +17,8 @@ from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import bare, identifier, rollback
 from llm_platform.warehouse.session import qualified
-from llm_platform.warehouse.source_files import file_batches, file_columns, file_path, file_state, file_table
+from llm_platform.warehouse.source_files import file_state, table_file
+from llm_platform.warehouse.source_forms import key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
 from llm_platform.warehouse.source_tables import read_since, table_state
 from llm_platform.warehouse.source_urls import Attachments, SourceUrl, source_error
@@ -37,26 +38,42 @@ class SourceReader:
         self._connection = connection
         self._attachments = Attachments(connection, sources)
 
-    def columns(self, ref: TableRef) -> dict[str, str]:
-        """Column → type, in the table's order."""
+    def columns(self, ref: TableRef, wanted: Sequence[str] = ()) -> dict[str, str]:
+        """Column → type, in the table's order; of a file of JSON as far as it takes to find those that are wanted."""
         if ref.url is not None:
-            return file_columns(file_path(ref.url))
+            file = table_file(ref.url)
+            file.require(wanted, f"Source {ref.address!r}")
+            return file.columns(wanted)
         return self._inside(ref, _Table.columns)
 
     def state(self, source: Source) -> SourceState:
         """How far the source is now."""
         if source.url is not None:
-            return file_state(file_path(source.url))
+            return file_state(table_file(source.url).path)
         return self._inside(source, lambda table: _state(table, source))
 
-    def changes(self, source: Source, since: SourceState | None) -> SourceChanges:
-        """What has changed since a state, and the state after it. Rows have the source's column names; keys are "
-        "text."""
+    def count(self, ref: TableRef) -> int:
+        """How many rows there are."""
+        if ref.url is not None:
+            return table_file(ref.url).count()
+        return self._inside(ref, _Table.count)
+
+    def changes(
+        self, source: Source, since: SourceState | None, *, known: Callable[[], pa.Table] | None = None
+    ) -> SourceChanges:
+        """What has changed since a state, and the state after it. Rows have the source's column names; keys are text.
+
+        Args:
+            source: Where to look.
+            since: The state that was consumed.
+            known: Gives the keys that were consumed, as one column `document_id`: rows whose key is not among them are
+                new, whatever their watermark says. Without it the rows of a table with a watermark are all read.
+        """
         if source.url is not None:
             return _file_changes(source, since)
         cursor = self._connection.cursor()
         try:
-            staged = self._inside(source, lambda table: _stage(table, source, since), cursor=cursor)
+            staged = self._inside(source, lambda table: _stage(table, source, since, known), cursor=cursor)
         except BaseException:
             cursor.close()
             raise
@@ -64,16 +81,20 @@ class SourceReader:
             full=staged.full, rows=_rows(cursor), deleted=staged.deleted, state=staged.state, reason=staged.reason
         )
 
-    def read(self, ref: TableRef, columns: Sequence[str]) -> pa.Table:
-        """Columns of a whole table."""
+    def read(self, ref: TableRef, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pa.Table:
+        """Columns of a whole table, with the types that they declare; those of `texts` as text in one form."""
         if ref.url is not None:
-            path = file_path(ref.url)
-            _require(columns, file_columns(path), ref)
-            return file_table(path, columns)
+            file = table_file(ref.url)
+            file.require(columns, f"Source {ref.address!r}")
+            _require(columns, file.columns(columns), ref)
+            return file.table(columns, keys=texts[:1])
 
         def body(table: _Table) -> pa.Table:
-            table.require(columns)
-            listed = ", ".join(identifier(name) for name in columns)
+            kinds = table.require(columns)
+            listed = ", ".join(
+                f"{text_form(name, kinds[name])} AS {identifier(name)}" if name in texts else identifier(name)
+                for name in columns
+            )
             return table.cursor.execute(f"SELECT {listed} FROM {table.relation}").to_arrow_table()
 
         return self._inside(ref, body)
@@ -107,9 +128,15 @@ class _Table:
         """Column → SQL type."""
         return {row[0]: row[1] for row in self.cursor.execute(f"DESCRIBE SELECT * FROM {self.relation}").fetchall()}
 
-    def require(self, columns: Sequence[str]) -> None:
-        """Refuse a table without these columns."""
-        _require(columns, self.columns(), self.ref)
+    def count(self) -> int:
+        """How many rows there are."""
+        return int(self.cursor.execute(f"SELECT count(*) FROM {self.relation}").fetchall()[0][0])
+
+    def require(self, columns: Sequence[str]) -> dict[str, str]:
+        """All columns, once these are among them."""
+        present = self.columns()
+        _require(columns, present, self.ref)
+        return present
 
 
 @dataclass(frozen=True)
@@ -168,35 +195,34 @@ def _table_names(cursor: duckdb.DuckDBPyConnection, alias: str, schema: str) -> 
 def _state(table: _Table, source: Source) -> SourceState:
     if table.lake is not None:
         return table.lake.state(table.cursor)
-    table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
-    return table_state(table.cursor, table.relation, source)
+    kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
+    return table_state(table.cursor, table.relation, source, key=_key(source, kinds))
 
 
-def _stage(table: _Table, source: Source, since: SourceState | None) -> _Staged:
-    table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
+def _stage(table: _Table, source: Source, since: SourceState | None, known: Callable[[], pa.Table] | None) -> _Staged:
+    kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
+    key = _key(source, kinds)
     if table.lake is not None:
-        return _stage_lake(table, table.lake, source, since)
-    read = read_since(table.cursor, table.relation, source, since=since)
-    _copy(table, source, read.condition)
+        return _stage_lake(table, table.lake, source, since, key=key)
+    read = read_since(table.cursor, table.relation, source, since=since, key=key, known=known)
+    _copy(table, source, read.condition, key=key)
     if read.full:
         return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
-    keys = table.cursor.execute(
-        f"SELECT {identifier(source.key)}::VARCHAR AS document_id FROM {table.relation}"
-    ).to_arrow_table()
+    keys = table.cursor.execute(f"SELECT {key} AS document_id FROM {table.relation}").to_arrow_table()
     return _Staged(full=False, deleted=AllBut(keys), state=read.state, reason=read.reason)
 
 
-def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceState | None) -> _Staged:
+def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceState | None, *, key: str) -> _Staged:
     state = lake.state(table.cursor)
     reason = why_full(table.cursor, lake, since)
     if reason is not None or since is None or since.snapshot_id is None:
-        _copy(table, source, "true")
+        _copy(table, source, "true", key=key)
         return _Staged(full=True, deleted=None, state=state, reason=reason or "first read")
     if since.snapshot_id == lake.last_change:
-        _copy(table, source, "false")
+        _copy(table, source, "false", key=key)
         return _Staged(full=False, deleted=[], state=state, reason=f"unchanged since snapshot {since.snapshot_id}")
-    count = stage_changed_keys(table.cursor, lake, key=source.key, since=since.snapshot_id)
-    _copy(table, source, f"{identifier(source.key)}::VARCHAR IN (SELECT key FROM changed)")
+    count = stage_changed_keys(table.cursor, lake, column=source.key, key=key, since=since.snapshot_id)
+    _copy(table, source, f"{key} IN (SELECT key FROM changed)", key=key)
     gone = f"SELECT key FROM changed WHERE key NOT IN (SELECT {identifier(source.key)} FROM staged) ORDER BY key"
     deleted = [row[0] for row in table.cursor.execute(gone).fetchall()]
     return _Staged(
@@ -207,13 +233,17 @@ def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceSta
     )
 
 
-def _copy(table: _Table, source: Source, condition: str) -> None:
+def _key(source: Source, kinds: Mapping[str, str]) -> str:
+    return key_form(source.key, kinds[source.key], of=f"source {source.address!r}")
+
+
+def _copy(table: _Table, source: Source, condition: str, *, key: str) -> None:
     # Copied, so that an unreadable source shows here and not in the middle of somebody's loop, and no transaction
     # stays open.
-    key = identifier(source.key)
     others = "".join(f", {identifier(name)}" for name in _wanted(source)[1:])
     table.cursor.execute(
-        f"CREATE TEMP TABLE staged AS SELECT {key}::VARCHAR AS {key}{others} FROM {table.relation} WHERE {condition}"
+        f"CREATE TEMP TABLE staged AS SELECT {key} AS {identifier(source.key)}{others} FROM {table.relation} "
+        f"WHERE {condition}"
     )
 
 
@@ -223,13 +253,14 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
 
 
 def _file_changes(source: Source, since: SourceState | None) -> SourceChanges:
-    path = file_path(source.url or "")
-    state = file_state(path)
+    file = table_file(source.url or "")
+    state = file_state(file.path)
     if since == state:
         return SourceChanges(full=False, rows=(), deleted=[], state=state, reason="the file is as it was")
     wanted = _wanted(source)
-    _require(wanted, file_columns(path), source)
-    rows = file_batches(path, wanted, as_bytes=source.text_columns)
+    file.require(wanted, f"Source {source.address!r}")
+    _require(wanted, file.columns(wanted), source)
+    rows = file.batches(wanted, as_bytes=source.text_columns, keys=(source.key,))
     reason = "first read" if since is None else "a file is always read whole"
     return SourceChanges(full=True, rows=rows, deleted=None, state=state, reason=reason)
 
@@ -243,7 +274,7 @@ def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) 
     if missing:
         named = ", ".join(f"{name!r}{_nearest(name, list(present))}" for name in missing)
         raise ContractBroken(
-            f"Source {ref.address!r} has no column {named}. It has: {', '.join(present)}. "
+            f"Source {ref.address!r} has no column {named}. It has: {', '.join(present) or 'nothing, it is empty'}. "
             "Name other columns in application.yaml, or bring them back."
         )
 

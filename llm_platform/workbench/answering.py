@@ -10,6 +10,7 @@ from functools import partial
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Sent, answer_missing
+from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
 from llm_platform.records import Release
 from llm_platform.resources.asking import asking_documents
@@ -59,7 +60,10 @@ def answer_beside(
         )
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application.name)
-        for name, release in _senders(store, loaded, variant).items():
+        senders = _senders(store, loaded, variant)
+        if senders.keys() - {CHAMPION}:
+            require_judgeable(lake, loaded)
+        for name, release in senders.items():
             store.releases.put(release)
             asking = asking_documents(
                 settings,

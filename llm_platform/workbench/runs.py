@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -57,6 +58,7 @@ def materialize(
     console: Console,
     only: Sequence[str] | None = None,
     job: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Checks:
     """Run a job of the application, or a selection of its assets, in this process on the deployment's Dagster instance.
 
@@ -66,6 +68,7 @@ def materialize(
         console: Where progress is shown.
         only: Assets by the rest of their key.
         job: One of its other jobs.
+        tags: Of the run.
 
     Raises:
         LeaseHeld: another process of this machine is at it; nothing was started.
@@ -78,7 +81,7 @@ def materialize(
         found = defs.resolve_job_def(job or application)
         keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
         result = found.execute_in_process(
-            instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET
+            instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET, tags=dict(tags or {})
         )
     evaluations = result.get_asset_check_evaluations()
     named = [
@@ -197,10 +200,11 @@ def print_summary(
             f"            also approved: {waiting}; to publish it: llm-platform promote {application.name} {waiting}"
         )
     console.print(f"            as a file: {export}")
-    first = store.published.table(application.publish.contract)["document_id"][0].as_py()
-    console.print(
-        f"Next        make dev   |   llm-platform explain {application.name} {first}   |   llm-platform application new"
-    )
+    keys = store.published.table(application.publish.contract)["document_id"].slice(0, 1).to_pylist()
+    # Keys hold spaces and brackets: a shell and the console would read something else in them.
+    explained = [f"llm-platform explain {application.name} {shlex.quote(key)}" for key in keys]
+    steps = ["make dev", *explained, "llm-platform application new"]
+    console.print(f"Next        {'   |   '.join(steps)}", markup=False)
 
 
 def _approved_beside(store: ApplicationStore, loaded: LoadedApplication, published: str) -> str | None:

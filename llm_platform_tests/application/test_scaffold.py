@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -243,3 +244,104 @@ def test_an_application_that_is_there_is_not_overwritten(tmp_path: Path) -> None
         new_application("tickets", source, tmp_path)
 
     assert (folder / "application.yaml").read_text() == "mine"
+
+
+def test_rows_without_a_label_are_documents_without_a_known_answer(tmp_path: Path) -> None:
+    """The commonest table has a text in every row and a label in some; null is none of the labels."""
+    rows = [{**row, "label": row["label"] if number % 4 == 0 else None} for number, row in enumerate(ROWS)]
+    rows[4]["label"] = "wish"
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+
+    folder = new_application("tickets", str(tmp_path / "t.parquet"), tmp_path, answer="label")
+
+    application = loaded(folder)
+    assert application.labels == ("bug", "wish")
+    assert application.references is not None
+    assert "# 24 of 32 rows have none" in (folder / "application.yaml").read_text()
+
+
+def test_labels_that_are_numbers_are_labels(tmp_path: Path) -> None:
+    """A table with 0 and 1 beside nulls became floats, and none of them was a label."""
+    table = pa.table({"id": [1, 2, 3], "text": ["one text", "another", "third"], "label": pa.array([1, None, 0])})
+    pq.write_table(table, tmp_path / "t.parquet")
+
+    assert loaded(new_application("tickets", str(tmp_path / "t.parquet"), tmp_path)).labels == ("0", "1")
+
+
+@pytest.mark.parametrize(("rare", "expected"), [(0, 0.9), (1, 0.9984), (50, 0.92)])
+def test_the_first_minimum_is_between_guessing_and_certainty(tmp_path: Path, rare: int, expected: float) -> None:
+    """A minimum of 1.0 is one that nothing can show, and one that guessing reaches is no minimum."""
+    rows = [{"id": str(n), "body": f"Ticket {n}", "label": "wish" if n < rare else "bug"} for n in range(500)]
+    source = csv_file(tmp_path / "t.csv", rows)
+
+    application = loaded(new_application("tickets", source, tmp_path, labels=("bug", "wish"), answer="label"))
+
+    assert application.evaluation.gates.accuracy is not None
+    assert application.evaluation.gates.accuracy.minimum == expected
+
+
+def test_names_with_blanks_and_dots_can_be_given(tmp_path: Path) -> None:
+    """Exports call their columns what people call them."""
+    rows = [{"the id": row["id"], "meta.text, in full": row["body"], "the label": row["label"]} for row in ROWS]
+    source = csv_file(tmp_path / "t.csv", rows)
+
+    folder = new_application("tickets", source, tmp_path, key="the id", text="meta.text, in full", answer="the label")
+
+    application = loaded(folder)
+    assert (application.source.key, application.source.text) == ("the id", "meta.text, in full")
+    assert application.references is not None
+    assert application.references.answer == "the label"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.xlsx", b"x", "Save its sheet as CSV"),
+        ("t.zip", b"x", "must end in one of .csv"),
+        ("t.csv", b'id,text\n1,a\n2,"b\n', "quote that is not closed"),
+        ("t.csv", b"id,text,text\n1,a,b\n", "more than one column 'text'"),
+        ("t.csv", b"id,text,label\n1,a,Bug\n2,b,bug\n", "'Bug' and 'bug', which differ in case or form only"),
+        ("t.csv", b"id,text,label\n1,a,bug \n2,b,wish\n", "1 values that cannot be labels"),
+        (
+            "t.jsonl",
+            b'{"id": "a\\u0000", "text": "a"}\n',
+            "cannot be the key: 0 rows have none, 0 repeat one, and 1 are",
+        ),
+        ("t.csv", b"id,text,label\n" + b"".join(b"%d,a,l%d\n" % (n, n) for n in range(300)), "300 different"),
+    ],
+)
+def test_a_table_that_cannot_be_run_is_refused_when_it_is_met(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    """What `new` accepts, `run` reads: it is one reader."""
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(SpecificationError, match=said):
+        new_application(
+            "tickets",
+            str(tmp_path / name),
+            tmp_path,
+            key="id",
+            text="text",
+            answer="label" if b"label" in content else None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b"id;text;label\n1;one, two;bug\n2;b;wish\n"),
+        ("t.csv", b"\n\nid,text,label\n1,a,bug\n2,b,wish\n"),
+        ("t.csv", "id,text,label\n1,a,bug\n2,b,wish\n".encode("utf-16")),
+        ("t.csv.gz", gzip.compress(b"id,text,label\n1,a,bug\n2,b,wish\n")),
+        ("t.jsonl", b'\xef\xbb\xbf{"id": 1, "text": "a", "label": "bug"}\n{"id": 2, "text": "b", "label": "wish"}\n'),
+        ("t.json", b'[{"id": 1, "text": "a", "label": "bug"}, {"id": 2, "text": "b", "label": "wish"}]'),
+    ],
+)
+def test_what_exports_look_like_is_read(tmp_path: Path, name: str, content: bytes) -> None:
+    """Each of these is what some program writes when somebody asks it for a table."""
+    (tmp_path / name).write_bytes(content)
+
+    application = loaded(new_application("tickets", str(tmp_path / name), tmp_path))
+
+    assert (application.source.key, application.source.text, application.labels) == ("id", "text", ("bug", "wish"))

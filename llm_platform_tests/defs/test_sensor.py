@@ -320,3 +320,33 @@ def test_a_run_whose_process_was_killed_is_ended_and_gives_its_pool_slot_back(
 
     assert end_dead_runs(on_lake.instance) == ([run.run_id] if ended else [])
     assert bool(on_lake.asked()) is ended
+
+
+def test_a_mass_loss_is_held_until_a_run_accepts_it(
+    on_lake: Follower, lake_table: LakeTable, instance: dg.DagsterInstance
+) -> None:
+    """A source that is nearly empty is more often broken than right, and a sensor confirms nothing."""
+    lake_table.write(texts(*range(40)))
+    assert on_lake.follow().success
+    lake_table.write(texts(1, 2, 3))
+
+    held = [on_lake.why_not() for _ in range(2)]
+    (check,) = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey([NAME, "documents"]), "no_mass_loss"), limit=1
+    )
+    documents = len(on_lake.documents())
+    job = on_lake.job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey([NAME, "documents"])],
+        tags={"llm_platform/accept_drop": "true"},
+        run_config=QUIET,
+    )
+
+    assert held[0] == held[1]
+    assert "3 rows are left of 40 documents" in held[0]
+    assert "llm-platform run tickets --accept-drop" in held[0]
+    assert check.status.value == "FAILED"
+    assert documents == 40
+    assert job.success
+    assert on_lake.documents() == texts(1, 2, 3)
+    assert "is as documents consumed it" in on_lake.why_not()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,31 @@ def delivered(lake: Warehouse, ref: Source) -> list[dict[str, Any]]:
         ),
         pytest.param("a.csv", b"id,body\n1,caf\xe9\n2,two\n", [("1", b"caf\xe9"), ("2", b"two")], id="csv-not-utf-8"),
         pytest.param("a.csv", b"id,body\n1,a\0b\n", [("1", b"a\0b")], id="csv-with-nul"),
-        pytest.param("a.csv", b"id,body\n1\n\n2,\n", [("1", None), ("2", b"")], id="csv-short-and-empty-lines"),
+        pytest.param("a.csv", b"\n\nid,body\n1,\n\n2,two\n  \n", [("1", b""), ("2", b"two")], id="csv-empty-lines"),
+        pytest.param(
+            "a.csv", b"id,body,\n1,one,\n2,two\n", [("1", b"one"), ("2", b"two")], id="csv-trailing-delimiter"
+        ),
+        pytest.param("a.csv", b",id,body\n0,1,one\n", [("1", b"one")], id="csv-with-an-unnamed-column"),
+        pytest.param("a.csv", b"id;body\r\n1;one, two\r\n", [("1", b"one, two")], id="csv-with-semicolons"),
+        pytest.param("a.csv", b"sep=|\nid|body\n1|one\n", [("1", b"one")], id="csv-that-says-its-delimiter"),
+        pytest.param(
+            "a.csv", "id,body\n1,caf\u00e9\n".encode("utf-16"), [("1", "caf\u00e9".encode())], id="csv-in-utf-16"
+        ),
+        pytest.param("a.csv.gz", gzip.compress(b"id,body\n1,one\n"), [("1", b"one")], id="csv-packed"),
+        pytest.param("a.csv", b"id,body\n007,one\n 7,two\n", [("007", b"one"), (" 7", b"two")], id="keys-as-they-are"),
         pytest.param("a.csv", b"id,body\n", [], id="csv-without-rows"),
         pytest.param("a.tsv", b"id\tbody\n1\tone, two\n", [("1", b"one, two")], id="tsv"),
         pytest.param(
             "a.jsonl", b'{"id": 1, "body": "one"}\n\n{"id": 2}\n', [("1", b"one"), ("2", None)], id="json-lines"
+        ),
+        pytest.param(
+            "a.jsonl", b'\xef\xbb\xbf{"id": 1, "body": "one"}\n', [("1", b"one")], id="json-lines-with-a-mark"
+        ),
+        pytest.param(
+            "a.json", b'[{"id": 1.0, "body": "one"}, {"id": 7.5}]', [("1", b"one"), ("7.5", None)], id="json-list"
+        ),
+        pytest.param(
+            "a.jsonl", b'{"id": 18446744073709551616, "body": NaN}\n', [("18446744073709551616", None)], id="json-big"
         ),
         pytest.param("a.jsonl", b'{"id": 1, "body": "\xff"}\n', [("1", b"\xff")], id="json-not-utf-8"),
         pytest.param("a.jsonl", b'{"id": 1, "body": "\\ud800"}\n', [("1", b"\xed\xa0\x80")], id="json-lone-surrogate"),
@@ -99,11 +120,24 @@ def test_the_token_is_of_the_content(local_lake: Warehouse, tmp_path: Path) -> N
     ("name", "content", "error", "said"),
     [
         ("gone.csv", None, TransientError, "No such file"),
-        ("a.xlsx", b"", SpecificationError, "must end in one of .csv"),
+        ("a.xlsx", b"", SpecificationError, "Save its sheet as CSV.* must end in one of .csv"),
         ("a.csv", b"key,body\n1,one\n", ContractBroken, r"no column 'id'.*It has: key, body"),
         ("a.csv", b"id,text\n1,one\n", ContractBroken, "no column 'body'"),
         ("a.csv", b"", ContractBroken, "no column 'id'"),
         ("a.csv", b"id,body\n1,one,two\n", ContractBroken, "Line 2 of .+ has 3 fields and the header 2"),
+        ("a.csv", b"id,body\n1,first\nsecond line\n", ContractBroken, "Line 3 of .+ has 1 fields and the header 2"),
+        ("a.csv", b'id,body\n1,one\n2,"two\n3,three\n', ContractBroken, "lines 3 to 4 of .+ quote that is not closed"),
+        ("a.csv", b'id,body\n1,"one\n2,"two"\n', ContractBroken, "lines 2 to 3 of .+ closed too early"),
+        ("a.csv", b"id,body,body\n1,one,two\n", ContractBroken, "more than one column 'body'"),
+        ("a.csv", b"id,caf\xe9,body\n1,one,two\n", ContractBroken, "header of .+ is not UTF-8"),
+        ("a.csv", b"id,body\ncaf\xe9,one\n", ContractBroken, "key in line 2 of .+ is not valid text"),
+        ("a.csv", "id,body\n1,one\n".encode("utf-16-le"), ContractBroken, "UTF-16 without its mark"),
+        ("a.csv.gz", gzip.compress(b"id,body\n1,one\n" * 99)[:-9], ContractBroken, "ends in the middle"),
+        ("a.csv.gz", b"id,body\n1,one\n", TransientError, "Not a gzipped file"),
+        ("a.jsonl", b'{"id": 1, "body": "one", "id": 2}\n', ContractBroken, "has 'id' twice"),
+        ("a.jsonl", b'{"id": "\\ud800", "body": "one"}\n', ContractBroken, "key in line 1 of .+ is not valid text"),
+        ("a.jsonl", b'{"id": 1, "body": Infinity}\n', ContractBroken, "Line 1 of .+ is not JSON"),
+        ("a.jsonl", b"", ContractBroken, "no column 'id'.*it is empty"),
         ("a.jsonl", b'{"id": 1, "body": "one"}\n{"id": \n', ContractBroken, "Line 2 of .+ is not JSON"),
         ("a.jsonl", b"[1]\n", ContractBroken, "is not a JSON object but list"),
         ("a.parquet", b"not parquet", TransientError, "Cannot read the file"),
@@ -136,3 +170,36 @@ def test_references_keep_the_types_of_json_lines(local_lake: Warehouse, tmp_path
         {"id": "b", "total": None},
     ]
     assert local_lake.sources.read(TableRef(url=str(tmp_path / "a.csv")), ["label"]).to_pydict() == {"label": ["HAPPY"]}
+
+
+def test_parquet_with_one_name_twice_is_refused(local_lake: Warehouse, tmp_path: Path) -> None:
+    """Which of the two is meant cannot be told; readers took the last one."""
+    table = pa.Table.from_arrays([pa.array(["1"]), pa.array(["one"]), pa.array(["two"])], ["id", "body", "body"])
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    with pytest.raises(ContractBroken, match="more than one column 'body'"):
+        delivered(local_lake, source(tmp_path / "a.parquet"))
+
+
+def test_columns_have_any_name(local_lake: Warehouse, tmp_path: Path) -> None:
+    """Exports call their columns what people call them; a dot is no step into a structure."""
+    pq.write_table(pa.table({"id": ["1"], "a.b": ["dotted"], "a": [{"b": "nested"}]}), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("the id,meta.text of it\n1,one\n")
+
+    parquet = local_lake.sources.changes(Source(url=str(tmp_path / "a.parquet"), key="id", text="a.b"), None)
+    delimited = local_lake.sources.changes(
+        Source(url=str(tmp_path / "a.csv"), key="the id", text="meta.text of it"), None
+    )
+
+    assert [part.to_pydict() for part in parquet.rows] == [{"id": ["1"], "a.b": [b"dotted"]}]
+    assert [part.to_pydict() for part in delimited.rows] == [{"the id": ["1"], "meta.text of it": [b"one"]}]
+
+
+def test_a_column_that_begins_late_is_found(local_lake: Warehouse, tmp_path: Path) -> None:
+    """Writers of JSON Lines leave out what is null, and the first label of a table can be far down."""
+    rows = [f'{{"id": {number}}}\n' for number in range(3000)]
+    (tmp_path / "a.jsonl").write_text("".join(rows) + '{"id": 3000, "label": "HAPPY"}\n')
+
+    known = local_lake.sources.read(TableRef(url=str(tmp_path / "a.jsonl")), ["label"])
+
+    assert known["label"].to_pylist() == [None] * 3000 + ["HAPPY"]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import json
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from llm_platform.application.source_text import is_template, text_columns
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import PlatformError, SpecificationError
 from llm_platform.records import Task
+from llm_platform.tables.files import TableFile
+from llm_platform.tables.forms import LONGEST_KEY, impossible, one_form, storable, text_of
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MAX_ROWS = 200_000
 """Rows that are looked at; a longer file is judged by its beginning."""
 MAX_LABELS = 200
@@ -63,6 +58,8 @@ class Columns:
     Attributes:
         answers: Values of the column of known answers, for `classify`.
         commonest: The most frequent of them and its share.
+        rows: How many rows were looked at.
+        unlabelled: How many of them have no known answer.
         text: As `source.text` has it: one column, several, or a template of them.
         splits: What the values of `split` mean, where they are not ours.
         fields: Names in known answers that are objects, for `extract`.
@@ -76,6 +73,8 @@ class Columns:
     split: str | None = None
     answers: frozenset[str] = frozenset()
     commonest: tuple[str, float] | None = None
+    rows: int = 0
+    unlabelled: int = 0
     splits: Mapping[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -83,24 +82,33 @@ class Columns:
 
 
 def read_table(path: Path) -> Table:
-    """Columns of the first rows of a CSV, TSV, JSON Lines or Parquet file.
+    """Columns of the first rows of a file, read as a run reads it.
 
     Raises:
         SpecificationError: there is no such file, it cannot be read, or it has no rows.
     """
     try:
-        table = _columns(path)
-    except OSError as error:
-        raise SpecificationError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, pa.ArrowException) else type(error).__name__
-        raise SpecificationError(
-            f"Cannot read {str(path)!r} as {path.suffix} ({reason}). Save it as CSV in UTF-8 with commas and a header, "
-            "as JSON Lines, or as Parquet."
-        ) from error
-    if not any(len(values) for values in table.values()):
+        rows = [row for _, row in islice(TableFile(path).rows(), MAX_ROWS)]
+    except PlatformError as error:
+        said = str(error)
+        raise SpecificationError(said if said.startswith("Cannot read") else f"Cannot read it: {said}") from error
+    names = dict.fromkeys(name for row in rows for name in row if name)
+    if not rows or not names:
         raise SpecificationError(f"{str(path)!r} has no rows. Give a file with documents.")
+    table = {name: [row.get(name) for row in rows] for name in names}
+    _require_encoding(table, path)
     return table
+
+
+def _require_encoding(table: Table, path: Path) -> None:
+    """A text in a wrong encoding is a document with a reason; a file of them is a file in a wrong encoding."""
+    texts = [value for values in table.values() for value in values if isinstance(value, str) and not value.isascii()]
+    broken = sum(not storable(value) for value in texts)
+    if broken * 2 > len(texts):
+        raise SpecificationError(
+            f"Cannot read {str(path)!r} as UTF-8: {broken} of {len(texts)} texts with other letters than English ones "
+            "are in another encoding. Save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        )
 
 
 def guess_columns(
@@ -128,13 +136,16 @@ def guess_columns(
             f"Columns: {_listed(table)}. Give {' and '.join(missing)}."
         )
     if not _is_key(table[chosen_key]):
-        empty = sum(value in (None, "") for value in table[chosen_key])
+        keys = [key for key in map(_text, table[chosen_key]) if key]
+        wrong = sum(impossible(key) is not None for key in keys)
         raise SpecificationError(
-            f"Column {chosen_key!r} of {str(path)!r} cannot be the key: {empty} rows have none, and "
-            f"{len(table[chosen_key]) - len({str(value) for value in table[chosen_key]})} repeat one. "
-            f"Give another --key; columns: {_listed(table)}."
+            f"Column {chosen_key!r} of {str(path)!r} cannot be the key: {len(table[chosen_key]) - len(keys)} rows have "
+            f"none, {len(keys) - len(set(keys))} repeat one, and {wrong} are impossible (a NUL, bytes that are no "
+            f"text, or more than {LONGEST_KEY} bytes). Give another --key; columns: {_listed(table)}."
         )
     chosen_answer = answer or _guessed_answer(table, task, {chosen_key, *text_columns(chosen_text)})
+    if chosen_answer is not None and task == "classify":
+        _require_labels(table[chosen_answer], chosen_answer, path)
     return _described(table, task, chosen_key, chosen_text, chosen_answer)
 
 
@@ -145,30 +156,36 @@ def named_text(text: str, columns: Iterable[str] = ()) -> str | tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _columns(path: Path) -> Table:
-    if path.suffix.lower() == ".parquet":
-        with pq.ParquetFile(path) as file:
-            batches = list(islice(file.iter_batches(10_000), MAX_ROWS // 10_000))
-            return pa.Table.from_batches(batches, schema=file.schema_arrow).to_pydict()  # type: ignore[no-any-return]
-    rows = list(islice(_rows(path), MAX_ROWS))
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            rows = (json.loads(line) for line in file if line.strip())
-            yield from (row if isinstance(row, dict) else {} for row in rows)
-            return
-        csv.field_size_limit(sys.maxsize)
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-        names = next(reader, [])
-        yield from (dict(zip(names, cells, strict=False)) for cells in reader if cells)
+def _text(value: Any) -> str:
+    """A value as a key or a label; empty where there is none."""
+    return one_form(text_of(value) or "")
 
 
 def _is_key(values: Sequence[Any]) -> bool:
-    return all(value not in (None, "") for value in values) and len({str(value) for value in values}) == len(values)
+    keys = [_text(value) for value in values]
+    nested = any(isinstance(value, Mapping | list) for value in values)
+    return not nested and all(keys) and len(set(keys)) == len(keys) and not any(map(impossible, keys))
+
+
+def _require_labels(values: Sequence[Any], name: str, path: Path) -> None:
+    """Refuse a column of known answers that cannot be labels; empty ones are unlabelled rows."""
+    labels = {_text(value) for value in values} - {""}
+    broken = [label for label in labels if not _is_label(label)]
+    if broken:
+        raise SpecificationError(
+            f"Column {name!r} of {str(path)!r} has {len(broken)} values that cannot be labels (first: {broken[0]!a}): "
+            "they have blanks around them, line ends, or characters that are no text. Clean them, or give another "
+            "--answer."
+        )
+    if len(labels) > MAX_LABELS:
+        raise SpecificationError(
+            f"Column {name!r} of {str(path)!r} has {len(labels)} different values, more than {MAX_LABELS}: they are no "
+            "labels. Give another --answer, or --task extract or generate."
+        )
+
+
+def _is_label(text: str) -> bool:
+    return bool(text) and text == text.strip() and storable(text) and text.isprintable()
 
 
 def _is_text(values: Sequence[Any]) -> bool:
@@ -203,21 +220,31 @@ def _guessed_answer(table: Table, task: Task, taken: set[str]) -> str | None:
     if task == "classify":
         return next((name for name in named if _are_labels(table[name])), None)
     if task == "extract":
-        return next((name for name in named if all(isinstance(value, dict) for value in table[name])), None)
+        return next((name for name in named if _are_objects(table[name])), None)
     return None  # a free text is not known word for word
 
 
 def _are_labels(values: Sequence[Any]) -> bool:
-    distinct = set(values) if _is_text(values) else set()
-    clean = all(isinstance(value, str) and value and value == value.strip() for value in distinct)
-    return clean and 2 <= len(distinct) <= MAX_LABELS
+    """Whether the values are two to many labels, in some rows or all."""
+    if any(isinstance(value, Mapping | list) for value in values):
+        return False
+    labels = {_text(value) for value in values} - {""}
+    return 2 <= len(labels) <= MAX_LABELS and all(map(_is_label, labels))
+
+
+def _are_objects(values: Sequence[Any]) -> bool:
+    given = [value for value in values if value is not None]
+    return bool(given) and all(isinstance(value, Mapping) for value in given)
 
 
 def _described(table: Table, task: Task, key: str, text: str | tuple[str, ...], answer: str | None) -> Columns:
-    known = [value for value in table[answer] if isinstance(value, str)] if answer and task == "classify" else []
-    objects = [value for value in table[answer] if isinstance(value, dict)] if answer and task == "extract" else []
+    given = list(table[answer]) if answer else []
+    known = [label for label in map(_text, given) if label] if task == "classify" else []
+    objects = [value for value in given if isinstance(value, Mapping)] if task == "extract" else []
     taken = {key, *text_columns(text), answer} | TAKEN_NAMES
-    splits = _meant_splits(table.get("split", ())) if answer else {}
+    labelled = [value not in (None, "") for value in given]
+    # A row without an answer needs no split.
+    splits = _meant_splits([split for split, used in zip(table.get("split", ()), labelled, strict=False) if used])
     common = Counter(known).most_common(1)
     return Columns(
         key=key,
@@ -227,6 +254,8 @@ def _described(table: Table, task: Task, key: str, text: str | tuple[str, ...], 
         splits={name: ours for name, ours in splits.items() if name != ours},
         answers=frozenset(known),
         commonest=(common[0][0], common[0][1] / len(known)) if common else None,
+        rows=len(table[key]),
+        unlabelled=labelled.count(False),
         fields=tuple(dict.fromkeys(name for value in objects for name in value)),
         values=_closed_sets(objects),
         attributes=tuple(name for name in table if name not in taken and _slices(table[name])),

@@ -15,7 +15,6 @@ from typing import get_args
 from llm_platform.application.model import NAME_PATTERN
 from llm_platform.application.scaffold.columns import (
     MAX_LABELS,
-    SUFFIXES,
     Columns,
     guess_columns,
     named_text,
@@ -25,6 +24,8 @@ from llm_platform.application.scaffold.text import Draft, application_yaml, prom
 from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import write_text
 from llm_platform.records import Task
+from llm_platform.tables.files import is_table_file
+from llm_platform.tables.forms import alike, one_form
 
 DEFAULT_MODEL = "smollm2-135m"
 PROMPT_NAME = "first"
@@ -64,7 +65,7 @@ def new_application(
     columns, place = _source(source, target, checked_task, key=key, text=text, answer=answer)
     if checked_task != "classify" and labels:
         raise SpecificationError(f"Labels were given for task {task!r}. Give them only with --task classify.")
-    chosen = tuple(labels) or tuple(sorted(columns.answers))
+    chosen = tuple(map(one_form, labels)) or tuple(sorted(columns.answers))
     if checked_task == "classify":
         _check_labels(name, chosen, columns)
     draft = Draft(name, checked_task, place, columns, chosen, model, PROMPT_NAME)
@@ -99,7 +100,7 @@ def _checked(name: str, task: str, target: Path) -> Task:
 
 
 def _is_file(source: str) -> bool:
-    return "://" not in source and Path(source).suffix.lower() in SUFFIXES
+    return "://" not in source and (is_table_file(source) or Path(source).expanduser().exists())
 
 
 def _unseen(source: str, key: str | None, text: str | None, answer: str | None) -> Columns:
@@ -138,12 +139,22 @@ def _check_labels(name: str, labels: Sequence[str], columns: Columns) -> None:
     if len(labels) < 2 or doubled:
         found = f"{doubled[0]!r} twice" if doubled else f"only {labels[0]!r}"
         raise SpecificationError(f"Labels of {name!r} have {found}. Give at least two different ones: --labels A,B.")
+    for label, other in _alike(labels):
+        raise SpecificationError(
+            f"Labels of {name!r} have {label!r} and {other!r}, which differ in case or form only. Write them alike in "
+            "the table, or give --labels and say in references.labels which label each value is."
+        )
     unknown = sorted(columns.answers - set(labels))
     if unknown:
         raise SpecificationError(
             f"Column {columns.answer!r} has {len(unknown)} values that are not labels (first: {unknown[0]!r}). "
             "Give them in --labels as well, or leave --labels out to take them from the column."
         )
+
+
+def _alike(labels: Sequence[str]) -> list[tuple[str, str]]:
+    first: dict[str, str] = {}
+    return [(first[form], label) for label in labels if first.setdefault(form := alike(label), label) != label]
 
 
 def _write(target: Path, draft: Draft) -> None:

@@ -136,7 +136,10 @@ def _reference_lines(draft: Draft) -> list[str]:
             "# With known answers of some documents, answers are graded and a gate on accuracy can be set:",
             "# references: {url: known.csv, key: id, answer: answer}",
         ]
-    lines = ["", "# Known answers, split into training and evaluation by seed.", "references:", *_place(draft)]
+    lines = ["", "# Known answers, split into training and evaluation by seed."]
+    if columns.unlabelled:
+        lines.append(f"# {columns.unlabelled} of {columns.rows} rows have none: they are answered, and judge nothing.")
+    lines += ["references:", *_place(draft)]
     lines += [f"  key: {_quoted(columns.key)}", f"  answer: {_quoted(columns.answer)}"]
     if columns.split:
         lines.append(f"  split: {_quoted(columns.split)}")
@@ -161,8 +164,14 @@ def _accuracy_gate(draft: Draft) -> tuple[float, str]:
         return 0.5, "A first minimum: half of the answers right. Replace it by what readers need."
     label, share = draft.columns.commonest
     # A fifth of the way from the commonest label to perfection is clearly more than guessing, whatever the labels.
-    minimum = round(share + (1 - share) / 5, 2)
-    reason = f"Always answering {label!r} is right for {share:.2f}; this is a fifth of the way from there to 1."
+    if share == 1:
+        reason = f"All known answers are {label!r}, so no minimum shows more than always saying it: add others first."
+        return 0.9, reason
+    minimum = share + (1 - share) / 5
+    # As short as it can be written between the share, which guessing reaches, and 1, which nothing shows.
+    digits = next(digits for digits in range(2, 18) if share < round(minimum, digits) < 1)
+    minimum = round(minimum, digits)
+    reason = f"Always answering {label!r} is right for {share:.{digits}f}; this is a fifth of the way from there to 1."
     return minimum, f"{reason} Replace it by what readers need."
 
 

@@ -9,13 +9,20 @@ import pyarrow as pa
 
 from llm_platform.application.model import Application, TableRef
 from llm_platform.documents.prepare import prepare
-from llm_platform.documents.references import KnownAnswers, references_table, with_verdicts
-from llm_platform.errors import SpecificationError
+from llm_platform.documents.references import KnownAnswers, known_answers_of
+from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
 from llm_platform.records import DocumentsChange, SourceState, content_hash
+from llm_platform.warehouse.documents import dropped
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
+
+ACCEPT_DROP_TAG = "llm_platform/accept_drop"
+"""Tag of a run that may take over a source that has lost many rows."""
+
+KEY_FORM = "NFC, whole numbers without a point"
+"""The form of keys: part of the rules by which rows become documents, so that another one has all rows read again."""
 
 Ref = TypeVar("Ref", bound=TableRef)
 
@@ -45,10 +52,16 @@ def consumed_and_current(lake: Warehouse, loaded: LoadedApplication) -> tuple[So
     return store.documents.consumed(), _with_rules(state, _rules(loaded, store))
 
 
-def update_documents(lake: Warehouse, loaded: LoadedApplication) -> DocumentsUpdate:
+def update_documents(lake: Warehouse, loaded: LoadedApplication, *, accept_drop: bool = False) -> DocumentsUpdate:
     """Bring `documents` to the source's present state, and commit what was consumed with the rows.
 
+    Args:
+        lake: Where documents are.
+        loaded: The application.
+        accept_drop: Somebody has said that the source may have lost as many rows as it has.
+
     Raises:
+        DropHeld: the source has lost more rows than `source.max_drop` allows; nothing is written.
         ContractBroken: a column is gone, or a key is missing or occurs twice; nothing is written.
         TransientError: the source cannot be read; an unreadable source is never an empty one.
     """
@@ -59,11 +72,43 @@ def update_documents(lake: Warehouse, loaded: LoadedApplication) -> DocumentsUpd
     since = None
     if consumed is not None and consumed.token.endswith(rules):
         since = consumed.model_copy(update={"token": consumed.token.removesuffix(rules)})
-    changes = lake.sources.changes(located(application.source, application), since)
+    elif consumed is not None:
+        # Written under other rules, perhaps by a version that took any key.
+        store.documents.mend()
+    changes = lake.sources.changes(
+        located(application.source, application),
+        since,
+        known=lambda: store.documents.table(columns=["document_id"]),
+    )
     rows = prepare(changes.rows, application.source, application.documents, read_by_prompts=columns_read(loaded, store))
     state = _with_rules(changes.state, rules)
-    change = store.documents.apply(rows, deleted=changes.deleted, full=changes.full, consumed=state)
+    try:
+        change = store.documents.apply(
+            rows,
+            deleted=changes.deleted,
+            full=changes.full,
+            consumed=state,
+            max_drop=1.0 if accept_drop else application.source.max_drop,
+        )
+    except DropHeld as error:
+        raise DropHeld(_held(str(error), application)) from error
     return DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
+
+
+def held_drop(lake: Warehouse, loaded: LoadedApplication) -> str | None:
+    """Why an update would be held, from the number of rows alone; None where it would not."""
+    application = loaded.application
+    before = sum(lake.application(application.name).documents.counts().values())
+    found = dropped(before, lake.sources.count(located(application.source, application)), application.source.max_drop)
+    return None if found is None else _held(found, application)
+
+
+def _held(found: str, application: Application) -> str:
+    return (
+        f"Held: {found}. Documents of {application.name} and what is published stay as they were. If "
+        f"{application.source.address!r} has lost these rows by mistake, restore it; if not: llm-platform run "
+        f"{application.name} --accept-drop, or start the run in Dagster's UI with the tag {ACCEPT_DROP_TAG}: true."
+    )
 
 
 def columns_read(loaded: LoadedApplication, store: ApplicationStore) -> list[str]:
@@ -78,9 +123,9 @@ def columns_read(loaded: LoadedApplication, store: ApplicationStore) -> list[str
 
 def missing_columns(lake: Warehouse, application: Application) -> list[str]:
     """Columns that the application reads and the source does not have."""
-    columns = lake.sources.columns(located(application.source, application))
     source = application.source
     wanted = [*source.columns, *([source.watermark] if source.watermark else [])]
+    columns = lake.sources.columns(located(source, application), wanted)
     return [name for name in wanted if name not in columns]
 
 
@@ -108,19 +153,48 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
             "Name a table or a file of known answers there."
         )
     ref = located(spec, application)
-    present = lake.sources.columns(ref)
-    rows = lake.sources.read(ref, [name for name in application.reference_columns() if name in present])
+    wanted = application.reference_columns()
+    # In one form where they are compared; what is graded by its type keeps it.
+    texts = [name for name in wanted if name in (spec.key, spec.split) or application.task != "extract"]
+    rows = lake.sources.read(ref, wanted, texts=texts)
     store = lake.application(application.name)
     documents = store.documents.table(columns=["document_id", "fingerprint"])
-    known = references_table(rows, documents, application)
-    return with_verdicts(known, store.annotations.approved(), documents, application)
+    return known_answers_of(rows, store.annotations.approved(), documents, application)
+
+
+def require_judgeable(lake: Warehouse, loaded: LoadedApplication) -> None:
+    """Refuse to pay for answers that nothing could be said about: known answers come first.
+
+    Raises:
+        ContractBroken: they cannot be read, or nothing is published yet and none of them could be used.
+    """
+    application = loaded.application
+    if application.references is None:
+        return
+    known = known_answers(lake, application)
+    store = lake.application(application.name)
+    if not known.rows.num_rows or not store.documents.counts() or champion_release(store) is not None:
+        return
+    nothing = "so no variant could be judged and nothing was sent"
+    if known.unmatched == known.rows.num_rows:
+        raise ContractBroken(
+            f"{known.unmatched_note}, {nothing}. Documents have keys such as {store.documents.first_key()!r}. Name the "
+            "column with the same keys as references.key, or bring the documents."
+        )
+    if application.evaluation.gates.accuracy is not None and "evaluation" not in known.rows["split"].to_pylist():
+        raise ContractBroken(
+            f"None of the {known.rows.num_rows} known answers of {application.name} is in the evaluation split, "
+            f"{nothing}. Say in references.splits which of them are, or leave 'split' out."
+        )
 
 
 def _rules(loaded: LoadedApplication, store: ApplicationStore) -> str:
     """A suffix for tokens: a changed rule by which rows become documents then reads as a changed source."""
     application = loaded.application
-    rules = [application.documents.model_dump(mode="json"), application.source.model_dump(mode="json")]
-    return "/" + content_hash([*rules, columns_read(loaded, store)])
+    source = application.source.model_dump(mode="json")
+    return "/" + content_hash(
+        [KEY_FORM, application.documents.model_dump(mode="json"), source, columns_read(loaded, store)]
+    )
 
 
 def _with_rules(state: SourceState, rules: str) -> SourceState:
