@@ -168,7 +168,7 @@ def print_summary(
     store = lake.application(application.name)
     counts = store.documents.counts()
     console.print(f"\nDocuments   {sum(counts.values())}, {counts.get('sendable', 0)} can be sent")
-    for variant in application.variants:
+    for variant in application.judged:
         release = loaded.release(variant, store)
         stored = store.reports.latest(release.release_id) if release else None
         if release is None or stored is None:

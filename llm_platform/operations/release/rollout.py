@@ -34,6 +34,12 @@ def evidence(
         EvidenceMissing: there is none on exactly this release and evaluation, or it did not pass; says which gate and
             what to do next.
     """
+    if release.recorded is not None:
+        raise EvidenceMissing(
+            f"{application.name}/{variant} is a recording of another system's answers ({release.recorded.address}): it "
+            "cannot answer the next document that arrives, so readers of the published table would wait for ever. "
+            f"Compare with it: llm-platform compare {application.name} {variant} VARIANT"
+        )
     row = store.reports.latest(release.release_id, evaluation_id)
     if row is None:
         raise EvidenceMissing(
