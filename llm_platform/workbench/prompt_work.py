@@ -169,7 +169,7 @@ def application_with(settings: Settings, names: tuple[str, str], application: st
             one
             for name, one in found.items()
             if all(
-                _is_known(list(one.application.variants), lake.application(name).releases.ids(), key) for key in names
+                _is_known(list(one.application.judged), lake.application(name).releases.ids(), key) for key in names
             )
         ]
     if len(known) != 1:

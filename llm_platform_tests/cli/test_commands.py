@@ -164,7 +164,7 @@ def test_another_systems_answers_are_judged_beside_ours_without_a_server(fresh: 
         run = fresh.run("run", NAME)
         asked = model.counts.requests
         again = fresh.run("run", NAME)
-        compared = fresh.run("compare", NAME, "legacy", "clear")
+        compared = fresh.run("compare", "legacy", "clear")
         promoted = fresh.run("promote", NAME, "legacy")
         legacy.write_text(legacy.read_text(encoding="utf-8").replace(",SAD,", ",HAPPY,"), encoding="utf-8")
         planned = fresh.run("plan", NAME)

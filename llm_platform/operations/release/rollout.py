@@ -38,7 +38,7 @@ def evidence(
         raise EvidenceMissing(
             f"{application.name}/{variant} is a recording of another system's answers ({release.recorded.address}): it "
             "cannot answer the next document that arrives, so readers of the published table would wait for ever. "
-            f"Compare with it: llm-platform compare {application.name} {variant} VARIANT"
+            f"Compare with it: llm-platform compare {variant} VARIANT"
         )
     row = store.reports.latest(release.release_id, evaluation_id)
     if row is None:
