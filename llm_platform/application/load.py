@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from llm_platform.application.model import Application
+from llm_platform.application.model import Application, with_recordings_apart
 from llm_platform.application.rules import broken_rules
 from llm_platform.application.yaml.mistakes import Mistake, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import read_yaml
@@ -29,7 +29,13 @@ def load_application(folder: Path, *, models: Collection[str] | None = None) -> 
     yaml = read_yaml(path, text, mistakes) if text is not None else None
     application = None
     if yaml is not None:
-        application = validated(Application, yaml, mistakes)
+        application = validated(
+            Application,
+            yaml,
+            mistakes,
+            data=with_recordings_apart(yaml.data),
+            written_as={"recordings": "variants"},
+        )
         mistakes.extend(broken_rules(yaml, folder, models=models))
     raise_all(mistakes)
     assert application is not None  # with no mistake there is an application

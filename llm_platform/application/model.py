@@ -166,6 +166,36 @@ class Variant(Specification):
     repair: bool = True
 
 
+class Predictions(Specification):
+    """A file of another system's answers, one row a document; the file's name for short.
+
+    Attributes:
+        url: CSV, Parquet or JSON Lines, relative to the application's folder.
+        answer: Its column; without it `answer`, or for `extract` one column a field.
+        confidence: Column of a probability in [0, 1].
+        labels: For `classify`: what the file calls a label → the label. What is not named stands for itself.
+        fields: For `extract`: column (or key of the object in `answer`) → field.
+    """
+
+    url: str
+    key: str = "document_id"
+    answer: str | None = None
+    confidence: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    fields: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_word(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+
+class Recording(Specification):
+    """A variant that asks nothing: what another system answered, to be judged beside those that do."""
+
+    predictions: Predictions
+
+
 class Finetuning(Recipe):
     """A LoRA adapter to be trained for one prompt on one model of the lock file.
 
@@ -361,6 +391,7 @@ class Application(Specification):
     """One use of an LLM over one source table.
 
     Attributes:
+        recordings: Those of `variants` in the file that have `predictions`.
         folder: Where the files were read; filled in by the loader, not a key of the file.
     """
 
@@ -383,7 +414,13 @@ class Application(Specification):
     monitoring: Monitoring = Monitoring()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
     budget: Budget = Budget()
+    recordings: dict[str, Recording] = Field(default_factory=dict, exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Names of everything that is judged: variants that ask, then recorded ones."""
+        return (*self.variants, *self.recordings)
 
     def reference_columns(self) -> tuple[str, ...]:
         """Columns that known answers are read from: key, answer or one column a field, split."""
@@ -399,6 +436,21 @@ class Application(Specification):
         if self.task != "extract":
             return None
         return output_schema(self.fields)
+
+
+def with_recordings_apart(data: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file, with variants that were recorded under `recordings`.
+
+    Only the others have a prompt, a model and a cost, so whoever asks, estimates or trains has to do with those alone.
+    """
+    variants = data.get("variants")
+    if not isinstance(variants, dict):
+        return data
+    recorded = {name: one for name, one in variants.items() if isinstance(one, dict) and "predictions" in one}
+    if not recorded:
+        return data
+    asking = {name: one for name, one in variants.items() if name not in recorded}
+    return {**data, "variants": asking, "recordings": recorded}
 
 
 def output_schema(fields: Mapping[str, OutputField]) -> dict[str, Any]:

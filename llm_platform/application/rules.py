@@ -46,8 +46,9 @@ def broken_rules(yaml: LocatedYaml, folder: Path, *, models: Collection[str] | N
     ]
     together = _mapping(data, "long_documents")
     found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()
+    found += _recordings(data, folder)
     for name, variant in _mapping(data, "variants").items():
-        if isinstance(variant, dict):
+        if isinstance(variant, dict) and "predictions" not in variant:
             found += _variant(data, name, variant)
             found += _prompt_file(("variants", name), variant, folder)
             found += _model(("variants", name), variant, models)
@@ -159,8 +160,8 @@ def _references(data: dict[str, Any]) -> Broken:
     if isinstance(references, dict):
         if data.get("task") == "classify" and references.get("answer") is None:
             yield ("references",), wording("no 'answer' in references", "the column that holds the label")
-        yield from _renamed_labels(data, references)
-        yield from _renamed_fields(data, references)
+        yield from _renamed_labels(data, references, at=("references", "labels"))
+        yield from _renamed_fields(data, references, at=("references", "fields"))
         if references.get("splits") and references.get("split") is None:
             found = "splits without 'split'"
             yield ("references", "splits"), wording(found, "'split', the column that holds what they rename")
@@ -171,8 +172,7 @@ def _references(data: dict[str, Any]) -> Broken:
         yield at, wording("a gate on accuracy without references", "'references', a table of known answers")
 
 
-def _renamed_labels(data: dict[str, Any], references: dict[str, Any]) -> Broken:
-    at: Location = ("references", "labels")
+def _renamed_labels(data: dict[str, Any], references: dict[str, Any], *, at: Location) -> Broken:
     named, labels = _mapping(references, "labels"), _texts(data, "labels")
     if named and data.get("task") in ("extract", "generate"):
         yield at, wording(f"labels for task {data['task']!r}", "labels only for task 'classify'", "classify")
@@ -182,8 +182,7 @@ def _renamed_labels(data: dict[str, Any], references: dict[str, Any]) -> Broken:
             yield (*at, given), wording(f"label {label!r}", listed(labels), nearest(label, labels))
 
 
-def _renamed_fields(data: dict[str, Any], references: dict[str, Any]) -> Broken:
-    at: Location = ("references", "fields")
+def _renamed_fields(data: dict[str, Any], references: dict[str, Any], *, at: Location) -> Broken:
     named, fields = _mapping(references, "fields"), list(_mapping(data, "fields"))
     if named and data.get("task") in ("classify", "generate"):
         yield at, wording(f"fields for task {data['task']!r}", "fields only for task 'extract'", "extract")
@@ -308,6 +307,32 @@ def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken
         yield (*at, "calibrate"), wording("calibrate with decision 'text'", "calibrate only with decision: logprobs")
     if variant.get("calibrate") is True and data.get("references") is None:
         yield (*at, "calibrate"), wording("calibrate without references", "'references', a table of known answers")
+
+
+def _recordings(data: dict[str, Any], folder: Path) -> Broken:
+    """Variants that were recorded: their file is there, and what is renamed is something of ours."""
+    variants = _mapping(data, "variants")
+    recorded = {name: one for name, one in variants.items() if isinstance(one, dict) and "predictions" in one}
+    if recorded and len(recorded) == len(variants):
+        found = "only recorded predictions as variants"
+        yield (
+            ("variants",),
+            wording(found, "at least one with a prompt and a model, since a recording answers nothing new"),
+        )
+    for name, variant in recorded.items():
+        at: Location = ("variants", name)
+        given = variant["predictions"]
+        predictions = {"url": given} if isinstance(given, str) else given
+        if not NAME.fullmatch(name):
+            yield at, wording(f"variant name {name!r}", f"text that matches {NAME_PATTERN}")
+        if not isinstance(predictions, dict):
+            continue
+        yield from _renamed_labels(data, predictions, at=(*at, "predictions", "labels"))
+        yield from _renamed_fields(data, predictions, at=(*at, "predictions", "fields"))
+        url = predictions.get("url")
+        if isinstance(url, str) and not (folder / url).is_file():
+            allowed = f"a file in {folder}, or a path from there; tables of a warehouse are exported first"
+            yield (*at, "predictions"), wording(f"predictions {url!r}", allowed)
 
 
 def _adapter(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:

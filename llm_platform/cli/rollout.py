@@ -27,7 +27,7 @@ def promote(
 
     settings = load_settings()
     loaded = application_named(settings, application)
-    if variant not in loaded.application.variants:
+    if variant not in loaded.application.judged:
         raise SpecificationError(
             f"{application} has no variant {variant!r}. There are: {', '.join(loaded.application.variants)}."
         )

@@ -17,6 +17,7 @@ from llm_platform.defs.finetuning import adapter_asset, training_examples_asset
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
+from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job
 from llm_platform.defs.sensors import source_changed_sensor
@@ -54,6 +55,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         deps = [documents, *texts, models[variant.model], *fitted_on, *adapted]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
         buckets.append(completion_buckets_asset(graph, name, deps=deps, entries=[variant.model]))
+    recordings = [recording_asset(graph, name, documents) for name in application.recordings]
+    completions += recordings
     used = [models[name] for name in graph.loaded.lock]
     champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock))
     buckets.append(completion_buckets_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock)))

@@ -63,7 +63,7 @@ def report_asset(
     application = graph.application
     key = graph.key("report")
     gates = gate_names(application)
-    checks = [f"{variant}_{claim(gate)}" for variant in (*application.variants, CHAMPION) for gate in gates]
+    checks = [f"{variant}_{claim(gate)}" for variant in (*application.judged, CHAMPION) for gate in gates]
     behind = [one.key for one in stands_on]
 
     @dg.asset(
@@ -79,7 +79,7 @@ def report_asset(
                 asset=key,
                 description=f"What {variant!r} measured, against the limit of {gate!r} in application.yaml.",
             )
-            for variant in (*application.variants, CHAMPION)
+            for variant in (*application.judged, CHAMPION)
             for gate in gates
         ],
         description="Accuracy, validity, slices and cost of every variant on the evaluation split, with intervals.",
@@ -117,11 +117,11 @@ def _report(
 
 
 def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
-    for variant in application.variants:
+    for variant in application.judged:
         # A challenger that is refused is a finding, not a fault of what is published.
         why = made.pending.get(variant, "no report")
         # An adapter that nobody has trained is no challenger yet, so nothing is wrong with it.
-        untrained = application.variants[variant].adapter is not None and variant in made.pending
+        untrained = getattr(application.variants.get(variant), "adapter", None) is not None and variant in made.pending
         severity = dg.AssetCheckSeverity.WARN
         yield from _held(variant, made.reports.get(variant), gates, severity, absent=why, excused=untrained)
     error, absent = dg.AssetCheckSeverity.ERROR, "nothing is published yet"

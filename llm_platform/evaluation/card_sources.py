@@ -21,14 +21,19 @@ def sources(reports: Sequence[Report], further: Mapping[str, str]) -> list[dict[
 def _facts(report: Report) -> list[tuple[str, str]]:
     release = report.release
     model = (release.model_entry, release.served_name, f"NIM dialect {release.dialect}", release.image, release.profile)
+    made = [
+        ("prompt", f"{release.prompt_name}, version {release.prompt_version}"),
+        ("model", ", ".join(part for part in model if part)),
+    ]
+    if release.recorded is not None:
+        made = [("recorded answers", release.recorded)]
     facts = [
         ("release", report.release_id),
         ("report", report.report_id),
         ("evaluation", report.evaluation_id),
         ("references", report.references_version),
         ("scorer", report.scorer),
-        ("prompt", f"{release.prompt_name}, version {release.prompt_version}"),
-        ("model", ", ".join(part for part in model if part)),
+        *made,
         ("weights", f"sha256 {release.weights_sha256}" if release.weights_sha256 else ""),
         ("adapter", release.adapter or ""),
     ]

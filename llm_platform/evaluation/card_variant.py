@@ -9,7 +9,7 @@ from typing import Any
 from llm_platform.evaluation.effort import Effort
 from llm_platform.evaluation.figures import Axis, interval_row, reliability_diagram, scale
 from llm_platform.evaluation.metrics import Confusion, LabelMetrics, Reliability, Slice
-from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.report import ReleaseFacts, Report
 from llm_platform.evaluation.wording import amount, counted, figure, interval_text
 from llm_platform.records import GateResult, Interval
 
@@ -29,8 +29,7 @@ def variant_view(report: Report) -> dict[str, Any]:
     all_labels = len(shown) == len(report.labels)
     return {
         "name": report.variant,
-        "made_by": f"Prompt {release.prompt_name} on {release.model_entry}, decided by {release.decision}"
-        f"{', calibrated' if release.calibrated else ''}.",
+        "made_by": _made_by(release),
         "tiles": _tiles(report),
         "ungraded": "; ".join(f"{counted(n, 'document')}: {reason}" for reason, n in report.counts.ungraded.items()),
         "confusion": _matrix(report.confusion) if report.confusion is not None and is_small else None,
@@ -45,6 +44,14 @@ def variant_view(report: Report) -> dict[str, Any]:
         "plots": [*_metrics(report), *_fields(report), *_slices(report)],
         "gates": [_gate(gate) for gate in report.gates],
     }
+
+
+def _made_by(release: ReleaseFacts) -> str:
+    if release.recorded is not None:
+        said = "nothing was asked, and it cannot be published"
+        return f"Recorded answers of another system, from {release.recorded}: {said}."
+    calibrated = ", calibrated" if release.calibrated else ""
+    return f"Prompt {release.prompt_name} on {release.model_entry}, decided by {release.decision}{calibrated}."
 
 
 def matrix_cell(count: int, total: int, *, right: bool = False) -> dict[str, Any]:

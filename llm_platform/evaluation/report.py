@@ -67,7 +67,7 @@ class Counts(Record):
 
 
 class ReleaseFacts(Record):
-    """What a reader of a report wants to know of the release."""
+    """What a reader of a report wants to know of the release; `recorded` is the file of another system's answers."""
 
     prompt_name: str
     prompt_version: str
@@ -80,6 +80,7 @@ class ReleaseFacts(Record):
     adapter: str | None
     decision: Decision
     calibrated: bool
+    recorded: str | None = None
 
     @classmethod
     def of(cls, release: Release) -> ReleaseFacts:
@@ -97,6 +98,7 @@ class ReleaseFacts(Record):
             adapter=release.adapter,
             decision=release.decision,
             calibrated=release.calibration is not None,
+            recorded=release.recorded.address if release.recorded is not None else None,
         )
 
 

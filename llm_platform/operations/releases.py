@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,22 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock, pin
 from llm_platform.prompts.judge_file import load_judges
 from llm_platform.prompts.load import load_prompts
-from llm_platform.records import AdapterManifest, Judge, LongDocuments, Prompt, Release
+from llm_platform.records import (
+    AdapterManifest,
+    Judge,
+    LongDocuments,
+    ModelPin,
+    Prompt,
+    Recorded,
+    Release,
+    Sampling,
+    content_hash,
+)
 from llm_platform.warehouse.store import ApplicationStore
 
 CHAMPION = "champion"
+RECORDED = "recorded predictions"
+"""In place of the names of a prompt and a model that there are none of."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +44,14 @@ class LoadedApplication:
         prompts: Prompt name → prompt, for every prompt that a variant, an adapter or `long_documents` names.
         lock: Lock entry name → entry, for every entry that a variant or a judge names.
         judges: Judge → its rubric.
+        recorded: Variant → release, of those that were recorded.
     """
 
     application: Application
     prompts: Mapping[str, Prompt]
     lock: Mapping[str, LockEntry]
     judges: Mapping[str, Judge] = field(default_factory=dict)
+    recorded: Mapping[str, Release] = field(default_factory=dict)
 
     def price(self, entry: str) -> float | None:
         """Price of one GPU of a lock entry for an hour, USD; None for an entry that the files no longer name."""
@@ -92,6 +107,8 @@ class LoadedApplication:
         A calibration is frozen once fitted: the newest release with the same requests is taken, so new labels change
         nothing until somebody asks for a new fit. The same holds for an adapter.
         """
+        if variant_name in self.recorded:
+            return self.recorded[variant_name]
         requesting = self.requesting(variant_name, store)
         if requesting is None or not self.application.variants[variant_name].calibrate:
             return requesting
@@ -99,6 +116,8 @@ class LoadedApplication:
 
     def pending(self, variant_name: str, store: ApplicationStore) -> str | None:
         """Why a variant points at no release yet, in words; None when it does."""
+        if variant_name in self.recorded:
+            return None
         if self.requesting(variant_name, store) is None:
             return f"its adapter {self.application.variants[variant_name].adapter!r} is not trained yet"
         return None if self.release(variant_name, store) else "its calibration is not fitted yet"
@@ -156,6 +175,7 @@ def load_folders(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> dict
             application = load_application(folder, models=lock)
             prompts = load_prompts(application)
             judges = load_judges(application, models=lock)
+            recorded = {name: recorded_release(application, name) for name in application.recordings}
         except SpecificationError as error:
             mistakes.append(str(error))
             continue
@@ -164,10 +184,45 @@ def load_folders(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> dict
         if application.long_documents.prompt is not None:
             used.add(application.long_documents.prompt)
         entries = {one.model: lock[one.model] for one in (*named, *judges.values())}
-        found[name] = LoadedApplication(application, {key: prompts[key] for key in sorted(used)}, entries, judges)
+        found[name] = LoadedApplication(
+            application, {key: prompts[key] for key in sorted(used)}, entries, judges, recorded
+        )
     if mistakes:
         raise SpecificationError("\n".join(mistakes))
     return found
+
+
+def recorded_release(application: Application, variant: str) -> Release:
+    """The release of recorded predictions, by the content of their file and how it is read.
+
+    Raises:
+        SpecificationError: the file cannot be read.
+    """
+    predictions = application.recordings[variant].predictions
+    path = application.folder / predictions.url
+    try:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SpecificationError(
+            f"{application.name}/{variant}: the predictions {str(path)!r} cannot be read: {error.strerror}."
+        ) from error
+    mapping = predictions.model_dump(mode="json", exclude={"url"})
+    return Release(
+        application=application.name,
+        task=application.task,
+        model=ModelPin(entry=RECORDED, served_name=RECORDED, dialect="hosted", context_length=0),
+        # With these its answers are read by the reader that reads all others.
+        prompt=Prompt(name=RECORDED, api="completion", messages=(), answers={one: one for one in application.labels}),
+        sampling=Sampling(),
+        decision="text",
+        output_schema=application.output_schema(),
+        recorded=Recorded(
+            address=predictions.url,
+            content=content,
+            mapping=content_hash([mapping, path.suffix.lower()]),
+        ),
+    )
 
 
 def latest_calibrated(store: ApplicationStore, request_id: str) -> Release | None:

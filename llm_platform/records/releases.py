@@ -139,6 +139,20 @@ class LongDocuments(Record):
     method: str = "even/1"
 
 
+class Recorded(Record):
+    """That answers were given by another system, and are not asked for.
+
+    Attributes:
+        address: Where they were read, for people; no part of any identity.
+        content: SHA-256 of the file.
+        mapping: Hash of how its columns and values are read.
+    """
+
+    address: str
+    content: str
+    mapping: str
+
+
 class Release(Record):
     """Everything that determines an answer except the document.
 
@@ -148,6 +162,7 @@ class Release(Record):
     Attributes:
         serves: Of a release that only serves others: it asks about `parts` of documents, or puts the answers to them
             `together`.
+        recorded: Of answers that another system gave; prompt, model and sampling then say nothing.
     """
 
     application: str
@@ -161,11 +176,15 @@ class Release(Record):
     calibration: Calibration | None = None
     long_documents: LongDocuments | None = None
     serves: Literal["parts", "together"] | None = None
+    recorded: Recorded | None = None
 
     def _identity(self) -> dict[str, Any]:
-        identity = self.model_dump(mode="json", exclude={"prompt", "model", "calibration", "long_documents", "serves"})
+        later = {"prompt", "model", "calibration", "long_documents", "serves", "recorded"}
+        identity = self.model_dump(mode="json", exclude=later)
         identity["prompt"] = self.prompt.version
         # Left out where there is none, too.
+        if self.recorded is not None:
+            identity["recorded"] = {"content": self.recorded.content, "mapping": self.recorded.mapping}
         if self.serves is not None:
             identity["serves"] = self.serves
         if self.long_documents is not None:

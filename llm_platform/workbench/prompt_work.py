@@ -168,9 +168,7 @@ def application_with(settings: Settings, names: tuple[str, str], application: st
         known = [
             one
             for name, one in found.items()
-            if all(
-                _is_known(list(one.application.variants), lake.application(name).releases.ids(), key) for key in names
-            )
+            if all(_is_known(list(one.application.judged), lake.application(name).releases.ids(), key) for key in names)
         ]
     if len(known) != 1:
         which = "No application has" if not known else f"{', '.join(one.application.name for one in known)} have"

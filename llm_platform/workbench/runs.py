@@ -171,7 +171,7 @@ def print_summary(
     store = lake.application(application.name)
     counts, evaluation_id = store.documents.counts(), current_evaluation_id(store, loaded)
     console.print(f"\nDocuments   {sum(counts.values())}, {counts.get('sendable', 0)} can be sent")
-    for variant in application.variants:
+    for variant in application.judged:
         release = loaded.release(variant, store)
         report = present_report(store, loaded, release, evaluation_id=evaluation_id) if release else None
         if release is None or report is None:

@@ -149,6 +149,47 @@ def test_reset_deletes_one_namespace_and_asks_first(fresh: Terminal) -> None:
     assert "nothing to delete" in again.out
 
 
+def test_another_systems_answers_are_judged_beside_ours_without_a_server(fresh: Terminal) -> None:
+    """The first question of a team that has something already: is the model better than it."""
+    team = fresh.team
+    numbers = range(120)
+    team.write_documents({str(number): Team.text(number) for number in numbers})
+    team.write_references({str(number): right_answer(number) for number in numbers})
+    rows = [f"{number},{right_answer(number) if number % 4 else 'SAD'},0.7" for number in numbers]
+    legacy = team.folder / "legacy.csv"
+    legacy.write_text("\n".join(["document_id,answer,confidence", *rows]) + "\n", encoding="utf-8")
+    team.specification["variants"]["legacy"] = {"predictions": "legacy.csv"}
+    team.specification["variants"].pop("vague")
+    team.write_specification()
+    with ScriptedServer(answer=lambda seen: right_answer(int(seen.document_id))) as model:
+        team.lock["base_urls"] = [model.url]
+        team.write_lock()
+
+        run = fresh.run("run", NAME)
+        asked = model.counts.requests
+        again = fresh.run("run", NAME)
+        compared = fresh.run("compare", "legacy", "clear")
+        promoted = fresh.run("promote", NAME, "legacy")
+        legacy.write_text(legacy.read_text(encoding="utf-8").replace(",SAD,", ",HAPPY,"), encoding="utf-8")
+        planned = fresh.run("plan", NAME)
+        changed = fresh.run("run", NAME)
+
+    assert run.status == 0, run.said
+    assert asked == 120
+    assert "legacy " in run.out
+    assert "0 tokens" in run.out
+    assert "Published   tickets.published_v1, 120 rows by clear" in run.out
+    assert "Nothing to do" in again.out or again.status == 0, again.said
+    assert compared.status == 0, compared.said
+    assert promoted.failed_plainly
+    assert "cannot answer the next document" in promoted.err
+    assert "completions_legacy: 120 recorded answers are not stored" in planned.out, planned.said
+    assert changed.status == 0, changed.said
+    assert model.counts.requests == asked
+    card = (team.settings.cards_folder / NAME / "card.html").read_text(encoding="utf-8")
+    assert "Recorded answers of another system, from legacy.csv" in card
+
+
 @pytest.mark.parametrize(
     ("where", "what", "said"),
     [

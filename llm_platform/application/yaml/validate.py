@@ -19,8 +19,19 @@ _PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 _BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 
 
-def validated(model: type[Model], yaml: LocatedYaml, mistakes: list[Mistake]) -> Model | None:
+def validated(
+    model: type[Model],
+    yaml: LocatedYaml,
+    mistakes: list[Mistake],
+    *,
+    data: dict[str, Any] | None = None,
+    written_as: Mapping[str, str] | None = None,
+) -> Model | None:
     """The model that a YAML mapping describes, or None after adding every mistake to `mistakes`.
+
+    Args:
+        data: Its values as the model has them, where that is not as the file has them.
+        written_as: Field of the model → key of the file, for those that differ then.
 
     Fields marked `exclude=True` are filled in by code: in a file they are unknown keys.
     """
@@ -32,38 +43,41 @@ def validated(model: type[Model], yaml: LocatedYaml, mistakes: list[Mistake]) ->
     ]
     try:
         # Strict, so that `max_tokens: "16"` is a mistake; by way of JSON, where a list may become a tuple.
-        return model.model_validate_json(json.dumps(yaml.data), strict=True)
+        return model.model_validate_json(json.dumps(yaml.data if data is None else data), strict=True)
     except ValidationError as error:
-        mistakes.extend(_mistakes(model, yaml, error))
+        mistakes.extend(_mistakes(model, yaml, error, written_as or {}))
     return None
 
 
-def _mistakes(model: type[BaseModel], yaml: LocatedYaml, error: ValidationError) -> Iterator[Mistake]:
+def _mistakes(
+    model: type[BaseModel], yaml: LocatedYaml, error: ValidationError, written_as: Mapping[str, str]
+) -> Iterator[Mistake]:
     details = _without_choices(model, error.errors(include_url=False))
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     for detail in details:
         location: Location = detail["loc"]
+        at: Location = (written_as.get(str(location[0]), location[0]), *location[1:]) if location else location
         parent = _at(model, location[:-1])
         keys = _keys(parent) if _is_model(parent) else []
         if detail["type"] == "extra_forbidden":
             word = str(location[-1])
-            text = wording(f"key {word!r}{_inside(location[:-1])}", listed(keys), nearest(word, keys))
+            text = wording(f"key {word!r}{_inside(at[:-1])}", listed(keys), nearest(word, keys))
         elif detail["type"] == "missing":
             siblings = [str(other[-1]) for other in unknown if other[:-1] == location[:-1]]
             if any(nearest(sibling, keys) == location[-1] for sibling in siblings):
                 continue  # the unknown key's own line already asks for this one
-            found = f"no {str(location[-1])!r}{_inside(location[:-1])}"
+            found = f"no {str(location[-1])!r}{_inside(at[:-1])}"
             text = wording(found, f"{_allowed(model, location)}, which is required")
         elif detail["type"] == "value_error":
-            found = f"{yaml.found(location)}{_as(location)}"
+            found = f"{yaml.found(at)}{_as(at)}"
             text = wording(found, str(detail.get("ctx", {}).get("error", detail["msg"])))
         else:
             choices = _choices(_field_type(model, location))
-            written = yaml.written.get(location, yaml.written.get(location[:-1], ""))
+            written = yaml.written.get(at, yaml.written.get(at[:-1], ""))
             suggestion = nearest(written, choices)
-            found = f"{yaml.found(location)}{_as(location)}"
+            found = f"{yaml.found(at)}{_as(at)}"
             text = wording(found, _allowed(model, location) or detail["msg"], suggestion)
-        yield yaml.mistake(location, text)
+        yield yaml.mistake(at, text)
 
 
 def _without_choices(model: type[BaseModel], details: Sequence[Any]) -> list[Any]:

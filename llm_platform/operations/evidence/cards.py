@@ -64,7 +64,7 @@ def card_html(
 
 def pending_variants(store: ApplicationStore, loaded: LoadedApplication) -> dict[str, str]:
     """Variants that point at no release yet, and what they wait for."""
-    waiting = {name: loaded.pending(name, store) for name in loaded.application.variants}
+    waiting = {name: loaded.pending(name, store) for name in loaded.application.judged}
     return {name: reason for name, reason in waiting.items() if reason is not None}
 
 

@@ -203,7 +203,7 @@ def named_release(store: ApplicationStore, loaded: LoadedApplication, name: str)
         SpecificationError: there is none, or several begin like this.
     """
     application = loaded.application
-    if name in application.variants:
+    if name in application.judged:
         release = loaded.release(name, store)
         if release is None:
             raise SpecificationError(f"{application.name}/{name}: {loaded.pending(name, store)}.")
@@ -214,7 +214,7 @@ def named_release(store: ApplicationStore, loaded: LoadedApplication, name: str)
     if len(known) != 1:
         found = "no release" if not known else f"{len(known)} releases"
         raise SpecificationError(
-            f"{application.name} has no variant {name!r} (there are: {', '.join(application.variants)}), and {found} "
+            f"{application.name} has no variant {name!r} (there are: {', '.join(application.judged)}), and {found} "
             "whose id begins like this. `llm-platform prompt list` shows ids."
         )
     stored = store.releases.get(known[0])

@@ -56,7 +56,7 @@ class Reported:
 
 def judged_releases(store: ApplicationStore, loaded: LoadedApplication) -> dict[str, Release]:
     """Variant → release, for everything that has answers to judge; the champion only where no file says the same."""
-    releases = {name: loaded.release(name, store) for name in loaded.application.variants}
+    releases = {name: loaded.release(name, store) for name in loaded.application.judged}
     judged = {name: release for name, release in releases.items() if release is not None}
     champion = champion_release(store)
     if champion is not None and champion.release_id not in {release.release_id for release in judged.values()}:

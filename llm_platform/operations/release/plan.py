@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from llm_platform.errors import EvidenceMissing
+from llm_platform.errors import ContractBroken, EvidenceMissing, TransientError
 from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, read_references
+from llm_platform.operations.answering.recorded import recorded_answers
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases, present_report
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release
@@ -44,6 +45,8 @@ def plan(lake: Warehouse, loaded: LoadedApplication) -> list[Step]:
             steps.append(Step("references", "known answers changed" if stored.num_rows else "never read"))
     steps += _prompts(store, loaded) + _models(store, loaded)
     steps += _completions(store, loaded)
+    if consumed is not None:
+        steps += _recorded(lake, loaded)
     if steps:
         return [*steps, Step("completions, scores, report, rollout, published", "follow from the above")]
     return _judged(store, loaded)
@@ -93,6 +96,20 @@ def _completions(store: ApplicationStore, loaded: LoadedApplication) -> list[Ste
     champion = champion_release(store)
     if champion is not None and (missing := store.completions.missing_count(champion.release_id)):
         steps.append(Step("completions_champion", f"{missing} texts have no answer of release {champion.release_id}"))
+    return steps
+
+
+def _recorded(lake: Warehouse, loaded: LoadedApplication) -> list[Step]:
+    steps = []
+    for variant in loaded.recorded:
+        try:
+            count = len(recorded_answers(lake, loaded, variant).rows)
+        except (ContractBroken, TransientError) as error:
+            # Said by the step itself, beside which the others go on.
+            steps.append(Step(f"completions_{variant}", str(error)))
+            continue
+        if count:
+            steps.append(Step(f"completions_{variant}", f"{count} recorded answers are not stored"))
     return steps
 
 

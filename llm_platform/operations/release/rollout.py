@@ -40,6 +40,12 @@ def evidence(
             says which gate and what to do next.
     """
     name = f"{loaded.application.name}/{variant} (release {release.release_id})"
+    if release.recorded is not None:
+        raise EvidenceMissing(
+            f"{name} is a recording of another system's answers ({release.recorded.address}): it cannot answer the "
+            "next document that arrives, so readers of the published table would wait for ever. "
+            f"Compare with it: llm-platform compare {loaded.application.name} {variant} VARIANT"
+        )
     report = present_report(store, loaded, release, evaluation_id=evaluation_id)
     if report is None:
         raise EvidenceMissing(
