@@ -20,7 +20,6 @@ from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
 from llm_platform.warehouse.endpoint_metrics import EndpointMetricsTable
 from llm_platform.warehouse.engine import (
-    bare,
     connect,
     identifier,
     literal,
@@ -271,8 +270,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
             connection.execute(moved)
     except duckdb.Error as error:
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
-            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from bare(error)
-        raise platform_error(error, doing) from bare(error)
+            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from None
+        raise platform_error(error, doing) from None
 
 
 def _keep_row_groups_small(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
@@ -283,7 +282,7 @@ def _keep_row_groups_small(connection: duckdb.DuckDBPyConnection, location: Lake
         if found != (str(ROW_GROUP_ROWS),):
             connection.execute(f"CALL {LAKE}.set_option('parquet_row_group_size', {ROW_GROUP_ROWS})")
     except duckdb.Error as error:
-        raise platform_error(error, f"prepare the lake at {location.address}") from bare(error)
+        raise platform_error(error, f"prepare the lake at {location.address}") from None
 
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:

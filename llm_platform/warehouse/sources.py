@@ -15,7 +15,7 @@ from llm_platform.application.model import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import AllBut, SourceChanges
-from llm_platform.warehouse.engine import bare, identifier, rollback
+from llm_platform.warehouse.engine import identifier, rollback
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_files import file_batches, file_columns, file_path, file_state, file_table
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
@@ -134,7 +134,7 @@ def _in_transaction(
             rollback(cursor)
             raise
     except duckdb.Error as error:
-        raise source_error(error, f"source {ref.address!r}") from bare(error)
+        raise source_error(error, f"source {ref.address!r}") from None
     return result
 
 
