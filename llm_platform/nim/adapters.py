@@ -144,7 +144,7 @@ def seen(base_urls: Sequence[str], name: str, client: Client) -> dict[str, dict[
         EndpointUnavailable: one does not answer.
     """
     found = {}
-    for root in map(_root, base_urls):
+    for root in map(endpoint_root, base_urls):
         status, body = client.get(f"{root}/v1/adapters")
         listed = _mapping(body).get("adapters") if status == 200 else None
         if isinstance(listed, dict):

@@ -20,7 +20,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llm_platform.errors import SpecificationError
-from llm_platform.files import noted_upstream
+from llm_platform.files import close_to_others, keep_to_owner, noted_upstream
 from llm_platform.settings.connection import Connection
 from llm_platform.settings.settings_pods import PodFields
 
@@ -353,14 +353,18 @@ class Settings(PodFields, BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment.
+    """Settings from the environment; from now on what is kept in the state folder is its user's alone.
 
     Raises:
         SpecificationError: a variable has a value that it cannot have; the message names the variable, not the value.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         names = [str(mistake["loc"][0]).removeprefix("LLM_PLATFORM_").upper() for mistake in error.errors()]
         lines = [f"LLM_PLATFORM_{name}: {mistake['msg']}" for name, mistake in zip(names, error.errors(), strict=True)]
-        raise SpecificationError("The environment has settings that cannot be read:\n" + "\n".join(lines)) from error
+        # Without its cause, which holds every value.
+        raise SpecificationError("The environment has settings that cannot be read:\n" + "\n".join(lines)) from None
+    keep_to_owner()
+    close_to_others(settings.state)
+    return settings

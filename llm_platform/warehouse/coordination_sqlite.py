@@ -63,7 +63,7 @@ class FileCoordinator:
         """One writer at a time in the whole lake: SQLite has one anyway. Only `ATTACH` has a lock of its own."""
         lock_file = self._attach_file if scope == ATTACH else self._lock_file
         try:
-            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(
                 f"Cannot write the lake at {str(self._catalog)!r}: {error.strerror}. "

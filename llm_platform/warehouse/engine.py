@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -173,16 +171,18 @@ def _written(value: Any) -> str | None:
     return None
 
 
-def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that never downloads and hands out times in UTC."""
+def connect(threads: int | None = None, *, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that never downloads and hands out times in UTC.
+
+    Large temporary tables go to the folder `spill`, which nobody else may reach; without one they stay in memory.
+    """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
         # `load` has verified signatures by then; DuckDB would hash 36 MB at every load, 0.35 s of CPU per connection.
         "allow_unsigned_extensions": "true",
-        # Large temporary tables spill here, not into the working directory.
-        "temp_directory": os.path.join(tempfile.gettempdir(), f"llm_platform_{os.getpid()}"),
+        "temp_directory": "" if spill is None else str(spill),
     }
     if threads is not None:
         settings["threads"] = str(threads)

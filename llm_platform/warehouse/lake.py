@@ -32,6 +32,7 @@ from llm_platform.warehouse.maintenance import CompactionReport, compact
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
+from llm_platform.warehouse.spilling import SpillFolder
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.warehouse.vanished import require_new
 
@@ -91,6 +92,11 @@ class LakeLocation:
         return "://" in self.data_path
 
     @property
+    def own_folder(self) -> Path | None:
+        """The folder of its catalog on this machine; None where that is a server's."""
+        return Path(self.target).parent if self.kind == "sqlite" else None
+
+    @property
     def schema(self) -> str:
         """Schema of the catalog's tables in its database."""
         return self.metadata_schema or DEFAULT_METADATA_SCHEMA[self.kind]
@@ -119,8 +125,11 @@ class LakeLocation:
 class Warehouse:
     """An attached lake; a context manager that closes it."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, session: Session, sources: SourceReader) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, session: Session, sources: SourceReader, spill: SpillFolder
+    ) -> None:
         self._connection = connection
+        self._spill = spill
         self._session = session
         self.sources = sources
 
@@ -147,7 +156,8 @@ class Warehouse:
             StorageError: a folder is missing or read-only, the disk is full, or the catalog is damaged or absent.
             TransientError: the catalog's database does not answer.
         """
-        connection = connect(threads)
+        spill = SpillFolder(location.own_folder)
+        connection = connect(threads, spill=spill.path)
         coordinator = location.coordinator()
         try:
             if read_only:
@@ -169,14 +179,16 @@ class Warehouse:
         except BaseException:
             connection.close()
             coordinator.close()
+            spill.remove()
             raise
         session = Session(connection, address=location.address, coordinator=coordinator, metadata_schemas=schemas)
-        return cls(connection, session, SourceReader(connection, sources or {}))
+        return cls(connection, session, SourceReader(connection, sources or {}), spill)
 
     def close(self) -> None:
         """Detach; a second call does nothing."""
         self._session.coordinator.close()
         self._connection.close()
+        self._spill.remove()
 
     def __enter__(self) -> Warehouse:
         return self
@@ -245,7 +257,7 @@ def _require_new(connection: duckdb.DuckDBPyConnection, location: LakeLocation) 
             _make_secret(connection, location, alias=LAKE)
         require_new(connection, address=location.address, data_path=location.data_path, folder=location.runs_folder)
     except duckdb.Error as error:
-        raise platform_error(error, f"look for data of the lake at {location.address}") from bare(error)
+        raise platform_error(error, f"look for data of the lake at {location.address}") from None
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str, read_only: bool) -> None:
