@@ -156,6 +156,8 @@ class Warehouse:
             StorageError: a folder is missing or read-only, the disk is full, or the catalog is damaged or absent.
             TransientError: the catalog's database does not answer.
         """
+        if not read_only:
+            _make_folders(location)
         spill = SpillFolder(location.own_folder)
         connection = connect(threads, spill=spill.path)
         coordinator = location.coordinator()
@@ -165,7 +167,6 @@ class Warehouse:
                     _require_new(connection, location)
                 _attach(connection, location, alias=LAKE, read_only=True)
             else:
-                _make_folders(location)
                 # Two processes that make the same lake at once would both create its tables.
                 with coordinator.write_lock(ATTACH):
                     if not coordinator.has_catalog():

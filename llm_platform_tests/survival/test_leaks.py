@@ -215,3 +215,44 @@ def test_the_pinned_model_is_named(desk: MakeDesk) -> None:
     state = terminal.team.settings.state
 
     assert any(ENTRY.encode() in path.read_bytes() for path in state.rglob("*.db") if path.is_file())
+
+
+KEY = "sk-planted-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("key", "fits"), [(f"{KEY}\n", True), (f"{KEY}\nsecond-{KEY}", False), (f"{KEY}\u00e4", False)]
+)
+def test_an_api_key_is_shown_and_stored_nowhere(desk: MakeDesk, key: str, *, fits: bool) -> None:
+    """Every second secret of Kubernetes ends in a new line, and a traceback of an HTTP library prints headers."""
+    terminal, model = desk(keep_bodies=True, variables={"LLM_PLATFORM_NIM_API_KEY": key})
+    team = terminal.team
+
+    finished = terminal.run("run", NAME)
+
+    assert (finished.status == 0) is fits, finished.said
+    if fits:
+        assert {headers.get("authorization") for headers in model.headers} == {f"Bearer {KEY}"}
+    else:
+        assert "LLM_PLATFORM_NIM_API_KEY" in finished.err
+    assert KEY not in finished.said
+    assert [str(path) for path in team.root.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    "address", ["http://user:{}@127.0.0.1:9/v1", "http://{}@127.0.0.1:9", "http://h/v1?api_key={}"]
+)
+def test_a_secret_in_an_address_is_refused_and_not_shown(desk: MakeDesk, address: str) -> None:
+    """Addresses of endpoints are in three tables, in the UI and in messages."""
+    terminal, _ = desk()
+    team = terminal.team
+    team.lock["base_urls"] = [address.format(KEY)]
+    team.write_lock()
+
+    finished = terminal.run("run", NAME)
+
+    assert finished.failed_plainly, finished.said
+    assert "LLM_PLATFORM_NIM_API_KEY" in finished.err
+    assert KEY not in finished.said
+    state = team.settings.state
+    assert [str(path) for path in state.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
