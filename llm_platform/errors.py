@@ -21,6 +21,7 @@ an answer.
 
 from __future__ import annotations
 
+import logging
 import traceback
 from pathlib import PurePath
 
@@ -100,6 +101,14 @@ def unexpected(error: BaseException) -> str:
         f"{bare_words(error)}. This was not foreseen. What the error says is not shown, since it may quote documents; "
         "the places above tell where to look, and what to report."
     )
+
+
+def without_messages(record: logging.LogRecord) -> bool:
+    """A filter of log records: an exception in one is told by `unexpected`, not by its trace."""
+    if record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = unexpected(record.exc_info[1]), ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _short(filename: str) -> str:

@@ -9,10 +9,12 @@ Also folders that are marked as ours, and the note of a namespace that reads ano
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
-from collections.abc import Collection
-from contextlib import suppress
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -74,6 +76,9 @@ def noted_upstream(namespace_folder: Path) -> str | None:
 
 
 PRIVATE_UMASK = 0o077
+SAID_AFTER_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
 
 
 class _Umask:
@@ -145,3 +150,26 @@ def share(path: Path) -> None:
         ordinary = os.umask(0)
         os.umask(ordinary)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~ordinary)
+
+
+@contextmanager
+def said_when_slow(what: str, *, after_seconds: float = SAID_AFTER_SECONDS) -> Iterator[None]:
+    """Say what is waited for when the block takes long: a program that stands still tells nobody why."""
+    timer = threading.Timer(after_seconds, log.warning, ("Waiting for %s.", what))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def holder_of_lock(path: Path) -> str:
+    """Which process of this machine holds a lock file, in words."""
+    try:
+        inode = path.stat().st_ino
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return "another process"
+    found = {fields[-4] for fields in locks if fields[1] != "->" and fields[-3].rpartition(":")[2] == str(inode)}
+    return f"process {', '.join(sorted(found))}" if found else "another process"

@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from llm_platform.errors import PlatformError, StorageError
+from llm_platform.errors import PlatformError, StorageError, without_messages
 from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.engine import Engine
@@ -197,5 +197,7 @@ def log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(levelname)s %(name)s %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(without_messages)
     # It reports every file it writes.
     logging.getLogger("gguf").setLevel(logging.WARNING)

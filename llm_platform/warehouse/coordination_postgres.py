@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.files import said_when_slow
 from llm_platform.warehouse.coordination import LEASES_DDL, WAIT_SECONDS, Statements
 from llm_platform.warehouse.engine import redacted, with_deadline
 
@@ -77,7 +78,10 @@ class PostgresCoordinator:
                 statements = PostgresStatements(cursor)
                 statements.run("SET LOCAL lock_timeout = %s", [f"{int(self._wait_seconds * 1000)}ms"])
                 if key is not None:
-                    statements.run("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/{key}"])
+                    with said_when_slow(f"another process that writes the lake {self._scope!r}"):
+                        statements.run(
+                            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/{key}"]
+                        )
                 yield statements
         except psycopg2.Error as error:
             raise self._error(error) from None
