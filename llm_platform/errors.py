@@ -22,6 +22,12 @@ an answer.
 
 from __future__ import annotations
 
+import logging
+import traceback
+from pathlib import PurePath
+
+PLACES_SHOWN = 4
+
 
 class PlatformError(Exception):
     """Base of everything raised on purpose."""
@@ -81,3 +87,34 @@ class ForeignObject(PermanentError):
 
 class PodsFailed(PermanentError):
     """A model does not come up before somebody changes something: its image, its memory, a secret."""
+
+
+def bare_words(error: BaseException) -> str:
+    """What can be said of an exception that was not raised on purpose: its class and where it was raised.
+
+    What it says itself may quote documents, answers and secrets: pydantic prints inputs, pandas values, a team's own
+    code whatever it likes.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-PLACES_SHOWN:]
+    places = " < ".join(f"{_short(frame.filename)}:{frame.lineno} ({frame.name})" for frame in reversed(frames))
+    return f"{type(error).__name__} at {places}" if places else type(error).__name__
+
+
+def unexpected(error: BaseException) -> str:
+    """A whole message about such an exception."""
+    return (
+        f"{bare_words(error)}. This was not foreseen. What the error says is not shown, since it may quote documents; "
+        "the places above tell where to look, and what to report."
+    )
+
+
+def without_messages(record: logging.LogRecord) -> bool:
+    """A filter of log records: an exception in one is told by `unexpected`, not by its trace."""
+    if record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = unexpected(record.exc_info[1]), ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
+def _short(filename: str) -> str:
+    return "/".join(PurePath(filename).parts[-3:])

@@ -1,4 +1,7 @@
-"""Files that appear whole or not at all: the one way in which this platform writes a text that others read.
+"""Files that appear whole or not at all, and who may read them.
+
+What the platform keeps holds documents and answers, so it is its user's alone: folders 0700, files 0600, whatever the
+umask. What it writes for a person into a checkout has the rights that the person's own files have.
 
 Also folders that are marked as ours, and the note of a namespace that reads another one.
 """
@@ -6,9 +9,12 @@ Also folders that are marked as ours, and the note of a namespace that reads ano
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Collection
-from contextlib import suppress
+import stat
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -69,8 +75,50 @@ def noted_upstream(namespace_folder: Path) -> str | None:
     return found
 
 
-def write_text(path: Path, text: str) -> Path:
+PRIVATE_UMASK = 0o077
+SAID_AFTER_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class _Umask:
+    """What the umask was before `keep_to_owner`."""
+
+    ordinary: int | None = None
+
+
+def keep_to_owner() -> None:
+    """From now on nobody else may read what this process and its children make."""
+    before = os.umask(PRIVATE_UMASK)
+    if _Umask.ordinary is None:
+        _Umask.ordinary = before
+
+
+def close_to_others(folder: Path) -> None:
+    """Take the rights of others from a folder of ours and everything in it; one that was closed already is not read.
+
+    A folder that belongs to somebody else, such as a mounted volume, stays as it is: its owner decides.
+    """
+    try:
+        found = folder.stat()
+    except OSError:
+        return
+    if not stat.S_IMODE(found.st_mode) & PRIVATE_UMASK or found.st_uid != os.geteuid():
+        return
+    # First of all the folder itself: then nobody reaches what is not closed yet.
+    folder.chmod(0o700)
+    for path in folder.rglob("*"):
+        try:
+            if not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.stat().st_mode) & ~PRIVATE_UMASK)
+        except OSError:
+            continue  # gone, or not ours
+
+
+def write_text(path: Path, text: str, *, shared: bool = False) -> Path:
     """Write a file aside and rename it: a reader, or a power cut, sees the old file or the whole new one.
+
+    Only its owner may read it, unless it is `shared`: a file that a person keeps beside other ones.
 
     Raises:
         StorageError: the file or its folder cannot be written; what was there before is as it was.
@@ -78,7 +126,10 @@ def write_text(path: Path, text: str) -> Path:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as stream:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(aside, flags, 0o600), "w", encoding="utf-8") as stream:
+            if shared:
+                share(aside)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -90,3 +141,35 @@ def write_text(path: Path, text: str) -> Path:
             f"Cannot write {str(path)!r}: {error.strerror}. Free space, fix permissions, or name another place."
         ) from error
     return path
+
+
+def share(path: Path) -> None:
+    """Give a file or a folder the rights that one of the person who started this process has."""
+    ordinary = _Umask.ordinary
+    if ordinary is None:
+        ordinary = os.umask(0)
+        os.umask(ordinary)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~ordinary)
+
+
+@contextmanager
+def said_when_slow(what: str, *, after_seconds: float = SAID_AFTER_SECONDS) -> Iterator[None]:
+    """Say what is waited for when the block takes long: a program that stands still tells nobody why."""
+    timer = threading.Timer(after_seconds, log.warning, ("Waiting for %s.", what))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def holder_of_lock(path: Path) -> str:
+    """Which process of this machine holds a lock file, in words."""
+    try:
+        inode = path.stat().st_ino
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return "another process"
+    found = {fields[-4] for fields in locks if fields[1] != "->" and fields[-3].rpartition(":")[2] == str(inode)}
+    return f"process {', '.join(sorted(found))}" if found else "another process"

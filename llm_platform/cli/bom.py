@@ -30,5 +30,5 @@ def bom(
     if output is None:
         typer.echo(text, nl=False)
         return
-    write_text(output, text)
+    write_text(output, text, shared=True)
     console.print(f"Wrote {output}: {text.count(chr(10))} lines of CycloneDX 1.6.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -27,7 +28,10 @@ from llm_platform.cli import (
     tag,
     trial,
 )
-from llm_platform.errors import PlatformError
+from llm_platform.errors import PlatformError, unexpected
+
+INTERRUPTED = 130
+DUCKDB_INTERRUPTED = "Query interrupted"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,13 +59,23 @@ for name, commands in {
 
 
 def main() -> None:
-    """Run the command; an error raised on purpose ends with its message and exit status 1, without a traceback."""
+    """Run the command; an error ends it with a message and exit status 1, Ctrl-C with 130, and no traceback.
+
+    A traceback ends with what the exception says, which may quote documents: see `errors.unexpected`.
+    """
     try:
         app()
     except PlatformError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_plain(error)}")
-        sys.exit(1)
+        _end(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - no foreign words get further
+        if str(error) == DUCKDB_INTERRUPTED:
+            sys.exit(INTERRUPTED)
+        _end(unexpected(error))
 
 
-def _plain(error: PlatformError) -> str:
-    return str(error).replace("[", "\\[")
+def _end(message: str) -> NoReturn:
+    plain = message.replace("[", "\\[")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {plain}")
+    sys.exit(1)

@@ -125,14 +125,25 @@ def import_verdicts(
     """Read verdicts, tags and notes from a file; the same file twice adds nothing."""
     from llm_platform.operations.reviewing.review_files import import_annotations
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.review.files import Importing
+    from llm_platform.review.people import read_people
 
     settings = load_settings()
     loaded = application_named(settings, application)
+    people = read_people(settings.review_people) if settings.review_people is not None else {}
+    user = getpass.getuser()
+    importing = Importing(
+        importer=user,
+        by=name or user,
+        at=datetime.now(UTC),
+        roles={person.name: person.role for person in people.values()},
+    )
     with WarehouseResource.of(settings).open() as lake:
-        added, given = import_annotations(
-            lake, loaded.application, file, by=name or getpass.getuser(), at=datetime.now(UTC)
-        )
-    console.print(f"{added} rows are new, {given - added} were there already.")
+        added, given = import_annotations(lake, loaded.application, file, importing=importing)
+    console.print(
+        f"{added} rows are new, {given - added} were there already. They are recorded as imported by "
+        f"{importing.importer}, and never outrank what was decided on the page."
+    )
 
 
 @commands.command("token")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from llm_platform.defs.failures import KIND, sensor_failures
 from llm_platform.defs.runs import APPLICATION_TAG
 from llm_platform.errors import PlatformError
 from llm_platform.operations.watching.alerts import CheckSeen, RunSeen, deliver, events_of_run, note
@@ -57,6 +58,12 @@ def alerts_sensor(
         description="Turns failed runs and checks into alerts, and sends them until they have arrived.",
     )
     def alerts(
+        context: dg.SensorEvaluationContext, warehouse: WarehouseResource, alerts: AlertsResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        with sensor_failures():
+            return look(context, warehouse, alerts)
+
+    def look(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource, alerts: AlertsResource
     ) -> dg.SensorResult | dg.SkipReason:
         now = clock()
@@ -122,8 +129,8 @@ def _reason(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
         data = entry.dagster_event.step_failure_data if entry.dagster_event else None
         if data is None or data.user_failure_data is None:
             continue
-        cause = data.error.cause.cls_name if data.error and data.error.cause else ""
-        return data.user_failure_data.description or "", cause or ""
+        kind = data.user_failure_data.metadata.get(KIND)
+        return data.user_failure_data.description or "", str(kind.value) if kind else ""
     return "See its log.", ""
 
 

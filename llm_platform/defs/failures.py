@@ -1,4 +1,7 @@
-"""The one place that turns the platform's errors into Dagster's.
+"""The one place that turns errors into Dagster's.
+
+Dagster stores what an exception says and those that it was raised from, and shows them. Only what we have raised on
+purpose is in words of ours, so nothing else gets through, and no error keeps its cause.
 
 Dagster skips everything that is downstream of a failed step. What readers get depends, by way of the report and the
 decision, on every variant, judge and model, so a step of those does not fail: it ends with what is stored, says in its
@@ -7,14 +10,13 @@ one dead challenger publishes the champion's new answers, and is a failed run al
 """
 
 # Annotations are evaluated here: Dagster reads those of a check's context.
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
 
 from llm_platform.defs.runs import NO_RETRY_TAG, take_up
-from llm_platform.errors import PermanentError, PlatformError, TransientError
+from llm_platform.errors import PermanentError, PlatformError, TransientError, unexpected
 
 StepEvent = dg.MaterializeResult | dg.AssetCheckResult
 
@@ -23,19 +25,36 @@ NOT_UP_TO_DATE = "not_up_to_date"
 UP_TO_DATE = "up_to_date"
 """Name of the check that fails for such a step."""
 NEVER = "never"
+KIND = "error"
+"""Key of a failure's metadata that has the name of our error."""
 
 
 @contextmanager
 def dagster_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Raise `dagster.Failure` for errors raised on purpose; a permanent one is retried by neither step nor run."""
-    take_up(context)
+    """Raise `dagster.Failure` for errors; a permanent one is retried by neither step nor run."""
     try:
+        take_up(context)
         yield
+    except (dg.Failure, dg.RetryRequested):
+        raise
     except PermanentError as error:
         _forbid_retries(context.instance, context.run.run_id)
-        raise dg.Failure(description=str(error), allow_retries=False) from error
-    except TransientError as error:
-        raise dg.Failure(description=str(error)) from error
+        raise _failure(error, allow_retries=False) from None
+    except Exception as error:  # noqa: BLE001 - no foreign words get further
+        raise _failure(error) from None
+
+
+@contextmanager
+def sensor_failures() -> Iterator[None]:
+    """The same for the ticks of sensors, which have no runs."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - no foreign words get further
+        raise _failure(error) from None
+
+
+def _failure(error: Exception, *, allow_retries: bool = True) -> dg.Failure:
+    return dg.Failure(_in_words(error), metadata={KIND: type(error).__name__}, allow_retries=allow_retries)
 
 
 def failing_late(
@@ -118,9 +137,7 @@ def _in_words(error: Exception) -> str:
         return str(error)
     if isinstance(error, dg.Failure):
         return error.description or "it failed"
-    # Without its message, which may quote a document.
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name} ({frame.filename}:{frame.lineno}), which nobody has foreseen"
+    return unexpected(error)
 
 
 def _last_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str:

@@ -10,8 +10,8 @@ from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, column_schema
 from llm_platform.operations.answering.recorded import recorded_answers, store_recorded
 from llm_platform.records import content_hash
-from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.records.tables import COMPLETIONS_SCHEMA
+from llm_platform.resources.warehouse import WarehouseResource
 
 
 def recording_asset(graph: Graph, variant: str, documents: dg.AssetsDefinition) -> dg.AssetsDefinition:

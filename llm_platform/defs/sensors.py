@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from llm_platform.defs.documents import NO_MASS_LOSS
+from llm_platform.defs.failures import sensor_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
@@ -56,6 +57,10 @@ def source_changed_sensor(
     def source_changed(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult | dg.SkipReason:
+        with sensor_failures():
+            return look(context, warehouse)
+
+    def look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
         for run_id in end_dead_runs(instance):
             context.log.warning(f"Run {run_id} had lost its process and was reported as failed.")
@@ -104,7 +109,7 @@ def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
         before = lake.application(name).documents.consumed()
         if before is None:
             # Nobody has asked for this application yet, and its table may still be on its way.
-            raise TransientError(str(error)) from error
+            raise TransientError(str(error)) from None
         # A table or a column is gone. A run shows it: the check fails there, where people look.
         return _Change(_digest(f"{name}:{before.token}:{error}"), None, consumed=False)
     same = consumed is not None and consumed.token == current.token

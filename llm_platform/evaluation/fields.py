@@ -25,10 +25,11 @@ AMOUNT_ONLY = 0.5
 
 
 class Grade(NamedTuple):
-    """One score in [0, 1], or None with the reason why there is none."""
+    """One score in [0, 1], or None with the reason why there is none; `said` is what a team's scorer gave as one."""
 
     score: float | None
     reason: str | None = None
+    said: str | None = None
 
 
 class FieldsGrade(NamedTuple):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.measures import Metric, method_of
-from llm_platform.evaluation.own_code import load_function
+from llm_platform.evaluation.own_code import called, load_function
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.scorers import Scorer
 from llm_platform.evaluation.selection import scored_rows
@@ -59,9 +60,10 @@ def further_metrics(
             metrics.append(Metric(name=scorer.label, value=interval.value, interval=interval, ungraded=ungraded))
     for text in application.evaluation.metrics if not evaluated.empty else ():
         function = load_function(text, application.folder, arguments=OWN_ARGUMENTS)
-        metric = _own_metric(text, function(evaluated.copy()))
+        ask = partial(called, "Metric", text, function)
+        metric = _own_metric(text, ask(evaluated.copy()))
         if metric.interval is None and metric.name in application.evaluation.gates.metrics:
-            resampled = _resampled(function, evaluated, metric.value, method=method_of(application))
+            resampled = _resampled(ask, evaluated, metric.value, method=method_of(application))
             metric = metric.model_copy(update={"interval": resampled})
         metrics.append(metric)
     return tuple(metrics)
@@ -113,7 +115,8 @@ def own_panels(evaluated: pd.DataFrame, application: Application, *, variant: st
     """
     panels = []
     for text in application.evaluation.panels if not evaluated.empty else ():
-        returned = load_function(text, application.folder, arguments=OWN_ARGUMENTS)(evaluated.copy())
+        function = load_function(text, application.folder, arguments=OWN_ARGUMENTS)
+        returned = called("Panel", text, function, evaluated.copy())
         if not isinstance(returned, Panel):
             raise ContractBroken(
                 f"Panel {text!r} returned {type(returned).__name__}: return a llm_platform.evaluation.panel.Panel."

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import ContractBroken, SpecificationError, bare_words
 
 VERSION_DIGITS = 8
 
@@ -56,6 +56,27 @@ def load_function(reference: str, folder: Path, *, arguments: tuple[str, ...]) -
         ) from error
     found: Callable[..., Any] = function
     return found
+
+
+def called(what: str, reference: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a team's function returns.
+
+    Args:
+        what: What it is called as, for messages: `Scorer`.
+        reference: As it stands in `application.yaml`.
+        function: What `load_function` found.
+        arguments: What it is called with.
+
+    Raises:
+        ContractBroken: it raised something. What it said is not repeated: it may quote the rows that it was given.
+    """
+    try:
+        return function(*arguments)
+    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+        raise ContractBroken(
+            f"{what} {reference!r} raised {bare_words(error)}. What it said is not shown, since it may quote rows. "
+            "Mend it there, or call it with that row in a test of your own."
+        ) from None
 
 
 def code_version(function: Callable[..., Any]) -> str:

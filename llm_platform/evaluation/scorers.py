@@ -20,7 +20,7 @@ from llm_platform.application.model import JUDGE, Application, scorer_parts
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.evaluation.fields import Grade, grade_fields
 from llm_platform.evaluation.matches import exact, pattern_scorer, same_items, schema_scorer
-from llm_platform.evaluation.own_code import code_version, load_function
+from llm_platform.evaluation.own_code import called, code_version, load_function
 from llm_platform.evaluation.selection import checked_references, require_columns, require_unique, text_or_none
 from llm_platform.evaluation.text_scores import rouge_l, token_f1
 from llm_platform.records import CompletionStatus, DocumentStatus, Score, content_hash
@@ -133,6 +133,7 @@ def score_answers(
                         scorer=scorer.name,
                         score=grade.score,
                         reason=grade.reason,
+                        said=grade.said,
                         references_version=references_version,
                     )
                 )
@@ -157,13 +158,12 @@ def _cases(rows: pd.DataFrame) -> Sequence[_Case]:
 
 
 def _grade(scorer: Scorer, case: _Case) -> Grade:
-    assert scorer.grade is not None
     if (ungraded := _ungraded(case)) is not None:
         return ungraded
     reference = case.reference or ""
     if case.status == str(CompletionStatus.VALID):
-        return _checked(scorer.grade(case.answer, reference), scorer, case)
-    grade = _checked(scorer.grade(None, reference), scorer, case)
+        return _checked(scorer, case, case.answer, reference)
+    grade = _checked(scorer, case, None, reference)
     return grade if grade.score is None else Grade(0.0, f"no valid answer: {case.status}")
 
 
@@ -184,8 +184,13 @@ def _ungraded(case: _Case) -> Grade | None:
     return Grade(None, NO_COMPLETION) if case.status is None else None
 
 
-def _checked(grade: Grade, scorer: Scorer, case: _Case) -> Grade:
+def _checked(scorer: Scorer, case: _Case, answer: str | None, reference: str) -> Grade:
     """A grade that keeps the contract; a scorer of ours always does."""
+    assert scorer.grade is not None
+    try:
+        grade = scorer.grade(answer, reference)
+    except ContractBroken as error:
+        raise ContractBroken(f"{error} The document is {case.document_id!r}.") from None
     if grade.score is None and grade.reason:
         return grade
     if grade.score is not None and 0.0 <= grade.score <= 1.0:
@@ -251,15 +256,16 @@ def _own(function: Callable[..., Any], text: str) -> GradeFunction:
     """A team's function as a scorer: it may return a number, a truth value, None, or a pair with a reason."""
 
     def grade(answer: str | None, reference: str) -> Grade:
-        returned = function(answer, reference)
+        returned = called("Scorer", text, function, answer, reference)
         value, reason = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
+        said = None if reason is None else str(reason)
         if value is None:
-            return Grade(None, str(reason) if reason else f"{text} gives no score")
+            return Grade(None, f"{text} gives no score", said)
         if not isinstance(value, (bool, int, float)) or math.isnan(value):
             kind = "nan" if isinstance(value, float) else type(value).__name__
             raise ContractBroken(
                 f"Scorer {text!r} returned {kind}: return a number in [0, 1], None, or a pair with a reason."
             )
-        return Grade(float(value), None if reason is None else str(reason))
+        return Grade(float(value), said=said)
 
     return grade

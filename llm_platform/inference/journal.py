@@ -24,6 +24,7 @@ from typing import BinaryIO, Self, TypeVar
 from pydantic import ValidationError
 
 from llm_platform.errors import StorageError
+from llm_platform.files import said_when_slow
 from llm_platform.records import Record
 
 _SUFFIX = ".journal"
@@ -167,7 +168,8 @@ def _alone(folder: Path) -> Iterator[None]:
         return
     # NFS locks only files that are open for writing.
     with folder.with_name(f"{folder.name}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with said_when_slow(f"another process that stores the journal in {folder}"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from httptools import HttpParserError, HttpResponseParser
 
 from llm_platform.errors import SpecificationError
-from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
-from llm_platform.settings.connection import Connection
+from llm_platform.inference.wire import NO_HEADERS, Reply, request_headers
+from llm_platform.settings.connection import Connection, trusted
 
 _READ_BYTES = 256 * 1024
 _SWEEP_SECONDS = 0.1
@@ -49,7 +49,7 @@ class HttpWire:
         self._max_reply_bytes = connection.max_reply_bytes
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in _headers(connection).items())
         # Reading the machine's authorities takes 20 ms; a file that cannot be read is told before anything is sent.
-        self._tls = _tls(connection) if connection.ca_file is not None else None
+        self._tls = trusted(connection) if connection.ca_file is not None else None
         self._origins: dict[tuple[str, str], _Origin] = {}
         self._heads: dict[tuple[str, str], tuple[_Origin, bytes]] = {}
         self._busy: set[_Exchange] = set()
@@ -289,13 +289,3 @@ def _headers(connection: Connection) -> dict[str, str]:
         if not value.isprintable() or not value.isascii():
             raise SpecificationError(f"The header {name} of requests holds characters that HTTP does not allow.")
     return headers
-
-
-def _tls(connection: Connection) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if connection.ca_file is not None:
-        try:
-            context.load_verify_locations(cadata=read_ca(connection).decode())
-        except (ssl.SSLError, UnicodeDecodeError) as error:
-            raise SpecificationError(f"{connection.ca_file}: not a certificate in PEM form.") from error
-    return context

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from llm_platform.records import Dialect
-from llm_platform.settings.connection import endpoint_root
+from llm_platform.settings.connection import endpoint_root, secrets_in
 
 Mode = Literal["embedded", "external", "kubernetes"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -126,6 +126,10 @@ class LockEntry(LockModel):
     @classmethod
     def _roots(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
+            if (secret := secrets_in(url)) is not None:
+                raise ValueError(
+                    f"an address without {secret}; a key is given in LLM_PLATFORM_NIM_API_KEY, and sent as a header"
+                )
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is not an http:// or https:// address")
         return tuple(endpoint_root(url) for url in urls)

@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.25
 _STALE_SECONDS = 3600.0
 
 
-def publish(folder: Path, source: Path, name: str) -> Path:
+def publish(folder: Path, source: Path, name: str, *, shared: bool = True) -> Path:
     """Make the adapter in `folder` (Hugging Face layout) appear in the PEFT source as `name`; the published folder.
 
     Written aside and renamed, so that an endpoint sees all of it or nothing, also when this process is killed.
@@ -43,6 +43,7 @@ def publish(folder: Path, source: Path, name: str) -> Path:
         folder: Holds `adapter_config.json` and `adapter_model.safetensors`; every other file in it is copied as well.
         source: The folder an endpoint watches; made if it is missing.
         name: What requests put into `model`.
+        shared: Whether the endpoint runs as another user, who has to read it.
 
     Raises:
         SpecificationError: the name cannot be a folder and a model name, or `folder` is not an adapter.
@@ -59,7 +60,7 @@ def publish(folder: Path, source: Path, name: str) -> Path:
         source.mkdir(parents=True, exist_ok=True)
         _sweep(source, name)
         aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=source))
-        _copy(folder, aside)
+        _copy(folder, aside, shared=shared)
         try:
             aside.rename(target)
         except OSError:
@@ -133,6 +134,28 @@ def wait_served(base_urls: Sequence[str], name: str, client: Client, *, deadline
             time.sleep(_POLL_SECONDS)
 
 
+def seen(base_urls: Sequence[str], name: str, client: Client) -> dict[str, dict[str, Any]]:
+    """Endpoint → what it says of what it serves under a name; empty where it lists nothing of that name.
+
+    The embedded NIM says which files it has read (`files`, by SHA-256) and how often the name was given something else
+    to stand for; others say where they read it from, and on which base.
+
+    Raises:
+        EndpointUnavailable: one does not answer.
+    """
+    found = {}
+    for root in map(endpoint_root, base_urls):
+        status, body = client.get(f"{root}/v1/adapters")
+        listed = _mapping(body).get("adapters") if status == 200 else None
+        if isinstance(listed, dict):
+            said = listed.get(name)
+        else:
+            card = next((card for card in _cards(root, client) if card.get("id") == name), {})
+            said = {key: card[key] for key in ("root", "parent") if key in card}
+        found[root] = said if isinstance(said, dict) else {}
+    return found
+
+
 def load(base_url: str, name: str, path: str, client: Client, *, in_place: bool = False) -> None:
     """Load an adapter through the API from a path that the endpoint can read; one that is loaded already stays.
 
@@ -197,14 +220,14 @@ def _content(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _copy(folder: Path, aside: Path) -> None:
+def _copy(folder: Path, aside: Path, *, shared: bool) -> None:
     """Copy the files, readable for the user an endpoint runs as, and on disk before they get their name."""
-    aside.chmod(0o755)
+    aside.chmod(0o755 if shared else 0o700)
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             copied = aside / path.name
             shutil.copyfile(path, copied)
-            copied.chmod(0o644)
+            copied.chmod(0o644 if shared else 0o600)
             with copied.open("rb") as stream:
                 os.fsync(stream.fileno())
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import RequestError
 
 from llm_platform.errors import EndpointUnavailable, SpecificationError
-from llm_platform.settings.connection import Connection
+from llm_platform.settings.connection import Connection, trusted
 
 # A one-token answer of a loaded 70B model that queues behind others takes tens of seconds.
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -33,6 +37,7 @@ class EndpointClient:
             builder = builder.no_proxy()
         if how.bearer_token:
             builder = builder.default_headers({"Authorization": f"Bearer {how.bearer_token}"})
+        self._own = _OwnTls(how, timeout_seconds) if how.ca_file is not None and not how.environment_proxies else None
         if how.ca_file is not None:
             builder = builder.add_root_certificate_pem(_read(how.ca_file))
         self._client: SyncClient = builder.build()
@@ -49,6 +54,8 @@ class EndpointClient:
         Raises:
             EndpointUnavailable: nothing answers.
         """
+        if self._own is not None:
+            return self._own.send("GET", url)
         try:
             response = self._client.get(url).build().send()
             return response.status, bytes(response.bytes())
@@ -62,12 +69,44 @@ class EndpointClient:
             EndpointUnavailable: nothing answers.
         """
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        if self._own is not None:
+            return self._own.send("POST", url, body)
         try:
             request = self._client.post(url).body_bytes(body).header("Content-Type", "application/json")
             response = request.build().send()
             return response.status, bytes(response.bytes())
         except RequestError as error:
             raise EndpointUnavailable(f"POST {url}: {_cause(error)}. Is the endpoint running and reachable?") from error
+
+
+class _OwnTls:
+    """The same by OpenSSL, for a private authority: Rust's TLS takes no certificate that is its own authority."""
+
+    def __init__(self, how: Connection, timeout_seconds: float) -> None:
+        self._tls, self._timeout = trusted(how), timeout_seconds
+        self._headers = {"Authorization": f"Bearer {how.bearer_token}"} if how.bearer_token else {}
+
+    def send(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        connection = (
+            http.client.HTTPSConnection(host, parts.port, timeout=self._timeout, context=self._tls)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, parts.port, timeout=self._timeout)
+        )
+        try:
+            with closing(connection):
+                headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
+                connection.request(method, parts.path or "/", body, headers)
+                response = connection.getresponse()
+                return response.status, response.read()
+        except ssl.SSLCertVerificationError as error:
+            why = f"certificate not accepted: {error.verify_message}"
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+        except http.client.HTTPException as error:
+            why = type(error).__name__
+        raise EndpointUnavailable(f"{method} {url}: {why}. Is the endpoint running and reachable?")
 
 
 def _read(path: Path) -> bytes:

@@ -23,8 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.setsid()
 
     from llm_platform.errors import PlatformError
+    from llm_platform.files import keep_to_owner
     from llm_platform.nim_local.daemon import log_to_stderr, serve
 
+    keep_to_owner()
     log_to_stderr()
     try:
         config = _config(options)

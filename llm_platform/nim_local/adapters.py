@@ -52,6 +52,7 @@ class ServableAdapter:
         root: The PEFT folder it came from.
         file: GGUF adapter.
         content: Hash over the PEFT files and the base: equal hashes give equal answers.
+        config_sha256, weights_sha256: Of the PEFT files, as they were read.
     """
 
     name: str
@@ -59,6 +60,8 @@ class ServableAdapter:
     file: Path
     content: str
     rank: int
+    config_sha256: str
+    weights_sha256: str
 
 
 def prepare(name: str, folder: Path, base: BaseWeights, *, cache: Path, max_rank: int) -> ServableAdapter:
@@ -82,7 +85,16 @@ def prepare(name: str, folder: Path, base: BaseWeights, *, cache: Path, max_rank
             aside.replace(target)
         except OSError as error:
             raise StorageError(f"Could not write {str(target)!r}: {error.strerror}. Free space there.") from error
-    return ServableAdapter(name=name, root=folder, file=target, content=content, rank=adapter.rank)
+    config, weights = adapter.content.split()
+    return ServableAdapter(
+        name=name,
+        root=folder,
+        file=target,
+        content=content,
+        rank=adapter.rank,
+        config_sha256=config,
+        weights_sha256=weights,
+    )
 
 
 def _check_base(folder: Path, adapter: PeftAdapter, base: BaseWeights) -> None:

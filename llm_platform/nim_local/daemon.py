@@ -16,10 +16,11 @@ from types import FrameType
 
 import uvicorn
 
-from llm_platform.errors import PlatformError, StorageError
+from llm_platform.errors import PlatformError, StorageError, without_messages
 from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.engine import Engine
+from llm_platform.nim_local.guard import Guard
 from llm_platform.nim_local.registration import Registration
 from llm_platform.nim_local.server import Nim, create_app
 from llm_platform.nim_local.signals import handlers_kept, leave_signals_alone
@@ -59,7 +60,9 @@ def serve(
     try:
         with tempfile.TemporaryDirectory(prefix="nim-adapters-") as scratch:
             cache = Path(scratch) if registration is None else registration.folder / "adapters"
-            running = _serve(config, listener, base_url, cache=cache, registration=registration, on_ready=on_ready)
+            running = _serve(
+                config, listener, base_url, host=host, cache=cache, registration=registration, on_ready=on_ready
+            )
             return asyncio.run(running)
     finally:
         listener.close()
@@ -102,6 +105,7 @@ async def _serve(
     listener: socket.socket,
     base_url: str,
     *,
+    host: str,
     cache: Path,
     registration: Registration | None,
     on_ready: Callable[[str], None] | None,
@@ -113,9 +117,10 @@ async def _serve(
             return await asyncio.to_thread(_open_engine, config, adapters)
 
     nim = Nim(config, cache=cache, open_engine=open_engine)
+    guard = Guard(host, registration.token if registration is not None else None)
     server = _Server(
         uvicorn.Config(
-            create_app(nim),
+            create_app(nim, guard),
             access_log=False,
             log_config=None,
             lifespan="off",
@@ -192,5 +197,7 @@ def log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(levelname)s %(name)s %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(without_messages)
     # It reports every file it writes.
     logging.getLogger("gguf").setLevel(logging.WARNING)

@@ -136,9 +136,9 @@ class Engine:
         wanted = None if adapter is None else self._places[adapter]
         return {"lora": [{"id": place, "scale": float(place == wanted)} for place in self._places.values()]}
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids of a text; control tokens written in it are recognized, as vLLM does."""
-        body = {"content": text, "add_special": add_special, "parse_special": True}
+        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
 
     def detokenize(self, tokens: list[int]) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_platform.errors import LeaseHeld, StorageError
+from llm_platform.files import said_when_slow
 
 _POLL_SECONDS = 0.05
 _BLOCK_BYTES = 1 << 20
@@ -54,6 +55,11 @@ def try_lock(path: Path) -> int | None:
 def wait_lock(path: Path, *, timeout_seconds: float) -> int | None:
     """Like `try_lock`, asked until the deadline."""
     deadline = time.monotonic() + timeout_seconds
+    with said_when_slow(f"another process, which holds {path}"):
+        return _asked_until(path, deadline)
+
+
+def _asked_until(path: Path, deadline: float) -> int | None:
     while (descriptor := try_lock(path)) is None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     return descriptor

@@ -45,7 +45,7 @@ class PeftAdapter:
     """One adapter: the change of a weight matrix is `alpha / rank * b @ a`.
 
     Attributes:
-        content: Hash of the two files.
+        content: Hashes of the two files, configuration and weights, with a blank between.
         base_sha256: Of the weights it was trained on, where a manifest of this platform lies beside it.
         matrices: (layer, module) → a of shape (rank, inputs) and b of shape (outputs, rank).
     """

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +37,8 @@ class RunningNim:
     profile_id: str
     started: bool
     """Whether this call started it; false when it was already there."""
+    token: str | None = field(default=None, repr=False)
+    """What a request that loads or unloads an adapter has to carry."""
 
 
 def connect(config: EmbeddedConfig, *, state: Path, start: bool = True, timeout_seconds: float = 60.0) -> RunningNim:
@@ -94,6 +96,7 @@ def _running(found: Announcement, *, started: bool) -> RunningNim:
         weights_sha256=found.weights_sha256,
         profile_id=found.profile_id,
         started=started,
+        token=found.token,
     )
 
 

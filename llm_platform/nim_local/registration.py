@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from pathlib import Path
 
@@ -18,7 +19,11 @@ _GLANCE_SECONDS = 1.0
 
 
 class Announcement(BaseModel):
-    """The content of `endpoint.json`."""
+    """The content of `endpoint.json`, which only its owner may read.
+
+    Attributes:
+        token: What a request that changes what is served has to carry.
+    """
 
     base_url: str
     pid: int
@@ -28,6 +33,7 @@ class Announcement(BaseModel):
     dialect: str = "nim-2.x"
     peft_source: str | None = None
     started_at: float
+    token: str | None = None
 
 
 def server_folder(state: Path, model_id: str, dialect: str = "nim-2.x") -> Path:
@@ -56,10 +62,11 @@ def is_served(folder: Path) -> bool:
 
 
 class Registration:
-    """The hold of one server on its folder."""
+    """The hold of one server on its folder; `token` is for those who may read that."""
 
     def __init__(self, folder: Path, config: EmbeddedConfig, descriptor: int) -> None:
         self.folder = folder
+        self.token = secrets.token_urlsafe(32)
         self._config = config
         self._descriptor = descriptor
 
@@ -97,6 +104,7 @@ class Registration:
             dialect=self._config.dialect,
             peft_source=str(self._config.peft_source) if self._config.peft_source else None,
             started_at=time.time(),
+            token=self.token,
         )
         write_text(self.folder / "endpoint.json", announcement.model_dump_json(indent=2) + "\n")
 

@@ -27,7 +27,9 @@ from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.dialects import Dialect, dialect_of
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.generation import Outcome, Piece
+from llm_platform.nim_local.guard import MAX_BODY_BYTES, Guard, TooLong, limited, refuse
 from llm_platform.nim_local.metrics import Metrics
+from llm_platform.nim_local.peft import CONFIG_FILE, WEIGHTS_FILE
 from llm_platform.nim_local.service import Service, answer_for
 from llm_platform.nim_local.shelf import OpenEngine, Shelf
 
@@ -88,8 +90,8 @@ class Nim:
         return 0.0 if self.in_flight else time.monotonic() - self.last_use
 
 
-def create_app(nim: Nim) -> ASGIApp:
-    """The NIM as an ASGI application."""
+def create_app(nim: Nim, guard: Guard) -> ASGIApp:
+    """The NIM as an ASGI application, behind a guard."""
     endpoints, config, paths = _Endpoints(nim), nim.config, dict[str, list[str]]()
     bodies: dict[str, Callable[[], protocol.Body]] = {
         "/v1/health/live": lambda: nim.dialect.health("live"),
@@ -125,15 +127,16 @@ def create_app(nim: Nim) -> ASGIApp:
         ClientDisconnect: _gone,
         Exception: endpoints.crash,
     }
-    return _Frame(Starlette(routes=routes, exception_handlers=errors), nim, frozenset(paths))
+    return _Frame(Starlette(routes=routes, exception_handlers=errors), nim, guard, frozenset(paths))
 
 
 class _Frame:
-    """Around every request: count it, note the time, echo its `X-Request-Id`."""
+    """Around every request: the guard; count it, note the time, echo its `X-Request-Id`."""
 
-    def __init__(self, app: ASGIApp, nim: Nim, paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, nim: Nim, guard: Guard, paths: frozenset[str]) -> None:
         self._app = app
         self._nim = nim
+        self._guard = guard
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,9 +154,12 @@ class _Frame:
                     message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
+        if (refusal := self._guard.refusal(scope)) is not None:
+            await refuse(framed_send, *refusal)
+            return
         self._nim.in_flight += in_use
         try:
-            await self._app(scope, receive, framed_send)
+            await self._app(scope, limited(receive), framed_send)
         finally:
             self._nim.in_flight -= in_use
             if in_use:
@@ -179,10 +185,19 @@ class _Endpoints:
         return self._nim.dialect.health("ready")
 
     def adapters(self) -> protocol.Body:
-        """Not NIM's: which adapters are served, and why the others are not."""
+        """Not NIM's: which adapters are served, and why the others are not.
+
+        `files` is what was read; `loads` counts how often the name was given something else to stand for.
+        """
         shelf = self._nim.shelf
         served = {
-            name: {"root": str(adapter.root), "content": adapter.content, "rank": adapter.rank}
+            name: {
+                "root": str(adapter.root),
+                "content": adapter.content,
+                "rank": adapter.rank,
+                "files": {CONFIG_FILE: adapter.config_sha256, WEIGHTS_FILE: adapter.weights_sha256},
+                "loads": shelf.loads.get(name, 0),
+            }
             for name, adapter in shelf.served.items()
         }
         return {"adapters": served, "refused": shelf.refused}
@@ -303,7 +318,11 @@ class _Endpoints:
             yield STREAM_END
 
     async def _read(self, request: Request, kind: type[requests.AnyRequest]) -> requests.AnyRequest:
-        content_type, body = request.headers.get("content-type", ""), await request.body()
+        content_type = request.headers.get("content-type", "")
+        try:
+            body = await request.body()
+        except TooLong as error:
+            raise HTTPException(413, f"The body is longer than {MAX_BODY_BYTES} bytes.") from error
         return requests.parse(kind, content_type, body, reword=self._nim.dialect.fields)
 
     def _adapter(self, model: str | None) -> str | None:

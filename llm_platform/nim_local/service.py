@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from llm_platform.nim_local.requests import (
     TokenizeRequest,
 )
 from llm_platform.nim_local.scheduler import Scheduler, Ticket
-from llm_platform.nim_local.templates import ChatTemplate
+from llm_platform.nim_local.templates import ChatTemplate, Part
 
 _ANY_OBJECT = {"type": "object"}
 
@@ -85,9 +85,7 @@ class Service:
             ApiError: the request cannot be served.
         """
         if isinstance(request, ChatRequest):
-            prompts: list[Prompt] = [
-                self._template.render(request.messages, add_generation_prompt=request.add_generation_prompt)
-            ]
+            prompts: list[Prompt] = [await self._conversation(request)]
             limit = request.max_completion_tokens or request.max_tokens
             scores = (request.top_logprobs or 0) if request.logprobs else None
         else:
@@ -169,9 +167,9 @@ class Service:
             ApiError: neither is given.
         """
         if request.messages is not None:
-            text = self._template.render(request.messages, add_generation_prompt=request.add_generation_prompt)
-            special = bool(request.add_special_tokens)
-        elif request.prompt is not None:
+            parts = self._template.render(request.messages, add_generation_prompt=request.add_generation_prompt)
+            return await self._tokenize_parts(parts, add_special=bool(request.add_special_tokens))
+        if request.prompt is not None:
             text, special = request.prompt, request.add_special_tokens is not False
         else:
             raise protocol.bad_request("Either `prompt` or `messages` is required.", kind="Bad Request")
@@ -190,8 +188,25 @@ class Service:
         """The tokens as the vocabulary writes them."""
         return [self._engine.vocabulary.tokens[token] for token in tokens]
 
-    async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        return await _as_api(asyncio.to_thread(self._engine.tokenize, text, add_special=add_special))
+    async def _conversation(self, request: ChatRequest) -> Prompt:
+        """The prompt of a conversation: a text, or tokens where somebody has written the name of a control token."""
+        parts = self._template.render(request.messages, add_generation_prompt=request.add_generation_prompt)
+        if len(parts) == 1:
+            return parts[0].text
+        if sum(len(part.text) for part in parts) > self._config.context_length * self._engine.vocabulary.longest_token:
+            return "".join(part.text for part in parts)  # too long in any case, and refused without counting
+        return tuple(await self._tokenize_parts(parts, add_special=True))
+
+    async def _tokenize_parts(self, parts: Sequence[Part], *, add_special: bool) -> list[int]:
+        tokens: list[int] = []
+        for number, part in enumerate(parts):
+            first = add_special and number == 0
+            tokens += await self._tokenize(part.text, add_special=first, parse_special=part.has_control)
+        return tokens
+
+    async def _tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        work = asyncio.to_thread(self._engine.tokenize, text, add_special=add_special, parse_special=parse_special)
+        return await _as_api(work)
 
     async def _limit(self, prompt: Prompt, wanted: int | None) -> int:
         """How many tokens may be generated: what is wanted, or what the prompt leaves of the context.

@@ -49,6 +49,7 @@ class Shelf:
         self._seen: dict[str, Signature] = {}
         self.served: Mapping[str, ServableAdapter] = {}
         self.refused: dict[str, str] = {}
+        self.loads: dict[str, int] = {}
 
     async def open(self) -> None:
         """Open the first engine, with the adapters that are there.
@@ -133,6 +134,7 @@ class Shelf:
         self._install(engine)
         self.served = wanted
         for name, adapter in fresh.items():
+            self.loads[name] = self.loads.get(name, 0) + 1
             log.info("adapter %s: served, rank %d, content %s", name, adapter.rank, adapter.content)
         self._sweep()
         return True

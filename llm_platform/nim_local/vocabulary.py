@@ -10,6 +10,8 @@ from llm_platform.errors import SpecificationError
 from llm_platform.nim_local.gguf_header import read_header
 
 _NORMAL_TOKEN = 1
+# The unknown token, and control tokens.
+_CONTROL_TOKENS = (2, 3)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Vocabulary:
     def is_text(self, token_id: int) -> bool:
         """Whether the token stands for bytes of text, and not for control."""
         return self.token_types[token_id] == _NORMAL_TOKEN
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether its name in a prompt means the token only where the engine is told to read it so."""
+        return self.token_types[token_id] in _CONTROL_TOKENS
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for; the literal name of a control token."""

@@ -28,6 +28,11 @@ _WORDS: Mapping[type[nodes.Node], str] = {
     nodes.FromImport: "an import",
     nodes.Extends: "an extends",
     nodes.Macro: "a macro",
+    nodes.CallBlock: "a call",
+    nodes.FilterBlock: "a filter block",
+    nodes.With: "a with",
+    # Jinja makes one of nothing else.
+    nodes.Scope: "an autoescape",
 }
 
 Broken = Iterator[tuple[int, str]]
@@ -72,7 +77,7 @@ class _Walk:
                 yield from self.loop(node, scope, depth)
             else:
                 allowed = "text, {{ … }}, {% if %} and {% for … in examples %} or {% for … in labels %}"
-                yield node.lineno, wording(_named(node), allowed)
+                yield _line(node), wording(_named(node), allowed)
 
     def loop(self, node: nodes.For, scope: Scope, depth: int) -> Broken:
         iterated = node.iter.node if isinstance(node.iter, nodes.Getitem) else node.iter
@@ -152,3 +157,9 @@ class _Walk:
 
 def _named(node: nodes.Node) -> str:
     return _WORDS.get(type(node), f"{type(node).__name__.lower()!r}")
+
+
+def _line(node: nodes.Node) -> int:
+    """Where a statement stands: Jinja gives some of them no line of their own."""
+    lines = (one.lineno for one in (node, *node.find_all(nodes.Node)))
+    return next((line for line in lines if line), 1)

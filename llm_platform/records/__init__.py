@@ -65,6 +65,7 @@ from llm_platform.records.releases import (
     adapter_name,
 )
 from llm_platform.records.review import (
+    IMPORTED,
     Annotation,
     AnnotationKind,
     QueueProgress,
@@ -77,6 +78,7 @@ from llm_platform.records.review import (
 
 __all__ = [
     "ID_LENGTH",
+    "IMPORTED",
     "AdapterManifest",
     "Annotation",
     "AnnotationKind",

@@ -78,7 +78,12 @@ class Judge(Record):
 
 
 class Score(Record):
-    """The grade of one completion by one scorer: in [0, 1], or ungraded with a reason."""
+    """The grade of one completion by one scorer: in [0, 1], or ungraded with a reason.
+
+    Attributes:
+        reason: In words of ours.
+        said: What a team's own scorer gave as its reason; it may quote the answer, and is shown nowhere else.
+    """
 
     release_id: str
     fingerprint: str
@@ -86,6 +91,7 @@ class Score(Record):
     scorer: str
     score: float | None = Field(default=None, ge=0.0, le=1.0)
     reason: str | None = None
+    said: str | None = None
     references_version: str
 
 

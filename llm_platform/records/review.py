@@ -21,6 +21,9 @@ class Verdict(StrEnum):
 
 ReviewRole = Literal["viewer", "reviewer", "adjudicator"]
 AnnotationKind = Literal["verdict", "tag", "note", "undo"]
+IMPORTED = "import"
+"""Queue of rows that were not judged on the page: who judged, and how documents were chosen, is what a file says."""
+
 ReviewQueueName = Literal["disagreements", "low_confidence", "drift", "drawn", "audit", "slice", "mine", "adjudication"]
 SubjectKind = Literal["document", "answer", "prompt", "run", "release"]
 
@@ -52,7 +55,10 @@ class Annotation(Record):
         body: The tag, or the note.
         queue: Where the person met the document, or `import`.
         blind: Whether the person did not see which variant gave which answer.
+        role: What the people file said of the person.
         undoes: For kind `undo`: the group, or the one row, that no longer counts.
+        imported_by, imported_at, imported_from: Who read the row from a file, when, and the file's SHA-256. Of such a
+            row `by` and `at` are what the file said.
     """
 
     annotation_id: str
@@ -73,3 +79,6 @@ class Annotation(Record):
     by: str
     at: datetime
     undoes: str | None = None
+    imported_by: str | None = None
+    imported_at: datetime | None = None
+    imported_from: str | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from llm_platform.application.model import Application
 from llm_platform.inference.engine import EndpointTarget, Progress
-from llm_platform.operations.adapters.adapters import serve_adapter
+from llm_platform.operations.adapters.adapters import ServedAdapter
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import within_budget
 from llm_platform.records import Release
@@ -60,20 +60,24 @@ def asking_documents(
 
     def endpoints() -> Sequence[EndpointTarget]:
         targets = nim.verified_targets(release.model)
-        if release.adapter is not None:
-            serve_adapter(
-                nim.pinned,
-                serving=serving_of(settings),
-                folders=adapter_folders(settings),
-                name=release.served_name,
-                adapter_id=release.adapter,
-                base=release.model,
-                base_urls=[target.root for target in targets],
-            )
+        if adapter is not None:
+            adapter.serve([target.root for target in targets])
         return targets
+
+    adapter = None
+    if release.adapter is not None:
+        adapter = ServedAdapter(
+            nim.pinned,
+            serving=serving_of(settings),
+            folders=adapter_folders(settings),
+            name=release.served_name,
+            adapter_id=release.adapter,
+            base=release.model,
+        )
 
     return Asking(
         endpoints=endpoints,
+        verify=None if adapter is None else adapter.verify,
         policy=within_budget(nim.policy(max_failed_share=application.max_failed_share), application.budget, nim.pinned),
         connection=nim.connection(),
         run_id=run_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,24 +14,30 @@ from typing import Any
 
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken, StorageError
-from llm_platform.records import Annotation, ReviewRole, Verdict, canonical_json, content_hash
+from llm_platform.records import IMPORTED, Annotation, ReviewRole, Verdict, canonical_json, content_hash
 from llm_platform.review.items import clean_tag, comparable
 
 COLUMNS = tuple(Annotation.model_fields)
 REQUIRED = ("document_id",)
 KNOWN = ("document_id", "fingerprint", "release_id", "verdict", "judged", "answer", "note", "tags", "by", "at")
 MOST_MISTAKES = 20
-IMPORTED = "import"
-"""Queue of rows that were not judged on the page: how their documents were chosen is not known."""
 
 
 @dataclass(frozen=True)
-class ImportDefaults:
-    """What holds for every row of a file that does not say otherwise."""
+class Importing:
+    """Who reads a file, and what is not the file's to say.
 
+    Attributes:
+        importer: Who reads it, and answers for what it says.
+        by: Who judged, where a row does not say.
+        at: Now; also when a row was judged that does not say, or names a time to come.
+        roles: Person → role, of the people file.
+    """
+
+    importer: str
     by: str
-    role: ReviewRole
     at: datetime
+    roles: Mapping[str, ReviewRole]
 
 
 def written(rows: Sequence[Mapping[str, Any]], suffix: str) -> str:
@@ -56,17 +63,18 @@ def _plain(value: Any) -> Any:
 
 
 def read_annotations(
-    path: Path, application: Application, *, known: Mapping[str, str], defaults: ImportDefaults
+    path: Path, application: Application, *, known: Mapping[str, str], importing: Importing
 ) -> list[Annotation]:
     """Annotations of a file: one that `written` made, or a table of answers with at least `document_id` and `answer`.
 
-    The same row has the same id, so a file that is imported twice adds nothing.
+    The same row has the same id, so a file that is imported twice adds nothing. Whatever a file says of queues, roles
+    and blindness, its rows are imported ones: see `warehouse.annotations` for what those may decide.
 
     Args:
         path: `.csv` or `.jsonl`.
         application: Says what an answer may be.
         known: Document id → fingerprint of the documents as they are now.
-        defaults: For what a row leaves out.
+        importing: Who reads it, and what the file may not say.
 
     Raises:
         ContractBroken: lists the mistakes as `file:line: …`; nothing was read then.
@@ -77,24 +85,46 @@ def read_annotations(
 
     def read(number: int, row: Mapping[str, Any]) -> None:
         try:
-            rows.extend(_annotations(row, application, known=known, defaults=defaults))
+            rows.extend(_annotations(row, application, known=known, importing=importing))
         except ContractBroken as error:
             mistakes.append(f"{path}:{number}: {error}")
 
-    for number, row in _lines(path, mistakes.append):
+    content = _content(path)
+    file_hash = hashlib.sha256(content).hexdigest()
+    for number, row in _lines(path, content, mistakes.append):
         read(number, row)
     if mistakes:
         more = f"\n… and {len(mistakes) - MOST_MISTAKES} more" if len(mistakes) > MOST_MISTAKES else ""
         raise ContractBroken("\n".join(mistakes[:MOST_MISTAKES]) + more + "\nNothing was imported.")
-    return list({row.annotation_id: row for row in rows}.values())
+    return [_imported(row, importing, file_hash) for row in {row.annotation_id: row for row in rows}.values()]
 
 
-def _lines(path: Path, complain: Callable[[str], None]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(line number, row) of a file; complains of lines that are no rows."""
+def _imported(row: Annotation, importing: Importing, file_hash: str) -> Annotation:
+    """A row with what holds for every imported one, whatever its file says."""
+    return row.model_copy(
+        update={
+            "queue": IMPORTED,
+            "role": importing.roles.get(row.by),
+            "blind": None,
+            "at": min(row.at, importing.at),
+            "imported_by": importing.importer,
+            "imported_at": importing.at,
+            "imported_from": file_hash,
+        }
+    )
+
+
+def _content(path: Path) -> bytes:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise StorageError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+
+
+def _lines(path: Path, content: bytes, complain: Callable[[str], None]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(line number, row) of a file; complains of lines that are no rows."""
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ContractBroken(f"{path}: not UTF-8, at byte {error.start}. Save it as UTF-8.") from error
     if path.suffix == ".jsonl":
@@ -134,7 +164,7 @@ def _csv_lines(path: Path, text: str, complain: Callable[[str], None]) -> Iterat
 
 
 def _annotations(
-    row: Mapping[str, Any], application: Application, *, known: Mapping[str, str], defaults: ImportDefaults
+    row: Mapping[str, Any], application: Application, *, known: Mapping[str, str], importing: Importing
 ) -> list[Annotation]:
     if row.get("annotation_id"):
         return [_exported(row, application)]
@@ -153,10 +183,8 @@ def _annotations(
     shared = {
         "document_id": document_id,
         "fingerprint": fingerprint,
-        "queue": IMPORTED,
-        "role": defaults.role,
-        "by": str(row.get("by") or defaults.by),
-        "at": _time(row.get("at")) or defaults.at,
+        "by": str(row.get("by") or importing.by),
+        "at": _time(row.get("at")) or importing.at,
     }
     identity = {**row, "by": shared["by"]}
     group_id = "import-" + content_hash({name: str(value) for name, value in identity.items() if value is not None})
@@ -183,7 +211,7 @@ def _exported(row: Mapping[str, Any], application: Application) -> Annotation:
     values = {name: row.get(name) for name in COLUMNS}
     if isinstance(values["blind"], str):
         values["blind"] = values["blind"].lower() == "true"
-    values["at"] = _time(values["at"])
+    values["at"], values["imported_at"] = _time(values["at"]), None
     values["answer"] = _answer(values["answer"], application)
     try:
         return Annotation.model_validate(values)

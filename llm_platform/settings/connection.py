@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from llm_platform.errors import SpecificationError
 
 
 @dataclass(frozen=True)
@@ -11,6 +15,7 @@ class Connection:
     """How to reach endpoints.
 
     Attributes:
+        bearer_token: As it was given, without white space around it: secrets of Kubernetes end in a new line.
         ca_file: PEM file of a private certificate authority, trusted beside the public ones.
         environment_proxies: Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count. They are meant for
             what is outside, and a bulk run through a proxy costs more than twice the CPU a request.
@@ -26,6 +31,62 @@ class Connection:
     connect_timeout_seconds: float = 10.0
     keep_alive_seconds: float = 4.0
     max_reply_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.bearer_token is not None:
+            object.__setattr__(self, "bearer_token", header_value(self.bearer_token))
+
+
+def header_value(secret: str) -> str | None:
+    """A secret as a header can carry it; None for one that is empty.
+
+    Raises:
+        SpecificationError: it holds what no header may; says where, and never what it is.
+    """
+    plain = secret.strip()
+    for position, character in enumerate(plain, start=1):
+        if not (character.isascii() and character.isprintable()) or character == " ":
+            raise SpecificationError(
+                f"The API key holds a character that no HTTP header can carry, at position {position} of {len(plain)}. "
+                "Give LLM_PLATFORM_NIM_API_KEY the key alone, without quotes, names or line ends."
+            )
+    return plain or None
+
+
+def secrets_in(url: str) -> str | None:
+    """What an address holds that does not belong there, in words; None where it holds nothing.
+
+    Addresses are shown, and stored in tables; secrets are not.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if "@" in parts.netloc:
+        return "a user or a password"
+    return "a query, where keys are given" if parts.query or parts.fragment else None
+
+
+def trusted(connection: Connection) -> ssl.SSLContext:
+    """The public authorities, and the one of `ca_file`, which may be the endpoint's own self-signed certificate.
+
+    Raises:
+        SpecificationError: the file cannot be read.
+    """
+    context = ssl.create_default_context()
+    if connection.ca_file is None:
+        return context
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=connection.ca_file.read_bytes().decode("ascii"))
+    except OSError as error:
+        # An `ssl.SSLError` is one, and has no errno of the system.
+        if isinstance(error, ssl.SSLError):
+            raise SpecificationError(f"{connection.ca_file}: not a certificate in PEM form.") from None
+        raise SpecificationError(f"{connection.ca_file}: the CA file cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise SpecificationError(f"{connection.ca_file}: not a certificate in PEM form.") from error
+    return context
 
 
 def endpoint_root(base_url: str) -> str:

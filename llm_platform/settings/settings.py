@@ -20,8 +20,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llm_platform.errors import SpecificationError
-from llm_platform.files import noted_upstream
-from llm_platform.settings.connection import Connection
+from llm_platform.files import close_to_others, keep_to_owner, noted_upstream
+from llm_platform.settings.connection import Connection, header_value
 from llm_platform.settings.settings_pods import PodFields
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
@@ -243,10 +243,36 @@ class Settings(PodFields, BaseSettings):
     def _no_password(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
         # Resources are shown in the UI, and so is what they hold.
         for text in value.values() if isinstance(value, dict) else [value or ""]:
-            if re.search(r"password\s*=|://[^/@\s]+:[^/@\s]+@", text, flags=re.IGNORECASE):
+            if re.search(r"password\s*=|://[^/?#\s]*:[^/?#\s]*@", text, flags=re.IGNORECASE):
                 raise ValueError(
                     "holds a password; give it in PGPASSWORD, or by role in the file that PGPASSFILE names"
                 )
+        return value
+
+    @field_validator(
+        "alert_smtp_url", "alert_slack_url", "ui_url", "review_url", "s3_endpoint", "data_root", "nim_prometheus_url"
+    )
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        # Shown on cards, in alerts and in the UI; a mail server's user is no secret.
+        if value and re.search(r"://[^/?#\s]*:[^/?#\s]*@", value):
+            raise ValueError("holds a password; an address is shown, so give it in a setting of its own")
+        return value
+
+    @field_validator("nim_api_key", "s3_secret", "alert_slack_token", "alert_webhook_url", "alert_smtp_password")
+    @classmethod
+    def _stripped(cls, value: SecretStr | None) -> SecretStr | None:
+        # Every second secret of Kubernetes ends in a new line.
+        return None if value is None else SecretStr(value.get_secret_value().strip())
+
+    @field_validator("nim_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                header_value(value.get_secret_value())
+            except SpecificationError as error:
+                raise ValueError(str(error)) from None
         return value
 
     @field_validator("applications", mode="before")
@@ -353,14 +379,18 @@ class Settings(PodFields, BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment.
+    """Settings from the environment; from now on what is kept in the state folder is its user's alone.
 
     Raises:
         SpecificationError: a variable has a value that it cannot have; the message names the variable, not the value.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         names = [str(mistake["loc"][0]).removeprefix("LLM_PLATFORM_").upper() for mistake in error.errors()]
         lines = [f"LLM_PLATFORM_{name}: {mistake['msg']}" for name, mistake in zip(names, error.errors(), strict=True)]
-        raise SpecificationError("The environment has settings that cannot be read:\n" + "\n".join(lines)) from error
+        # Without its cause, which holds every value.
+        raise SpecificationError("The environment has settings that cannot be read:\n" + "\n".join(lines)) from None
+    keep_to_owner()
+    close_to_others(settings.state)
+    return settings

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
-from llm_platform.records import Annotation
+from llm_platform.records import IMPORTED, Annotation
 from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
@@ -36,25 +36,32 @@ def annotations_table(rows: Sequence[Annotation]) -> pa.Table:
 
 
 def live_sql(relation: str) -> str:
-    """Rows of a relation of annotations that nobody has taken back, undo rows left out."""
+    """Rows of a relation of annotations that nobody has taken back, undo rows left out.
+
+    What was decided on the page is taken back on the page: an imported undo holds for imported rows.
+    """
+    may = f"(coalesce(u.queue, '') <> '{IMPORTED}' OR a.queue = '{IMPORTED}')"
     return (
         # Two anti-joins: with one of both keys, the engine compares every pair of rows.
         f"SELECT * FROM {relation} a WHERE a.kind <> 'undo' "
-        f"AND NOT EXISTS (SELECT 1 FROM {relation} u WHERE u.kind = 'undo' AND u.undoes = a.group_id) "
-        f"AND NOT EXISTS (SELECT 1 FROM {relation} u WHERE u.kind = 'undo' AND u.undoes = a.annotation_id)"
+        f"AND NOT EXISTS (SELECT 1 FROM {relation} u WHERE u.kind = 'undo' AND u.undoes = a.group_id AND {may}) "
+        f"AND NOT EXISTS (SELECT 1 FROM {relation} u WHERE u.kind = 'undo' AND u.undoes = a.annotation_id AND {may})"
     )
 
 
 def opinions_sql(relation: str) -> str:
     """One row per (document, text, person): the answer the person holds right, and those the person holds wrong.
 
-    The newest decision of a person counts. Both may be empty: then the person could not tell.
+    The newest decision of a person counts. Both may be empty: then the person could not tell. Imported verdicts count
+    where nobody has judged the text on the page: a file may say that anybody said anything at any time.
     """
     return (
         'SELECT document_id, fingerprint, "by", max(answer) AS answer, '
         "coalesce(list(DISTINCT judged) FILTER (verdict IN ('wrong', 'corrected') AND judged IS NOT NULL), []) "
         f'AS rejected, bool_or(queue = \'{ADJUDICATION}\') AS adjudicated, max("at") AS "at" FROM ('
-        f"SELECT * FROM ({live_sql(relation)}) WHERE kind = 'verdict' QUALIFY dense_rank() OVER "
+        f"SELECT * FROM (SELECT * FROM ({live_sql(relation)}) WHERE kind = 'verdict' QUALIFY dense_rank() OVER "
+        f"(PARTITION BY document_id, fingerprint ORDER BY coalesce(queue, '') = '{IMPORTED}') = 1) "
+        "QUALIFY dense_rank() OVER "
         '(PARTITION BY document_id, fingerprint, "by" ORDER BY "at" DESC, group_id DESC) = 1) GROUP BY ALL'
     )
 

@@ -19,7 +19,7 @@ from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease, stored_leases
 from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
-from llm_platform.warehouse.session import UPSTREAM, Session
+from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.watch import AnswersWatch
 
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
@@ -188,6 +188,22 @@ class Completions:
         """
         with in_file(json_lines(rows)) as file:
             return self._write(file, None)
+
+    def discard(self, release_ids: Sequence[str], run_id: str) -> int:
+        """Take back what a run has stored for releases: it was not answered by what they name. Returns how many."""
+
+        def body(transaction: Transaction) -> int:
+            if not self._session.exists(self._application, "completions"):
+                return 0
+            target = transaction.target("completions")
+            return transaction.count(
+                f"DELETE FROM {target} WHERE run_id = $run AND NOT reused AND release_id IN "
+                "(SELECT unnest($releases::VARCHAR[]))",
+                {"run": run_id, "releases": list(release_ids)},
+            )
+
+        with self._session.errors("take answers back from"):
+            return self._session.write(self._application, body)[0]
 
     def _write(self, file: Path, lease: Lease | None, *, made_of: pa.Table | None = None) -> int:
         with self._session.cursor("store completions in") as cursor:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.files import said_when_slow
 from llm_platform.warehouse.coordination import LEASES_DDL, WAIT_SECONDS, Statements
 from llm_platform.warehouse.engine import redacted, with_deadline
 
@@ -77,10 +78,13 @@ class PostgresCoordinator:
                 statements = PostgresStatements(cursor)
                 statements.run("SET LOCAL lock_timeout = %s", [f"{int(self._wait_seconds * 1000)}ms"])
                 if key is not None:
-                    statements.run("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/{key}"])
+                    with said_when_slow(f"another process that writes the lake {self._scope!r}"):
+                        statements.run(
+                            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self._scope}/{key}"]
+                        )
                 yield statements
         except psycopg2.Error as error:
-            raise self._error(error) from error
+            raise self._error(error) from None
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -106,7 +110,9 @@ class PostgresCoordinator:
         self._prepared = True
 
     def _error(self, error: psycopg2.Error) -> PlatformError:
-        text = redacted(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+        # What Postgres says of a statement may quote its values; what it says of a connection names host and user.
+        connecting = error.pgcode is None and isinstance(error, psycopg2.OperationalError) and str(error).strip()
+        text = redacted(str(error).strip().splitlines()[0]) if connecting else _refusal(error)
         if error.pgcode == "42501":
             return StorageError(
                 f"Cannot write the lake {self._scope!r}: {text}. This role may only read it; use a namespace of your "
@@ -128,3 +134,9 @@ class PostgresCoordinator:
         with self._idle_guard:
             while self._idle:
                 self._idle.pop().close()
+
+
+def _refusal(error: psycopg2.Error) -> str:
+    if error.pgcode == "42501":
+        return "permission denied"
+    return f"{type(error).__name__}, SQLSTATE {error.pgcode or 'unknown'}"

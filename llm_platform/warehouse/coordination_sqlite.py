@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import random
 import sqlite3
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.files import SAID_AFTER_SECONDS, holder_of_lock
 from llm_platform.warehouse.coordination import ATTACH, LEASES_DDL, WAIT_SECONDS, Statements
+
+log = logging.getLogger(__name__)
 
 
 class SqliteStatements:
@@ -41,12 +45,18 @@ class FileCoordinator:
     leases = "leases"
     row_lock = ""
 
-    def __init__(self, catalog: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        catalog: Path,
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        said_after_seconds: float = SAID_AFTER_SECONDS,
+    ) -> None:
         self._catalog = catalog
         self._lock_file = catalog.with_name(catalog.name + ".lock")
         self._attach_file = catalog.with_name(catalog.name + ".attach.lock")
         self._leases_file = catalog.with_name("leases.sqlite")
-        self._wait_seconds = wait_seconds
+        self._wait_seconds, self._said_after_seconds = wait_seconds, said_after_seconds
         self._prepared = False
 
     def has_catalog(self) -> bool:
@@ -63,7 +73,7 @@ class FileCoordinator:
         """One writer at a time in the whole lake: SQLite has one anyway. Only `ATTACH` has a lock of its own."""
         lock_file = self._attach_file if scope == ATTACH else self._lock_file
         try:
-            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(
                 f"Cannot write the lake at {str(self._catalog)!r}: {error.strerror}. "
@@ -76,8 +86,10 @@ class FileCoordinator:
             os.close(descriptor)
 
     def _wait_for(self, descriptor: int, lock_file: Path) -> None:
-        deadline = time.monotonic() + self._wait_seconds
+        began = time.monotonic()
+        deadline = began + self._wait_seconds
         pause = 0.001
+        said = False
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,6 +101,15 @@ class FileCoordinator:
                         "process "
                         f"holds {lock_file.name!r}. Let it finish, then run again."
                     ) from error
+                if not said and time.monotonic() - began > self._said_after_seconds:
+                    said = True
+                    log.warning(
+                        "Waiting to write the lake at %r: %s holds %r. At most %.0f s more.",
+                        str(self._catalog),
+                        holder_of_lock(lock_file),
+                        lock_file.name,
+                        deadline - time.monotonic(),
+                    )
                 threading.Event().wait(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 1.5, 0.05)
 

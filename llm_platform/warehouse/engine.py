@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -32,33 +30,61 @@ RACES = (
     "conflict on tuple",
     "another transaction has",
 )
-FULL = ("no space left", "database or disk is full", "disk full", "could not write all bytes", "disk i/o error")
-READ_ONLY = (
-    "readonly database",
-    "read-only file system",
-    "permission denied",
-    "cannot open file",
-    "unable to open database",
-)
-DAMAGED = ("file is not a database", "malformed", "not a valid parquet", "no magic bytes")
 UNREACHABLE = (
     "unable to connect",
     "connection refused",
     "could not connect",
+    "connection to server",
+    "could not translate host name",
     "server closed the connection",
     "timed out",
     "timeout expired",
 )
+REFUSED = ("password authentication failed", "no password supplied", "authentication failed", "pg_hba.conf")
 MEANINGS = (
-    (FULL, "the disk is full or failing ({text}). Free space, then run again; nothing was half written."),
-    (DAMAGED, "a file is damaged or not ours ({text}). Restore it from a backup or start anew."),
-    (READ_ONLY, "it may not be written here ({text}). Give this user write permission, or choose another place."),
+    (("too many open files",), "this process may not open more files. Raise its limit ('ulimit -n'), then run again."),
+    (
+        ("no space left", "database or disk is full", "disk full", "could not write all bytes", "disk i/o error"),
+        "the disk is full or failing. Free space, then run again; nothing was half written.",
+    ),
+    (
+        ("file is not a database", "disk image is malformed", "not a valid parquet", "no magic bytes"),
+        "a file is damaged or not ours. Restore it from a backup or start anew.",
+    ),
+    (("read-only mode",), "it is opened read-only here, and was asked to be written."),
+    (
+        ("readonly database", "read-only file system", "permission denied", "unable to open database"),
+        "it may not be written here: permission denied. Give this user write permission, or choose another place.",
+    ),
+    (
+        ("no such file", "404 (not found)"),
+        "a file that the catalog lists is not there. Bring it back from a backup of the data folder, or restore "
+        "catalog and data folder of one time together; reading what does not rest on it still works.",
+    ),
+    (
+        ("data_path", "data path"),
+        "the catalog's DATA_PATH is another folder than the one given. Name the folder that the catalog was made with.",
+    ),
+    (("out of memory", "failed to allocate"), "there is too little memory. Free some, then run again."),
 )
+"""What the engine says → what it means. Only these words of ours are passed on: its own hold values and statements."""
 
-LONGEST_SUMMARY = 400
 CONNECT_SECONDS = 15
 """How long Postgres may take to let us in. libpq itself waits for ever, also for a server that takes the connection and
 says nothing."""
+ABOUT_VALUES = (
+    (
+        (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.TypeMismatchException, duckdb.DataError),
+        "a value does not have the type of its column. Which one is not said here: values may be texts.",
+    ),
+    (
+        (duckdb.ConstraintException, duckdb.IntegrityError),
+        "a row breaks a rule of its table. Which one is not said here: values may be texts.",
+    ),
+)
+"""Errors that quote a value: a text must not decide what is meant, so they are told by their class."""
+
+OWN_FILE = re.compile(r"ducklake-[0-9a-f-]{36}\.parquet")
 PLACES = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|\$(?P<name>[a-z_]+)|\?""")
 """Where a statement has its parameters; what is quoted has none."""
 
@@ -145,16 +171,18 @@ def _written(value: Any) -> str | None:
     return None
 
 
-def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that never downloads and hands out times in UTC."""
+def connect(threads: int | None = None, *, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that never downloads and hands out times in UTC.
+
+    Large temporary tables go to the folder `spill`, which nobody else may reach; without one they stay in memory.
+    """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
         # `load` has verified signatures by then; DuckDB would hash 36 MB at every load, 0.35 s of CPU per connection.
         "allow_unsigned_extensions": "true",
-        # Large temporary tables spill here, not into the working directory.
-        "temp_directory": os.path.join(tempfile.gettempdir(), f"llm_platform_{os.getpid()}"),
+        "temp_directory": "" if spill is None else str(spill),
     }
     if threads is not None:
         settings["threads"] = str(threads)
@@ -184,44 +212,56 @@ def verified_extension(name: str) -> str:
 
 def is_race(error: duckdb.Error) -> bool:
     """Whether the transaction lost against another one and may be run again."""
-    text = summary(error).lower()
-    return any(mark in text for mark in RACES)
+    said = _without_statements(error)
+    return any(mark in said for mark in RACES)
 
 
-def summary(error: duckdb.Error) -> str:
-    """What the engine says, on one line, without passwords and without statements.
-
-    DuckLake quotes the statement that failed, and that one holds the smallest and largest value of each column: texts.
-    """
-    said = redacted(str(error)).partition("\nLINE ")[0]
-    said = re.sub(r'query ".*": ', "query: ", said, flags=re.DOTALL)
-    said = re.sub(r'query ".*', "query", said, flags=re.DOTALL)
-    return " ".join(said.split())[:LONGEST_SUMMARY].rstrip(".")
-
-
-def bare(error: duckdb.Error) -> duckdb.Error:
-    """The same error with its summary only, to be raised from: logs show causes in full."""
-    return type(error)(summary(error))
+def cause(error: duckdb.Error) -> str:
+    """What the engine means, in words of ours."""
+    said = _without_statements(error)
+    for kinds, meaning in ABOUT_VALUES:
+        if isinstance(error, kinds):
+            return meaning
+    for marks, meaning in MEANINGS:
+        if any(mark in said for mark in marks):
+            return meaning + _named_file(error)
+    return f"the engine refused it ({type(error).__name__})."
 
 
 def platform_error(error: duckdb.Error, doing: str) -> PlatformError:
-    """`error` as one of our errors; `doing` says what was attempted, on what ("attach the lake at …")."""
-    text = summary(error)
-    lowered = text.lower()
+    """`error` as one of our errors, to be raised from None: what the engine says may quote texts.
+
+    `doing` says what was attempted, on what ("attach the lake at …").
+    """
+    if isinstance(error, duckdb.InterruptException):
+        raise KeyboardInterrupt from None
+    said = _without_statements(error)
     if is_race(error):
-        return TransientError(f"Cannot {doing}: other processes kept writing ({text}). Run again.")
-    if any(mark in lowered for mark in UNREACHABLE):
-        return TransientError(
-            f"Cannot {doing}: the database does not answer ({text}). Check that it is up, then run again."
-        )
-    if gone := re.search(r"no snapshot found at version (\d+)", lowered):
+        return TransientError(f"Cannot {doing}: other processes kept writing. Run again.")
+    if any(mark in said for mark in REFUSED):
+        return StorageError(f"Cannot {doing}: the database does not accept this user or its password. Correct them.")
+    if any(mark in said for mark in UNREACHABLE) and "404 (not found)" not in said:
+        return TransientError(f"Cannot {doing}: the database does not answer. Check that it is up, then run again.")
+    if gone := re.search(r"no snapshot found at version (\d+)", said):
         return StorageError(
             f"Cannot {doing}: Snapshot {gone[1]} never was, or has expired in a compaction. Choose another one."
         )
-    for marks, meaning in MEANINGS:
-        if any(mark in lowered for mark in marks):
-            return StorageError(f"Cannot {doing}: {meaning.replace('{text}', text)}")
-    return StorageError(f"Cannot {doing}: {text}")
+    return StorageError(f"Cannot {doing}: {cause(error)}")
+
+
+def _without_statements(error: duckdb.Error) -> str:
+    """What the engine says, in small letters, without statements and values: a text must not decide what is meant."""
+    if any(isinstance(error, kinds) for kinds, _ in ABOUT_VALUES):
+        return ""
+    said = str(error).partition("\nLINE ")[0]
+    said = re.sub(r'query ".*": ', "query: ", said, flags=re.DOTALL)
+    return re.sub(r'query ".*', "query", said, flags=re.DOTALL).lower()
+
+
+def _named_file(error: duckdb.Error) -> str:
+    """The file of the lake that an error is about; others are named by what was attempted."""
+    found = OWN_FILE.search(str(error)) if isinstance(error, duckdb.IOException | duckdb.HTTPException) else None
+    return f" The file is {found[0]}." if found else ""
 
 
 def rollback(cursor: duckdb.DuckDBPyConnection) -> None:

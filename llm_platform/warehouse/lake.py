@@ -20,7 +20,6 @@ from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
 from llm_platform.warehouse.endpoint_metrics import EndpointMetricsTable
 from llm_platform.warehouse.engine import (
-    bare,
     connect,
     identifier,
     literal,
@@ -33,6 +32,7 @@ from llm_platform.warehouse.maintenance import CompactionReport, compact
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
+from llm_platform.warehouse.spilling import SpillFolder
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.warehouse.vanished import require_new
 
@@ -92,6 +92,11 @@ class LakeLocation:
         return "://" in self.data_path
 
     @property
+    def own_folder(self) -> Path | None:
+        """The folder of its catalog on this machine; None where that is a server's."""
+        return Path(self.target).parent if self.kind == "sqlite" else None
+
+    @property
     def schema(self) -> str:
         """Schema of the catalog's tables in its database."""
         return self.metadata_schema or DEFAULT_METADATA_SCHEMA[self.kind]
@@ -120,8 +125,11 @@ class LakeLocation:
 class Warehouse:
     """An attached lake; a context manager that closes it."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, session: Session, sources: SourceReader) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, session: Session, sources: SourceReader, spill: SpillFolder
+    ) -> None:
         self._connection = connection
+        self._spill = spill
         self._session = session
         self.sources = sources
 
@@ -148,7 +156,10 @@ class Warehouse:
             StorageError: a folder is missing or read-only, the disk is full, or the catalog is damaged or absent.
             TransientError: the catalog's database does not answer.
         """
-        connection = connect(threads)
+        if not read_only:
+            _make_folders(location)
+        spill = SpillFolder(location.own_folder)
+        connection = connect(threads, spill=spill.path)
         coordinator = location.coordinator()
         try:
             if read_only:
@@ -156,7 +167,6 @@ class Warehouse:
                     _require_new(connection, location)
                 _attach(connection, location, alias=LAKE, read_only=True)
             else:
-                _make_folders(location)
                 # Two processes that make the same lake at once would both create its tables.
                 with coordinator.write_lock(ATTACH):
                     if not coordinator.has_catalog():
@@ -170,14 +180,16 @@ class Warehouse:
         except BaseException:
             connection.close()
             coordinator.close()
+            spill.remove()
             raise
         session = Session(connection, address=location.address, coordinator=coordinator, metadata_schemas=schemas)
-        return cls(connection, session, SourceReader(connection, sources or {}))
+        return cls(connection, session, SourceReader(connection, sources or {}), spill)
 
     def close(self) -> None:
         """Detach; a second call does nothing."""
         self._session.coordinator.close()
         self._connection.close()
+        self._spill.remove()
 
     def __enter__(self) -> Warehouse:
         return self
@@ -246,7 +258,7 @@ def _require_new(connection: duckdb.DuckDBPyConnection, location: LakeLocation) 
             _make_secret(connection, location, alias=LAKE)
         require_new(connection, address=location.address, data_path=location.data_path, folder=location.runs_folder)
     except duckdb.Error as error:
-        raise platform_error(error, f"look for data of the lake at {location.address}") from bare(error)
+        raise platform_error(error, f"look for data of the lake at {location.address}") from None
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str, read_only: bool) -> None:
@@ -271,8 +283,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
             connection.execute(moved)
     except duckdb.Error as error:
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
-            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from bare(error)
-        raise platform_error(error, doing) from bare(error)
+            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from None
+        raise platform_error(error, doing) from None
 
 
 def _keep_row_groups_small(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
@@ -283,7 +295,7 @@ def _keep_row_groups_small(connection: duckdb.DuckDBPyConnection, location: Lake
         if found != (str(ROW_GROUP_ROWS),):
             connection.execute(f"CALL {LAKE}.set_option('parquet_row_group_size', {ROW_GROUP_ROWS})")
     except duckdb.Error as error:
-        raise platform_error(error, f"prepare the lake at {location.address}") from bare(error)
+        raise platform_error(error, f"prepare the lake at {location.address}") from None
 
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:

@@ -26,6 +26,11 @@ class S3Access:
     url_style: str = ""
     use_ssl: bool = True
 
+    def __post_init__(self) -> None:
+        # Resolved from the environment in a run; every second secret of Kubernetes ends in a new line.
+        for name in ("key_id", "secret", "session_token"):
+            object.__setattr__(self, name, getattr(self, name).strip())
+
     def file_system(self) -> FileSystem:
         """The store as pyarrow's file system."""
         from pyarrow import fs

@@ -17,7 +17,6 @@ from llm_platform.warehouse.coordination import Coordinator
 from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
 from llm_platform.warehouse.engine import (
-    bare,
     connect,
     identifier,
     load,
@@ -69,7 +68,7 @@ def write_table(url: str, table_name: str, rows: pa.Table, key: str) -> TableCha
             connection.register("given", rows)
             return _write(connection, table_name, key)
     except duckdb.Error as error:
-        raise platform_error(error, f"write the sample source {table_name!r} at {redacted(url)!r}") from bare(error)
+        raise platform_error(error, f"write the sample source {table_name!r} at {redacted(url)!r}") from None
     finally:
         coordinator.close()
 

@@ -15,7 +15,6 @@ from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.warehouse.coordination import Coordinator
 from llm_platform.warehouse.engine import (
     Parameters,
-    bare,
     execute,
     identifier,
     is_race,
@@ -80,7 +79,7 @@ class Session:
         try:
             yield
         except duckdb.Error as error:
-            raise platform_error(error, f"{doing} the lake at {self.address}") from bare(error)
+            raise platform_error(error, f"{doing} the lake at {self.address}") from None
 
     def sparingly(self, look: Callable[[], Found]) -> Found:
         """What `look` finds in the keys of a whole table, spilling to disk instead of taking memory that grows with it.
@@ -251,12 +250,12 @@ class Session:
                 return attempt()
             except duckdb.OutOfMemoryException as error:
                 if number == ATTEMPTS:
-                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from bare(error)
+                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
                 # Somebody may be looking through keys: who writes goes first.
                 self._limit_memory(self._memory_limit)
             except duckdb.Error as error:
                 if number == ATTEMPTS or not is_race(error):
-                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from bare(error)
+                    raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
             threading.Event().wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")

@@ -10,14 +10,13 @@ import duckdb
 
 from llm_platform.errors import PlatformError, SpecificationError, StorageError, TransientError
 from llm_platform.warehouse.engine import (
-    bare,
+    cause,
     identifier,
     is_race,
     literal,
     load,
     platform_error,
     redacted,
-    summary,
     with_deadline,
 )
 
@@ -144,7 +143,7 @@ class Attachments:
             load(self._connection, *url.extensions)
             self._connection.execute(url.attach_statement(alias))
         except duckdb.Error as error:
-            raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from bare(error)
+            raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from None
         self._attached[name] = url
         return alias, url
 
@@ -154,8 +153,7 @@ def source_error(error: duckdb.Error, what: str) -> PlatformError:
     translated = platform_error(error, f"read {what}")
     if is_race(error) or isinstance(translated, StorageError):
         return TransientError(
-            f"Cannot read {what}: {summary(error)}. Nothing was taken over; check that it is "
-            "there and "
-            "readable, then run again."
+            f"Cannot read {what}: {cause(error)} Nothing was taken over; check that it is there and readable, then "
+            "run again."
         )
     return translated

@@ -15,7 +15,7 @@ from llm_platform.application.model import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import AllBut, SourceChanges
-from llm_platform.warehouse.engine import bare, identifier, rollback
+from llm_platform.warehouse.engine import identifier, rollback
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_files import file_state, table_file
 from llm_platform.warehouse.source_forms import key_form, text_form
@@ -161,7 +161,7 @@ def _in_transaction(
             rollback(cursor)
             raise
     except duckdb.Error as error:
-        raise source_error(error, f"source {ref.address!r}") from bare(error)
+        raise source_error(error, f"source {ref.address!r}") from None
     return result
 
 

@@ -79,10 +79,30 @@ def score(folder: Path, name: str) -> Any:
 
 
 def test_a_function_of_the_folder_scores(folder: Path) -> None:
-    """A number, a truth value with a reason, or nothing with a reason."""
+    """A number, a truth value with a reason, or nothing with a reason; the reasons are kept apart from ours.
+
+    A reason of a team's code may quote the answer, and ours are counted on the report card.
+    """
     assert score(folder, "length").score == 0.5
-    assert (score(folder, "truth").score, score(folder, "truth").reason) == (0.0, "compared as it is")
-    assert (score(folder, "shy").score, score(folder, "shy").reason) == (None, "cannot say")
+    truth, shy = score(folder, "truth"), score(folder, "shy")
+    assert (truth.score, truth.reason, truth.said) == (0.0, None, "compared as it is")
+    assert (shy.score, shy.reason, shy.said) == (None, "grading:shy gives no score", "cannot say")
+
+
+def test_what_own_code_raises_is_told_by_class_and_place(folder: Path) -> None:
+    """The message of an exception may quote the row that it was raised for; the place is what its author needs."""
+    code = "def raises(answer, reference):\n    raise ValueError(f'cannot grade {answer}')\n"
+    counts = "def counts(rows):\n    return rows['none']\n"
+    (folder / "grading.py").write_text(code + counts, encoding="utf-8")
+
+    with pytest.raises(ContractBroken, match=r"raised ValueError at .*grading.py:2 .raises.*'d00000'") as caught:
+        score(folder, "raises")
+    world = World(application=applying(folder, metrics=("grading:counts",))).add(2, answer="abcd", reference="a")
+    with pytest.raises(ContractBroken, match=r"Metric 'grading:counts' raised KeyError at .*"):
+        world.report()
+
+    assert "abcd" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_an_installed_function_scores() -> None:

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import EndpointUnavailable, SpecificationError
 from llm_platform.inference.engine import default_wire
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.inference.wire import Reply, Wire
 from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
+from llm_platform.nim.http import EndpointClient
 from llm_platform.settings.connection import Connection
 from llm_platform_tests.servers.faults import Fault, Hangup, NeverAnswer, Status
 from llm_platform_tests.servers.proxy import Proxy
@@ -149,6 +150,10 @@ def test_tls_goes_through_a_proxy_unread(monkeypatch: pytest.MonkeyPatch, certif
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    return self_signed(tmp_path_factory.mktemp("tls") / "both.pem", ca=False)
+
+
+def self_signed(path: Path, *, ca: bool) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private authority")])
     now = dt.datetime.now(dt.UTC)
@@ -161,10 +166,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -192,6 +196,25 @@ def test_private_authority_is_trusted_only_when_given(make_wire: MakeWire, certi
 
     assert trusted.status == 200
     assert (refused.status, refused.failure) == (0, "connect")
+
+
+@pytest.mark.parametrize("ca", [False, True])
+def test_a_certificate_that_is_its_own_authority_is_trusted(tmp_path: Path, *, ca: bool) -> None:
+    """What `openssl req -x509` makes is both; teams name it as the authority of their endpoint."""
+    both = self_signed(tmp_path / "both.pem", ca=ca)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(both)
+    alone = tmp_path / "ca.pem"
+    alone.write_text(both.read_text()[both.read_text().index("-----BEGIN CERTIFICATE") :])
+
+    with ScriptedServer(tls=tls) as server:
+        with EndpointClient(Connection(ca_file=alone)) as client:
+            status, _ = client.get(f"{server.url}/v1/models")
+        bulk = talk(HttpWire, post(server.url), ca_file=alone)
+        with EndpointClient() as client, pytest.raises(EndpointUnavailable):
+            client.get(f"{server.url}/v1/models")
+
+    assert (status, bulk.status) == (200, 200)
 
 
 def test_missing_authority_file_is_a_specification_error(make_wire: MakeWire, tmp_path: Path) -> None:

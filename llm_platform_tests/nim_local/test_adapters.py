@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import EndpointUnavailable
-from llm_platform.nim.adapters import load, publish, retire, served_adapters, unload, wait_served
+from llm_platform.nim.adapters import load, publish, retire, seen, served_adapters, unload, wait_served
 from llm_platform.nim.http import EndpointClient
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.process import RunningNim, connect, stop
 from llm_platform.nim_local.registration import server_folder
+from llm_platform.settings.connection import Connection
 
 from .adapters import random_adapter
 from .conftest import MODEL_ID
@@ -73,9 +74,9 @@ def url(tuned: tuple[RunningNim, Path]) -> str:
 
 
 @pytest.fixture
-def client() -> Iterator[EndpointClient]:
-    """The platform's own client."""
-    with EndpointClient() as found:
+def client(tuned: tuple[RunningNim, Path]) -> Iterator[EndpointClient]:
+    """The platform's own client, with the server's token."""
+    with EndpointClient(Connection(bearer_token=tuned[0].token)) as found:
         yield found
 
 
@@ -224,12 +225,13 @@ def test_broken_and_unfinished_folders_are_skipped_with_a_reason(
 
 
 def test_adapters_are_loaded_and_unloaded_through_the_api_as_in_vllm(
-    url: str, library: Path, client: EndpointClient
+    url: str, library: Path, client: EndpointClient, tuned: tuple[RunningNim, Path]
 ) -> None:
     """The texts are those that a real vLLM 0.23 gave; clients match them."""
+    token = {"Authorization": f"Bearer {tuned[0].token}"}
 
     def post_adapter(what: str, **fields: Any) -> tuple[int, bytes]:
-        status, _, body = call(url, "POST", f"/v1/{what}_lora_adapter", fields)
+        status, _, body = call(url, "POST", f"/v1/{what}_lora_adapter", fields, token)
         return status, body
 
     def error(body: bytes) -> dict[str, Any]:
@@ -292,3 +294,39 @@ def test_a_server_that_watches_another_folder_is_replaced(config: EmbeddedConfig
     assert second.started
     assert second.pid != first.pid
     assert stop(watching, state=tmp_path)
+
+
+def test_only_the_token_changes_what_is_served(url: str, library: Path, tuned: tuple[RunningNim, Path]) -> None:
+    """A page in a browser of this machine gave a release other weights, with one request that looked like a form's."""
+    wanted = {"lora_name": "a", "lora_path": str(library / "c"), "load_inplace": True}
+    before = get(url, "/v1/adapters")["adapters"]["a"]
+    token = {"Authorization": f"Bearer {tuned[0].token}"}
+    headers: list[dict[str, str]] = [
+        {},
+        {"Authorization": "Bearer guessed"},
+        {**token, "Content-Type": "text/plain"},
+        {**token, "Content-Type": ""},
+        {**token, "Origin": "http://evil.test"},
+        {**token, "Origin": "null"},
+        {**token, "Sec-Fetch-Site": "cross-site"},
+        {**token, "Host": "rebound.evil.test"},
+    ]
+
+    refused = [call(url, "POST", "/v1/load_lora_adapter", wanted, given)[0] for given in headers]
+
+    assert refused == [401, 401, 415, 415, 403, 403, 403, 421]
+    assert get(url, "/v1/adapters")["adapters"]["a"] == before
+    assert (server_folder(tuned[1], MODEL_ID) / "endpoint.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_name_that_stood_for_something_else_meanwhile_shows(url: str, library: Path, client: EndpointClient) -> None:
+    """Swapped and swapped back: the files are the same again, and the answers in between were not theirs."""
+    before = seen([url], "a", client)
+    load(url, "a", str(library / "c"), client, in_place=True)
+    swapped = seen([url], "a", client)
+    load(url, "a", str(library / "a"), client, in_place=True)
+    after = seen([url], "a", client)
+
+    files = [found[url]["files"]["adapter_model.safetensors"] for found in (before, swapped, after)]
+    assert files[0] == files[2] != files[1]
+    assert before != after

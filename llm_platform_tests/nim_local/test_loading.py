@@ -15,6 +15,7 @@ import pytest
 from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig, available_cores
 from llm_platform.nim_local.engine import Engine
+from llm_platform.nim_local.guard import Guard
 from llm_platform.nim_local.server import Nim, create_app
 
 
@@ -31,7 +32,7 @@ def ask(nim: Nim, method: str, path: str, body: Any = None) -> httpx.Response:
     """One exchange with the application, without a network."""
 
     async def exchange() -> httpx.Response:
-        transport = httpx.ASGITransport(app=create_app(nim))
+        transport = httpx.ASGITransport(app=create_app(nim, Guard("nim", None)))
         async with httpx.AsyncClient(transport=transport, base_url="http://nim") as client:
             return await client.request(method, path, json=body)
 

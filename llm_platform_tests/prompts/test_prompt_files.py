@@ -504,6 +504,8 @@ def test_a_row_of_the_pool_that_cannot_be_used_is_a_mistake(tmp_path: Path, pool
         "{% set x = text %}",
         "{% filter upper %}{{ text }}{% endfilter %}",
         "{% block a %}{% endblock %}",
+        "{% autoescape true %}{{ text }}{% endautoescape %}",
+        "{% autoescape text %}{% endautoescape %}",
         "{% import 'os' as os %}",
         "{% extends text %}",
         "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",

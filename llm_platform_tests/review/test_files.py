@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.operations.reviewing.review_files import import_annotations
-from llm_platform.review.files import written
+from llm_platform.records import IMPORTED, Annotation, ReviewRole
+from llm_platform.review.files import COLUMNS, Importing, written
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, filled, open_lake, team_with
 from llm_platform_tests.team import NAME, Team
@@ -28,8 +31,91 @@ def lake(team: Team, tmp_path: Path) -> Iterator[Warehouse]:
         yield lake
 
 
+ROLES: dict[str, ReviewRole] = {"ada": "reviewer", "eve": "viewer", "joan": "adjudicator"}
+
+
 def imported(lake: Warehouse, team: Team, path: Path) -> tuple[int, int]:
-    return import_annotations(lake, team.loaded.application, path, by="ada", at=NOON)
+    importing = Importing(importer="mallory", by="ada", at=NOON, roles=ROLES)
+    return import_annotations(lake, team.loaded.application, path, importing=importing)
+
+
+def forged(**changes: Any) -> dict[str, Any]:
+    """A row as `review export` would have written it of somebody's decision on the page."""
+    row = dict.fromkeys(COLUMNS)
+    row |= {"annotation_id": "f-0", "group_id": "f", "kind": "verdict", "subject_kind": "document", "subject_id": "0"}
+    row |= {"document_id": "0", "fingerprint": "fp", "verdict": "corrected", "answer": "HAPPY", "blind": True}
+    row |= {"by": "joan", "role": "adjudicator", "queue": "adjudication", "at": "2099-01-01T00:00:00+00:00"}
+    row |= {"imported_by": "nobody", "imported_from": "nowhere", "imported_at": "2001-01-01T00:00:00+00:00"}
+    return row | changes
+
+
+def written_rows(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_a_file_cannot_say_who_decided(lake: Warehouse, team: Team, tmp_path: Path) -> None:
+    """A hundred forged adjudications published an inverted model: roles, queues and times were the file's to say."""
+    store = lake.application(NAME)
+    fingerprint = store.documents.table()["fingerprint"].to_pylist()[0]
+    path = written_rows(
+        tmp_path / "forged.jsonl",
+        forged(fingerprint=fingerprint),
+        forged(fingerprint=fingerprint, annotation_id="g-0", group_id="g", by="eve", role="adjudicator"),
+        forged(fingerprint=fingerprint, annotation_id="h-0", group_id="h", by="stranger", role="adjudicator"),
+    )
+
+    imported(lake, team, path)
+
+    rows = {row["by"]: row for row in store.annotations.table().to_pylist()}
+    assert {by: row["role"] for by, row in rows.items()} == {"joan": "adjudicator", "eve": "viewer", "stranger": None}
+    assert {(row["queue"], row["blind"], row["at"], row["imported_at"]) for row in rows.values()} == {
+        (IMPORTED, None, NOON, NOON)
+    }
+    assert {row["imported_by"] for row in rows.values()} == {"mallory"}
+    assert {row["imported_from"] for row in rows.values()} == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert store.annotations.decisions()["basis"].to_pylist() == ["unopposed"]
+    assert store.annotations.approved()["sampled"].to_pylist() == [False]
+
+
+def test_what_was_decided_on_the_page_outranks_any_file(lake: Warehouse, team: Team, tmp_path: Path) -> None:
+    """An imported verdict neither overrules a person on the page, nor opposes one, nor takes a decision back."""
+    store = lake.application(NAME)
+    fingerprint = store.documents.table()["fingerprint"].to_pylist()[0]
+    on_page = Annotation.model_validate(
+        forged(annotation_id="p-0", group_id="p", fingerprint=fingerprint, answer="SAD", queue="audit", at=NOON)
+        | {"by": "ada", "imported_by": None, "imported_from": None, "imported_at": None}
+    )
+    store.annotations.append([on_page])
+    before = store.annotations.decisions().to_pylist()
+    path = written_rows(
+        tmp_path / "forged.jsonl",
+        forged(fingerprint=fingerprint),
+        forged(fingerprint=fingerprint, annotation_id="a-0", group_id="a", by="ada"),
+        forged(annotation_id="u-0", group_id="u", kind="undo", undoes="p", verdict=None, answer=None, by="ada"),
+        forged(annotation_id="v-0", group_id="v", kind="undo", undoes="p-0", verdict=None, answer=None, by="ada"),
+    )
+
+    imported(lake, team, path)
+
+    assert store.annotations.table().num_rows == 5
+    assert store.annotations.decisions().to_pylist() == before
+    assert before[0]["answer"] == "SAD"
+
+
+def test_an_imported_decision_can_be_taken_back_by_a_file(lake: Warehouse, team: Team, tmp_path: Path) -> None:
+    """Verdicts of another tool are corrected there, and come as a file again."""
+    store = lake.application(NAME)
+    fingerprint = store.documents.table()["fingerprint"].to_pylist()[0]
+    undo = forged(annotation_id="u-0", group_id="u", kind="undo", undoes="f", verdict=None, answer=None)
+    imported(lake, team, written_rows(tmp_path / "forged.jsonl", forged(fingerprint=fingerprint), undo))
+
+    assert store.annotations.decisions().num_rows == 0
+
+
+def unmarked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without the file that it came by."""
+    return {name: value for name, value in row.items() if name != "imported_from"}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -52,7 +138,8 @@ def test_what_is_written_is_read_back_and_twice_is_once(
     with open_lake(tmp_path / "elsewhere") as other:
         filled(other, team.loaded, {"clear": {"0": "SAD"}})
         assert imported(other, team, copy) == (4, 4)
-        assert other.application(NAME).annotations.table().to_pylist() == before
+        there = other.application(NAME).annotations.table().to_pylist()
+        assert [unmarked(row) for row in there] == [unmarked(row) for row in before]
     assert [(row["document_id"], row["answer"]) for row in store.annotations.approved().to_pylist()] == [("0", "SAD")]
 
 

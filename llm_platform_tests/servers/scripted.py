@@ -302,7 +302,10 @@ class ScriptedServer:
         found = sorted(source.iterdir()) if source is not None and source.is_dir() else []
         names = [path.name for path in found if path.is_dir() and not path.name.startswith(".")]
         named = dict.fromkeys(sorted({*names, *self.loaded}))
-        return [{"id": name, "object": "model", "root": f"/loras/{name}", "parent": MODEL} for name in named]
+        return [
+            {"id": name, "object": "model", "root": self.loaded.get(name, f"/loras/{name}"), "parent": MODEL}
+            for name in named
+        ]
 
     def _completion(self, seen: Seen) -> bytes:
         text = self.answer(seen)

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from llm_platform.errors import StorageError, TransientError
-from llm_platform.warehouse.engine import connect, extension_path, is_race, platform_error, redacted, summary
+from llm_platform.warehouse.engine import connect, extension_path, is_race, platform_error, redacted
 
 
 @pytest.mark.parametrize(
@@ -24,21 +24,42 @@ def test_passwords_are_hidden(text: str, hidden: str) -> None:
     assert "***" in redacted(text)
 
 
+SECRET = "Frau Müller of Aachen"
+
+
 @pytest.mark.parametrize(
-    "message",
+    ("error", "said"),
     [
-        'Failed to execute query "INSERT s VALUES (\'a text\', "x": 1)": ERROR: permission denied',
-        'Failed to commit.\nFailed to execute query "INSERT s VALUES (\'a text\nof lines": 1)": permission denied',
-        "permission denied\n\nLINE 1: SELECT 'a text'\n               ^",
-        "permission denied, Failed to prepare query \"SELECT 'a text'",
+        (
+            duckdb.Error(f"Failed to execute query \"INSERT ('{SECRET}')\": ERROR: permission denied"),
+            "permission denied",
+        ),
+        (duckdb.Error(f"Failed to commit.\nFailed to execute query \"INSERT ('{SECRET}"), "refused it (Error)"),
+        (duckdb.Error(f"permission denied\n\nLINE 1: SELECT '{SECRET}'"), "permission denied"),
+        (duckdb.ConversionException(f"Could not convert string '{SECRET}' to INT32"), "type of its column"),
+        (duckdb.ConversionException(f"'{SECRET}: database is locked'"), "type of its column"),
+        (duckdb.InvalidInputException(f'Could not parse string "{SECRET}"'), "refused it (InvalidInputException)"),
+        (duckdb.ConstraintException(f'Duplicate key "name: {SECRET}"'), "breaks a rule"),
+        (duckdb.BinderException(f'Referenced column "{SECRET}" was not found'), "refused it (BinderException)"),
+        (duckdb.IOException(f'Cannot open file "/data/{SECRET}.csv": No such file or directory'), "is not there"),
     ],
 )
-def test_statements_are_left_out_of_messages(message: str) -> None:
-    """DuckLake quotes the statement that failed, and it holds the smallest and the largest text of each commit."""
-    said = summary(duckdb.Error(message))
+def test_nothing_that_the_engine_quotes_is_in_a_message(error: duckdb.Error, said: str) -> None:
+    """It quotes values, statements and what a file is named by, and messages go into logs, alerts and histories."""
+    found = platform_error(error, "read the lake")
 
-    assert "a text" not in said
-    assert "permission denied" in said
+    assert isinstance(found, StorageError)
+    assert said in str(found)
+    assert not any(word in str(found) for word in SECRET.split() if word != "of")
+
+
+def test_a_file_of_the_lake_that_is_gone_is_named_with_the_way_back() -> None:
+    """Somebody has tidied up the data folder: 'No such file' alone says neither what is lost nor what to do."""
+    name = "ducklake-0197f0a0-1111-7222-8333-444455556666.parquet"
+    error = platform_error(duckdb.IOException(f'Cannot open file "/d/{name}": No such file or directory'), "read")
+
+    assert name in str(error)
+    assert "backup" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +72,9 @@ def test_statements_are_left_out_of_messages(message: str) -> None:
         ("file is not a database", StorageError, "damaged or not ours"),
         ("connection refused", TransientError, "does not answer"),
         ("No snapshot found at version 7", StorageError, "Snapshot 7 never was, or has expired"),
-        ("something else", StorageError, "Cannot read the lake: something else"),
+        ("something else", StorageError, "Cannot read the lake: the engine refused it (Error)"),
+        ('Cannot open file "x": Too many open files', StorageError, "ulimit -n"),
+        ('FATAL: password authentication failed for user "u"', StorageError, "does not accept this user"),
     ],
 )
 def test_engine_errors_say_whether_to_try_again(message: str, kind: type[Exception], said: str) -> None:

@@ -22,7 +22,7 @@ from llm_platform.application.scaffold.columns import (
 )
 from llm_platform.application.scaffold.text import Draft, application_yaml, prompt_text, readme
 from llm_platform.errors import SpecificationError, StorageError
-from llm_platform.files import write_text
+from llm_platform.files import share, write_text
 from llm_platform.records import Task
 from llm_platform.tables.files import is_table_file
 from llm_platform.tables.forms import alike, one_form
@@ -165,7 +165,9 @@ def _write(target: Path, draft: Draft) -> None:
     }
     try:
         (target / PROMPTS_FOLDER).mkdir(parents=True)
+        for folder in (target, target / PROMPTS_FOLDER):
+            share(folder)
         for name, content in files.items():
-            write_text(target / name, content)
+            write_text(target / name, content, shared=True)
     except OSError as error:
         raise StorageError(f"Cannot write the application's folder {target}: {error.strerror}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,9 @@ def listed(words: Iterable[str]) -> str:
 
 
 def shown(text: str) -> str:
-    """A value as it was written, on one line and cut to a readable length."""
-    line = " ".join(text.split())
+    """A value as it was written, on one line and cut to a readable length, without the secrets of addresses."""
+    line = re.sub(r"(://)[^/\s]*@", r"\1***@", " ".join(text.split()))
+    line = re.sub(r"(?i)((?:api[-_]?key|token|password|secret)=)[^&\s]+", r"\1***", line)
     return repr(line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…")
 
 

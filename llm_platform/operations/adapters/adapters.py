@@ -8,12 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llm_platform.errors import EndpointUnavailable, PermanentError, RequestRejected, SpecificationError, StorageError
-from llm_platform.finetuning.adapter import verify
+from llm_platform.errors import (
+    EndpointMismatch,
+    EndpointUnavailable,
+    PermanentError,
+    RequestRejected,
+    SpecificationError,
+    StorageError,
+)
+from llm_platform.finetuning.adapter import load_manifest, verify
 from llm_platform.models.entries import LockEntry
-from llm_platform.nim.adapters import load, publish, retire, unload, wait_served
+from llm_platform.nim.adapters import load, publish, retire, seen, unload, wait_served
 from llm_platform.nim.dialects import form
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.release.rollout import before_champion
@@ -186,13 +193,79 @@ def serve_adapter(
         EndpointUnavailable: an endpoint does not serve it in time.
     """
     folder = folders.find(adapter_id, base)
-    published = publish(folder, peft_source(serving, entry), name)
+    published = publish(folder, peft_source(serving, entry), name, shared=entry.mode != "embedded")
     with _client(serving, entry) as client:
         for url in base_urls if _takes_calls(entry) else ():
             mount = serving.peft_mount
             seen_as = (_of_entry(mount, entry) if mount else published.parent) / name
             _called(entry, partial(load, url, name, str(seen_as), client))
         wait_served(base_urls, name, client, deadline_seconds=SERVED_WITHIN_SECONDS)
+
+
+class ServedAdapter:
+    """Holds what endpoints serve under an adapter's name against its manifest, and against what they served before.
+
+    Answers under a release are answers of its weights. Whoever can reach an endpoint may be able to give the name other
+    ones, for a moment too.
+    """
+
+    def __init__(
+        self,
+        entry: LockEntry,
+        *,
+        serving: Serving,
+        folders: AdapterFolders,
+        name: str,
+        adapter_id: str,
+        base: ModelPin,
+    ) -> None:
+        self._entry, self._serving, self._folders = entry, serving, folders
+        self._name, self._adapter_id, self._base = name, adapter_id, base
+        self._before: dict[str, dict[str, Any]] = {}
+
+    def serve(self, base_urls: Sequence[str]) -> None:
+        """Have it served, and remember what the endpoints say of it.
+
+        Raises:
+            EndpointMismatch: an endpoint serves other files under the name.
+            And as `serve_adapter`.
+        """
+        serve_adapter(
+            self._entry,
+            serving=self._serving,
+            folders=self._folders,
+            name=self._name,
+            adapter_id=self._adapter_id,
+            base=self._base,
+            base_urls=base_urls,
+        )
+        files = load_manifest(self._folders.find(self._adapter_id, self._base)).files
+        now = self._seen(base_urls)
+        for url, said in now.items():
+            if said.get("files", files) != files:
+                raise EndpointMismatch(
+                    f"{url} serves other files under {self._name!r} than those of adapter {self._adapter_id}. Nothing "
+                    f"was sent to it. Unload the name there, then run again."
+                )
+        self._before |= now
+
+    def verify(self) -> None:
+        """Refuse what was answered since `serve` where the endpoints do not say the same now.
+
+        Raises:
+            EndpointMismatch: one serves something else, or did meanwhile.
+            EndpointUnavailable: one does not answer.
+        """
+        now = self._seen(tuple(self._before))
+        if changed := [url for url, said in self._before.items() if now[url] != said]:
+            raise EndpointMismatch(
+                f"{', '.join(changed)} served something else under {self._name!r} while documents were answered by "
+                f"adapter {self._adapter_id}."
+            )
+
+    def _seen(self, base_urls: Sequence[str]) -> dict[str, dict[str, Any]]:
+        with _client(self._serving, self._entry) as client:
+            return seen(base_urls, self._name, client)
 
 
 def _client(serving: Serving, entry: LockEntry) -> EndpointClient:

@@ -90,7 +90,7 @@ def freeze_pool(store: ApplicationStore, application: Application, path: Path, *
             "'examples: {select: nearest, count: 4, pool: unfrozen}' into its front matter, then freeze again."
         )
     store.pools.put(pool.name, pool.examples)
-    write_text(path, text[: found.start("value")] + pool.name + text[found.end("value") :])
+    write_text(path, text[: found.start("value")] + pool.name + text[found.end("value") :], shared=True)
     return pool
 
 

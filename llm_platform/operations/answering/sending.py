@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from llm_platform.application.model import Application
-from llm_platform.errors import LeaseHeld
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable, LeaseHeld
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
 from llm_platform.inference.journal import Journal, recover
+from llm_platform.inference.parts import parts_release, together_release
 from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnLines
 from llm_platform.nim.dialects import constraint
@@ -37,6 +38,8 @@ class Asking:
     Attributes:
         endpoints: Gives the endpoints, once each has shown that it is what the lock pins; called only when there is
             something to send.
+        verify: Called when everything has come back: raises EndpointMismatch where the endpoints were not all the time
+            what they were at the beginning. Then nothing of what came back is kept.
         discover: Gives those there are now, while they are asked; None where they do not come and go.
         snapshot: The lake's snapshot that documents are read at; written on every answer.
         buckets: Only documents in these; None means all.
@@ -61,6 +64,7 @@ class Asking:
     on_wait: Callable[[str], None] | None = None
     journal: Path | None = None
     discover: Callable[[], Sequence[EndpointTarget]] | None = None
+    verify: Callable[[], None] | None = None
 
 
 def ask(
@@ -104,23 +108,48 @@ def send(
         if release.long_documents is not None:
             renderer.require_tokenizer()
         try:
-            sending.send(release, renderer, batches, total=total, lease=lease, asking=asking)
-            if renderer.long:
-                InParts(
-                    store,
-                    release,
-                    renderer,
-                    lease=lease,
-                    helpers=sending,
-                    run_id=asking.run_id,
-                    snapshot=asking.snapshot,
-                ).answer()
-                require_valid_share(sending.account.run, asking.policy)
+            with _verified(store, release, asking):
+                sending.send(release, renderer, batches, total=total, lease=lease, asking=asking)
+                if renderer.long:
+                    InParts(
+                        store,
+                        release,
+                        renderer,
+                        lease=lease,
+                        helpers=sending,
+                        run_id=asking.run_id,
+                        snapshot=asking.snapshot,
+                    ).answer()
+                    require_valid_share(sending.account.run, asking.policy)
         finally:
             # Also for a run that ends early: what it paid is on record.
             if sending.account.runs:
                 store.runs.append(sending.account.run.model_copy(update={"git_commit": asking.git_commit}))
     return sending.account.run
+
+
+@contextmanager
+def _verified(store: ApplicationStore, release: Release, asking: Asking) -> Iterator[None]:
+    """Take back what the block has stored for a release, where other weights may have answered."""
+    try:
+        yield
+    finally:
+        if asking.verify is not None:
+            _verify(asking.verify, store, release, asking.run_id)
+
+
+def _verify(verify: Callable[[], None], store: ApplicationStore, release: Release, run_id: str) -> None:
+    try:
+        verify()
+    except EndpointMismatch as error:
+        releases = [release, parts_release(release), together_release(release)]
+        taken = store.completions.discard([one.release_id for one in releases if one is not None], run_id)
+        raise EndpointMismatch(
+            f"{error} The {taken} answers of this run are not kept. See who can reach the endpoint, then run again."
+        ) from None
+    except EndpointUnavailable:
+        # It has answered until a moment ago; what it has answered was paid for.
+        return
 
 
 def recover_journal(store: ApplicationStore, release: Release, asking: Asking) -> None:

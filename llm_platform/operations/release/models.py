@@ -136,7 +136,7 @@ def write_entry(lock_file: Path, name: str, fields: Mapping[str, Any]) -> list[F
     after = parse_lock(changed, str(lock_file))[name]
     if changed != text:
         try:
-            write_text(lock_file, changed)
+            write_text(lock_file, changed, shared=True)
         except OSError as error:
             raise StorageError(f"{lock_file} cannot be written: {error.strerror}.") from error
     return entry_changes(before, after)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from llm_platform.application.model import Application
-from llm_platform.review.files import ImportDefaults, read_annotations
+from llm_platform.review.files import Importing, read_annotations
 from llm_platform.warehouse.lake import Warehouse
 
 
 def import_annotations(
-    lake: Warehouse, application: Application, file: Path, *, by: str, at: datetime
+    lake: Warehouse, application: Application, file: Path, *, importing: Importing
 ) -> tuple[int, int]:
     """(rows that are new, rows in the file) after storing the annotations of a file, all of them or none.
 
@@ -22,5 +21,5 @@ def import_annotations(
     store = lake.application(application.name)
     documents = store.documents.table(columns=["document_id", "fingerprint"])
     known = dict(zip(documents["document_id"].to_pylist(), documents["fingerprint"].to_pylist(), strict=True))
-    rows = read_annotations(file, application, known=known, defaults=ImportDefaults(by=by, role="reviewer", at=at))
+    rows = read_annotations(file, application, known=known, importing=importing)
     return (store.annotations.append(rows) if rows else 0), len(rows)

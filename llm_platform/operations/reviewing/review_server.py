@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Mapping
 
 import uvicorn
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import StorageError, without_messages
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.reviewing.patience import LimitedProtocol
 from llm_platform.operations.reviewing.review import SECOND_OPINIONS, ReviewDesk
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access
@@ -43,7 +45,11 @@ def serve_review(
     listening = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
     # Addresses hold keys of documents; uvicorn's access log would keep them.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, http=LimitedProtocol
+    )
+    # A fault of ours is logged with its trace, and that ends with what the error says.
+    logging.getLogger("uvicorn.error").addFilter(without_messages)
     ready(f"http://{name}:{listening.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -33,7 +32,7 @@ from llm_platform.records import (
     content_hash,
     from_json_lines,
 )
-from llm_platform.settings.connection import Connection
+from llm_platform.settings.connection import Connection, trusted
 
 if TYPE_CHECKING:
     import openai
@@ -48,7 +47,7 @@ def openai_client(recording: Recording, endpoints: Sequence[str], connection: Co
     import openai
 
     proxy = _proxy(connection, endpoints[0])
-    inner = httpx2.HTTPTransport(verify=_trust(connection), limits=_limits(connection), proxy=proxy)
+    inner = httpx2.HTTPTransport(verify=trusted(connection), limits=_limits(connection), proxy=proxy)
     http = httpx2.Client(transport=RecordingTransport(inner, recording), timeout=_timeout(connection))
     return openai.OpenAI(
         base_url=f"{endpoints[0]}/v1", api_key=_key(connection), http_client=http, default_headers=_HEADERS
@@ -60,7 +59,7 @@ def async_openai_client(recording: Recording, endpoints: Sequence[str], connecti
     import openai
 
     proxy = _proxy(connection, endpoints[0])
-    inner = httpx2.AsyncHTTPTransport(verify=_trust(connection), limits=_limits(connection), proxy=proxy)
+    inner = httpx2.AsyncHTTPTransport(verify=trusted(connection), limits=_limits(connection), proxy=proxy)
     http = httpx2.AsyncClient(transport=AsyncRecordingTransport(inner, recording), timeout=_timeout(connection))
     return openai.AsyncOpenAI(
         base_url=f"{endpoints[0]}/v1", api_key=_key(connection), http_client=http, default_headers=_HEADERS
@@ -192,16 +191,6 @@ _HEADERS = {"Accept-Encoding": "identity"}
 def _key(connection: Connection) -> str:
     # The client wants one; a self-hosted endpoint ignores it.
     return connection.bearer_token or "none"
-
-
-def _trust(connection: Connection) -> ssl.SSLContext:
-    trusted = ssl.create_default_context()
-    if connection.ca_file is not None:
-        try:
-            trusted.load_verify_locations(cafile=connection.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SpecificationError(f"{connection.ca_file}: the CA file cannot be read ({error}).") from error
-    return trusted
 
 
 def _proxy(connection: Connection, endpoint: str) -> str | None:

@@ -23,7 +23,7 @@ def write_yaml(objects: Sequence[Manifest], path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    write_text(path, as_yaml(objects))
+    write_text(path, as_yaml(objects), shared=True)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -18,10 +18,15 @@ from llm_platform.finetuning.abilities import ABILITIES, is_right
 from llm_platform.finetuning.adapter import import_adapter
 from llm_platform.finetuning.job import read_job
 from llm_platform.models.entries import LockEntry
-from llm_platform.nim.adapters import unload
+from llm_platform.nim.adapters import load, unload
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.adapters.adapter_reports import write_page
-from llm_platform.operations.adapters.adapters import peft_source, serve_adapter, withdraw_adapter
+from llm_platform.operations.adapters.adapters import (
+    ServedAdapter,
+    peft_source,
+    serve_adapter,
+    withdraw_adapter,
+)
 from llm_platform.operations.adapters.finetuning import Training
 from llm_platform.operations.adapters.studies import curve_sizes, sweep_recipes
 from llm_platform.operations.adapters.training_process import run_training
@@ -334,3 +339,27 @@ def test_the_page_of_adapters_says_how_to_get_one(tmp_path: Path) -> None:
         page = write_page(lake.application(NAME), team.loaded, tmp_path / "adapters.html")
 
     assert f"The job {NAME}_finetune trains" in page.read_text(encoding="utf-8")
+
+
+def test_an_adapter_that_is_swapped_while_documents_are_answered_is_noticed(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
+) -> None:
+    """Answers under a release are answers of its weights, whoever can reach the endpoint."""
+    name = adapter_name("tickets", imported.adapter_id)
+    other = layout(tmp_path / "other")
+    plain = entry.model_copy(update={"dialect": "vllm"})
+    served = ServedAdapter(
+        plain,
+        serving=serving_of(settings),
+        folders=adapter_folders(settings),
+        name=name,
+        adapter_id=imported.adapter_id,
+        base=PIN,
+    )
+    with ScriptedServer(loads_adapters=True) as model, EndpointClient() as client:
+        served.serve([model.url])
+        served.verify()
+        load(model.url, name, str(other), client, in_place=True)
+
+        with pytest.raises(EndpointMismatch, match=r"served something else under 'tickets-"):
+            served.verify()

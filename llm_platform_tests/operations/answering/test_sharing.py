@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from llm_platform.errors import EndpointMismatch
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import update_documents
@@ -32,7 +33,15 @@ def lakes(tmp_path: Path) -> Iterator[tuple[Team, ScriptedServer, list[Warehouse
         yield team, model, attached
 
 
-def send(lake: Warehouse, team: Team, model: ScriptedServer, run_id: str, waits: list[str]) -> Sent:
+def send(
+    lake: Warehouse,
+    team: Team,
+    model: ScriptedServer,
+    run_id: str,
+    waits: list[str],
+    *,
+    verify: Callable[[], None] | None = None,
+) -> Sent:
     store, loaded = lake.application(NAME), team.loaded
     release = loaded.requesting("clear", store)
     assert release is not None
@@ -45,6 +54,7 @@ def send(lake: Warehouse, team: Team, model: ScriptedServer, run_id: str, waits:
         git_commit="",
         journal=team.root / "journal",
         on_wait=waits.append,
+        verify=verify,
     )
     return answer_missing(store, release, application=loaded.application, asking=asking)
 
@@ -86,3 +96,27 @@ def test_documents_that_fail_for_both_keep_neither_waiting(
     assert one.application(NAME).completions.missing_count(release.release_id) == DOCUMENTS // 40
     assert [found.left for found in sent] == [0, 0]
     assert max(model.counts.asked.values()) <= 4
+
+
+def test_answers_of_weights_that_were_swapped_are_taken_back(
+    lakes: tuple[Team, ScriptedServer, list[Warehouse]],
+) -> None:
+    """A run whose endpoints were not what the release names leaves nothing under it; what was there before stays."""
+    team, model, (one, _) = lakes
+    store = one.application(NAME)
+    release = team.loaded.requesting("clear", store)
+    assert release is not None
+    model.script = lambda seen: Status(400) if seen.document_id == "1" else None
+    honest = send(one, team, model, "honest", [], verify=lambda: None).run
+    team.write_documents({f"{number}": team.text(number) for number in range(DOCUMENTS + 20)})
+    update_documents(one, team.loaded)
+
+    def swapped() -> None:
+        raise EndpointMismatch("http://endpoint served something else under 'tickets-1'.")
+
+    with pytest.raises(EndpointMismatch, match="The 20 answers of this run are not kept"):
+        send(one, team, model, "swapped", [], verify=swapped)
+
+    assert honest is not None
+    assert sum(store.completions.counts(release.release_id).values()) == honest.stored == DOCUMENTS
+    assert store.completions.missing_count(release.release_id) == 20

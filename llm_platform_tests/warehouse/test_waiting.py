@@ -1,0 +1,56 @@
+"""Whoever waits for a lock says so."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from llm_platform.errors import TransientError
+from llm_platform.files import holder_of_lock, said_when_slow
+from llm_platform.warehouse.coordination_sqlite import FileCoordinator
+
+
+def test_a_writer_that_waits_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A command stood still for 150 seconds without a word, and was taken for a hang."""
+    catalog = tmp_path / "catalog.sqlite"
+    with (tmp_path / "catalog.sqlite.lock").open("w") as lock, caplog.at_level(logging.WARNING):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        coordinator = FileCoordinator(catalog, wait_seconds=0.3, said_after_seconds=0.05)
+        with pytest.raises(TransientError), coordinator.write_lock("tickets"):
+            raise AssertionError("the lock is held")
+
+    assert len(caplog.messages) == 1
+    assert str(catalog) in caplog.text
+    assert f"process {os.getpid()} holds 'catalog.sqlite.lock'" in caplog.text
+
+
+def test_the_holder_of_a_lock_is_named_where_it_can_be(tmp_path: Path) -> None:
+    """What to stop, or to wait for."""
+    path = tmp_path / "lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert holder_of_lock(path) == f"process {os.getpid()}"
+
+    assert holder_of_lock(path) == "another process"
+    assert holder_of_lock(tmp_path / "absent") == "another process"
+
+
+def test_what_does_not_take_long_is_not_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    """Nearly every lock is free, and its wait nobody's business."""
+    with caplog.at_level(logging.WARNING):
+        with said_when_slow("nobody", after_seconds=60):
+            pass
+        said = threading.Event()
+        handler = logging.Handler()
+        handler.emit = lambda _: said.set()  # type: ignore[method-assign]
+        logging.getLogger("llm_platform.files").addHandler(handler)
+        with said_when_slow("somebody", after_seconds=0.01):
+            assert said.wait(20)
+        logging.getLogger("llm_platform.files").removeHandler(handler)
+
+    assert caplog.messages == ["Waiting for somebody."]
