@@ -59,6 +59,7 @@ LONGEST_SUMMARY = 400
 CONNECT_SECONDS = 15
 """How long Postgres may take to let us in. libpq itself waits for ever, also for a server that takes the connection and
 says nothing."""
+INTEGER_BITS = 127
 PLACES = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|\$(?P<name>[a-z_]+)|\?""")
 """Where a statement has its parameters; what is quoted has none."""
 
@@ -138,7 +139,8 @@ def _written(value: Any) -> str | None:
         return f"{literal(repr(value))}::DOUBLE"
     if isinstance(value, datetime):
         return f"{literal(value.isoformat())}::{'TIMESTAMP' if value.tzinfo is None else 'TIMESTAMPTZ'}"
-    if value is None or isinstance(value, int):
+    # DuckDB reads a number that is longer than its integers as a DOUBLE; its client refuses it.
+    if value is None or (isinstance(value, int) and value.bit_length() <= INTEGER_BITS):
         return f"({json.dumps(value)})"
     if isinstance(value, list) and all(isinstance(one, str) and "\0" not in one for one in value):
         return f"[{', '.join(map(literal, value))}]::VARCHAR[]"
