@@ -85,6 +85,7 @@ ABOUT_VALUES = (
 """Errors that quote a value: a text must not decide what is meant, so they are told by their class."""
 
 OWN_FILE = re.compile(r"ducklake-[0-9a-f-]{36}\.parquet")
+INTEGER_BITS = 127
 PLACES = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|\$(?P<name>[a-z_]+)|\?""")
 """Where a statement has its parameters; what is quoted has none."""
 
@@ -164,7 +165,8 @@ def _written(value: Any) -> str | None:
         return f"{literal(repr(value))}::DOUBLE"
     if isinstance(value, datetime):
         return f"{literal(value.isoformat())}::{'TIMESTAMP' if value.tzinfo is None else 'TIMESTAMPTZ'}"
-    if value is None or isinstance(value, int):
+    # DuckDB reads a number that is longer than its integers as a DOUBLE; its client refuses it.
+    if value is None or (isinstance(value, int) and value.bit_length() <= INTEGER_BITS):
         return f"({json.dumps(value)})"
     if isinstance(value, list) and all(isinstance(one, str) and "\0" not in one for one in value):
         return f"[{', '.join(map(literal, value))}]::VARCHAR[]"
