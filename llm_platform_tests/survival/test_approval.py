@@ -119,7 +119,7 @@ def test_documents_that_came_after_the_report_void_it(site: MakeSite) -> None:
     there = site()
     assert there.run().success
     there.documents(hopeless=HOPELESS)
-    assert there.run(["documents", "completions/clear"]).success
+    assert there.run(["documents", "completions_clear"]).success
 
     said = there.summary()
     with pytest.raises(EvidenceMissing, match="has no report on the present"):
@@ -186,7 +186,7 @@ def serve(there: Site, prompt: str) -> RolloutEvent:
     there.prompt(prompt)
     with there.team.warehouse.open() as lake:
         is_new = lake.application(NAME).documents.counts() == {}
-    judged = ["completions/clear", "scores", "report"]
+    judged = ["completions_clear", "scores", "report"]
     assert there.run(["documents", "references", *judged] if is_new else judged).success
     return there.promote()
 

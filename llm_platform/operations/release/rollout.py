@@ -13,7 +13,7 @@ import pyarrow as pa
 from jsonschema import Draft202012Validator
 
 from llm_platform.application.model import Application
-from llm_platform.errors import ContractBroken, EvidenceMissing, TransientError
+from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationError, TransientError
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.evidence.adapter_evidence import require_adapter_report
 from llm_platform.operations.evidence.evaluation import (
@@ -23,7 +23,7 @@ from llm_platform.operations.evidence.evaluation import (
     present_report,
 )
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.records import CompletionStatus, Release, RolloutEvent
+from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent
 from llm_platform.warehouse.published import PublishedChange
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -59,10 +59,14 @@ def evidence(
     return report
 
 
+def _failed(report: Report) -> list[GateResult]:
+    return [gate for gate in report.gates if not gate.passed]
+
+
 def _failures(report: Report) -> str:
     """The gates that failed and what to do about each, a line each."""
-    failed = [gate for gate in report.gates if not gate.passed]
-    return "\n".join(f"  {gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip() for gate in failed)
+    lines = (f"  {gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip() for gate in _failed(report))
+    return "\n".join(lines)
 
 
 def promote(
@@ -243,8 +247,9 @@ def _require_evidence(store: ApplicationStore, application: Application, champio
 def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent) -> None:
     """Refuse to publish what the present gates refuse on the documents, answers and labels that there are now.
 
-    A decision of our own stands while more labels could still turn the verdict. Upstream's was held against upstream's
-    gates, so here it has to pass ours.
+    A decision of our own stands until something is measured to be on the wrong side of its limit: what cannot be
+    measured now, as with a judge that is down, or could still turn with more labels, keeps no answers from readers.
+    Upstream's decision was held against upstream's gates, so here it has to pass ours.
     """
     release = store.releases.get(champion.release_id)
     if release is None:
@@ -252,9 +257,15 @@ def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication,
             f"{loaded.application.name}: the release {champion.release_id} of the champion is not stored, so nothing "
             "is known of it. Promote a variant that passes."
         )
-    report = hold_champion(store, loaded, champion.variant, release)
     ours = champion.event_id in {event.event_id for event in store.rollout.history()}
-    if report.standing == "approved" or (ours and report.standing == "undecided"):
+    try:
+        report = hold_champion(store, loaded, champion.variant, release)
+    except (SpecificationError, ContractBroken):
+        if ours:
+            return
+        raise
+    measured_wrong = any(gate.upper is not None and not gate.is_reached_by_value for gate in _failed(report))
+    if report.standing == "approved" or (ours and not measured_wrong):
         return
     name = loaded.application.name
     raise EvidenceMissing(
