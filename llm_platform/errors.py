@@ -108,6 +108,11 @@ def unexpected(error: BaseException) -> str:
     )
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception is what DuckDB makes of Ctrl-C while it computes."""
+    return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+
+
 def without_messages(record: logging.LogRecord) -> bool:
     """A filter of log records: an exception in one is told by `unexpected`, not by its trace."""
     if record.exc_info and record.exc_info[1] is not None:

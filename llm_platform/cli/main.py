@@ -28,10 +28,9 @@ from llm_platform.cli import (
     tag,
     trial,
 )
-from llm_platform.errors import PlatformError, unexpected
+from llm_platform.errors import PlatformError, is_interrupt, unexpected
 
 INTERRUPTED = 130
-DUCKDB_INTERRUPTED = "Query interrupted"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +69,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - no foreign words get further
-        if str(error) == DUCKDB_INTERRUPTED:
+        if is_interrupt(error):
             sys.exit(INTERRUPTED)
         _end(unexpected(error))
 

@@ -15,6 +15,7 @@ from llm_platform.settings.settings import load_settings
 STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache")
 NAMESPACE = (
     "catalog.sqlite*",
+    ".spill-*",
     "leases.sqlite*",
     "branch.json",
     "data",

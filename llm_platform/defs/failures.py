@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from llm_platform.defs.runs import NO_RETRY_TAG, take_up
-from llm_platform.errors import PermanentError, PlatformError, TransientError, unexpected
+from llm_platform.errors import PermanentError, PlatformError, TransientError, is_interrupt, unexpected
 
 StepEvent = dg.MaterializeResult | dg.AssetCheckResult
 
@@ -41,6 +42,8 @@ def dagster_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
         _forbid_retries(context.instance, context.run.run_id)
         raise _failure(error, allow_retries=False) from None
     except Exception as error:  # noqa: BLE001 - no foreign words get further
+        if is_interrupt(error):
+            raise DagsterExecutionInterruptedError from None
         raise _failure(error) from None
 
 

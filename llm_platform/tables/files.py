@@ -205,7 +205,7 @@ class TableFile:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(self.path, error) from error
+            raise _unreadable(self.path, error) from None
         except (EOFError, zlib.error) as error:
             raise ContractBroken(
                 f"{str(self.path)!r} ends in the middle of what it packs. Copy it again; nothing was taken over."
@@ -262,7 +262,9 @@ def readable(text: str) -> str:
 
 
 def _unreadable(path: Path, error: OSError | pa.ArrowException) -> PlatformError:
-    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error).splitlines()[0]
+    # What Arrow says may quote a value.
+    damaged = f"it is damaged, or not of the kind that its name says ({type(error).__name__})"
+    reason = (error.strerror if isinstance(error, OSError) else None) or damaged
     return TransientError(
         f"Cannot read the file {str(path)!r}: {reason}. Nothing was taken over; check that it is there and readable, "
         "then run again."

@@ -72,6 +72,11 @@ class Running:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    @property
+    def said(self) -> str:
+        """What it has printed until now."""
+        return "".join(path.read_text(encoding="utf-8") for path in self._said.iterdir())
+
     def finished(self) -> Finished:
         """Wait for its end."""
         self._process.join(PATIENCE_SECONDS)

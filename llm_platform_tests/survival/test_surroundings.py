@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import sqlite3
 import threading
 from pathlib import Path
@@ -65,3 +67,39 @@ def test_clock_that_jumps_changes_nothing(desk: MakeDesk, tmp_path: Path) -> Non
     assert ahead.read_text() == str(-HOUR_SECONDS)
     assert ledger(terminal.team).is_whole(200)
     assert model.counts.requests == 400
+
+
+def test_a_file_of_the_lake_that_was_deleted_is_named_with_the_way_back(desk: MakeDesk) -> None:
+    """Somebody tidied up the data folder: what is missing, and that a backup brings it back, and no trace."""
+    terminal, _ = desk()
+    terminal.run("run", NAME)
+    files = sorted((terminal.team.settings.namespace_folder / "data").rglob("documents/*.parquet"))
+    for file in files:
+        file.unlink()
+
+    finished = terminal.run("run", NAME)
+
+    assert files
+    assert finished.failed_plainly, finished.said
+    assert any(file.name in finished.err for file in files)
+    assert "backup" in finished.err
+
+
+def test_ctrl_c_while_a_lake_is_opened_ends_without_a_trace(desk: MakeDesk) -> None:
+    """Whoever waits for a locked lake and gives up has done nothing wrong."""
+    terminal, _ = desk()
+    terminal.run("run", NAME)
+    lock = terminal.team.settings.namespace_folder / "catalog.sqlite.attach.lock"
+    with lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        running = terminal.start("estimate", NAME)
+        for _ in range(600):
+            if "Waiting to write the lake" in running.said:
+                break
+            threading.Event().wait(0.1)
+        running.signal(signal.SIGINT)
+        finished = running.finished()
+
+    assert finished.status == 130
+    assert "Traceback" not in finished.said
+    assert f"process {os.getpid()} holds" in finished.err
