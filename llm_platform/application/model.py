@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from llm_platform.application.source_text import text_columns
 from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
@@ -67,8 +76,12 @@ class Source(TableRef):
     text: str | tuple[str, ...]
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
-    # Not part of what documents are made of, so nothing is stale where it changes.
-    max_drop: float = Field(default=0.2, ge=0.0, le=1.0, exclude=True)
+    max_drop: float = Field(default=0.2, ge=0.0, le=1.0)
+
+    @model_serializer(mode="wrap")
+    def _what_documents_are_made_of(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `max_drop`: where it changes, no document is another one, and nothing is stale."""
+        return {name: value for name, value in dump(self).items() if name != "max_drop"}
 
     @property
     def text_columns(self) -> tuple[str, ...]:

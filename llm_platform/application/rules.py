@@ -17,6 +17,7 @@ from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
 from llm_platform.records import Task
+from llm_platform.tables.forms import alike
 
 PROMPTS_FOLDER = "prompts"
 RESERVED_NAMES = frozenset({"platform", "main", "temp", "system", "upstream", "information_schema", "pg_catalog"})
@@ -124,7 +125,12 @@ def _each_once(at: Location, names: list[str], word: str) -> Broken:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield (*at, index), wording(f"{word} {name!r} a second time", f"each {word} once")
-        if not name or name != name.strip():
+        elif (other := next((one for one in names[:index] if alike(one) == alike(name)), None)) is not None:
+            found = f"{word} {name!r}, which differs from {other!r} in case or form only"
+            yield (*at, index), wording(found, f"{word}s that are read apart")
+        if not name.isprintable():
+            yield (*at, index), wording(f"{word} {name!r}", "text without control characters")
+        elif not name or name != name.strip():
             yield (*at, index), wording(f"{word} {name!r}", "text without spaces around it")
 
 

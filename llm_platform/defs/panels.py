@@ -13,6 +13,7 @@ import dagster as dg
 from llm_platform.defs.failures import trouble_of
 from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.adapters.adapter_panels import adapter_panels
+from llm_platform.operations.answering.documents import known_answer_panels
 from llm_platform.operations.evidence.judging import judge_panels
 from llm_platform.operations.evidence.long_document_panels import long_document_panels
 from llm_platform.operations.releases import LoadedApplication
@@ -21,7 +22,13 @@ from llm_platform.warehouse.store import ApplicationStore
 
 PanelSource = Callable[[ApplicationStore, LoadedApplication], Sequence[Panel]]
 
-PANELS: tuple[PanelSource, ...] = (judge_panels, long_document_panels, drift_panels, adapter_panels)
+PANELS: tuple[PanelSource, ...] = (
+    known_answer_panels,
+    judge_panels,
+    long_document_panels,
+    drift_panels,
+    adapter_panels,
+)
 """In the order of the page."""
 
 

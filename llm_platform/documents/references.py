@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -57,6 +57,24 @@ class KnownAnswers:
             f"{self.unmatched} of {self.rows.num_rows} known answers name no document "
             f"(first: {', '.join(map(repr, self.unmatched_keys))}{nearly})"
         )
+
+
+def matched(rows: pa.Table, documents: Iterable[str]) -> KnownAnswers:
+    """Known answers, and which of them name no document.
+
+    Args:
+        rows: Columns of `REFERENCES_SCHEMA`.
+        documents: Keys of all documents.
+    """
+    there = set(documents)
+    without = [key for key in rows["document_id"].to_pylist() if key not in there]
+    like = {alike(key) for key in there} if without else set()
+    return KnownAnswers(
+        rows,
+        unmatched=len(without),
+        unmatched_keys=tuple(without[:SHOWN_KEYS]),
+        nearly=sum(alike(key) in like for key in without),
+    )
 
 
 def references_table(rows: pa.Table, documents: pa.Table, application: Application) -> pa.Table:
@@ -118,15 +136,9 @@ def known_answers_of(rows: pa.Table, approved: pa.Table, documents: pa.Table, ap
     """
     known, unlabelled = _read(rows, documents, application)
     together = with_verdicts(known, approved, documents, application)
-    stored_keys = set(documents["document_id"].to_pylist())
-    without = [key for key in together.rows["document_id"].to_pylist() if key not in stored_keys]
-    like = {alike(key) for key in stored_keys} if without else set()
-    return KnownAnswers(
-        together.rows,
+    return replace(
+        matched(together.rows, documents["document_id"].to_pylist()),
         unlabelled=unlabelled,
-        unmatched=len(without),
-        unmatched_keys=tuple(without[:SHOWN_KEYS]),
-        nearly=sum(alike(key) in like for key in without),
         held_back=together.held_back,
         impossible=together.impossible,
     )

@@ -21,6 +21,7 @@ from llm_platform.errors import ContractBroken, EndpointUnavailable, Specificati
 from llm_platform.inference import reasons
 from llm_platform.inference.calibration import calibrated, fit_calibration
 from llm_platform.records import Completion, CompletionStatus, Release, canonical_json
+from llm_platform.tables.forms import one_form
 
 __all__ = ["AnswerReader", "ReadAnswer", "fit_calibration", "recalibrate"]
 
@@ -136,19 +137,21 @@ class AnswerReader:
 
     def _validated(self, raw: str, *, cut: bool) -> _Verdict:
         if self._release.task == "classify":
-            text = raw.strip().casefold()
+            text = one_form(raw.strip()).casefold()
             # Cut right behind a whole answer is no loss, unless it might have become a longer one.
             longer = cut and any(other != text and other.startswith(text) for other in self._labels)
             label = None if longer else self._labels.get(text)
             return _Verdict(answer=label, reason=None if label else "the answer is none of the prompt's answer texts")
         if self._release.task == "extract":
             return self._parsed(raw)
-        text = "" if cut else raw.strip()
+        text = "" if cut else one_form(raw.strip())
         return _Verdict(answer=text or None, reason=None if text else "the answer is empty")
 
     def _parsed(self, raw: str) -> _Verdict:
         try:
             value = from_json(raw, allow_inf_nan=False)
+            if not raw.isascii() or "\\u" in raw:
+                value = from_json(one_form(canonical_json(value)))
         except ValueError:
             return _Verdict(reason="the answer is not JSON")
         if not self._fits(value):
@@ -189,7 +192,7 @@ def recalibrate(completion: Completion, release: Release) -> Completion:
 def _label_index(release: Release) -> dict[str, str]:
     index: dict[str, str] = {}
     for label, answer in release.prompt.answers.items():
-        text = answer.strip().casefold()
+        text = one_form(answer.strip()).casefold()
         if text in index or not text:
             raise SpecificationError(
                 f"Prompt {release.prompt.name!r}: the answer of label {label!r} is "

@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_platform.application.model import Application
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, read_text, wording
+from llm_platform.tables.forms import one_form, storable
 
 
 def read_examples(
@@ -38,13 +39,13 @@ def _rows(text: str) -> Iterator[tuple[int, str]]:
 def _example(row: str, application: Application) -> tuple[str | None, dict[str, str]]:
     try:
         value = json.loads(row)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return wording("a line that is not JSON", "one JSON object a line"), {}
     if not isinstance(value, dict):
         return wording("a line that is not a JSON object", "one JSON object a line"), {}
     if "answer" not in value:
         return wording("no 'answer'", "a row with 'answer' and the columns that the template reads"), {}
-    answer = value["answer"]
+    answer = one_form(value["answer"]) if isinstance(value["answer"], str) else value["answer"]
     if application.task == "extract":
         problem, answer = _fields_answer(answer, application)
         if problem is not None:
@@ -53,14 +54,14 @@ def _example(row: str, application: Application) -> tuple[str | None, dict[str, 
         suggestion = nearest(str(answer), application.labels)
         return wording(f"answer {answer!r}", listed(application.labels), suggestion), {}
     example = {**value, "answer": answer}
-    other = next((key for key, item in example.items() if not isinstance(item, str)), None)
+    other = next((key for key, item in example.items() if not (isinstance(item, str) and storable(item))), None)
     return (None, example) if other is None else (wording(f"{other!r} that is not text", "text in every column"), {})
 
 
 def _fields_answer(answer: Any, application: Application) -> tuple[str | None, str]:
     try:
         fields = json.loads(answer) if isinstance(answer, str) else answer
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         return wording("an answer that is not a JSON object", f"an object of {listed(application.fields)}"), ""

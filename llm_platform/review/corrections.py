@@ -11,6 +11,7 @@ from typing import Any
 from llm_platform.application.model import Application, OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.records import canonical_json
+from llm_platform.tables.forms import one_form, stored
 
 FIELD_PREFIX = "field."
 TRUTH = {"true": True, "yes": True, "false": False, "no": False}
@@ -24,19 +25,19 @@ def corrected_answer(form: Mapping[str, str], application: Application) -> str:
         ContractBroken: it is not a possible answer; the message names the field and what is allowed, not the value.
     """
     if application.task == "classify":
-        label = form.get("label", "")
+        label = one_form(form.get("label", ""))
         if label not in application.labels:
             raise ContractBroken(f"The right label is missing. Choose one of: {', '.join(application.labels)}.")
         return label
     if application.task == "generate":
-        text = form.get("text", "").replace("\r\n", "\n").strip()
+        text = stored(one_form(form.get("text", ""))).replace("\r\n", "\n").strip()
         if not text or len(text) > LONGEST_ANSWER:
             raise ContractBroken(f"The right answer has {len(text)} characters; write 1 to {LONGEST_ANSWER}.")
         return text
     fields = {
         name: field_value(form.get(FIELD_PREFIX + name, ""), name, field) for name, field in application.fields.items()
     }
-    return canonical_json(fields)
+    return one_form(canonical_json(fields))
 
 
 def field_value(text: str, name: str, field: OutputField) -> Any:

@@ -16,11 +16,14 @@ from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.records import IMPORTED, Annotation, ReviewRole, Verdict, canonical_json, content_hash
 from llm_platform.review.items import clean_tag, comparable
+from llm_platform.tables.delimited import delimited_header, delimited_rows
+from llm_platform.tables.forms import impossible, one_form, stored, text_of
 
 COLUMNS = tuple(Annotation.model_fields)
 REQUIRED = ("document_id",)
 KNOWN = ("document_id", "fingerprint", "release_id", "verdict", "judged", "answer", "note", "tags", "by", "at")
 MOST_MISTAKES = 20
+SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,9 @@ def _json_lines(path: Path, text: str, complain: Callable[[str], None]) -> Itera
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            complain(f"{path}:{number}: not JSON, at character {error.pos}")
+            row = json.loads(line, parse_constant=lambda _: None)
+        except (ValueError, RecursionError) as error:
+            complain(f"{path}:{number}: not JSON, at character {getattr(error, 'pos', 0)}")
             continue
         if isinstance(row, dict):
             yield number, row
@@ -151,16 +154,23 @@ def _json_lines(path: Path, text: str, complain: Callable[[str], None]) -> Itera
 
 
 def _csv_lines(path: Path, text: str, complain: Callable[[str], None]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-    if missing:
-        complain(f"{path}:1: found no column {', '.join(map(repr, missing))}, expected a header with it")
+    header = delimited_header(io.StringIO(text, newline=""), str(path), default=",")
+    missing = [name for name in REQUIRED if name not in header]
+    doubled = [name for name in header if name and header.count(name) > 1]
+    if missing or doubled:
+        found = f"no column {', '.join(map(repr, missing))}" if missing else f"column {doubled[0]!r} more than once"
+        complain(f"{path}:1: found {found}, expected a header with each name once, {REQUIRED[0]!r} among them")
         return
-    for row in reader:
-        if None in row or None in row.values():
-            complain(f"{path}:{reader.line_num}: the number of cells is not that of the header")
-        else:
-            yield reader.line_num, {name: value or None for name, value in row.items()}
+
+    def ragged(number: int) -> None:
+        complain(f"{path}:{number}: the number of cells is not that of the header")
+
+    rows = delimited_rows(io.StringIO(text, newline=""), str(path), default=",", ragged=ragged)
+    try:
+        for number, row in rows:
+            yield number, {name: value or None for name, value in row.items() if name}
+    except ContractBroken as error:
+        complain(f"{path}: {error}")
 
 
 def _annotations(
@@ -171,23 +181,25 @@ def _annotations(
     unknown = sorted(set(row) - set(KNOWN))
     if unknown:
         raise ContractBroken(f"unknown column {unknown[0]!r}; known are {', '.join(KNOWN)}")
-    document_id = str(row.get("document_id") or "")
+    document_id = _key(row)
     fingerprint = row.get("fingerprint") or known.get(document_id)
     if not fingerprint:
         raise ContractBroken(f"document {document_id!r} is not stored, and the row has no 'fingerprint' of its text")
     answer = _answer(row.get("answer"), application)
     verdict = _verdict(row, answer)
-    tags, note = _tags(row.get("tags")), str(row.get("note") or "").strip()
+    tags, note = _tags(row.get("tags")), stored(str(row.get("note") or "")).strip()
     if verdict is None and not tags and not note:
         raise ContractBroken("the row has neither 'answer' nor 'verdict', 'tags' or 'note'")
     shared = {
         "document_id": document_id,
         "fingerprint": fingerprint,
-        "by": str(row.get("by") or importing.by),
+        "by": stored(str(row.get("by") or importing.by)),
         "at": _time(row.get("at")) or importing.at,
     }
-    identity = {**row, "by": shared["by"]}
-    group_id = "import-" + content_hash({name: str(value) for name, value in identity.items() if value is not None})
+    identity = {**row, "document_id": document_id, "by": shared["by"]}
+    group_id = "import-" + content_hash(
+        {name: stored(str(value)) for name, value in identity.items() if value is not None}
+    )
     made: list[dict[str, Any]] = []
     if verdict is not None:
         release_id = row.get("release_id")
@@ -213,6 +225,8 @@ def _exported(row: Mapping[str, Any], application: Application) -> Annotation:
         values["blind"] = values["blind"].lower() == "true"
     values["at"], values["imported_at"] = _time(values["at"]), None
     values["answer"] = _answer(values["answer"], application)
+    values["document_id"] = _key(row) or None
+    values |= {name: stored(value) for name, value in values.items() if isinstance(value, str)}
     try:
         return Annotation.model_validate(values)
     except ValueError as error:
@@ -220,17 +234,28 @@ def _exported(row: Mapping[str, Any], application: Application) -> Annotation:
         raise ContractBroken(f"column {', '.join(map(repr, fields))} has a value that it cannot have") from error
 
 
+def _key(row: Mapping[str, Any]) -> str:
+    """The document's key in the form that documents have; empty where the row names none."""
+    key = one_form(text_of(row.get("document_id")) or "")
+    if (why := impossible(key)) is not None:
+        raise ContractBroken(f"the key {key[:SHOWN_CHARACTERS]!a} is impossible: it {why}")
+    return key
+
+
 def _answer(value: Any, application: Application) -> str | None:
-    if value is None:
+    text = text_of(value)
+    if text is None:
         return None
-    if application.task == "classify" and value not in application.labels:
-        raise ContractBroken(f"the answer is not a label; labels are {', '.join(application.labels)}")
+    if application.task == "classify":
+        if one_form(text) not in application.labels:
+            raise ContractBroken(f"the answer is not a label; labels are {', '.join(application.labels)}")
+        return one_form(text)
     if application.task != "extract":
-        return str(value)
+        return stored(one_form(text))
     try:
         fields = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ContractBroken(f"the answer is not JSON, at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:
+        raise ContractBroken(f"the answer is not JSON, at character {getattr(error, 'pos', 0)}") from error
     unknown = sorted(set(fields) - set(application.fields)) if isinstance(fields, dict) else ["(no object)"]
     if unknown:
         raise ContractBroken(f"the answer has the field {unknown[0]!r}; fields are {', '.join(application.fields)}")

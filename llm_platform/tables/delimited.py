@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -21,11 +21,19 @@ def delimited_header(lines: Iterable[str], name: str, *, default: str) -> list[s
     return _header(lines, name, default)[0]
 
 
-def delimited_rows(lines: Iterable[str], name: str, *, default: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def delimited_rows(
+    lines: Iterable[str], name: str, *, default: str, ragged: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, row) of every row.
 
     The delimiter is the one that gives the header the most fields. Empty lines are passed over, and so are empty fields
     behind the last column.
+
+    Args:
+        lines: Of the file.
+        name: What messages call it.
+        default: The delimiter where none gives more fields than another.
+        ragged: Called with the line of a row that has more or fewer fields, which is passed over then.
 
     Raises:
         ContractBroken: a quote is not closed, or a row has more or fewer fields than the header.
@@ -33,13 +41,16 @@ def delimited_rows(lines: Iterable[str], name: str, *, default: str) -> Iterator
     header, reader, before = _header(lines, name, default)
     start = before + reader.line_num + 1
     while (cells := _next(reader, name, before, start)) is not None:
-        if any(cells[len(header) :]) or len(cells) < len(header):
-            if len(cells) > 1 or (cells and cells[0].strip()):
+        if not cells or (len(cells) == 1 < len(header) and not cells[0].strip()):
+            pass
+        elif len(cells) < len(header) or any(cells[len(header) :]):
+            if ragged is None:
                 raise ContractBroken(
                     f"Line {start} of {name!r} has {len(cells)} fields and the header {len(header)}. "
                     "Quote fields that hold the delimiter or a line end, and write all fields of every row."
                 )
-        elif cells:
+            ragged(start)
+        else:
             yield start, dict(zip(header, cells, strict=False))
         start = before + reader.line_num + 1
 

@@ -18,13 +18,15 @@ def json_rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, 
         ContractBroken: a line is not a JSON object, or names a column twice.
     """
     numbered = enumerate(lines, start=1)
+    first = True
     for number, line in numbered:
         if not line.strip():
             continue
-        if line.lstrip().startswith("["):
+        if first and line.lstrip().startswith("["):
             rest = "".join(chain([line], (text for _, text in numbered)))
             yield from _listed(rest, number, name)
             return
+        first = False
         yield number, _object(_parsed(line, f"Line {number} of {name!r}"), f"Line {number} of {name!r}")
 
 

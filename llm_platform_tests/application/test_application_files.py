@@ -50,7 +50,7 @@ APPLICATION_KEYS = (
     "'documents', 'long_documents', 'references', "
     "'variants', 'finetuning', 'evaluation', 'rollout', 'publish', 'monitoring', 'max_failed_share', 'budget'"
 )
-SOURCE_KEYS = "'warehouse', 'table', 'url', 'key', 'text', 'attributes', 'watermark'"
+SOURCE_KEYS = "'warehouse', 'table', 'url', 'key', 'text', 'attributes', 'watermark', 'max_drop'"
 VARIANT_KEYS = "'prompt', 'model', 'adapter', 'sampling', 'decision', 'calibrate', 'repair'"
 
 
@@ -784,6 +784,32 @@ def test_all_mistakes_are_reported_at_once_by_line(tmp_path: Path) -> None:
     lines = [int(mistake.split(":")[1]) for mistake in mistakes_of(folder)]
 
     assert lines == [3, 8, 15, 19]
+
+
+def test_labels_are_in_one_form(tmp_path: Path) -> None:
+    """Known answers and a model's words are compared with them; two that look the same are the same."""
+    text = CLASSIFY.replace("[BUG, WISH]", "[cafe\u0301, wish]")
+
+    assert load_application(application_folder(tmp_path, text), models=["tiny", "large"]).labels == (
+        "caf\u00e9",
+        "wish",
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("[Bug, bug]", "found label 'bug', which differs from 'Bug' in case or form only"),
+        ("[\ufb01n, fin]", "found label 'fin', which differs from '\ufb01n' in case or form only"),
+        ("[caf\u00e9, cafe\u0301]", "found label 'caf\u00e9' a second time"),
+        ('["a\\0b", c]', "found label 'a\\x00b'; allowed: text without control characters"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(tmp_path: Path, labels: str, said: str) -> None:
+    """Answers are read without regard to case, so one of two such labels would never be given."""
+    found = mistakes_of(application_folder(tmp_path, CLASSIFY.replace("[BUG, WISH]", labels)))
+
+    assert any(said in mistake for mistake in found), found
 
 
 def test_words_that_yaml_often_takes_for_booleans_are_labels(tmp_path: Path) -> None:

@@ -12,8 +12,13 @@ import pytest
 from llm_platform.application.model import Application
 from llm_platform.documents.references import references_table
 from llm_platform.errors import ContractBroken
-from llm_platform.operations.answering.documents import known_answers, require_judgeable, update_documents
-from llm_platform_tests.team import Team
+from llm_platform.operations.answering.documents import (
+    known_answer_panels,
+    known_answers,
+    require_judgeable,
+    update_documents,
+)
+from llm_platform_tests.team import NAME, Team
 
 DOCUMENTS = pa.table({"document_id": ["0"], "fingerprint": ["f"]})
 
@@ -128,9 +133,13 @@ def test_known_answers_without_a_document_are_counted_and_named(tmp_path: Path) 
         update_documents(lake, team.loaded)
         found = known_answers(lake, team.loaded.application)
 
+        lake.application(NAME).references.replace(found.rows)
+        (panel,) = known_answer_panels(lake.application(NAME), team.loaded)
+
     assert found.unmatched_note == (
         "2 of 3 known answers name no document (first: 'A-2', 'b'; 1 differ from a key in case or white space only)"
     )
+    assert panel.note.startswith(f"{found.unmatched_note}, so these reports rest on at most 1.")
 
 
 @pytest.mark.parametrize(

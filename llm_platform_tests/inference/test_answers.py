@@ -55,6 +55,23 @@ def test_label_is_accepted_only_as_its_exact_answer_text(
     assert (reading.status, reading.answer) == (status, answer)
 
 
+@pytest.mark.parametrize("said", ["caf\u00e9", "cafe\u0301", "CAFE\u0301"])
+@pytest.mark.parametrize("asked", ["caf\u00e9", "cafe\u0301"])
+def test_a_label_is_the_same_in_any_form(said: str, asked: str) -> None:
+    """A model that writes an accent by itself was "not possible", printed as two words that look the same."""
+    reader = AnswerReader(release("classify", answers={"caf\u00e9": asked, "bar": "bar"}))
+
+    assert reader.read(chat(said)).answer == "caf\u00e9"
+
+
+@pytest.mark.parametrize("said", ["caf\u00e9", "cafe\u0301", "cafe\\u0301"])
+def test_a_field_is_stored_in_one_form(said: str) -> None:
+    """It is compared with a known answer character by character."""
+    reading = AnswerReader(release("extract")).read(chat(f'{{"name": "{said}"}}'))
+
+    assert reading.answer == '{"name":"caf\u00e9"}'
+
+
 def test_answer_that_may_have_become_a_longer_one_is_truncated() -> None:
     """Cut at 'no', it might have been 'no idea'."""
     reader = AnswerReader(release("classify", answers={"NO": "no", "UNSURE": "no idea"}))

@@ -178,6 +178,14 @@ def test_imported_verdicts_do_not_pass_for_a_random_sample(lake: Warehouse, team
         pytest.param(
             "x.jsonl", '{"document_id":"0","answer":"SAD","at":"noon"}', [":1: column 'at' is not a time"], id="time"
         ),
+        pytest.param(
+            "x.csv", 'document_id,note\n0,"open\n1,closed\n', ["lines 2 to 3", "quote that is not closed"], id="quote"
+        ),
+        pytest.param("x.csv", "document_id,answer,answer\n0,SAD,HAPPY\n", ["'answer' more than once"], id="twice"),
+        pytest.param("x.csv", "document_id,answer\n0\0,SAD\n", [":2: the key '0\\x00' is impossible"], id="nul"),
+        pytest.param(
+            "x.jsonl", '{"document_id":"\\ud800","answer":"SAD"}', [":1: the key '\\ud800' is imp"], id="surrogate"
+        ),
         pytest.param("x.txt", "0,SAD", ["ends in '.txt'; use .csv or .jsonl"], id="suffix"),
     ],
 )
@@ -205,3 +213,17 @@ def test_a_file_that_cannot_be_read_is_an_error_in_words(lake: Warehouse, team: 
     latin.write_bytes("document_id,note\n0,é\n".encode("latin-1"))
     with pytest.raises(ContractBroken, match="not UTF-8"):
         imported(lake, team, latin)
+
+
+def test_a_verdict_is_about_the_document_whatever_the_form_of_its_key(
+    lake: Warehouse, team: Team, tmp_path: Path
+) -> None:
+    """A table that wrote 1 as 1.0, or an e and its accent apart, means the same document."""
+    path = tmp_path / "given.jsonl"
+    path.write_text('\ufeff{"document_id": 0.0, "answer": "SAD", "note": "a\\u0000b \\ud800"}\n', "utf-8")
+
+    assert imported(lake, team, path) == (2, 2)
+
+    stored = lake.application(NAME).annotations.table().to_pylist()
+    assert {row["document_id"] for row in stored} == {"0"}
+    assert [row["body"] for row in stored if row["kind"] == "note"] == ["ab \ufffd"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ _HINTS = {
 
 
 _CONVERT: dict[str, Callable[[str], Any]] = {
-    "str": str,
+    # In one form: a label, a column or a field is what its table and its model call it, however it was typed.
+    "str": lambda text: unicodedata.normalize("NFC", text),
     "null": lambda _: None,
     "bool": lambda text: text.lower() == "true",
     "int": lambda text: int(text, 0 if text.startswith(("0x", "0o")) else 10),
@@ -167,7 +169,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._add(line, wording("a key that is a list or a mapping", "text as a key"))
                 continue
-            key = str(key_node.value)
+            key = unicodedata.normalize("NFC", str(key_node.value))
             if key in result:
                 first = self.lines[(*location, key)]
                 self._add(line, wording(f"key {key!r} a second time (first at line {first})", "each key once"))

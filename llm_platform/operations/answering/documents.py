@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from llm_platform.application.model import Application, TableRef
 from llm_platform.documents.prepare import prepare
-from llm_platform.documents.references import KnownAnswers, known_answers_of
+from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
 from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
+from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
 from llm_platform.records import DocumentsChange, SourceState, content_hash
@@ -160,6 +161,16 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
     store = lake.application(application.name)
     documents = store.documents.table(columns=["document_id", "fingerprint"])
     return known_answers_of(rows, store.annotations.approved(), documents, application)
+
+
+def known_answer_panels(store: ApplicationStore, loaded: LoadedApplication) -> list[Panel]:  # noqa: ARG001
+    """What a reader has to know of the known answers: those that judge nothing, because no document is theirs."""
+    known = matched(store.references.table(), store.documents.table(["document_id"])["document_id"].to_pylist())
+    if not known.unmatched:
+        return []
+    left = known.rows.num_rows - known.unmatched
+    note = f"{known.unmatched_note}, so these reports rest on at most {left}. Compare references.key with source.key."
+    return [Panel(title="Known answers without a document", note=note)]
 
 
 def require_judgeable(lake: Warehouse, loaded: LoadedApplication) -> None:
