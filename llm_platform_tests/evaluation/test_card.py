@@ -332,7 +332,7 @@ def test_the_card_fits_a_phone_and_a_desk_and_asks_for_nothing(tmp_path: Path, w
     """In a real browser: no sideways scrolling, no request, no complaint."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("there is no chromium on this machine")
+        pytest.skip("there is no Chromium on this machine: make tools")
     sync_api = pytest.importorskip("playwright.sync_api")
     card = tmp_path / "card.html"
     card.write_text(full_card(), encoding="utf-8")
