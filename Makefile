@@ -12,7 +12,8 @@ COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._
   pandas, sklearn.linear_model, sklearn.feature_extraction.text, scipy.stats, starlette.applications, uvicorn
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-finetune install-dev demo demo-finetune dev test check format lock bench dist clean
+.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants check format lock \
+  bench dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +59,21 @@ dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http
 
 test: check ## Run every check and test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+tools: ## What test-all needs beside Python: Chromium, promtool, etcd, kube-apiserver (Debian or Ubuntu, as root)
+	@bash .ci/tools
+
+test-all: check ## Every check and test, also those that need the tools above; says which are missing
+	@bash .ci/test-all
+
+coverage: .venv/.installed-dev ## Which lines the tests run, command line and workers included; fails under the floor of pyproject.toml
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q -n 2 --dist loadgroup
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+mutants: .venv/.installed-dev ## Faults that the tests have to see; one that survives is a line that no test decides about
+	@$(BIN)/python -m llm_platform_tests.mutants
 
 check: .venv/.installed-dev ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_platform.errors import ContractBroken
-from llm_platform.evaluation import charts
 from llm_platform.evaluation.card_key import BADGES, accuracy_minimum, key_note, key_rows, standing_of
-from llm_platform.evaluation.card_page import PAGE
 from llm_platform.evaluation.card_sources import changes_view, measured_on, sources
-from llm_platform.evaluation.card_style import STYLE
 from llm_platform.evaluation.card_variant import matrix_cell, variant_view
 from llm_platform.evaluation.changes import Changes
 from llm_platform.evaluation.comparison import Comparison
 from llm_platform.evaluation.gates import ACCURACY
+from llm_platform.evaluation.pages import render
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted, interval_text, minimum_figure
@@ -68,13 +66,11 @@ def render_card(
     Raises:
         ContractBroken: there is neither a report nor a pending variant, or the reports are of several applications.
     """
-    from jinja2 import Environment, StrictUndefined
-
     waiting, held = pending or {}, withheld or {}
     name = _application(reports, application, waiting)
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
-    return page.render(
-        style=STYLE + charts.STYLE,
+    return render(
+        "card.html",
+        styles=("card.css", "charts.css"),
         badges=BADGES,
         icons=ICONS,
         title=title,

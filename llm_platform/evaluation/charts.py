@@ -1,6 +1,6 @@
 """Pictures for panels: a line chart with intervals, and bars; inline SVG in the page's own colours.
 
-The report card's style colours them; on another page give `charts.STYLE` to it.
+Pages colour them by the style sheet `charts.css`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,6 @@ WIDTH, HEIGHT = 520.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 16.0, 14.0, 46.0
 TICKS = 4
 MARKERS = ("chart-a", "chart-b", "chart-c", "chart-d")
-
-STYLE = """
-.chart { display: block; width: 100%; height: auto; max-width: 40rem; overflow: visible; }
-.chart text { fill: var(--soft); font-size: 12px; font-family: inherit; }
-.chart .grid { stroke: var(--rule); stroke-width: 1; }
-.chart .minimum { stroke: var(--ink); stroke-width: 1.25; stroke-dasharray: 3 3; }
-.chart path, .chart .bar-line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.chart .chart-a { stroke: var(--accent); } .chart .chart-b { stroke: var(--ink); stroke-dasharray: 6 4; }
-.chart .chart-c { stroke: var(--soft); stroke-dasharray: 2 4; } .chart .chart-d { stroke: var(--faint); }
-.chart circle { stroke-dasharray: none; } .chart circle.chart-a { fill: var(--accent); }
-.chart circle.chart-b { fill: var(--ink); } .chart circle.chart-c { fill: var(--soft); }
-.chart circle.chart-d { fill: var(--faint); }
-.chart rect.chart-a { fill: var(--accent); stroke: none; } .chart rect.chart-b { fill: var(--faint); stroke: none; }
-.chart text.named { fill: var(--ink); font-weight: 600; }
-"""
 
 
 class Point(Record):

@@ -29,7 +29,7 @@ class Caller:
     git_commit: str = ""
 
 
-class Recording:
+class CallRecording:
     """What the requests of one client have in common, and where they are told.
 
     Args:
@@ -136,7 +136,7 @@ class Exchange:
 class RecordingTransport(httpx2.BaseTransport):
     """A transport that records; the requests themselves go through `inner`."""
 
-    def __init__(self, inner: httpx2.BaseTransport, recording: Recording) -> None:
+    def __init__(self, inner: httpx2.BaseTransport, recording: CallRecording) -> None:
         self._inner, self._recording = inner, recording
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -160,7 +160,7 @@ class RecordingTransport(httpx2.BaseTransport):
 class AsyncRecordingTransport(httpx2.AsyncBaseTransport):
     """The same for an asynchronous client."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, recording: Recording) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, recording: CallRecording) -> None:
         self._inner, self._recording = inner, recording
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy
-from llm_platform.inference.recording import Caller, Recording
+from llm_platform.inference.recording import Caller, CallRecording
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.identity import ServedIdentity
 from llm_platform.models.lock import load_lock, pin
@@ -287,8 +287,8 @@ class NIMResource(dg.ConfigurableResource):
     def _verified_urls(self) -> tuple[str, ...]:
         return tuple(one.root for one in self.verified_targets(pin(self.pinned)))
 
-    def _recording(self, endpoints: Sequence[str]) -> Recording:
-        return Recording(pin(self.pinned), self._caller(), endpoints, self._calls().record)
+    def _recording(self, endpoints: Sequence[str]) -> CallRecording:
+        return CallRecording(pin(self.pinned), self._caller(), endpoints, self._calls().record)
 
     def _calls(self) -> CallRecorder:
         if self._recorder is None:

@@ -96,7 +96,7 @@ def test_every_scrape_gives_its_targets_the_name_of_their_entry() -> None:
     assert any(rule.get("action") == "keep" and rule["regex"] == ".+" for rule in pods)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (it comes with Prometheus)")
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool on this machine: make tools")
 def test_promtool_accepts_the_files_and_the_rules_pass_their_tests(tmp_path: Path) -> None:
     """The rules are evaluated by Prometheus' own engine on series of both dialects."""
     config = read("prometheus.yaml")

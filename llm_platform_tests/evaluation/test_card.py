@@ -15,10 +15,10 @@ import pytest
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline, baseline_of
 from llm_platform.evaluation.card import render_card
-from llm_platform.evaluation.card_style import STYLE
 from llm_platform.evaluation.changes import changes
 from llm_platform.evaluation.charts import Line, Point, bar_chart, line_chart
 from llm_platform.evaluation.comparison import JudgedVariant, compare, compare_all
+from llm_platform.evaluation.pages import style_sheet
 from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
@@ -316,7 +316,8 @@ def test_a_name_in_a_picture_is_shown_and_never_run() -> None:
 def test_ink_stands_out_from_paper_in_light_and_in_dark() -> None:
     """4.5 to 1 for text, 3 to 1 for what a picture needs; WCAG 2.2, 1.4.3 and 1.4.11."""
     themes = re.findall(
-        r"--paper: (#\w+); --panel: (#\w+); --ink: (#\w+); --soft: (#\w+);.*?\n?.*?--accent: (#\w+)", STYLE
+        r"--paper: (#\w+); --panel: (#\w+); --ink: (#\w+); --soft: (#\w+);.*?\n?.*?--accent: (#\w+)",
+        style_sheet("card.css"),
     )
 
     assert len(themes) >= 2
@@ -332,7 +333,7 @@ def test_the_card_fits_a_phone_and_a_desk_and_asks_for_nothing(tmp_path: Path, w
     """In a real browser: no sideways scrolling, no request, no complaint."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("there is no chromium on this machine")
+        pytest.skip("there is no Chromium on this machine: make tools")
     sync_api = pytest.importorskip("playwright.sync_api")
     card = tmp_path / "card.html"
     card.write_text(full_card(), encoding="utf-8")

@@ -34,11 +34,7 @@ _SERVER = os.environ.get("LLM_PLATFORM_TEST_KUBE_APISERVER", "")
 _ETCD = os.environ.get("LLM_PLATFORM_TEST_ETCD", "")
 _CRDS = os.environ.get("LLM_PLATFORM_TEST_CRDS", "")
 
-WHY_NOT = (
-    None
-    if _SERVER and _ETCD
-    else "no kube-apiserver: name its binary in LLM_PLATFORM_TEST_KUBE_APISERVER, and etcd's in LLM_PLATFORM_TEST_ETCD"
-)
+WHY_NOT = None if _SERVER and _ETCD else "there is no kube-apiserver with its etcd: make tools, then make test-all"
 """Why nothing is tested on a real API server; None when it is."""
 
 HAS_CRDS = bool(_CRDS)

@@ -23,7 +23,7 @@ def test_what_is_rendered_is_applied_once_and_then_as_it_should_be(
 ) -> None:
     """Defaults that the API fills in, and fields that it orders anew, must not look like somebody's change."""
     if dialect == "nim-2.x" and "kube-apiserver" in request.node.name and not HAS_CRDS:
-        pytest.skip("the API server has no NIMService: name the folder with its definition in LLM_PLATFORM_TEST_CRDS")
+        pytest.skip("the API server has no NIMService: LLM_PLATFORM_TEST_CRDS=its-folder make test-all")
     pods = replace(PODS, namespace=NAMESPACE, priority_class=None)
     manifests = nim_objects(replace(LLAMA, dialect=dialect), pods)
 

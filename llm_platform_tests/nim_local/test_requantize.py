@@ -11,8 +11,8 @@ from llm_platform.errors import SpecificationError
 from llm_platform.nim_local.locking import file_sha256
 from llm_platform.nim_local.requantize import Quantization, requantize
 
-gguf = pytest.importorskip("gguf")
-quants = pytest.importorskip("gguf.quants")
+gguf = pytest.importorskip("gguf", reason="gguf is not installed: make install")
+quants = pytest.importorskip("gguf.quants", reason="gguf is not installed: make install")
 Q4_1, Q8_0, F32 = (gguf.GGMLQuantizationType[name] for name in ("Q4_1", "Q8_0", "F32"))
 
 

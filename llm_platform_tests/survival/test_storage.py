@@ -41,7 +41,7 @@ def obeying_modes(folder: Path) -> Sequence[str]:
     powers = "-dac_override,-dac_read_search"
     before = ("setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}")
     if shutil.which("setpriv") is None:
-        pytest.skip("running as root, and there is no setpriv to give up the power to write read-only files")
+        pytest.skip("running as root, and there is no setpriv to give up that power: make tools")
     tried = subprocess.run([*before, "test", "-w", str(folder)], capture_output=True, check=False)
     if tried.returncode != 1:
         pytest.skip(f"running as root, and setpriv cannot give up its power: {tried.stderr.decode().strip()}")

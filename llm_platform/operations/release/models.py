@@ -231,7 +231,7 @@ def _passed(store: ApplicationStore, release_id: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Approval:
+class EntryApproval:
     """One decision that a lock entry was part of.
 
     Attributes:
@@ -242,9 +242,9 @@ class Approval:
     void: str | None
 
 
-def approvals(store: ApplicationStore, loaded: LoadedApplication, entry: LockEntry) -> list[Approval]:
+def approvals(store: ApplicationStore, loaded: LoadedApplication, entry: LockEntry) -> list[EntryApproval]:
     """What was approved on an entry, oldest first: the evidence rows of `rollout`."""
-    found: list[Approval] = []
+    found: list[EntryApproval] = []
     served: str | None = None
     for event in store.rollout.history():
         # What its report would have to be on now. A rollback is held against no champion: that one is to be left.
@@ -264,7 +264,7 @@ def approvals(store: ApplicationStore, loaded: LoadedApplication, entry: LockEnt
                 void = "the variant's prompt or sampling changed"
         else:
             void = "application.yaml no longer has the variant"
-        found.append(Approval(event, void))
+        found.append(EntryApproval(event, void))
     return found
 
 

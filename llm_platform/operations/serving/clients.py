@@ -13,7 +13,7 @@ import httpx2
 
 from llm_platform.errors import RequestRejected, SpecificationError
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy, run_completions
-from llm_platform.inference.recording import AsyncRecordingTransport, Caller, Recording, RecordingTransport
+from llm_platform.inference.recording import AsyncRecordingTransport, Caller, CallRecording, RecordingTransport
 from llm_platform.inference.requests import RequestBuilder
 from llm_platform.nim.dialects import constraint
 from llm_platform.operations.serving.calls import CallRecorder
@@ -42,7 +42,7 @@ BATCH_ROWS = 1000
 Messages = Sequence[Mapping[str, str]]
 
 
-def openai_client(recording: Recording, endpoints: Sequence[str], connection: Connection) -> openai.OpenAI:
+def openai_client(recording: CallRecording, endpoints: Sequence[str], connection: Connection) -> openai.OpenAI:
     """A client of these endpoints."""
     import openai
 
@@ -54,7 +54,9 @@ def openai_client(recording: Recording, endpoints: Sequence[str], connection: Co
     )
 
 
-def async_openai_client(recording: Recording, endpoints: Sequence[str], connection: Connection) -> openai.AsyncOpenAI:
+def async_openai_client(
+    recording: CallRecording, endpoints: Sequence[str], connection: Connection
+) -> openai.AsyncOpenAI:
     """The same for asynchronous code."""
     import openai
 

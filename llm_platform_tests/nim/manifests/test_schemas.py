@@ -85,7 +85,8 @@ def their_schema(kind: str) -> Schema:
     """The CRD of a kind, or a skip that says what is missing."""
     if CRDS is None:
         pytest.skip(
-            "LLM_PLATFORM_TEST_CRDS names no folder with the CRDs of the NIM operator, KEDA and the Gateway API"
+            "no CRDs of the NIM operator, KEDA and the Gateway API: put them into a folder, then "
+            "LLM_PLATFORM_TEST_CRDS=folder make test-all"
         )
     schema = crd_schema(Path(CRDS), kind)
     if schema is None:
