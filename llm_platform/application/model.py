@@ -190,7 +190,7 @@ class Predictions(Specification):
         return {"url": value} if isinstance(value, str) else value
 
 
-class Recording(Specification):
+class RecordedVariant(Specification):
     """A variant that asks nothing: what another system answered, to be judged beside those that do."""
 
     predictions: Predictions
@@ -414,7 +414,7 @@ class Application(Specification):
     monitoring: Monitoring = Monitoring()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
     budget: Budget = Budget()
-    recordings: dict[str, Recording] = Field(default_factory=dict, exclude=True)
+    recordings: dict[str, RecordedVariant] = Field(default_factory=dict, exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
 
     @property

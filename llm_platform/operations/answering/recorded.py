@@ -140,6 +140,7 @@ def _answer(
         values = row[spec.answer]
         if isinstance(values, str):
             return _renamed(values, spec, application)
+        values = {str(name): value for name, value in values.items()} if isinstance(values, dict) else None
         values = {spec.fields.get(name, name): value for name, value in values.items()} if values else None
     if not values or all(value in (None, "") for value in values.values()):
         return None
@@ -154,7 +155,8 @@ def _renamed(text: str, spec: Predictions, application: Application) -> str:
         return text
     if not isinstance(values, dict):
         return text
-    return _fields({spec.fields.get(name) or name: value for name, value in values.items()}, application)
+    renamed: dict[str, Any] = {spec.fields.get(str(name), str(name)): value for name, value in values.items()}
+    return _fields(renamed, application)
 
 
 def _fields(values: Mapping[str, Any], application: Application) -> str:
