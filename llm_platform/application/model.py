@@ -6,7 +6,7 @@ of `file:line: what was found, what is allowed`. The models here hold the shapes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -188,6 +188,13 @@ class Predictions(Specification):
     @classmethod
     def _of_one_word(cls, value: Any) -> Any:
         return {"url": value} if isinstance(value, str) else value
+
+    def answer_columns(self, task: Task, fields: Sequence[str]) -> dict[str, str]:
+        """Field → column for an extraction without `answer`; else `answer` → its column."""
+        if task == "extract" and self.answer is None:
+            column_of = {name: column for column, name in self.fields.items()}
+            return {name: column_of.get(name, name) for name in fields}
+        return {"answer": self.answer or "answer"}
 
 
 class RecordedVariant(Specification):

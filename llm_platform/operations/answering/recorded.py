@@ -97,7 +97,7 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
     spec = application.recordings[variant].predictions
     ref = located(TableRef(url=spec.url), application)
     present = lake.sources.columns(ref)
-    wanted = _columns(spec, application)
+    wanted = spec.answer_columns(application.task, list(application.fields))
     confidence = spec.confidence or (CONFIDENCE if CONFIDENCE in present and CONFIDENCE not in wanted else None)
     columns = list(dict.fromkeys([spec.key, *wanted.values(), *([confidence] if confidence else [])]))
     missing = [name for name in columns if name not in present]
@@ -119,14 +119,6 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
         str(key): (_answer(row, wanted, spec, application), _probability(row, confidence, spec.url))
         for key, row in zip(keys, table, strict=True)
     }
-
-
-def _columns(spec: Predictions, application: Application) -> dict[str, str]:
-    """Field → column for an extraction without `answer`; else `answer` → its column."""
-    if application.task == "extract" and spec.answer is None:
-        column_of = {name: column for column, name in spec.fields.items()}
-        return {name: column_of.get(name, name) for name in application.fields}
-    return {ANSWER: spec.answer or ANSWER}
 
 
 def _answer(
