@@ -6,7 +6,7 @@ of `file:line: what was found, what is allowed`. The models here hold the shapes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -202,8 +202,15 @@ class Predictions(Specification):
     def _of_one_word(cls, value: Any) -> Any:
         return {"url": value} if isinstance(value, str) else value
 
+    def answer_columns(self, task: Task, fields: Sequence[str]) -> dict[str, str]:
+        """Field → column for an extraction without `answer`; else `answer` → its column."""
+        if task == "extract" and self.answer is None:
+            column_of = {name: column for column, name in self.fields.items()}
+            return {name: column_of.get(name, name) for name in fields}
+        return {"answer": self.answer or "answer"}
 
-class Recording(Specification):
+
+class RecordedVariant(Specification):
     """A variant that asks nothing: what another system answered, to be judged beside those that do."""
 
     predictions: Predictions
@@ -427,7 +434,7 @@ class Application(Specification):
     monitoring: Monitoring = Monitoring()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
     budget: Budget = Budget()
-    recordings: dict[str, Recording] = Field(default_factory=dict, exclude=True)
+    recordings: dict[str, RecordedVariant] = Field(default_factory=dict, exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
 
     @property

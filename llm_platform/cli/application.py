@@ -22,7 +22,7 @@ def application_list() -> None:
     table = new_table("name", "task", "source", "variants", "folder")
     for name, loaded in load_applications(*load_settings().application_files).items():
         spec = loaded.application
-        table.add_row(name, spec.task, spec.source.address, ", ".join(spec.variants), str(spec.folder))
+        table.add_row(name, spec.task, spec.source.address, ", ".join(spec.judged), str(spec.folder))
     show(table)
 
 
@@ -43,7 +43,7 @@ def application_check(
         checked = {name: column_mistakes(loaded.application, sources) for name, loaded in found.items()}
     raise_all(mistake for mistakes, _ in checked.values() for mistake in mistakes)
     for name, loaded in found.items():
-        console.print(f"{name}: {len(loaded.application.variants)} variants, no mistakes")
+        console.print(f"{name}: {len(loaded.application.judged)} variants, no mistakes")
         for reason in dict.fromkeys(checked[name][1]):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
     if not found:

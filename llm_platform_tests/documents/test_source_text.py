@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +14,11 @@ import pytest
 from llm_platform.application.model import Documents, Source
 from llm_platform.documents.prepare import prepare
 from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.baseline import baseline_of
 from llm_platform.operations.answering.columns import source_reader
 from llm_platform.records import content_hash
 from llm_platform.warehouse.sample_source import write_table
+from llm_platform_tests.evaluation.builders import application_of
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "title": "Broken", "full text": "the door", "n": 7},
@@ -107,6 +110,26 @@ def test_every_kind_of_table_gives_the_columns_of_a_text(tmp_path: Path, kind: s
         documents = [row for made in prepare(changes.rows, source, Documents()) for row in made.to_pylist()]
 
     assert {row["document_id"]: row["text"] for row in documents} == {"a": "Broken: the door", "b": "Café: shut"}
+
+
+def test_the_baseline_reads_what_the_model_reads() -> None:
+    """A bar that reads half of the document is one that any model clears."""
+    moods = {"HAPPY": "wonderful", "SAD": "tedious"}
+    known = [("HAPPY", "SAD")[number % 2] for number in range(200)]
+    rows = [{"id": f"d{n:03d}", "title": f"{moods[mood]} {n}", "body": f"a film {n}"} for n, mood in enumerate(known)]
+    splits = ["train" if number < 100 else "evaluation" for number in range(200)]
+    references = pd.DataFrame({"document_id": [row["id"] for row in rows], "answer": known, "split": splits})
+
+    def bar(text: str | tuple[str, ...]) -> float:
+        documents = pd.DataFrame(prepared(Source(url="t.csv", key="id", text=text), rows).values())
+        baseline = baseline_of(documents, references, application=application_of())
+        assert baseline is not None
+        assert baseline.accuracy is not None
+        return baseline.accuracy.value
+
+    assert bar("body") < 0.7
+    assert bar(("title", "body")) > 0.95
+    assert bar("{{ title }}: {{ body }}") > 0.95
 
 
 def write_file(path: Path, rows: list[dict[str, Any]]) -> None:

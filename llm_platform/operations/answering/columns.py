@@ -30,6 +30,9 @@ def column_mistakes(application: Application, sources: SourceReader) -> tuple[li
     tables: list[tuple[TableRef, Iterator[tuple[Location, str]]]] = [(application.source, _of_source(application))]
     if application.references is not None:
         tables.append((application.references, _of_references(application)))
+    for variant, recorded in application.recordings.items():
+        named = _of_predictions(application, variant)
+        tables.append((TableRef(url=recorded.predictions.url), named))
     for ref, named in tables:
         try:
             columns = list(sources.columns(located(ref, application)))
@@ -59,6 +62,16 @@ def _of_references(application: Application) -> Iterator[tuple[Location, str]]:
     for name in application.reference_columns():
         own: Location = ("fields", name) if name in spec.fields else ()
         yield ("references", *keys.get(name, own)), name
+
+
+def _of_predictions(application: Application, variant: str) -> Iterator[tuple[Location, str]]:
+    spec = application.recordings[variant].predictions
+    at: Location = ("variants", variant, "predictions")
+    yield (*at, "key"), spec.key
+    for name in spec.answer_columns(application.task, list(application.fields)).values():
+        yield (*at, *(("answer",) if spec.answer else ("fields", name))), name
+    if spec.confidence is not None:
+        yield (*at, "confidence"), spec.confidence
 
 
 def _mistake(yaml: LocatedYaml, at: Location, name: str, *, columns: Sequence[str], ref: TableRef) -> Mistake:

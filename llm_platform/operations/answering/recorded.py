@@ -97,7 +97,7 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
     spec = application.recordings[variant].predictions
     ref = located(TableRef(url=spec.url), application)
     present = lake.sources.columns(ref)
-    wanted = _columns(spec, application)
+    wanted = spec.answer_columns(application.task, list(application.fields))
     confidence = spec.confidence or (CONFIDENCE if CONFIDENCE in present and CONFIDENCE not in wanted else None)
     columns = list(dict.fromkeys([spec.key, *wanted.values(), *([confidence] if confidence else [])]))
     missing = [name for name in columns if name not in present]
@@ -121,14 +121,6 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
     }
 
 
-def _columns(spec: Predictions, application: Application) -> dict[str, str]:
-    """Field → column for an extraction without `answer`; else `answer` → its column."""
-    if application.task == "extract" and spec.answer is None:
-        column_of = {name: column for column, name in spec.fields.items()}
-        return {name: column_of.get(name, name) for name in application.fields}
-    return {ANSWER: spec.answer or ANSWER}
-
-
 def _answer(
     row: Mapping[str, Any], wanted: Mapping[str, str], spec: Predictions, application: Application
 ) -> str | None:
@@ -140,6 +132,7 @@ def _answer(
         values = row[spec.answer]
         if isinstance(values, str):
             return _renamed(values, spec, application)
+        values = {str(name): value for name, value in values.items()} if isinstance(values, dict) else None
         values = {spec.fields.get(name, name): value for name, value in values.items()} if values else None
     if not values or all(value in (None, "") for value in values.values()):
         return None
@@ -154,7 +147,8 @@ def _renamed(text: str, spec: Predictions, application: Application) -> str:
         return text
     if not isinstance(values, dict):
         return text
-    return _fields({spec.fields.get(name) or name: value for name, value in values.items()}, application)
+    renamed: dict[str, Any] = {spec.fields.get(str(name), str(name)): value for name, value in values.items()}
+    return _fields(renamed, application)
 
 
 def _fields(values: Mapping[str, Any], application: Application) -> str:

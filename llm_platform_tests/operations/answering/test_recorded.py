@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationError
+from llm_platform.operations.answering.columns import column_mistakes, source_reader
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.answering.recorded import recorded_answers, store_recorded
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases
@@ -232,6 +233,19 @@ def test_a_mistake_in_a_recorded_variant_is_reported_at_its_line(
     assert path.endswith("application.yaml")
     assert text.strip().startswith(said)
     assert "legacy" in "\n".join(lines[int(line) - 4 : int(line)])
+
+
+def test_columns_of_a_recording_are_looked_for_by_check(tmp_path: Path) -> None:
+    """The run would end with the same words, after everything else was asked."""
+    team = recorded_team(tmp_path, [{"ticket": "a", "answer": "SAD"}], {"url": "legacy.csv", "confidence": "sure"})
+
+    with source_reader({}) as reader:
+        mistakes, _ = column_mistakes(team.loaded.application, reader)
+
+    assert [mistake.text.partition(";")[0] for mistake in mistakes if "legacy.csv" in mistake.text] == [
+        "found column 'document_id', which 'legacy.csv' does not have",
+        "found column 'sure', which 'legacy.csv' does not have",
+    ]
 
 
 def test_a_recording_alone_is_no_application(tmp_path: Path) -> None:
