@@ -333,7 +333,7 @@ def test_a_table_that_cannot_be_run_is_refused_when_it_is_met(
         ("t.csv", b"id;text;label\n1;one, two;bug\n2;b;wish\n"),
         ("t.csv", b"\n\nid,text,label\n1,a,bug\n2,b,wish\n"),
         ("t.csv", "id,text,label\n1,a,bug\n2,b,wish\n".encode("utf-16")),
-        ("t.csv.gz", gzip.compress(b"id,text,label\n1,a,bug\n2,b,wish\n")),
+        ("t.csv.gz", gzip.compress(b"id,text,label\n1,a,bug\n2,b,wish\n", mtime=0)),
         ("t.jsonl", b'\xef\xbb\xbf{"id": 1, "text": "a", "label": "bug"}\n{"id": 2, "text": "b", "label": "wish"}\n'),
         ("t.json", b'[{"id": 1, "text": "a", "label": "bug"}, {"id": 2, "text": "b", "label": "wish"}]'),
     ],
