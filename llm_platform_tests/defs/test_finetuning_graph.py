@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
 from llm_platform.errors import EvidenceMissing, PermanentError
 from llm_platform.finetuning.abilities import ABILITIES
@@ -21,6 +23,7 @@ from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
 from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.warehouse.store import ApplicationStore
+from llm_platform.workbench.runs import print_summary
 from llm_platform_tests.finetuning.tiny import tiny_base
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
 from llm_platform_tests.team import ENTRY, NAME, right_answer
@@ -191,6 +194,11 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
 
         with pytest.raises(EvidenceMissing, match="there is nothing to compare it with"):
             decided(report.model_copy(update={"pairs": ()}))
+        said = Console(file=StringIO(), width=300)
+        with there.team.warehouse.open(read_only=True) as lake:
+            print_summary(lake, loaded, there.team.settings, console=said, checks=None)
+        assert "tuned       refused" in said.file.getvalue()  # type: ignore[attr-defined]
+        assert "also approved: tuned" not in said.file.getvalue()  # type: ignore[attr-defined]
         with pytest.raises(EvidenceMissing, match="not been held against the champion"):
             decided(report.model_copy(update={"evaluation_id": "another"}))
         with pytest.raises(EvidenceMissing, match="was held against release another"):

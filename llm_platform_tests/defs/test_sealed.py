@@ -56,3 +56,24 @@ def test_a_launch_through_the_ui_cannot_either(team: Team, model: ScriptedServer
         assert answer.data["launchPipelineExecution"]["__typename"] == "RunConfigValidationInvalid"
         assert there.instance.get_runs() == []
     assert model.counts.requests == 0
+
+
+def test_published_launched_alone_through_the_ui_publishes_nothing_that_nobody_approved(
+    team: Team, model: ScriptedServer
+) -> None:
+    """No check, no report, and events that somebody reported by hand: what decides is read from the lake."""
+    with deployed(team, processes=False) as there:
+        for asset in ("report", "rollout", "completions_champion"):
+            there.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey([NAME, asset])))
+        run_id = there.launch(NAME, ["published"])
+        there.tick()
+
+        run = there.instance.get_run_by_id(run_id)
+
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.FAILURE
+    with team.warehouse.open() as lake:
+        store = lake.application(NAME)
+        assert store.rollout.champion() is None
+        assert store.published.table(1).num_rows == 0
+    assert model.counts.requests == 0

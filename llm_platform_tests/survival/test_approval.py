@@ -40,6 +40,7 @@ class Site:
         self.team.specification["variants"] = {"clear": self.team.specification["variants"]["clear"]}
         self.team.specification["rollout"] = {"first_champion": first_champion}
         self.team.specification["max_failed_share"] = 0.9
+        self.team.specification["source"]["max_drop"] = 1.0
         self.team.write_specification()
         self.instance = dg.DagsterInstance.ephemeral()
 
