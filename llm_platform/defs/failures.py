@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
 
 from llm_platform.defs.runs import NO_RETRY_TAG, take_up
 from llm_platform.errors import PermanentError, PlatformError, TransientError, is_interrupt, unexpected
@@ -43,7 +42,7 @@ def dagster_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
         raise _failure(error, allow_retries=False) from None
     except Exception as error:  # noqa: BLE001 - no foreign words get further
         if is_interrupt(error):
-            raise DagsterExecutionInterruptedError from None
+            raise dg.DagsterExecutionInterruptedError from None
         raise _failure(error) from None
 
 

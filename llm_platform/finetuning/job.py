@@ -15,6 +15,8 @@ from llm_platform.records import ModelPin, Recipe, Record, TrainingData, content
 CODE_VERSION = "1"
 """Raised when the same job would now give other weights."""
 JOB_FILE = "job.json"
+SENTENCE = "training: "
+"""Begins the line of standard error that says why a training has ended, in words of ours."""
 EXAMPLES_FILE = "examples.jsonl"
 
 

@@ -25,14 +25,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from llm_platform.errors import PlatformError
+from llm_platform.errors import PlatformError, unexpected
 from llm_platform.finetuning.adapter import CONFIG, WEIGHTS, finish, hashes, new_adapter
 from llm_platform.finetuning.base import Base, best_device, load_base, require_libraries
 from llm_platform.finetuning.batches import memory_bytes, parts_for
 from llm_platform.finetuning.encoding import Choices, Encoded, encode
 from llm_platform.finetuning.energy import EnergyMeter
 from llm_platform.finetuning.examples import TrainingExample
-from llm_platform.finetuning.job import CODE_VERSION, TrainingJob, read_job
+from llm_platform.finetuning.job import CODE_VERSION, SENTENCE, TrainingJob, read_job
 from llm_platform.finetuning.layout import write_layout
 from llm_platform.finetuning.loop import Examples, Limits, Trainer
 from llm_platform.finetuning.progress import ProgressReporter, reporting
@@ -58,12 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with reporting() as report:
             train(given.job, given.output, base=given.base, options=options, report=report)
     except PlatformError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{SENTENCE}{' '.join(str(error).split())}\n")
         return 1
     except BrokenPipeError:
         # Who started this process is gone. Python flushes standard output once more at its end; let it go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.stderr.write("Nobody reads the progress any more. The same command goes on from the last checkpoint.\n")
+        return 1
+    except Exception as error:  # noqa: BLE001 - the end of the process; a trace ends with what the error says
+        sys.stderr.write(f"{SENTENCE}{unexpected(error)}\n")
         return 1
     return 0
 

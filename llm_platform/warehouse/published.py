@@ -152,7 +152,10 @@ def _publish(transaction: Transaction, release_id: str, contract: int) -> dict[s
 
 
 def _wanted(transaction: Transaction) -> str:
-    columns = "fingerprint, status, answer, confidence, reason"
+    # Of answers of older versions, a refusal goes on with what the endpoint said.
+    foreign = "status = 'rejected' AND said IS NULL AND starts_with(reason, 'HTTP ')"
+    reason = f"CASE WHEN {foreign} THEN regexp_extract(reason, '^HTTP [0-9]+') ELSE reason END AS reason"
+    columns = f"fingerprint, status, answer, confidence, {reason}"
     ours, theirs = transaction.relation("completions"), transaction.upstream("completions")
     answers = (
         f"SELECT {columns} FROM {ours} WHERE release_id = $release UNION ALL "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,11 +71,16 @@ def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
             apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
             yield instance
     except (DBAPIError, OSError) as error:
-        said = str(error.orig) if isinstance(error, DBAPIError) else error.strerror or str(error)
+        said = _said_by_database(error) if isinstance(error, DBAPIError) else error.strerror or type(error).__name__
         raise StorageError(
             f"Cannot write the history of runs in {settings.dagster_home}: {said}. Answers that were committed are "
             "kept. Free space or fix its permissions, then run again."
-        ) from error
+        ) from None
+
+
+def _said_by_database(error: DBAPIError) -> str:
+    """What SQLite says names no value; of others only the class, since a statement with its values may be quoted."""
+    return str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
 
 
 def require_idle(instance: dg.DagsterInstance, application: str) -> None:

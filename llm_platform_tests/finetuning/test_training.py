@@ -190,7 +190,7 @@ def test_the_command_explains_itself_and_fails_with_a_sentence(base: Path, tmp_p
 
     assert "--base" in helped.stdout
     assert failed.returncode == 1
-    assert failed.stderr.startswith("No training job in")
+    assert failed.stderr.startswith("training: No training job in")
     assert "Traceback" not in failed.stderr
 
 

@@ -48,6 +48,20 @@ def test_every_document_is_published_with_its_answer_or_the_reason(lake: Warehou
     assert set(table["source_snapshot"]) == {7}
 
 
+def test_what_an_older_version_kept_of_a_refusal_is_not_published(lake: Warehouse) -> None:
+    """It was filtered for what the document says, and not well enough."""
+    store = lake.application("reviews")
+    store.documents.apply(batch([document("a"), document("b")]), deleted=None, full=True, consumed=consumed(7))
+    with store.completions.lease(RELEASE_ID, holder="test") as lease:
+        older = completion("a", answer=None, status="rejected", reason="HTTP 400: bad value Mueller")
+        newer = completion("b", answer=None, status="rejected", reason="HTTP 400: it is too long", said="Mueller")
+        store.completions.append(lease, [older, newer])
+
+    store.published.publish(RELEASE_ID, 1)
+
+    assert store.published.table(1)["reason"].to_pylist() == ["HTTP 400", "HTTP 400: it is too long"]
+
+
 def test_publishing_twice_changes_nothing(lake: Warehouse) -> None:
     """A repeated run must not give readers new versions of equal rows."""
     fill(lake, "abc")

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llm_platform.errors import PermanentError, TransientError
+from llm_platform.finetuning.job import SENTENCE
 from llm_platform.operations.adapters.finetuning import Training
 
 TrainingEvent = Mapping[str, Any]
 """One line of progress: `event` is `step`, `validation` or `done`; see `llm_platform.finetuning.train`."""
 
 END_SECONDS = 20.0
-SAID_LINES = 5
 
 
 def run_training(
@@ -67,9 +67,12 @@ def run_training(
             f"checkpoint in {training.output}."
         )
     if status:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # What libraries say stays in the log: it may quote examples.
+        said = [line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)]
         raise PermanentError(
-            f"Training of {training.job.name!r} failed: {' '.join(said[-SAID_LINES:]) or f'exit status {status}'}"
+            f"Training of {training.job.name!r} failed: "
+            + (said[-1] if said else f"exit status {status}; what libraries said is in {log}")
         )
 
 

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from llm_platform.application.model import Finetuning
-from llm_platform.errors import EndpointMismatch, RequestRejected, SpecificationError, StorageError
+from llm_platform.errors import EndpointMismatch, PermanentError, RequestRejected, SpecificationError, StorageError
 from llm_platform.evaluation.pairs import held_out_grades
 from llm_platform.finetuning.abilities import ABILITIES, is_right
 from llm_platform.finetuning.adapter import import_adapter
@@ -304,6 +304,16 @@ def test_a_training_that_refuses_says_why(training: Training) -> None:
 
     with pytest.raises(Exception, match="materialize the training examples again"):
         run_training(training)
+
+
+def test_a_training_that_nobody_foresaw_to_fail_quotes_no_example(training: Training) -> None:
+    """The last lines of its log were the message of the failed run, and a trace ends with the values it was given."""
+    (training.folder / "examples.jsonl").write_bytes(b"Mueller of Aachen \xff")
+
+    with pytest.raises(PermanentError, match="UnicodeDecodeError at") as failed:
+        run_training(training)
+
+    assert "Aachen" not in str(failed.value)
 
 
 def test_a_sweep_turns_two_knobs() -> None:
