@@ -23,8 +23,8 @@ from llm_platform.records.completions import (
 )
 from llm_platform.records.documents import (
     DocumentRow,
-    DocumentsChange,
     DocumentStatus,
+    RowsChanged,
     SourceState,
 )
 from llm_platform.records.evaluation import (
@@ -92,7 +92,6 @@ __all__ = [
     "Dialect",
     "DocumentRow",
     "DocumentStatus",
-    "DocumentsChange",
     "ExampleSelection",
     "FieldChoice",
     "Gate",
@@ -115,6 +114,7 @@ __all__ = [
     "ReviewQueueName",
     "ReviewRole",
     "RolloutEvent",
+    "RowsChanged",
     "Sampling",
     "Score",
     "SourceState",

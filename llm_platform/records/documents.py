@@ -52,8 +52,8 @@ class SourceState(Record):
     watermark: str | None = None
 
 
-class DocumentsChange(Record):
-    """What one update of `documents` did."""
+class RowsChanged(Record):
+    """What one update of a table did."""
 
     inserted: int
     updated: int
@@ -63,5 +63,5 @@ class DocumentsChange(Record):
 
     @property
     def changed(self) -> int:
-        """Documents that are not what they were."""
+        """Rows that are not what they were."""
         return self.inserted + self.updated + self.deleted

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken, DropHeld, TransientError
-from llm_platform.records import DocumentsChange, SourceState
+from llm_platform.records import RowsChanged, SourceState
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier
@@ -51,7 +51,7 @@ class DocumentsTable:
         full: bool,
         consumed: SourceState,
         max_drop: float = 1.0,
-    ) -> DocumentsChange:
+    ) -> RowsChanged:
         """Bring the documents to what the source says, together with the state that says so.
 
         Args:
@@ -78,7 +78,7 @@ class DocumentsTable:
                 lambda transaction: _apply(transaction, left=left, consumed=consumed, max_drop=max_drop),
                 cursor=cursor,
             )
-        return DocumentsChange(**counts, snapshot_id=snapshot_id)
+        return RowsChanged(**counts, snapshot_id=snapshot_id)
 
     def mend(self) -> int:
         """Free tables of keys with a NUL, which no key has any more; returns how many rows had one.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from llm_platform.errors import PlatformError, StorageError
-from llm_platform.records import SourceState
+from llm_platform.records import RowsChanged, SourceState
 from llm_platform.records.tables import PUBLISHED
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.explain import explain
@@ -21,22 +20,6 @@ COMPARED = ("answer", "confidence", "release_id", "status", "reason", "fingerpri
 """Columns whose change makes a row another one; snapshots and times of equal rows stay as they were."""
 
 
-@dataclass(frozen=True)
-class PublishedChange:
-    """What one publication did to the table."""
-
-    inserted: int
-    updated: int
-    deleted: int
-    unchanged: int
-    snapshot_id: int
-
-    @property
-    def changed(self) -> int:
-        """Rows that are not what they were."""
-        return self.inserted + self.updated + self.deleted
-
-
 class Published:
     """Published tables of one application."""
 
@@ -44,7 +27,7 @@ class Published:
         self._session = session
         self._application = application
 
-    def publish(self, release_id: str, contract: int) -> PublishedChange:
+    def publish(self, release_id: str, contract: int) -> RowsChanged:
         """Make the table say what `release_id` answers, in one transaction.
 
         Every document has a row; one without a valid answer has NULL and the reason. Documents that left the source
@@ -54,7 +37,7 @@ class Published:
             counts, snapshot_id = self._session.write(
                 self._application, lambda transaction: _publish(transaction, release_id, contract), cursor=cursor
             )
-        return PublishedChange(**counts, snapshot_id=snapshot_id)
+        return RowsChanged(**counts, snapshot_id=snapshot_id)
 
     def pending(self, release_id: str, contract: int) -> int:
         """How many rows `publish` would change."""

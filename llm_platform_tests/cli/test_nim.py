@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform_tests.operations.cluster_team import SERVICE, ClusterTeam, Operator, end_pods, kinds
+from llm_platform_tests.operations.cluster_team import SERVICE, ClusterTeam, Operator, cluster, end_pods, kinds
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi
-from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.survival.command import Running, Terminal
-from llm_platform_tests.team import ENTRY, answer
+from llm_platform_tests.team import ENTRY
 
 LOADING = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
 CACHES = ["NIMCache", "PersistentVolumeClaim"]
@@ -26,8 +25,7 @@ def operator() -> Operator:
 
 @pytest.fixture
 def api(operator: Operator) -> Iterator[KubernetesApi]:
-    with KubernetesApi(controller=operator) as running, ScriptedServer(answer=answer) as model:
-        running.endpoints[f"{SERVICE}-0"] = model.port
+    with cluster(operator) as running:
         yield running
 
 

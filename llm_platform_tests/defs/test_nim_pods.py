@@ -9,10 +9,9 @@ import dagster as dg
 import pytest
 
 from llm_platform.defs.nim_pods import JOB
-from llm_platform_tests.operations.cluster_team import DIGEST, SERVICE, ClusterTeam, Operator, kinds
+from llm_platform_tests.operations.cluster_team import DIGEST, SERVICE, ClusterTeam, Operator, cluster, kinds
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi
-from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.team import ENTRY, NAME, answer
+from llm_platform_tests.team import ENTRY, NAME
 
 KEY = dg.AssetKey(["models", f"nim_pods_{ENTRY}"])
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -25,8 +24,7 @@ def operator() -> Operator:
 
 @pytest.fixture
 def api(operator: Operator) -> Iterator[KubernetesApi]:
-    with KubernetesApi(controller=operator) as running, ScriptedServer(answer=answer) as model:
-        running.endpoints[f"{SERVICE}-0"] = model.port
+    with cluster(operator) as running:
         yield running
 
 

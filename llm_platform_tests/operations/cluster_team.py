@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,21 @@ import yaml
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi, Object
-from llm_platform_tests.team import ENTRY, Team
+from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.team import ENTRY, Team, answer
 
 NAMESPACE = "models"
 DIGEST = f"sha256:{'ab' * 32}"
 REPOSITORY = "nvcr.io/nim/meta/llama"
 SERVICE = "nim-scripted"
+
+
+@contextmanager
+def cluster(operator: Operator | None = None) -> Iterator[KubernetesApi]:
+    """An emulated cluster in which a scripted model answers behind the service of the team."""
+    with KubernetesApi(controller=operator or Operator()) as running, ScriptedServer(answer=answer) as model:
+        running.endpoints[f"{SERVICE}-0"] = model.port
+        yield running
 
 
 class Operator:

@@ -11,13 +11,13 @@ from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from llm_platform.errors import without_messages
 from llm_platform.operations.reviewing.patience import LimitedProtocol
+from llm_platform_tests.review.served import served
 
 
 class Hasty(LimitedProtocol):
@@ -28,17 +28,8 @@ class Hasty(LimitedProtocol):
 @contextmanager
 def page() -> Iterator[str]:
     app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("here"), methods=["GET", "POST"])])
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(128)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", http=Hasty))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
+    with served(app, http=Hasty, waiting=128) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

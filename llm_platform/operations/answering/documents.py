@@ -14,7 +14,7 @@ from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
 from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
-from llm_platform.records import DocumentsChange, SourceState, content_hash
+from llm_platform.records import RowsChanged, SourceState, content_hash
 from llm_platform.warehouse.documents import dropped
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
@@ -32,7 +32,7 @@ Ref = TypeVar("Ref", bound=TableRef)
 class DocumentsUpdate:
     """What an update of `documents` read and wrote."""
 
-    change: DocumentsChange
+    change: RowsChanged
     full: bool
     reason: str
     state: SourceState

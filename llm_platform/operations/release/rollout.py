@@ -23,8 +23,7 @@ from llm_platform.operations.evidence.evaluation import (
     present_report,
 )
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent
-from llm_platform.warehouse.published import PublishedChange
+from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
 from llm_platform.warehouse.store import ApplicationStore
 
 AUTOMATIC = "rollout: first_champion automatic"
@@ -188,7 +187,7 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecisio
 class Publication:
     """What one publication wrote."""
 
-    change: PublishedChange
+    change: RowsChanged
     release_id: str
     export: Path
 

@@ -18,12 +18,11 @@ from llm_platform_tests.operations.cluster_team import (
     SERVICE,
     ClusterTeam,
     Operator,
+    cluster,
     end_pods,
     kinds,
 )
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi
-from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.team import answer
 
 ALL = ["NIMCache", "NIMService", "NetworkPolicy", "PersistentVolumeClaim", "Service"]
 
@@ -35,8 +34,7 @@ def operator() -> Operator:
 
 @pytest.fixture
 def api(operator: Operator) -> Iterator[KubernetesApi]:
-    with KubernetesApi(controller=operator) as running, ScriptedServer(answer=answer) as model:
-        running.endpoints[f"{SERVICE}-0"] = model.port
+    with cluster(operator) as running:
         yield running
 
 

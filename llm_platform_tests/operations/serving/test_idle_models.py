@@ -15,10 +15,8 @@ from llm_platform.operations.serving.bringing_up import bring_model_up
 from llm_platform.operations.serving.idle_models import take_idle_down, why_not_idle
 from llm_platform.operations.serving.monitoring import Look, looks_table
 from llm_platform.resources.handed import serving_of
-from llm_platform_tests.operations.cluster_team import SERVICE, ClusterTeam, Operator, end_pods, kinds
+from llm_platform_tests.operations.cluster_team import SERVICE, ClusterTeam, cluster, end_pods, kinds
 from llm_platform_tests.servers.kubernetes_api import KubernetesApi
-from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.team import answer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=30)
@@ -64,8 +62,7 @@ def test_only_a_model_that_is_known_to_be_idle_counts_as_such(
 
 @pytest.fixture
 def api() -> Iterator[KubernetesApi]:
-    with KubernetesApi(controller=Operator()) as running, ScriptedServer(answer=answer) as model:
-        running.endpoints[f"{SERVICE}-0"] = model.port
+    with cluster() as running:
         yield running
 
 
