@@ -14,7 +14,7 @@ from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationEr
 from llm_platform.operations.answering.columns import column_mistakes, source_reader
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.answering.recorded import recorded_answers, store_recorded
-from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases
+from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote
 from llm_platform.records import CompletionStatus
@@ -268,11 +268,4 @@ def test_a_recording_is_judged_and_never_published(tmp_path: Path, lake: Warehou
 
     assert list(judged) == ["clear", "vague", "legacy"]
     with pytest.raises(EvidenceMissing, match="cannot answer the next document"):
-        promote(
-            store,
-            loaded.application,
-            "legacy",
-            release=judged["legacy"],
-            evaluation_id=current_evaluation_id(store, loaded),
-            by="test",
-        )
+        promote(store, loaded, "legacy", release=judged["legacy"], by="test")
