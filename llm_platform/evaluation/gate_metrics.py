@@ -31,7 +31,9 @@ def floor_gate(evidence: Evidence, name: str, gate: Gate) -> GateResult:
         return failed(name, f"{name} was not measured: {absent}. {_why(gate)}", step, minimum=gate.minimum)
     interval = measured.interval
     if interval.value < gate.minimum:
-        step = f"Improve the prompt on the documents that {measured.words} is made of; more labels will not help."
+        step = f"Improve the prompt on the documents that {measured.words} is made of; " + (
+            "more labels will not help." if interval.upper < gate.minimum else "more labels alone are unlikely to help."
+        )
     elif measured.count is None:
         step = f"Label more documents: the interval of {measured.words} narrows with them; or improve the prompt."
     else:

@@ -181,6 +181,7 @@ def test_another_systems_answers_are_judged_beside_ours_without_a_server(fresh: 
     assert "Published   tickets.published_v1, 120 rows by clear" in run.out
     assert "Nothing to do" in again.out or again.status == 0, again.said
     assert compared.status == 0, compared.said
+    assert "legacy: recorded answers of another system, from legacy.csv" in compared.out
     assert promoted.failed_plainly
     assert "cannot answer the next document" in promoted.err
     assert "completions_legacy: 120 recorded answers are not stored" in planned.out, planned.said

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_platform.application.model import Application, Predictions, TableRef
-from llm_platform.errors import ContractBroken
+from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.operations.answering.documents import located
-from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.releases import LoadedApplication, recorded_release
 from llm_platform.records import Completion, CompletionStatus, DocumentStatus, Release, canonical_json
 from llm_platform.review.corrections import field_value
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
 ANSWER, CONFIDENCE = "answer", "confidence"
-NOT_RECORDED = "no answer was recorded"
+NOT_RECORDED, NO_LABEL = "no answer was recorded", "the recorded answer is none of the labels"
 READ_AS_TEXT = ("integer", "number", "boolean", "list")
 """Types of fields that a file of text writes as text, and a JSON schema does not take so."""
 
@@ -49,11 +49,16 @@ def recorded_answers(lake: Warehouse, loaded: LoadedApplication, variant: str) -
 
     Raises:
         ContractBroken: the file lacks a column, a key is missing or occurs twice, or a confidence is no probability.
-        TransientError: it cannot be read.
+        TransientError: it cannot be read, or is another file than when the application was read.
     """
     application, release = loaded.application, loaded.recorded[variant]
     store = lake.application(application.name)
     given = _predictions(lake, application, variant)
+    if recorded_release(application, variant).release_id != release.release_id:
+        raise TransientError(
+            f"The predictions of {application.name}/{variant} were written while they were read. Nothing was stored of "
+            "them; run again."
+        )
     documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pylist()
     stored = {
         row["document_id"]: row["fingerprint"]
@@ -198,6 +203,8 @@ def _completion(
 ) -> Completion:
     raw, confidence = given
     answer, reason = reader.accepted(raw) if raw is not None else (None, NOT_RECORDED)
+    if answer is None and raw is not None and release.task == "classify":
+        reason = NO_LABEL
     return Completion(
         release_id=release.release_id,
         request_id=release.request_id,

@@ -247,6 +247,14 @@ def compare_releases(
 
 def differences(a: Release, b: Release, *, names: tuple[str, str]) -> list[str]:
     """What makes two releases two, in lines: model pin, adapter, sampling, decision, calibration, then the prompt."""
+    recordings = [
+        f"{name}: recorded answers of another system, from {one.recorded.address}"
+        for name, one in zip(names, (a, b), strict=True)
+        if one.recorded is not None
+    ]
+    if recordings and a != b:
+        # What a recording has in place of a prompt and a model says nothing.
+        return recordings
     lines = []
     for title, before, after in _settings(a, b):
         if before != after:

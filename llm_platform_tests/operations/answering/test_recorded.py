@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationError
+from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationError, TransientError
 from llm_platform.operations.answering.columns import column_mistakes, source_reader
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.answering.recorded import recorded_answers, store_recorded
-from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases
+from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote
 from llm_platform.records import CompletionStatus
@@ -74,7 +74,7 @@ def test_recorded_answers_are_stored_as_those_of_a_release_of_their_own(tmp_path
     found = recorded_answers(lake, team.loaded, "legacy")
     assert rows == {
         "a": (CompletionStatus.VALID, "HAPPY", 0.9, None),
-        "b": (CompletionStatus.INVALID, None, None, "the answer is none of the prompt's answer texts"),
+        "b": (CompletionStatus.INVALID, None, None, "the recorded answer is none of the labels"),
         "c": (CompletionStatus.INVALID, None, None, "no answer was recorded"),
     }
     assert (found.rows, found.predicted, found.unknown) == ([], 4, 1)
@@ -112,6 +112,19 @@ def test_a_text_that_has_changed_is_not_answered_by_what_was_said_before(tmp_pat
     found = recorded_answers(lake, team.loaded, "legacy")
 
     assert (found.rows, found.moved) == ([], 1)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_read_again(tmp_path: Path, lake: Warehouse) -> None:
+    """Its answers would be stored as those of the file before."""
+    team = recorded_team(tmp_path, [{"document_id": "a", "answer": "HAPPY"}])
+    loaded = team.loaded
+    update_documents(lake, loaded)
+
+    write(team, [{"document_id": "a", "answer": "SAD"}])
+
+    with pytest.raises(TransientError, match="were written while they were read"):
+        recorded_answers(lake, loaded, "legacy")
+    assert recorded_answers(lake, team.loaded, "legacy").rows[0].answer == "SAD"
 
 
 def test_equal_texts_have_one_answer_and_others_are_counted(tmp_path: Path, lake: Warehouse) -> None:
@@ -268,11 +281,4 @@ def test_a_recording_is_judged_and_never_published(tmp_path: Path, lake: Warehou
 
     assert list(judged) == ["clear", "vague", "legacy"]
     with pytest.raises(EvidenceMissing, match="cannot answer the next document"):
-        promote(
-            store,
-            loaded.application,
-            "legacy",
-            release=judged["legacy"],
-            evaluation_id=current_evaluation_id(store, loaded),
-            by="test",
-        )
+        promote(store, loaded, "legacy", release=judged["legacy"], by="test")
