@@ -97,6 +97,7 @@ def regression_gate(evidence: Evidence, gate: RegressionGate) -> GateResult:
         reason = f"The champion ({found.champion_release_id}) and this variant share no graded document."
         step = "Materialize completions_champion and scores, then the report."
         return failed(REGRESSION, reason, step, minimum=minimum)
+    on = found.counted or counted(difference.count, "text")
     passed = difference.lower >= minimum
     allowed = f"{gate.margin:g} worse"
     if passed:
@@ -116,7 +117,7 @@ def regression_gate(evidence: Evidence, gate: RegressionGate) -> GateResult:
         upper=difference.upper,
         minimum=minimum,
         passed=passed,
-        reason=f"score minus the champion's {interval_text(difference)} on {counted(difference.count, 'text')}: "
+        reason=f"score minus the champion's {interval_text(difference)} on {on}: "
         f"{verdict}. {because(f'a margin of {gate.margin:g}', gate.reason)}",
         next_step=None if passed else step,
     )

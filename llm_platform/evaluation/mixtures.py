@@ -16,8 +16,11 @@ for the weights of 1/2; Tango 1998 for the paired maximum; Miettinen and Nurmine
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from llm_platform.errors import ContractBroken
+from llm_platform.records import Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +91,27 @@ def paired_bounds(wins: float, ties: float, losses: float, *, confidence: float)
     return _bounds(
         lambda expected: float(paired_log_evidence(wins, ties, losses, expected=expected)), value, confidence=confidence
     )
+
+
+def unpaired_difference(a: Sequence[float], b: Sequence[float], *, confidence: float) -> tuple[Interval, float]:
+    """Mean score of `b` minus that of `a`, which answered other documents, and the p-value that it is zero.
+
+    Both hold at every look. The count is that of all scores. Of documents that are alike, give each cluster's mean.
+
+    Raises:
+        ContractBroken: one of the two has no score.
+    """
+    if not a or not b:
+        raise ContractBroken(
+            f"Cannot compare {len(a)} scores with {len(b)}: one variant has none. Wait until both have answered "
+            "labelled documents."
+        )
+    sums, counts = (math.fsum(a), math.fsum(b)), (float(len(a)), float(len(b)))
+    value = sums[1] / counts[1] - sums[0] / counts[0]
+    lower, upper = unpaired_bounds(sums, counts, confidence=confidence)
+    evidence = unpaired_log_evidence(sums, counts, expected=0.0)
+    interval = Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=len(a) + len(b))
+    return interval, min(1.0, math.exp(-max(0.0, evidence)))
 
 
 def unpaired_log_evidence(sums: tuple[float, float], counts: tuple[float, float], *, expected: float) -> float:

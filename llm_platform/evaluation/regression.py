@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llm_platform.evaluation.pairing import PairedScore, Rules, cluster_differences, difference_of, more_texts
+from llm_platform.evaluation.pairing import PairedScore, Rules, cluster_differences, compare_scores, more_texts
 from llm_platform.records import Interval, Record, Score
 
 Key = tuple[str, str]
@@ -25,11 +25,13 @@ class AgainstChampion(Record):
 
     Attributes:
         difference: None when they share no graded document.
+        counted: What it was measured on, in words; None in reports that were stored before clusters were named.
         more_texts: How many more texts until the lower bound could clear the margin; None when no number would do.
     """
 
     champion_release_id: str
     difference: Interval | None
+    counted: str | None = None
     more_texts: int | None = None
 
 
@@ -59,11 +61,13 @@ def against_champion(
     rules: Rules,
 ) -> AgainstChampion:
     """How a variant does beside the champion on the evaluation documents `keys`."""
-    differences = cluster_differences(paired_scores(keys, clusters, graded(champion.scores), scores))
-    if not differences:
+    pairs = paired_scores(keys, clusters, graded(champion.scores), scores)
+    if not pairs:
         return AgainstChampion(champion_release_id=champion.release_id, difference=None)
+    found = compare_scores(pairs, rules=rules)
     return AgainstChampion(
         champion_release_id=champion.release_id,
-        difference=difference_of(differences, rules=rules)[0],
-        more_texts=more_texts(differences, margin, rules=rules),
+        difference=found.difference,
+        counted=found.counted_text,
+        more_texts=more_texts(cluster_differences(pairs), margin, rules=rules),
     )

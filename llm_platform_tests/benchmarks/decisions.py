@@ -204,7 +204,7 @@ def unpaired_labels(rates: tuple[float, float], share: float) -> int:
     return high
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     texts = [[str(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[place]) for row in texts) for place in range(len(head))]
     lines = [
@@ -215,7 +215,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) ->
     sys.stdout.flush()
 
 
-def _labels(value: float) -> str:
+def labels_text(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else "not decided"
 
 
@@ -226,11 +226,15 @@ def main() -> None:
     full = parser.parse_args().full
     began = time.monotonic()
     exact = ("before", "Dirichlet", "portfolio")
-    _table(
+    table(
         "Labels until decided at 0.95, if what is measured is what is true",
         ("paired, whole scores", *exact, "limit"),
         [
-            (one.name, *(_labels(labels_at_the_rates(name, one)) for name in exact), _labels(one.limit or math.nan))
+            (
+                one.name,
+                *(labels_text(labels_at_the_rates(name, one)) for name in exact),
+                labels_text(one.limit or math.nan),
+            )
             for one in PAIRED
         ],
     )
@@ -241,19 +245,19 @@ def main() -> None:
         rows.append([one.name])
         for method in METHODS.values():
             some = max(5, runs // 10) if method is portfolio and longest > 30_000 else runs
-            rows[-1].append(_labels(simulated(one, method, runs=some, longest=longest)))
-    _table(f"Labels until decided, median of {runs} simulated rollouts", ("paired", *METHODS), rows)
-    _table(
+            rows[-1].append(labels_text(simulated(one, method, runs=some, longest=longest)))
+    table(f"Labels until decided, median of {runs} simulated rollouts", ("paired", *METHODS), rows)
+    table(
         "Labels until decided where each document has one answer (no pairs)",
         ("rates", "challenger on 50 %", "challenger on 10 %"),
         [
-            (f"{a:.0%} and {b:.0%}", *(_labels(unpaired_labels((a, b), share)) for share in (0.5, 0.1)))
+            (f"{a:.0%} and {b:.0%}", *(labels_text(unpaired_labels((a, b), share)) for share in (0.5, 0.1)))
             for a, b in ((0.70, 0.80), (0.80, 0.84))
         ],
     )
     rollouts, labels = (10_000, 2_000) if full else (1_000, 500)
     found = {margin: false_promotions(margin, rollouts=rollouts, labels=labels) for margin in (0.0, 0.01)}
-    _table(
+    table(
         f"False promotions of {rollouts:,} rollouts, looked at after each of {labels:,} labels (at most 5 % allowed)",
         ("truth", *found[0.0]),
         [

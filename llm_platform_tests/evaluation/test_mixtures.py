@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import xlogy
 
+from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.mixtures import (
     paired_bounds,
     paired_largest,
     paired_log_evidence,
     unpaired_bounds,
+    unpaired_difference,
     unpaired_largest,
     unpaired_log_evidence,
 )
@@ -127,3 +129,23 @@ def test_unpaired_bounds_narrow_around_the_difference() -> None:
 
     assert few[0] < many[0] < 0.1 < many[1] < few[1]
     assert many[1] - many[0] > paired[1] - paired[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=200),
+    st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=200),
+)
+def test_interval_and_p_value_of_a_split_decide_alike(a: list[float], b: list[float]) -> None:
+    """As where both answered the same documents: one story."""
+    interval, p_value = unpaired_difference(a, b, confidence=0.9)
+
+    assert interval.lower <= interval.value <= interval.upper
+    if abs(p_value - 0.1) > 1e-6:
+        assert (p_value < 0.1) == (interval.lower > 0.0 or interval.upper < 0.0)
+
+
+def test_a_variant_without_scores_cannot_be_compared() -> None:
+    """A canary has answered nothing yet when it begins."""
+    with pytest.raises(ContractBroken, match="one variant has none"):
+        unpaired_difference([1.0], [], confidence=0.95)

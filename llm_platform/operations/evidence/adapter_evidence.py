@@ -80,10 +80,9 @@ def verdict(report: AdapterReport) -> str:
         said.append("there is nothing to compare it with")
     else:
         interval = rival.difference
-        shown = "better" if rival.is_better else "not shown to be better"
         said.append(
-            f"{shown} than {rival.name}: {interval.value:+.3f} [{interval.lower:+.3f}, {interval.upper:+.3f}] on "
-            f"{rival.counted_text}"
+            f"{rival.sentence(rival.name, report.variant).rstrip('.')}: difference {interval.value:+.3f} "
+            f"[{interval.lower:+.3f}, {interval.upper:+.3f}]"
         )
     kept = report.abilities.kept
     if kept is not None:

@@ -131,6 +131,7 @@ def test_interval_p_value_and_sentence_are_the_same_everywhere(
         card.difference.lower,
         card.difference.upper,
     )
+    assert card.counted_text in gate.reason
     assert card.difference.confidence == gates.get("confidence", 0.95)
     assert (card.difference.count < card.texts) == bool(evaluation)
 
@@ -207,7 +208,8 @@ def test_an_adapter_that_only_looks_better_is_refused(lower: float, improves: bo
 
     assert report.improves is improves
     assert report.passed is improves
-    assert ("not shown to be better" in verdict(report)) is not improves
+    assert verdict(report).startswith("No difference between champion (plain) and tuned can be shown") is not improves
+    assert pair_found.sentence("champion (plain)", "tuned").rstrip(".") in verdict(report)
 
 
 def test_reports_that_were_stored_before_texts_and_clusters_were_told_apart_are_read() -> None:
