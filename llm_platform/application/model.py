@@ -332,11 +332,24 @@ class Evaluation(Specification):
 
 
 class Budget(Specification):
-    """What one run may use for one variant; it stops in order, and what is left stays missing for the next run."""
+    """What one run may use, for all variants and judges together; what is left stays missing for the next run.
+
+    Nothing is sent that may take it beyond this: what a request may take is reserved first.
+
+    Attributes:
+        tokens: Of prompts and answers.
+        minutes: In which an endpoint was there to be asked.
+        cost_usd: At the prices of the lock entries.
+    """
 
     tokens: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0.0)
     cost_usd: float | None = Field(default=None, gt=0.0)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any limit."""
+        return any(limit is not None for limit in (self.tokens, self.minutes, self.cost_usd))
 
 
 class Drift(Specification):

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from llm_platform.application.long_documents import long_document_rules
 from llm_platform.application.model import ADDED_GATES, NAME_PATTERN, PLAIN_SCORERS, FieldType, scorer_parts
+from llm_platform.application.names import markdown_files
 from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
@@ -20,22 +21,29 @@ from llm_platform.records import Task
 from llm_platform.tables.forms import alike
 
 PROMPTS_FOLDER = "prompts"
-RESERVED_NAMES = frozenset({"platform", "main", "temp", "system", "upstream", "information_schema", "pg_catalog"})
-"""Names of schemas and catalogs that an application's schema must not hide."""
+RESERVED_NAMES = frozenset(
+    {"platform", "main", "temp", "system", "upstream", "information_schema", "pg_catalog", "models"}
+)
+"""Names of schemas and catalogs that an application's schema must not hide, and the group of the models' assets."""
 PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
 """Names that templates already use for something else than an attribute."""
 
 NAME = re.compile(NAME_PATTERN)
+OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster takes for an owner."""
 OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 Broken = Iterator[tuple[Location, str]]
 
 
-def broken_rules(yaml: LocatedYaml, folder: Path, *, models: Collection[str] | None) -> Iterator[Mistake]:
+def broken_rules(
+    yaml: LocatedYaml, folder: Path, *, models: Collection[str] | None, unpriced: Collection[str] = ()
+) -> Iterator[Mistake]:
     """Every rule between fields that an application file breaks."""
     data = yaml.data
     found = [
         *_name(data, folder),
+        *_owners(data),
         *_labels(data),
         *_fields(data),
         *_source(data),
@@ -44,6 +52,7 @@ def broken_rules(yaml: LocatedYaml, folder: Path, *, models: Collection[str] | N
         *_scorers(data),
         *_gates(data),
         *long_document_rules(data),
+        *_budget(data, unpriced),
     ]
     together = _mapping(data, "long_documents")
     found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()
@@ -77,6 +86,13 @@ def _name(data: dict[str, Any], folder: Path) -> Broken:
         yield ("name",), wording(f"name {name!r}", f"the folder's name {folder.resolve().name!r}")
     if name in RESERVED_NAMES:
         yield ("name",), wording(f"name {name!r}, which the platform uses itself", "any other name")
+
+
+def _owners(data: dict[str, Any]) -> Broken:
+    for index, owner in enumerate(_texts(data, "owners")):
+        if not OWNER.fullmatch(owner):
+            text = wording(f"owner {owner!r}", "an address like 'jane@example.org', or 'team:' and the team's name")
+            yield ("owners", index), text
 
 
 def _labels(data: dict[str, Any]) -> Broken:
@@ -298,6 +314,22 @@ def _added_gates(data: dict[str, Any], evaluation: dict[str, Any], gates: dict[s
                 yield (*at, key, name), wording(f"a gate on {name!r}", allowed, nearest(name, names))
 
 
+def _budget(data: dict[str, Any], unpriced: Collection[str]) -> Broken:
+    budget = _mapping(data, "budget")
+    tokens = budget.get("tokens")
+    for name, variant in _mapping(data, "variants").items():
+        if not isinstance(variant, dict):
+            continue
+        most = _mapping(variant, "sampling").get("max_tokens")
+        if isinstance(tokens, int) and isinstance(most, int) and tokens <= most:
+            allowed = f"more than {most}, which one answer of {name!r} may take"
+            yield ("budget", "tokens"), wording(f"a budget of {tokens} tokens", allowed)
+        if budget.get("cost_usd") is not None and variant.get("model") in unpriced:
+            found = f"a budget in money, and model {variant['model']!r} of {name!r} has no price"
+            allowed = "its price_per_gpu_hour_usd or price_per_million_input_tokens_usd in models.lock.yaml"
+            yield ("budget", "cost_usd"), wording(found, allowed)
+
+
 def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:
     at: Location = ("variants", name)
     task = data.get("task")
@@ -393,4 +425,4 @@ def _model(at: Location, variant: dict[str, Any], models: Collection[str] | None
 
 def prompt_names(folder: Path) -> list[str]:
     """Names of the prompt files of an application's folder, sorted."""
-    return sorted(path.stem for path in (folder / PROMPTS_FOLDER).glob("*.md"))
+    return [path.stem for path in markdown_files(folder / PROMPTS_FOLDER)]

@@ -110,7 +110,8 @@ def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
 def adapter_train(application: ApplicationName) -> None:
     """Train the adapters of an application, answer with them and judge them: the job <application>_finetune."""
     from llm_platform.resources.warehouse import WarehouseResource
-    from llm_platform.workbench.runs import fetch_weights, materialize, print_summary
+    from llm_platform.workbench.runs import fetch_weights, materialize
+    from llm_platform.workbench.summary import print_summary
 
     settings = load_settings()
     loaded = application_named(settings, application)

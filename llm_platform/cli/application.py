@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError
@@ -16,13 +17,18 @@ commands = typer.Typer(no_args_is_help=True, help="Applications: folders with an
 
 @commands.command("list")
 def application_list() -> None:
-    """List applications, their tasks and variants."""
+    """List applications, their tasks and variants; and those that cannot be used, with what is wrong with them."""
     from llm_platform.operations.releases import load_applications
 
+    found = load_applications(*load_settings().application_files)
     table = new_table("name", "task", "source", "variants", "folder")
-    for name, loaded in load_applications(*load_settings().application_files).items():
+    for name, loaded in found.items():
         spec = loaded.application
         table.add_row(name, spec.task, spec.source.address, ", ".join(spec.judged), str(spec.folder))
+    for one in found.broken:
+        first, *more = one.mistakes.splitlines()
+        said = f"cannot be used: {first}" + (f" (and {len(more)} more)" if more else "")
+        table.add_row(one.name, "-", Text(said), "-", str(one.folder))
     show(table)
 
 
@@ -30,24 +36,33 @@ def application_list() -> None:
 def application_check(
     folder: Annotated[Path | None, typer.Argument(help="One application's folder; all of them if not given.")] = None,
 ) -> None:
-    """Read specifications, prompts and the columns of tables, and report every mistake with file and line."""
-    from llm_platform.application.yaml.mistakes import raise_all
-    from llm_platform.models.lock import load_lock
+    """Read specifications, prompts and the columns of tables, and report every mistake with file and line.
+
+    Of all applications, it also says what Dagster would refuse, and what is wrong with entries of the lock file.
+    """
+    from llm_platform.definitions import build
     from llm_platform.operations.answering.columns import column_mistakes, source_reader
-    from llm_platform.operations.releases import load_folders
 
     settings = load_settings()
-    folders = (folder.resolve(),) if folder else settings.application_folders
-    found = load_folders(folders, load_lock(settings.models_lock))
+    built = build(settings, folder=folder.resolve() if folder else None)
+    lines = [line for text in built.broken.values() for line in text.splitlines()]
     with source_reader(settings.source_warehouses) as sources:
-        checked = {name: column_mistakes(loaded.application, sources) for name, loaded in found.items()}
-    raise_all(mistake for mistakes, _ in checked.values() for mistake in mistakes)
-    for name, loaded in found.items():
-        console.print(f"{name}: {len(loaded.application.judged)} variants, no mistakes")
-        for reason in dict.fromkeys(checked[name][1]):
+        checked = {name: column_mistakes(one.application, sources) for name, one in built.applications.items()}
+    for name, (mistakes, unread) in checked.items():
+        lines += map(str, sorted(set(mistakes)))
+        if mistakes:
+            continue
+        console.print(f"{name}: {len(built.applications[name].application.judged)} variants, no mistakes")
+        for reason in dict.fromkeys(unread):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
-    if not found:
-        raise SpecificationError(f"No application.yaml in {', '.join(map(str, folders))}.")
+    if folder is None:
+        lines += [line for text in built.broken_entries.values() for line in text.splitlines()]
+    if lines:
+        raise SpecificationError("\n".join(dict.fromkeys(lines)))
+    if not built.applications:
+        raise SpecificationError(
+            f"No application.yaml in {folder or ', '.join(map(str, settings.application_folders))}."
+        )
 
 
 @commands.command("new")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli.console import console
+from llm_platform.cli.console import applications_of, console
 from llm_platform.settings.settings import load_settings
 
 commands = typer.Typer()
@@ -20,13 +20,12 @@ def bom(
     """Write what this deployment is made of as CycloneDX 1.6: packages, images, models, adapters, prompts, data."""
     from llm_platform.files import write_text
     from llm_platform.operations.release.bom import Deployment, bill_of_materials
-    from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     deployment = Deployment(settings.deployment, settings.namespace, settings.git_commit)
     with WarehouseResource.of(settings).open() as lake:
-        text = bill_of_materials(deployment, load_applications(*settings.application_files), lake)
+        text = bill_of_materials(deployment, applications_of(settings), lake)
     if output is None:
         typer.echo(text, nl=False)
         return

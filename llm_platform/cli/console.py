@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,9 +13,11 @@ from llm_platform.settings.settings import Settings
 
 if TYPE_CHECKING:
     from llm_platform.models.entries import LockEntry
-    from llm_platform.operations.releases import LoadedApplication
+    from llm_platform.models.lock import Lock
+    from llm_platform.operations.releases import Applications, LoadedApplication
 
 console = Console(highlight=False, soft_wrap=True)
+errors = Console(highlight=False, soft_wrap=True, stderr=True)
 ApplicationName = Annotated[str, typer.Argument(help="Name of an application; see: llm-platform application list")]
 ModelName = Annotated[str, typer.Argument(help="Entry of models.lock.yaml; see: llm-platform model list")]
 
@@ -74,8 +75,20 @@ def application_named(settings: Settings, name: str) -> LoadedApplication:
     return loaded_application(*settings.application_files, name)
 
 
-def entry_named(lock: Mapping[str, LockEntry], name: str) -> LockEntry:
+def applications_of(settings: Settings) -> Applications:
+    """Every application of the deployment that can be used; that others cannot is said."""
+    from llm_platform.operations.releases import load_applications
+
+    found = load_applications(*settings.application_files)
+    for one in found.broken:
+        errors.print(f"left out: {one.name} cannot be used; see: llm-platform application check", markup=False)
+    return found
+
+
+def entry_named(lock: Lock, name: str) -> LockEntry:
     """An entry of the lock file."""
+    if name in lock.broken:
+        raise SpecificationError(lock.broken[name])
     if name not in lock:
         raise SpecificationError(f"models.lock.yaml has no entry {name!r}. There are: {', '.join(lock)}.")
     return lock[name]

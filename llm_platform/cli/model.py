@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from llm_platform.cli.console import ModelName, console, entry_named, new_table, show
+from llm_platform.cli.console import ModelName, applications_of, console, entry_named, new_table, show
 from llm_platform.errors import EndpointMismatch, SpecificationError
 from llm_platform.settings.settings import SHIPPED, Settings, load_settings
 
@@ -37,10 +38,13 @@ def model_list() -> None:
     from llm_platform.models.lock import load_lock
 
     table = new_table("name", "mode", "dialect", "pinned to", "context", "licence")
-    for name, entry in load_lock(load_settings().models_lock).items():
+    lock = load_lock(load_settings().models_lock)
+    for name, entry in lock.items():
         weights = f"weights {entry.weights.sha256[:12]}…" if entry.weights else "nothing"
         pinned = f"{entry.image.reference} ({entry.image.digest_from})" if entry.image else weights
         table.add_row(name, entry.mode, entry.dialect, pinned, str(entry.context_length), entry.licence)
+    for name, mistakes in lock.broken.items():
+        table.add_row(name, "-", "-", Text(f"cannot be used: {mistakes.splitlines()[0]}"), "-", "-")
     show(table)
 
 
@@ -69,7 +73,10 @@ def model_lock(
         fields |= models.fields_of_kubernetes(manifest, pods)
         changes = models.write_entry(settings.models_lock, model, fields)
     else:
-        if model not in load_lock(settings.models_lock):
+        lock = load_lock(settings.models_lock)
+        if model in lock.broken:
+            raise SpecificationError(lock.broken[model])
+        if model not in lock:
             fields |= _first_fields(url, served_name, settings.connection(external=True))
         changes = models.write_entry(settings.models_lock, model, fields) if fields else []
         observation = _nim(settings, model).observe(probes=True)
@@ -135,14 +142,13 @@ def model_why(model: ModelName) -> None:
     """List what was approved on a model: decisions of `rollout`, and whether each still holds."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.release.models import approvals
-    from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     entry = entry_named(load_lock(settings.models_lock), model)
     table = new_table("application", "variant", "decision", "at", "by", "release", "report", "evidence", "holds")
     with WarehouseResource.of(settings).open() as lake:
-        for name, loaded in load_applications(*settings.application_files).items():
+        for name, loaded in applications_of(settings).items():
             for approval in approvals(lake.application(name), loaded, entry):
                 event = approval.event
                 gates = ", ".join(f"{gate.name}: {gate.comparison}" for gate in event.evidence)
@@ -155,14 +161,13 @@ def model_why(model: ModelName) -> None:
 def _diff(settings: Settings, name: str, before: LockEntry, after: LockEntry) -> None:
     from llm_platform.models.differences import entry_changes
     from llm_platform.operations.release.models import touched
-    from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
     console.print(f"{name} → {after.name}" if after.name != name else name)
     _show_changes(entry_changes(before, after))
     table = new_table("application", "variant", "prompt", "release before", "release after", "reports void", "serves")
     with WarehouseResource.of(settings).open() as lake:
-        for application, loaded in load_applications(*settings.application_files).items():
+        for application, loaded in applications_of(settings).items():
             store = lake.application(application)
             for one in touched(store, loaded, entry=name, before=before, after=after):
                 releases = [one.before or "-", (one.after or "-") if one.stale else "the same"]

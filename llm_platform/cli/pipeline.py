@@ -76,15 +76,18 @@ def show_plan(application: ApplicationName) -> None:
 def show_estimate(application: ApplicationName) -> None:
     """Read what is new in the source, and say what its answers will take in tokens, time and money. Asks no model."""
     from llm_platform.operations.answering.documents import update_documents
-    from llm_platform.operations.answering.spending import estimates
+    from llm_platform.operations.answering.spending import against_budget, estimates
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         update_documents(lake, loaded)
-        for found in estimates(lake.application(application), loaded):
-            console.print(found.line, markup=False)
+        found = estimates(lake.application(application), loaded)
+    for one in found:
+        console.print(one.line, markup=False)
+    if (line := against_budget(found, loaded.application.budget)) is not None:
+        console.print(line, markup=False)
 
 
 @commands.command()
@@ -94,32 +97,43 @@ def run(
         bool,
         typer.Option("--accept-drop", help="The source may have lost as many rows as it has; see source.max_drop."),
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="`champion`: its answers, published. A variant: its answers, judged; what is published stays."
+        ),
+    ] = None,
 ) -> None:
     """Bring an application up to date: the same job that schedules and sensors start.
 
-    While another run of this machine does it, this one answers a share of its documents, and leaves the rest to it.
+    What goes wrong with one variant, judge or model keeps nothing of the champion's from readers; the exit status and
+    the last lines say what was not done. While another run of this machine does it, this one answers a share of its
+    documents, and leaves the rest to it.
     """
     from llm_platform.cli.answering import share_work
     from llm_platform.operations.answering.documents import ACCEPT_DROP_TAG
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.instance import at_work, recorded
-    from llm_platform.workbench.runs import fetch_weights, materialize, print_summary
+    from llm_platform.workbench.runs import attempt, fetch_weights, steps_of
+    from llm_platform.workbench.summary import print_summary
 
     settings = load_settings()
     loaded = application_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        steps = None if only is None else steps_of(lake, loaded, only)
     fetch_weights(settings, loaded, console=console)
     with recorded(settings) as instance:
         other = at_work(instance, application)
     if other is not None:
         console.print(f"{other} is bringing {application} up to date; sharing its work.")
-        share_work(settings, loaded)
+        share_work(settings, loaded, variant=only)
         console.print("Scores and publishing are left to that run.")
         return
-    checks = materialize(
-        settings, application, console=console, tags={ACCEPT_DROP_TAG: "true"} if accept_drop else None
-    )
+    tags = {ACCEPT_DROP_TAG: "true"} if accept_drop else None
+    ended = attempt(settings, application, console=console, only=steps, tags=tags)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
-        print_summary(lake, loaded, settings, console=console, checks=checks)
+        print_summary(lake, loaded, settings, console=console, checks=ended.checks, run_id=ended.run_id)
+    ended.require_success()
 
 
 @commands.command()

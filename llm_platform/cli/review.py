@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llm_platform.cli.console import ApplicationName, application_named, console
+from llm_platform.cli.console import ApplicationName, application_named, applications_of, console
 from llm_platform.errors import SpecificationError
 from llm_platform.records import ReviewRole
 from llm_platform.settings.settings import load_settings
@@ -48,17 +48,12 @@ def serve(
     ] = 0.2,
 ) -> None:
     """Open the review page. Without a name of a command, this is what `llm-platform review` does."""
-    from llm_platform.operations.releases import load_applications
     from llm_platform.operations.reviewing.review_server import serve_review
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.review.people import access
 
     settings = load_settings()
-    chosen = (
-        {application: application_named(settings, application)}
-        if application
-        else load_applications(*settings.application_files)
-    )
+    chosen = {application: application_named(settings, application)} if application else applications_of(settings)
     who = access(
         host=host,
         header=settings.review_identity_header,

@@ -23,7 +23,7 @@ def promote(
     """Let a variant serve the published table, if a report on exactly its release passed."""
     from llm_platform.operations.release.rollout import promote as promote_release
     from llm_platform.resources.warehouse import WarehouseResource
-    from llm_platform.workbench.runs import publish_now
+    from llm_platform.workbench.summary import publish_now
 
     settings = load_settings()
     loaded = application_named(settings, application)
@@ -59,7 +59,7 @@ def rollback(
     """Let the release that served before serve again."""
     from llm_platform.operations.release.rollout import rollback as roll_back
     from llm_platform.resources.warehouse import WarehouseResource
-    from llm_platform.workbench.runs import publish_now
+    from llm_platform.workbench.summary import publish_now
 
     settings = load_settings()
     loaded = application_named(settings, application)

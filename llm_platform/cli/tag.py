@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
+from llm_platform.cli.console import ApplicationName, application_named, applications_of, console, new_table, show
 from llm_platform.settings.settings import Settings, load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Tags and notes on prompts, runs, releases, documents and answers.")
@@ -98,15 +98,10 @@ def tag_search(
     application: Annotated[str | None, typer.Option(help="Only this application.")] = None,
 ) -> None:
     """Find tags and notes that contain some words, in any application."""
-    from llm_platform.operations.releases import load_applications
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    names = (
-        [application_named(settings, application).application.name]
-        if application
-        else load_applications(*settings.application_files)
-    )
+    names = [application_named(settings, application).application.name] if application else applications_of(settings)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         found = [
             {"application": name, **row}

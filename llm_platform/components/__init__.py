@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from llm_platform.application.scaffold.folder import new_application
 from llm_platform.defs.application import application_definitions
+from llm_platform.defs.broken import broken_assets
 from llm_platform.defs.deployment import shared_definitions
 from llm_platform.defs.graph import Graph
 from llm_platform.models.lock import load_lock
@@ -82,5 +83,10 @@ class LlmApplication(dg.Component, dg.Resolvable, dg.Model):
         applications = load_folders(folders, entries)
         models, shared = shared_definitions(settings, entries, applications)
         own = self.folder.resolve()
-        graph = application_definitions(Graph(applications[own.name], settings), models)
+        broken = {one.name: one.mistakes for one in applications.broken if one.folder.resolve() == own}
+        graph = (
+            dg.Definitions(assets=broken_assets(broken))
+            if broken
+            else application_definitions(Graph(applications[own.name], settings), models)
+        )
         return dg.Definitions.merge(shared, graph) if own == folders[0] else graph

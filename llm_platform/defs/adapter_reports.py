@@ -8,7 +8,7 @@ import dagster as dg
 
 from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
-from llm_platform.defs.graph import Graph
+from llm_platform.defs.graph import Graph, unmeasured
 from llm_platform.operations.adapters.adapter_reports import (
     adapted_releases,
     base_release,
@@ -17,6 +17,7 @@ from llm_platform.operations.adapters.adapter_reports import (
     write_page,
 )
 from llm_platform.operations.answering.sending import Asking, ask
+from llm_platform.operations.answering.spending import spent_by
 from llm_platform.operations.evidence.abilities import KeptAbilities, measure_abilities
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, verdict
 from llm_platform.records import Release, content_hash
@@ -58,7 +59,9 @@ def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefin
             reports = []
             for variant, release in adapted_releases(store, graph.loaded, name).items():
                 base = base_release(release)
-                _answer_with_base(store, graph, base, asking(context, graph, base, variant, snapshot=lake.snapshot()))
+                spent = spent_by(store, graph.loaded, context.run.run_id)
+                asked_base = asking(context, graph, base, variant, snapshot=lake.snapshot(), spent=spent)
+                _answer_with_base(store, graph, base, asked_base)
                 asked = asking(context, graph, release, variant, snapshot=lake.snapshot())
                 measure = _abilities_by(asked, graph)
                 reports.append(report_adapter(store, graph.loaded, variant, release, measure=measure))
@@ -92,7 +95,7 @@ def _abilities_by(asked: Asking, graph: Graph) -> Callable[[Release], KeptAbilit
 def _results(reports: Sequence[AdapterReport], page: Path) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     if not reports:
         for check in (IMPROVES, KEEPS):
-            yield dg.AssetCheckResult(check_name=check, passed=True, metadata={"note": NOT_TRAINED})
+            yield unmeasured(check, NOT_TRAINED)
         yield dg.MaterializeResult(data_version=dg.DataVersion(NOT_TRAINED), metadata={"note": NOT_TRAINED})
         return
     # A refused adapter is a finding; nothing that is published depends on it.

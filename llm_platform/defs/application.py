@@ -89,7 +89,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         jobs[f"{application.name}_studies"] = (studies, "Compare recipes and numbers of examples of {}")
     if judgements:
         jobs[f"{application.name}_judge"] = ([*judgements.values()], "Ask the judges of {}, and measure them")
-    sources = [source, *known]
+    # The known answers may be a column of the same table.
+    sources = list({spec.key: spec for spec in (source, *known)}.values())
     late = [*stands_on, *(one for one in judgements.values() if one not in scoring), *training, scores, report]
     checks = [
         up_to_date_checks(application.name, late),

@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import dagster as dg
 
 from llm_platform.defs.failures import failing_late
-from llm_platform.defs.graph import Graph, column_schema, share
+from llm_platform.defs.graph import Graph, column_schema, share, unmeasured
 from llm_platform.defs.run_metadata import progress_line, run_metadata
 from llm_platform.defs.runs import PRIORITY_TAG
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Answered, answer
 from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.sending import Asking
-from llm_platform.operations.answering.spending import estimate
+from llm_platform.operations.answering.spending import NOTHING, Spent, budget_line, estimate, spent_by, used_up
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
-from llm_platform.records import CompletionStatus, Release, TokenUsage, content_hash
+from llm_platform.records import CompletionStatus, InferenceRun, Release, TokenUsage, content_hash
 from llm_platform.records.tables import COMPLETIONS_SCHEMA
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource, resource_key
@@ -29,7 +29,7 @@ from llm_platform.warehouse.store import ApplicationStore
 LOG_EVERY_SECONDS = 10.0
 NOTHING_PUBLISHED = "nothing is published yet"
 CompletionEvent = dg.MaterializeResult | dg.AssetCheckResult
-ANSWERED, VALID = "every_document_answered", "answers_valid"
+ANSWERED, VALID, BUDGET = "every_document_answered", "answers_valid", "budget_not_used_up"
 FIRST = {PRIORITY_TAG: "1"}
 """Of the steps that are ready, the one that readers wait for goes first: it has the first claim on a budget, too."""
 
@@ -66,6 +66,7 @@ def completions_asset(
                 description="No sendable document is left without a stored answer.",
             ),
             dg.AssetCheckSpec(VALID, asset=key, description="Answers have the form that the task asks for."),
+            *budget_specs(graph, key),
         ],
         metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
         description=(
@@ -75,9 +76,13 @@ def completions_asset(
         ),
     )
     def completions(context: dg.AssetExecutionContext) -> Iterator[CompletionEvent]:
-        yield from failing_late(context, _answer(context, graph, variant), checks=(ANSWERED, VALID))
+        yield from failing_late(context, _answer(context, graph, variant), checks=_checks(graph))
 
     return completions
+
+
+def _checks(graph: Graph) -> list[str]:
+    return [ANSWERED, VALID, *([BUDGET] if graph.application.budget.is_set else [])]
 
 
 def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iterator[CompletionEvent]:
@@ -89,7 +94,7 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
         release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
         if release is None:
             reason = NOTHING_PUBLISHED if spec is None else str(graph.loaded.pending(variant, store))
-            yield from _nothing_to_ask(reason)
+            yield from _nothing_to_ask(reason, _checks(graph))
             return
         if spec is not None:
             require_judgeable(lake, graph.loaded)
@@ -99,8 +104,17 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
             release,
             application=application,
             calibrate=bool(spec and spec.calibrate),
-            asking=asking(context, graph, release, variant, snapshot=lake.snapshot()),
+            asking=asking(
+                context,
+                graph,
+                release,
+                variant,
+                snapshot=lake.snapshot(),
+                spent=spent_by(store, graph.loaded, context.run.run_id),
+            ),
         )
+        missing = store.completions.missing_count(answered.release.release_id)
+        yield from budget_results(context, graph, store, [answered.run], waiting=missing)
         yield from _results(lake, store, answered)
 
 
@@ -119,6 +133,7 @@ def asking(
     *,
     snapshot: int,
     buckets: Collection[int] | None = None,
+    spent: Spent = NOTHING,
 ) -> Asking:
     """How the documents of a release are sent by this step; its endpoints serve its adapter before the first one is."""
     nim: NIMResource = getattr(context.resources, resource_key(release.model.entry))
@@ -131,6 +146,7 @@ def asking(
         snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
         buckets=buckets,
+        spent=spent,
         on_wait=context.log.info,
     )
 
@@ -149,9 +165,38 @@ def _progress(context: dg.AssetExecutionContext, name: str) -> Callable[[Progres
     return report
 
 
-def _nothing_to_ask(reason: str) -> Iterator[CompletionEvent]:
-    yield dg.AssetCheckResult(check_name=ANSWERED, passed=True, metadata={"note": reason})
-    yield dg.AssetCheckResult(check_name=VALID, passed=True, metadata={"note": reason})
+def budget_specs(graph: Graph, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The check of the application's budget; none where it has none."""
+    said = "The budget of a run did not end this before everything was asked."
+    return [dg.AssetCheckSpec(BUDGET, asset=key, description=said)] if graph.application.budget.is_set else []
+
+
+def budget_results(
+    context: dg.AssetExecutionContext,
+    graph: Graph,
+    store: ApplicationStore,
+    runs: Sequence[InferenceRun | None],
+    *,
+    waiting: int,
+) -> Iterator[dg.AssetCheckResult]:
+    """What of its budget the whole run has used by now, as a line of the log and a check; nothing without one."""
+    budget, ended = graph.application.budget, any(map(used_up, runs))
+    line = budget_line(budget, spent_by(store, graph.loaded, context.run.run_id), waiting=waiting if ended else 0)
+    if line is None:
+        return
+    context.log.warning(f"Budget: {line}") if ended else context.log.info(f"Budget: {line}")
+    yield dg.AssetCheckResult(
+        check_name=BUDGET,
+        passed=not ended,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=line,
+        metadata={"budget": line, "waiting": waiting if ended else 0},
+    )
+
+
+def _nothing_to_ask(reason: str, checks: Sequence[str]) -> Iterator[CompletionEvent]:
+    for name in checks:
+        yield unmeasured(name, reason)
     yield dg.MaterializeResult(data_version=dg.DataVersion("no-release"), metadata={"note": reason})
 
 

@@ -11,7 +11,6 @@ from llm_platform.defs.failures import up_to_date_checks
 from llm_platform.defs.models import model_asset
 from llm_platform.defs.monitoring import endpoint_metrics_asset, monitoring_definitions
 from llm_platform.defs.nim_pods import nim_pods_definitions
-from llm_platform.errors import SpecificationError
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.resources.alerts import AlertsResource
@@ -30,18 +29,11 @@ def shared_definitions(
         settings: Of the deployment.
         entries: The lock file.
         applications: Those that name the models; a model that none names is no asset.
-
-    Raises:
-        SpecificationError: two lock entries differ only in punctuation, so that they would be one resource.
     """
     users: dict[str, list[str]] = {}
     for name, loaded in applications.items():
         for entry_name in loaded.lock:
             users.setdefault(entry_name, []).append(name)
-    if len({resource_key(name) for name in entries}) < len(entries):
-        raise SpecificationError(
-            f"Two lock entries differ only in punctuation: {', '.join(sorted(entries))}. Rename one."
-        )
     models = {name: model_asset(entries[name], named_by) for name, named_by in users.items()}
     platform = dg.Definitions(
         assets=list(models.values()),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
-from llm_platform.defs.graph import Graph
+from llm_platform.defs.graph import NOTHING_TO_MEASURE, Graph
 from llm_platform.evaluation.drift import MEASUREMENTS, DriftReport, Measurement
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy
 from llm_platform.operations.watching.drift import monitor
@@ -83,6 +83,7 @@ def _measured(found: Measurement) -> dg.AssetCheckResult:
             "maximum": found.maximum,
             "p_value": found.p_value if found.p_value is not None else "not measured",
             "reason": found.reason,
+            **({NOTHING_TO_MEASURE: True} if found.verdict == "cannot tell" else {}),
             **found.further,
         },
     )

@@ -7,7 +7,7 @@ import dagster as dg
 
 from llm_platform.application.model import Application
 from llm_platform.defs.failures import failing_late
-from llm_platform.defs.graph import Graph
+from llm_platform.defs.graph import Graph, unmeasured
 from llm_platform.defs.panels import behind_panel, stored_panels
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.panel import Panel
@@ -140,16 +140,20 @@ def _held(
     results = {gate.name: gate for gate in report.gates} if report is not None else {}
     for name in gates:
         gate, check = results.get(name), f"{variant}_{claim(name)}"
-        if gate is not None:
+        if gate is not None and not gate.measured:
+            yield unmeasured(check, gate.reason, severity=severity)
+        elif gate is not None:
             yield dg.AssetCheckResult(
                 check_name=check, passed=gate.passed, severity=severity, metadata=gate_metadata(gate)
             )
         elif report is not None:
             # A gate that a report leaves out had no cause: every document was answered, say.
-            yield dg.AssetCheckResult(check_name=check, passed=True, severity=severity, metadata={"note": NO_CAUSE})
+            yield unmeasured(check, NO_CAUSE, severity=severity)
+        elif excused:
+            yield unmeasured(check, absent, severity=severity)
         else:
             # No report is no evidence.
-            yield dg.AssetCheckResult(check_name=check, passed=excused, severity=severity, metadata={"note": absent})
+            yield dg.AssetCheckResult(check_name=check, passed=False, severity=severity, metadata={"note": absent})
 
 
 def gate_metadata(gate: GateResult) -> dict[str, float | str]:

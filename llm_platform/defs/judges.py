@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from llm_platform.defs.completions import BUDGET, budget_results, budget_specs
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, share
 from llm_platform.operations.answering.sending import Asking
-from llm_platform.operations.answering.spending import within_budget
+from llm_platform.operations.answering.spending import Spent, spent_by, within_budget
 from llm_platform.operations.evidence.judge_runs import Judged, judge_answers
 from llm_platform.operations.evidence.judging import judge_release
 from llm_platform.records import Interval, Judge, content_hash
@@ -35,12 +36,14 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
         code_version=content_hash(judge.model_dump(mode="json")),
         required_resource_keys={"warehouse", resource_key(judge.model)},
         check_specs=[
-            dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say.")
+            dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say."),
+            *budget_specs(graph, key),
         ],
         description=f"What judge {judge.name!r} ({judge.model}) says of stored answers, and its agreement with people.",
     )
     def judgements(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        yield from failing_late(context, _judge(context, graph, judge), checks=[READABLE_CHECK])
+        checks = [READABLE_CHECK, *([BUDGET] if graph.application.budget.is_set else [])]
+        yield from failing_late(context, _judge(context, graph, judge), checks=checks)
 
     return judgements
 
@@ -51,15 +54,18 @@ def _judge(
     warehouse: WarehouseResource = context.resources.warehouse
     with warehouse.open() as lake:
         store = lake.application(graph.application.name)
-        asking = _asking(context, graph, judge, snapshot=lake.snapshot())
-        yield from _results(judge_answers(store, graph.loaded, judge.name, asking=asking))
+        spent = spent_by(store, graph.loaded, context.run.run_id)
+        asking = _asking(context, graph, judge, snapshot=lake.snapshot(), spent=spent)
+        judged = judge_answers(store, graph.loaded, judge.name, asking=asking)
+        yield from budget_results(context, graph, store, judged.runs, waiting=judged.left)
+        yield from _results(judged)
 
 
-def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int) -> Asking:
+def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int, spent: Spent) -> Asking:
     nim: NIMResource = getattr(context.resources, resource_key(judge.model))
     release = judge_release(graph.loaded, judge)
     # A verdict that cannot be read is ungraded, and no reason to end the run.
-    policy = within_budget(nim.policy(max_failed_share=1.0), graph.application.budget, nim.pinned)
+    policy = within_budget(nim.policy(max_failed_share=1.0), graph.application.budget, nim.pinned, spent=spent)
     return Asking(
         endpoints=lambda: nim.verified_targets(release.model),
         policy=policy,

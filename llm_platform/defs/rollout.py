@@ -36,9 +36,13 @@ def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinit
 def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, graph: Graph) -> Iterator[StepEvent]:
     application = graph.application
     with warehouse.open() as lake:
-        decision = decide(lake.application(application.name), graph.loaded)
+        store = lake.application(application.name)
+        decision = decide(store, graph.loaded)
+        waiting = {name: graph.loaded.pending(name, store) for name in application.variants}
+    refused = [name for name in decision.refused if waiting.get(name) is None]
     for variant, reason in decision.refused.items():
-        context.log.warning(f"{variant} is not approved: {reason}")
+        said = f"{variant} is not approved: {reason}" if variant in refused else f"{variant}: {reason}"
+        context.log.warning(said)
     champion = decision.champion
     if champion is None:
         context.log.warning(f"{application.name} has no champion, so nothing is published.")
@@ -49,7 +53,8 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
             "champion": champion.variant,
             "release": champion.release_id,
             "promoted_now": decision.promoted,
-            "refused": ", ".join(decision.refused) or "none",
+            "refused": ", ".join(refused) or "none",
+            **{f"{name}_waits": f"{reason}" for name, reason in waiting.items() if reason is not None},
         },
     )
 

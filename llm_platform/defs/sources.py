@@ -17,12 +17,8 @@ def source_key(application: Application, ref: TableRef, name: str) -> dg.AssetKe
 def source_asset(application: Application) -> dg.AssetSpec:
     """The table of documents, as its owners write it."""
     source = application.source
-    return dg.AssetSpec(
-        key=source_key(application, source, "source"),
-        group_name="upstream",
-        kinds={"table"},
-        description=f"Documents of {application.title}, written by others. Read: {', '.join(source.columns)}.",
-    )
+    read = f"Documents of {application.title}, written by others. Read: {', '.join(source.columns)}."
+    return _table(application, source, "source", description=read)
 
 
 def annotations_asset(application: Application) -> dg.AssetSpec:
@@ -39,9 +35,17 @@ def references_source_asset(application: Application) -> dg.AssetSpec | None:
     """The table of known answers, as its owners write it."""
     if application.references is None:
         return None
+    known = f"Known answers of {application.title}, written by others."
+    return _table(application, application.references, "reference_file", description=known)
+
+
+def _table(application: Application, ref: TableRef, name: str, *, description: str) -> dg.AssetSpec:
+    """A table or file of others. What several applications may read is described without any of them: Dagster takes
+    one key twice only where everything about it is the same."""
+    shared = f"Table {ref.address}, written by others."
     return dg.AssetSpec(
-        key=source_key(application, application.references, "reference_file"),
+        key=source_key(application, ref, name),
         group_name="upstream",
         kinds={"table"},
-        description=f"Known answers of {application.title}, written by others.",
+        description=shared if ref.warehouse and ref.table else description,
     )

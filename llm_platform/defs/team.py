@@ -17,9 +17,9 @@ def team_definitions(module_name: str) -> dg.Definitions:
     """
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:
         raise SpecificationError(
-            f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported ({error}). "
+            f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported ({type(error).__name__}: {error}). "
             "Install it, or put its folder on PYTHONPATH."
         ) from error
     found = getattr(module, "defs", None)

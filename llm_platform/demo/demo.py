@@ -11,7 +11,8 @@ from llm_platform.operations.release.plan import plan
 from llm_platform.operations.releases import loaded_application
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
-from llm_platform.workbench.runs import fetch_weights, materialize, print_summary
+from llm_platform.workbench.runs import fetch_weights, materialize
+from llm_platform.workbench.summary import print_summary
 
 DOCUMENTS = 400
 

@@ -116,14 +116,15 @@ def _brier(table: Reliability) -> str:
 
 
 def _gate(gate: GateResult) -> tuple[str, ...]:
-    if gate.maximum is not None and gate.upper is None:
+    if not gate.measured:
+        measured, limit = "not measured", f"at least {gate.limit:.3f}"
+    elif gate.maximum is not None and gate.upper is None:
         measured, limit = "not measured", f"at most {amount(gate.maximum)}"
     elif gate.maximum is not None:
         measured, limit = f"{amount(gate.value)}, up to {amount(gate.bound)}", f"at most {amount(gate.maximum)}"
     else:
         measured, limit = f"{gate.value:.3f}, at least {gate.bound:.3f}", f"at least {gate.limit:.3f}"
-    verdict = "passed" if gate.passed else "not decided" if gate.is_reached_by_value else "failed"
-    return (gate.name.replace("_", " "), measured, limit, verdict)
+    return (gate.name.replace("_", " "), measured, limit, gate.verdict)
 
 
 def _metrics(report: Report) -> list[dict[str, Any]]:

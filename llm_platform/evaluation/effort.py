@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.statistics import bootstrap_bounds
-from llm_platform.records import InferenceRun, Interval, Record, TokenUsage
+from llm_platform.records import InferenceRun, Interval, Prices, Record, TokenUsage
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens")
-SECONDS_PER_HOUR = 3600.0
+NO_PRICES = Prices()
 SLOWEST = 0.95
 
 
@@ -22,7 +22,7 @@ class Effort(Record):
     """What the stored answers took; a document whose answer was shared or reused took nothing.
 
     Attributes:
-        cost_usd: Price of the GPU time of the release's runs; None without a price or without a run.
+        cost_usd: Price of the time and tokens of the release's runs; None without a price or without a run.
         tokens_per_second: Prompt and completion tokens a second of the release's runs; None without a run.
         cost_usd_per_document: By documents that the runs stored an answer for; a price has no sampling error, so the
             interval is one point.
@@ -47,8 +47,7 @@ def measured_effort(
     answers: pd.DataFrame,
     runs: Sequence[InferenceRun],
     *,
-    gpu_hour_usd: float | None = None,
-    gpus: int = 1,
+    prices: Prices = NO_PRICES,
     graded: pd.DataFrame | None = None,
     accuracy: Interval | None = None,
     confidence: float = 0.95,
@@ -58,8 +57,7 @@ def measured_effort(
     Args:
         answers: `fingerprint` and `status`; optional are the token columns, `latency_seconds` and `reused`.
         runs: All of one release.
-        gpu_hour_usd: Price of one GPU for an hour.
-        gpus: GPUs in use during a run.
+        prices: Of the model, by the hour or by the token.
         graded: Evaluated documents with `score`, for what a correct answer took.
         accuracy: Their mean score.
         confidence: Of the intervals.
@@ -70,7 +68,7 @@ def measured_effort(
     tokens = {name: int(paid[name].fillna(0).sum()) for name in TOKEN_COLUMNS if name in paid.columns}
     seconds = math.fsum(run.seconds for run in runs)
     total, stored = sum(run.usage.total for run in runs), sum(run.stored for run in runs)
-    cost = None if gpu_hour_usd is None or not runs else seconds * gpus * gpu_hour_usd / SECONDS_PER_HOUR
+    cost = math.fsum(prices.cost_usd(run.seconds, run.usage) for run in runs) if prices.are_known and runs else None
     each = None if cost is None or not stored else cost / stored
     return Effort(
         usage=TokenUsage(**tokens),

@@ -16,15 +16,16 @@ from llm_platform.evaluation.gate_words import because
 from llm_platform.evaluation.wording import amount, counted
 from llm_platform.records import Ceiling, GateResult, Interval
 
+PRICE = "Give the model's price_per_gpu_hour_usd, or its prices of tokens, in models.lock.yaml"
 UNMEASURED = {
-    COST_PER_DOCUMENT: "Give 'price_per_gpu_hour_usd' of the model in models.lock.yaml, and materialize its answers.",
-    COST_PER_CORRECT: "Give 'price_per_gpu_hour_usd' of the model in models.lock.yaml, and evaluate some documents.",
+    COST_PER_DOCUMENT: f"{PRICE}, and materialize its answers.",
+    COST_PER_CORRECT: f"{PRICE}, and evaluate some documents.",
     LATENCY: "Answer more documents: at a confidence of 0.95 an upper bound takes the latencies of 72 of them.",
     LATENCY_PER_CORRECT: "Materialize the completions of this variant, and evaluate some documents.",
 }
 STEPS = {
-    COST_PER_DOCUMENT: "Shorten the prompt, take a smaller model, or send more at once.",
-    COST_PER_CORRECT: "Shorten the prompt, take a smaller model, or raise the share of right answers.",
+    COST_PER_DOCUMENT: f"{PRICE}, and materialize its answers.",
+    COST_PER_CORRECT: f"{PRICE}, and evaluate some documents.",
     LATENCY: "Shorten prompt and answers, lower max_tokens, or send fewer requests at once.",
     LATENCY_PER_CORRECT: "Shorten prompt and answers, or raise the share of right answers.",
 }

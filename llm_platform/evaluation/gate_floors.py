@@ -91,7 +91,9 @@ def regression_gate(evidence: Evidence, gate: RegressionGate) -> GateResult:
     if found is None:
         cause = "This release is the champion" if evidence.is_champion else "Nothing is published yet"
         reason = f"{cause}, so there is nothing to fall behind. {because(f'a margin of {gate.margin:g}', gate.reason)}"
-        return GateResult(name=REGRESSION, value=0.0, lower=0.0, minimum=minimum, passed=True, reason=reason)
+        return GateResult(
+            name=REGRESSION, value=0.0, lower=0.0, minimum=minimum, passed=True, reason=reason, measured=False
+        )
     difference = found.difference
     if difference is None:
         reason = f"The champion ({found.champion_release_id}) and this variant share no graded document."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline
-from llm_platform.evaluation.effort import Effort, measured_effort
+from llm_platform.evaluation.effort import NO_PRICES, Effort, measured_effort
 from llm_platform.evaluation.evidence import gather
 from llm_platform.evaluation.further import further_metrics
 from llm_platform.evaluation.gates import Standing, hold, standing
@@ -32,6 +32,7 @@ from llm_platform.records import (
     GateResult,
     InferenceRun,
     Interval,
+    Prices,
     Record,
     Release,
     Score,
@@ -154,8 +155,7 @@ def build_report(
     created_at: datetime,
     baseline: Baseline | None = None,
     runs: Sequence[InferenceRun] = (),
-    gpu_hour_usd: float | None = None,
-    gpus: int = 1,
+    prices: Prices = NO_PRICES,
     champion: ChampionScores | None = None,
     judges: Mapping[str, str] | None = None,
     judge_agreement: Interval | None = None,
@@ -173,7 +173,7 @@ def build_report(
             are passed over.
         baseline: As `baseline_of` gives it for the same documents.
         runs: The inference runs of the release, for speed and cost.
-        gpu_hour_usd: Price of one GPU for an hour; None leaves the cost open.
+        prices: Of the model; without any the cost is left open.
         gpus: GPUs in use during a run.
         champion: What is published now; None where nothing is.
         judges: Judge → version of the verdicts that count.
@@ -195,8 +195,7 @@ def build_report(
     effort = measured_effort(
         answers,
         [run for run in runs if run.release_id == release.release_id],
-        gpu_hour_usd=gpu_hour_usd,
-        gpus=gpus,
+        prices=prices,
         graded=evaluated,
         accuracy=measures.accuracy,
         confidence=application.evaluation.gates.confidence,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from llm_platform.records import Dialect
+from llm_platform.records import Dialect, Prices
 from llm_platform.settings.connection import endpoint_root, secrets_in
 
 Mode = Literal["embedded", "external", "kubernetes"]
@@ -108,6 +108,8 @@ class LockEntry(LockModel):
     gpu: str | None = None
     parallelism: Parallelism = Parallelism()
     price_per_gpu_hour_usd: float | None = Field(default=None, ge=0.0)
+    price_per_million_input_tokens_usd: float | None = Field(default=None, ge=0.0)
+    price_per_million_output_tokens_usd: float | None = Field(default=None, ge=0.0)
     tokenizer_sha256: Sha256 | None = None
     chat_template_sha256: Sha256 | None = None
     fingerprint: tuple[str, ...] = ()
@@ -121,6 +123,16 @@ class LockEntry(LockModel):
     def gpus(self) -> int:
         """GPUs in use while all endpoints of the entry are asked; replicas behind one name count as one."""
         return self.parallelism.tensor * self.parallelism.pipeline * max(1, len(self.base_urls))
+
+    @property
+    def prices(self) -> Prices:
+        """What asking it costs: by the hour of all its GPUs, by the token, or both."""
+        hour = self.price_per_gpu_hour_usd
+        return Prices(
+            usd_per_hour=None if hour is None else hour * self.gpus,
+            usd_per_million_prompt_tokens=self.price_per_million_input_tokens_usd,
+            usd_per_million_completion_tokens=self.price_per_million_output_tokens_usd,
+        )
 
     @field_validator("base_urls")
     @classmethod

@@ -1,17 +1,22 @@
 """`models.lock.yaml`: read, checked, and turned into pins.
 
-Every mistake of the file is reported at once, one a line, as `file:line: found …; allowed: …`.
+Every mistake of the file is reported at once, one a line, as `file:line: found …; allowed: …`. A mistake in one entry
+is that of the applications that name it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
+from llm_platform.application.names import broken_names
 from llm_platform.application.yaml.mistakes import Mistake, listed, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
 from llm_platform.application.yaml.validate import validated
+from llm_platform.errors import SpecificationError
 from llm_platform.models.entries import LockEntry, LockModel
 from llm_platform.records import ModelPin, content_hash
 
@@ -22,17 +27,38 @@ class LockFile(LockModel):
     models: dict[str, LockEntry] = Field(min_length=1)
 
 
-def load_lock(path: Path) -> dict[str, LockEntry]:
-    """Entries of a lock file by name.
+class Lock(dict[str, LockEntry]):
+    """Entries of a lock file by name: those that can be used.
+
+    Attributes:
+        broken: Name of an entry → its mistakes, one a line; whoever names none of these goes on without them.
+    """
+
+    def __init__(self, entries: Mapping[str, LockEntry], broken: Mapping[str, str]) -> None:
+        super().__init__(entries)
+        self.broken = dict(broken)
+
+    def require_whole(self) -> Lock:
+        """The same.
+
+        Raises:
+            SpecificationError: an entry has mistakes; lists all of them.
+        """
+        if self.broken:
+            raise SpecificationError("\n".join(self.broken.values()))
+        return self
+
+
+def load_lock(path: Path) -> Lock:
+    """Entries of a lock file by name; an entry with mistakes is kept apart from the others.
 
     Raises:
-        SpecificationError: lists every mistake with file and line.
+        SpecificationError: the file as a whole cannot be read; lists why, with file and line.
     """
     mistakes: list[Mistake] = []
     text = read_text(path, mistakes)
-    entries = None if text is None else _entries(path, text, mistakes)
     raise_all(mistakes)
-    return entries or {}
+    return _lock(path, text or "")
 
 
 def parse_lock(text: str, name: str) -> dict[str, LockEntry]:
@@ -41,10 +67,7 @@ def parse_lock(text: str, name: str) -> dict[str, LockEntry]:
     Raises:
         SpecificationError: lists every mistake with file and line.
     """
-    mistakes: list[Mistake] = []
-    entries = _entries(Path(name), text, mistakes)
-    raise_all(mistakes)
-    return entries or {}
+    return _lock(Path(name), text).require_whole()
 
 
 def pin(entry: LockEntry) -> ModelPin:
@@ -72,15 +95,40 @@ def lock_hash(entry: LockEntry) -> str:
     return content_hash([entry.name, entry.model_dump(mode="json")])
 
 
-def _entries(path: Path, text: str, mistakes: list[Mistake]) -> dict[str, LockEntry] | None:
+def _lock(path: Path, text: str) -> Lock:
+    mistakes: list[Mistake] = []
     yaml = read_yaml(path, text, mistakes)
     if yaml is None:
-        return None
-    file = validated(LockFile, yaml, mistakes)
-    mistakes += _named_twice(yaml)
-    if file is None:
-        return None
-    return {name: entry.model_copy(update={"name": name}) for name, entry in file.models.items()}
+        raise_all(mistakes)
+        return Lock({}, {})
+    validated(LockFile, yaml, mistakes)
+    mistakes += [*_named_twice(yaml), *_misnamed(yaml)]
+    models = yaml.data.get("models")
+    named = models if isinstance(models, dict) else {}
+    of_entries: dict[str, list[Mistake]] = {}
+    for mistake in sorted(set(mistakes)):
+        of_entries.setdefault(_entry_at(yaml, named, mistake.line), []).append(mistake)
+    raise_all(of_entries.pop("", []))
+    whole = {name: entry for name, entry in named.items() if name not in of_entries}
+    file = validated(LockFile, replace(yaml, data={"models": whole}), []) if whole else None
+    entries = {} if file is None else file.models
+    return Lock(
+        {name: entry.model_copy(update={"name": name}) for name, entry in entries.items()},
+        {name: "\n".join(map(str, found)) for name, found in of_entries.items()},
+    )
+
+
+def _entry_at(yaml: LocatedYaml, named: Collection[str], line: int) -> str:
+    """The entry that a line of the file is in; an empty name for one that is in none."""
+    begins = {yaml.lines[("models", name)]: name for name in named}
+    begins |= {yaml.lines[(key,)]: "" for key in yaml.data}
+    return next((begins[start] for start in sorted(begins, reverse=True) if start <= line), "")
+
+
+def _misnamed(yaml: LocatedYaml) -> list[Mistake]:
+    models = yaml.data.get("models")
+    names = models if isinstance(models, dict) else {}
+    return [yaml.mistake(("models", name), text) for name, text in broken_names(names)]
 
 
 def _named_twice(yaml: LocatedYaml) -> list[Mistake]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.compute as pc
 
-from llm_platform.application.load import find_applications, load_application
+from llm_platform.application.load import BrokenApplication, find_applications, load_application
 from llm_platform.application.model import Application, Finetuning, Variant
 from llm_platform.errors import SpecificationError
 from llm_platform.finetuning.adapter import base_identity
 from llm_platform.models.entries import LockEntry
-from llm_platform.models.lock import load_lock, pin
+from llm_platform.models.lock import Lock, load_lock, pin
 from llm_platform.prompts.judge_file import load_judges
 from llm_platform.prompts.load import load_prompts
 from llm_platform.records import (
@@ -22,6 +23,7 @@ from llm_platform.records import (
     Judge,
     LongDocuments,
     ModelPin,
+    Prices,
     Prompt,
     Recorded,
     Release,
@@ -33,6 +35,7 @@ from llm_platform.warehouse.store import ApplicationStore
 CHAMPION = "champion"
 RECORDED = "recorded predictions"
 """In place of the names of a prompt and a model that there are none of."""
+Content = TypeVar("Content", Prompt, Judge, Release)
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,9 @@ class LoadedApplication:
     judges: Mapping[str, Judge] = field(default_factory=dict)
     recorded: Mapping[str, Release] = field(default_factory=dict)
 
-    def price(self, entry: str) -> float | None:
-        """Price of one GPU of a lock entry for an hour, USD; None for an entry that the files no longer name."""
-        return self.lock[entry].price_per_gpu_hour_usd if entry in self.lock else None
-
-    def gpus(self, entry: str) -> int:
-        """GPUs of a lock entry in use during a run; one for an entry that the files no longer name."""
-        return self.lock[entry].gpus if entry in self.lock else 1
+    def prices(self, entry: str) -> Prices:
+        """What asking a lock entry costs; nothing is known of one that the files no longer name."""
+        return self.lock[entry].prices if entry in self.lock else Prices()
 
     def requesting(self, variant_name: str, store: ApplicationStore) -> Release | None:
         """The release that sends the requests of a variant: everything but what is applied to the answers.
@@ -139,57 +138,99 @@ class LoadedApplication:
         return None
 
 
-def load_applications(folders: Sequence[Path], lock_file: Path) -> dict[str, LoadedApplication]:
+class Applications(dict[str, LoadedApplication]):
+    """Applications by name: those that can be used.
+
+    Attributes:
+        broken: Those that cannot, and why.
+    """
+
+    def __init__(self, loaded: Mapping[str, LoadedApplication], broken: Sequence[BrokenApplication]) -> None:
+        super().__init__(loaded)
+        self.broken = tuple(broken)
+
+    def named(self, name: str) -> LoadedApplication:
+        """One of them.
+
+        Raises:
+            SpecificationError: there is none of this name, or its files have mistakes.
+        """
+        if name in self:
+            return self[name]
+        mistakes = [one.mistakes for one in self.broken if one.name == name]
+        if mistakes:
+            raise SpecificationError("\n".join(mistakes))
+        raise SpecificationError(f"There is no application {name!r}. There are: {', '.join(sorted(self)) or 'none'}.")
+
+
+def load_applications(folders: Sequence[Path], lock_file: Path) -> Applications:
     """Every application in `folders` by name, with its prompts and the entries of the lock file.
 
-    Raises:
-        SpecificationError: lists every mistake in every file.
+    What is wrong with one of them, or with a lock entry that it names, is no matter of the others.
     """
-    return load_folders(folders, load_lock(lock_file))
+    try:
+        lock = load_lock(lock_file)
+    except SpecificationError as error:
+        found = find_applications(folders)
+        unlocked = [BrokenApplication(name, folder, str(error)) for name, folder in found.folders.items()]
+        return Applications({}, [*found.broken, *unlocked])
+    return load_folders(folders, lock)
 
 
 def loaded_application(folders: Sequence[Path], lock_file: Path, name: str) -> LoadedApplication:
     """One application in `folders`.
 
     Raises:
-        SpecificationError: there is none of this name, or a file has mistakes.
+        SpecificationError: there is none of this name, or its files have mistakes.
     """
-    applications = load_applications(folders, lock_file)
-    if name not in applications:
-        raise SpecificationError(
-            f"There is no application {name!r}. There are: {', '.join(sorted(applications)) or 'none'}."
-        )
-    return applications[name]
+    return load_applications(folders, lock_file).named(name)
 
 
-def load_folders(folders: Sequence[Path], lock: Mapping[str, LockEntry]) -> dict[str, LoadedApplication]:
-    """Every application in `folders` by name.
-
-    Raises:
-        SpecificationError: lists the mistakes of all applications, not only of the first.
-    """
-    found: dict[str, LoadedApplication] = {}
-    mistakes: list[str] = []
-    for name, folder in find_applications(folders).items():
+def load_folders(folders: Sequence[Path], lock: Lock) -> Applications:
+    """Every application in `folders` by name."""
+    found = find_applications(folders)
+    loaded: dict[str, LoadedApplication] = {}
+    broken = list(found.broken)
+    for name, folder in found.folders.items():
         try:
-            application = load_application(folder, models=lock)
-            prompts = load_prompts(application)
-            judges = load_judges(application, models=lock)
-            recorded = {name: recorded_release(application, name) for name in application.recordings}
+            loaded[name] = _load(folder, lock)
         except SpecificationError as error:
-            mistakes.append(str(error))
-            continue
-        named: list[Variant | Finetuning] = [*application.variants.values(), *application.finetuning.values()]
-        used = {one.prompt for one in named}
-        if application.long_documents.prompt is not None:
-            used.add(application.long_documents.prompt)
-        entries = {one.model: lock[one.model] for one in (*named, *judges.values())}
-        found[name] = LoadedApplication(
-            application, {key: prompts[key] for key in sorted(used)}, entries, judges, recorded
-        )
+            broken.append(BrokenApplication(name, folder, str(error)))
+        except (OSError, ValueError, RecursionError) as error:
+            broken.append(
+                BrokenApplication(name, folder, f"{folder}:1: cannot be read ({type(error).__name__}: {error})")
+            )
+    return Applications(loaded, broken)
+
+
+def _load(folder: Path, lock: Lock) -> LoadedApplication:
+    known = [*lock, *lock.broken]
+    unpriced = [name for name, entry in lock.items() if not entry.prices.are_known]
+    application = load_application(folder, models=known, unpriced=unpriced)
+    mistakes: list[str] = []
+    prompts = _read(lambda: load_prompts(application), mistakes)
+    judges = _read(lambda: load_judges(application, models=known), mistakes)
+    recordings = application.recordings
+    recorded = _read(lambda: {name: recorded_release(application, name) for name in recordings}, mistakes)
+    named: list[Variant | Finetuning] = [*application.variants.values(), *application.finetuning.values()]
+    models = dict.fromkeys(one.model for one in (*named, *judges.values()))
+    mistakes += [lock.broken[model] for model in models if model in lock.broken]
     if mistakes:
         raise SpecificationError("\n".join(mistakes))
-    return found
+    used = {one.prompt for one in named}
+    if application.long_documents.prompt is not None:
+        used.add(application.long_documents.prompt)
+    entries = {model: lock[model] for model in models}
+    return LoadedApplication(application, {key: prompts[key] for key in sorted(used)}, entries, judges, recorded)
+
+
+def _read(read: Callable[[], dict[str, Content]], mistakes: list[str]) -> dict[str, Content]:
+    """What is read, so that all mistakes of an application are said at once."""
+    try:
+        return read()
+    except SpecificationError as error:
+        mistakes.append(str(error))
+        return {}
 
 
 def recorded_release(application: Application, variant: str) -> Release:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_platform.application.model import Application
+from llm_platform.application.names import markdown_files, misnamed_files
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
 from llm_platform.application.yaml.validate import validated
@@ -47,8 +48,11 @@ def load_judges(application: Application, *, models: Collection[str]) -> dict[st
     """
     mistakes: list[Mistake] = []
     judges = {}
-    for path in sorted((application.folder / JUDGES_FOLDER).glob("*.md")):
-        judge = _read(path, application, models, mistakes)
+    paths = markdown_files(application.folder / JUDGES_FOLDER)
+    misnamed = misnamed_files(paths)
+    mistakes += misnamed.values()
+    for path in paths:
+        judge = _read(path, application, models, mistakes) if path not in misnamed else None
         if judge is not None:
             judges[path.stem] = judge
     raise_all(mistakes)

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_platform.application.model import Application
+from llm_platform.application.names import markdown_files, misnamed_files
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
 from llm_platform.application.yaml.validate import validated
@@ -60,8 +61,11 @@ def load_prompts(application: Application) -> dict[str, Prompt]:
     """
     mistakes: list[Mistake] = []
     prompts = {}
-    for path in sorted((application.folder / PROMPTS_FOLDER).glob("*.md")):
-        prompt = _read(path, application, mistakes)
+    paths = markdown_files(application.folder / PROMPTS_FOLDER)
+    misnamed = misnamed_files(paths)
+    mistakes += misnamed.values()
+    for path in paths:
+        prompt = _read(path, application, mistakes) if path not in misnamed else None
         if prompt is not None:
             prompts[path.stem] = prompt
     raise_all(mistakes)

@@ -126,6 +126,7 @@ class GateResult(Record):
         minimum: None for a ceiling.
         upper: Of the interval; None where only the lower bound was kept, and for a ceiling on what was not measured.
         maximum: None for a floor.
+        measured: Whether there was anything to measure; a gate that had not, passes and says nothing.
     """
 
     name: str
@@ -137,6 +138,14 @@ class GateResult(Record):
     passed: bool
     reason: str
     next_step: str | None = None
+    measured: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """`passed`, `failed`, `not decided` where more documents may turn it, `not measured` where there are none."""
+        if not self.measured:
+            return "not measured"
+        return "passed" if self.passed else "not decided" if self.is_reached_by_value else "failed"
 
     @property
     def limit(self) -> float:
@@ -158,6 +167,8 @@ class GateResult(Record):
     @property
     def comparison(self) -> str:
         """`lower bound 0.510, minimum 0.600`."""
+        if not self.measured:
+            return f"not measured, {'minimum' if self.maximum is None else 'maximum'} {self.limit:.3g}"
         if self.maximum is not None:
             measured = "not measured" if self.upper is None else f"upper bound {self.upper:.3g}"
             return f"{measured}, maximum {self.limit:.3g}"

@@ -8,7 +8,7 @@ from llm_platform.application.model import Application
 from llm_platform.inference.engine import EndpointTarget, Progress
 from llm_platform.operations.adapters.adapters import ServedAdapter
 from llm_platform.operations.answering.sending import Asking
-from llm_platform.operations.answering.spending import within_budget
+from llm_platform.operations.answering.spending import NOTHING, Spent, within_budget
 from llm_platform.records import Release
 from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.resources.nim import NIMResource
@@ -50,12 +50,14 @@ def asking_documents(
     buckets: Collection[int] | None = None,
     waits_for_others: bool = True,
     on_wait: Callable[[str], None] | None = None,
+    spent: Spent = NOTHING,
 ) -> Asking:
     """How an application's documents are sent: within its budget, with a journal, to endpoints that serve the adapter.
 
     Args:
         nim: The endpoints of the release's lock entry.
         buckets, waits_for_others, on_wait: As in `Asking`.
+        spent: What the run has used of the budget already.
     """
 
     def endpoints() -> Sequence[EndpointTarget]:
@@ -78,7 +80,9 @@ def asking_documents(
     return Asking(
         endpoints=endpoints,
         verify=None if adapter is None else adapter.verify,
-        policy=within_budget(nim.policy(max_failed_share=application.max_failed_share), application.budget, nim.pinned),
+        policy=within_budget(
+            nim.policy(max_failed_share=application.max_failed_share), application.budget, nim.pinned, spent=spent
+        ),
         connection=nim.connection(),
         run_id=run_id,
         git_commit=settings.git_commit,

@@ -43,6 +43,14 @@ class Runs:
         )
         return [_run(row) for row in rows.to_pylist()]
 
+    def of_run(self, run_id: str) -> list[InferenceRun]:
+        """What one run of the platform has sent so far, whatever for, oldest first."""
+        relation = self._session.relation(self._application, "inference_runs")
+        rows = self._session.table(
+            f"SELECT * FROM {relation} WHERE run_id = ? ORDER BY started_at, release_id", [run_id]
+        )
+        return [_run(row) for row in rows.to_pylist()]
+
     def table(self) -> pa.Table:
         """All runs, oldest first."""
         relation = self._session.relation(self._application, "inference_runs")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import PermanentError, PlatformError, SpecificationError
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import require_judgeable
+from llm_platform.operations.answering.spending import spent_by
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
 from llm_platform.records import Release
 from llm_platform.resources.asking import asking_documents
@@ -63,20 +64,30 @@ def answer_beside(
         senders = _senders(store, loaded, variant)
         if senders.keys() - {CHAMPION}:
             require_judgeable(lake, loaded)
+        run_id, troubles = f"answer-{uuid.uuid4().hex}", dict[str, PlatformError]()
         for name, release in senders.items():
             store.releases.put(release)
-            asking = asking_documents(
-                settings,
-                application,
-                release,
-                nim=NIMResource.of(settings, release.model.entry),
-                run_id=f"answer-{uuid.uuid4().hex}",
-                snapshot=lake.snapshot(),
-                on_progress=partial(on_progress, name),
-                buckets=buckets,
-                waits_for_others=False,
-            )
-            yield AnsweredBeside(name, answer_missing(store, release, application=application, asking=asking))
+            try:
+                asking = asking_documents(
+                    settings,
+                    application,
+                    release,
+                    nim=NIMResource.of(settings, release.model.entry),
+                    run_id=run_id,
+                    snapshot=lake.snapshot(),
+                    on_progress=partial(on_progress, name),
+                    buckets=buckets,
+                    waits_for_others=False,
+                    spent=spent_by(store, loaded, run_id),
+                )
+                sent = answer_missing(store, release, application=application, asking=asking)
+            except PlatformError as error:
+                # What one variant's endpoint does is no matter of the others.
+                troubles[name] = error
+                continue
+            yield AnsweredBeside(name, sent)
+    if troubles:
+        raise PermanentError("\n".join(f"{name}: {error}" for name, error in troubles.items()))
 
 
 def _senders(store: ApplicationStore, loaded: LoadedApplication, variant: str | None) -> dict[str, Release]:

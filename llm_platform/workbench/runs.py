@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,41 +13,79 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from llm_platform.definitions import build_definitions
-from llm_platform.errors import EvidenceMissing, PermanentError
-from llm_platform.evaluation.report import Report
+from llm_platform.defs.failures import UP_TO_DATE
+from llm_platform.defs.graph import NOTHING_TO_MEASURE
+from llm_platform.defs.models import model_key
+from llm_platform.errors import EvidenceMissing, PermanentError, PlatformError, SpecificationError
 from llm_platform.inference.engine import Progress as EngineProgress
-from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
-from llm_platform.operations.release.rollout import evidence
-from llm_platform.operations.releases import LoadedApplication, requesting
-from llm_platform.records import Release, TokenUsage
+from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
 from llm_platform.resources.handed import local_nim
 from llm_platform.resources.progress import listener, training_listener
-from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.workbench.instance import recorded, require_idle
 
 PLAIN_SECONDS = 20.0
 """Between two lines of progress where there is no terminal for a bar."""
+SHOWN = {".dagster/repository": "__repository__@llm_platform"}
+"""Dagster's own: the code location of `workspace.yaml`, by which its pages find the runs of a job."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
 class Checks:
-    """Names of the asset checks of one run."""
+    """Names of the asset checks of one run.
+
+    Attributes:
+        unmeasured: Those that had nothing to measure: neither held nor failed.
+    """
 
     passed: tuple[str, ...]
     failed: tuple[str, ...]
+    unmeasured: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended.
+
+    Attributes:
+        failure: What failed and why; None where nothing did.
+    """
+
+    run_id: str
+    checks: Checks
+    failure: str | None
+
+    def require_success(self) -> Checks:
+        """Its checks.
+
+        Raises:
+            PermanentError: a step failed.
+        """
+        if self.failure is not None:
+            raise PermanentError(self.failure)
+        return self.checks
 
 
 def fetch_weights(settings: Settings, loaded: LoadedApplication, *, console: Console) -> None:
-    """Fetch the weights of embedded models ahead, since a first fetch takes as long as all the rest."""
+    """Fetch the weights of embedded models ahead, since a first fetch takes as long as all the rest.
+
+    One that cannot be fetched is said here; what needs it fails by itself, and nothing else does.
+    """
     local = local_nim(settings)
     for entry in loaded.lock.values():
         if entry.mode == "embedded":
-            with console.status(f"Model {entry.name}") as status:
+            with console.status(f"Model {entry.name}") as status, _said(console):
                 local.fetch(entry, lambda stage, detail: status.update(f"Model {entry.name}: {stage} {detail}"))  # noqa: B023
+
+
+@contextmanager
+def _said(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except PlatformError as error:
+        console.print(str(error), markup=False)
 
 
 def materialize(
@@ -75,34 +112,82 @@ def materialize(
         PermanentError: a step failed.
         StorageError: Dagster's history cannot be written.
     """
+    keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
+    return attempt(settings, application, console=console, only=keys, job=job, tags=tags).require_success()
+
+
+def attempt(
+    settings: Settings,
+    application: str,
+    *,
+    console: Console,
+    only: Sequence[dg.AssetKey] | None = None,
+    job: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Ended:
+    """The same, whatever became of its steps: much of a run that failed may have been done.
+
+    Args:
+        only: Assets of the job; all if not given.
+
+    Raises:
+        LeaseHeld: another process of this machine is at it; nothing was started.
+        StorageError: Dagster's history cannot be written.
+    """
     with recorded(settings) as instance, bars(console):
         require_idle(instance, application)
         defs = build_definitions(settings)
         found = defs.resolve_job_def(job or application)
-        keys = None if only is None else [dg.AssetKey([application, *name.split("/")]) for name in only]
         result = found.execute_in_process(
-            instance=instance, asset_selection=keys, raise_on_error=False, run_config=QUIET, tags=dict(tags or {})
+            instance=instance,
+            asset_selection=None if only is None else list(only),
+            raise_on_error=False,
+            run_config=QUIET,
+            tags={**SHOWN, **(tags or {})},
         )
-    evaluations = result.get_asset_check_evaluations()
-    named = [
-        (f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}", evaluation.passed)
-        for evaluation in evaluations
-    ]
-    if not result.success:
-        raise PermanentError(_failure(result))
-    return Checks(
-        passed=tuple(name for name, passed in named if passed),
-        failed=tuple(name for name, passed in named if not passed),
-    )
+    passed: list[str] = []
+    failed: list[str] = []
+    unmeasured: list[str] = []
+    for one in result.get_asset_check_evaluations():
+        if one.check_name != UP_TO_DATE:
+            kind = unmeasured if NOTHING_TO_MEASURE in one.metadata else passed if one.passed else failed
+            kind.append(f"{one.asset_key.to_user_string()}: {one.check_name}")
+    checks = Checks(tuple(passed), tuple(failed), tuple(unmeasured))
+    return Ended(result.run_id, checks, None if result.success else _failure(result))
 
 
-def publish_now(settings: Settings, loaded: LoadedApplication, *, console: Console) -> None:
-    """Let the published table follow a decision at once."""
-    materialize(
-        settings, loaded.application.name, console=console, only=["rollout", "completions_champion", "published"]
-    )
-    with WarehouseResource.of(settings).open(read_only=True) as lake:
-        print_summary(lake, loaded, settings, console=console, checks=None)
+def steps_of(lake: Warehouse, loaded: LoadedApplication, only: str) -> list[dg.AssetKey]:
+    """Assets that bring the champion's published answers up to date, or one variant's judged ones, and nothing else.
+
+    Raises:
+        SpecificationError: there is no such variant.
+        EvidenceMissing: the champion is asked for, and nothing is published yet.
+    """
+    application = loaded.application
+    names, entry = ["documents", f"completions_{only}"], None
+    if only == CHAMPION:
+        champion = champion_release(lake.application(application.name))
+        if champion is None:
+            raise EvidenceMissing(
+                f"{application.name} has no champion yet. Run it without --only, or promote a variant."
+            )
+        entry = champion.model.entry
+        names.append("published")
+    elif only in application.recordings:
+        names += ["scores", "report", *(["references"] if application.references is not None else [])]
+    elif only in application.variants:
+        variant = application.variants[only]
+        entry = variant.model
+        prompts = {variant.prompt, application.long_documents.prompt} - {None}
+        judges = [name for name in loaded.judges if f"judge:{name}" in application.evaluation.scorers]
+        names += [*(f"prompt_{name}" for name in prompts), *(f"judgements_{name}" for name in judges)]
+        names += ["scores", "report", *(["references"] if application.references is not None else [])]
+    else:
+        raise SpecificationError(
+            f"{application.name} has no variant {only!r}. There are: {', '.join([*application.judged, CHAMPION])}."
+        )
+    models = [model_key(entry)] if entry is not None and entry in loaded.lock else []
+    return [*models, *(dg.AssetKey([application.name, name]) for name in names)]
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
@@ -114,7 +199,9 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
             if failure.error and failure.error.cls_name == "DagsterExecutionInterruptedError":
                 return "Interrupted. What had come back is stored; run it again to go on from there."
             reason = failure.user_failure_data.description if failure.user_failure_data else None
-            lines.append(f"{event.step_key} failed: {reason or failure.error_display_string}")
+            said = reason or failure.error_display_string
+            # That of a check says of itself which assets it speaks of.
+            lines.append(said if str(event.step_key).endswith(UP_TO_DATE) else f"{event.step_key} failed: {said}")
     return "\n".join(lines) or f"Run {result.run_id} failed before any step; see its log in the Dagster UI."
 
 
@@ -161,99 +248,3 @@ def bars(console: Console) -> Iterator[None]:
         finally:
             listener.reset(token)
             training_listener.reset(other)
-
-
-def print_summary(
-    lake: Warehouse, loaded: LoadedApplication, settings: Settings, *, console: Console, checks: Checks | None
-) -> None:
-    """Say what there is: documents, answers, tokens, accuracy beside its baselines, and where to look."""
-    application = loaded.application
-    store = lake.application(application.name)
-    counts, evaluation_id = store.documents.counts(), current_evaluation_id(store, loaded)
-    console.print(f"\nDocuments   {sum(counts.values())}, {counts.get('sendable', 0)} can be sent")
-    for variant in application.judged:
-        release = loaded.release(variant, store)
-        report = present_report(store, loaded, release, evaluation_id=evaluation_id) if release else None
-        if release is None or report is None:
-            waits = loaded.pending(variant, store) or "no report on the present documents and answers"
-            console.print(f"{variant:<11} {waits}")
-            continue
-        usage = store.completions.usage(requesting(release).release_id)
-        withheld = _withheld(store, loaded, variant, release, report)
-        console.print(_variant_lines(variant, report, usage, withheld=withheld))
-    champion = store.rollout.champion()
-    if checks is not None:
-        console.print(f"Checks      {len(checks.passed)} passed, {len(checks.failed)} failed")
-        for name in checks.failed:
-            console.print(f"            failed: {name}")
-    folder = settings.cards_folder / application.name
-    console.print(f"Report card {folder / 'card.html'}")
-    if champion is None:
-        console.print("Published   nothing: no variant passed its gates")
-        return
-    table = f"{application.name}.published_v{application.publish.contract}"
-    rows = store.published.table(application.publish.contract).num_rows
-    export = folder / f"published_v{application.publish.contract}.parquet"
-    console.print(f"Published   {table}, {rows} rows by {champion.variant} (release {champion.release_id})")
-    if waiting := _approved_beside(store, loaded, champion.release_id):
-        console.print(
-            f"            also approved: {waiting}; to publish it: llm-platform promote {application.name} {waiting}"
-        )
-    console.print(f"            as a file: {export}")
-    keys = store.published.table(application.publish.contract)["document_id"].slice(0, 1).to_pylist()
-    # Keys hold spaces and brackets: a shell and the console would read something else in them.
-    explained = [f"llm-platform explain {application.name} {shlex.quote(key)}" for key in keys]
-    steps = ["make dev", *explained, "llm-platform application new"]
-    console.print(f"Next        {'   |   '.join(steps)}", markup=False)
-
-
-def _approved_beside(store: ApplicationStore, loaded: LoadedApplication, published: str) -> str | None:
-    """A variant whose present release is approved and is not what is published."""
-    evaluation_id = current_evaluation_id(store, loaded)
-    for variant in loaded.application.variants:
-        release = loaded.release(variant, store)
-        if release is None or release.release_id == published:
-            continue
-        with suppress(EvidenceMissing):
-            evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
-            return variant
-    return None
-
-
-def _withheld(
-    store: ApplicationStore, loaded: LoadedApplication, variant: str, release: Release, report: Report
-) -> str | None:
-    """Why a variant whose gates passed may not be published all the same, as `promote` would say; None if it may."""
-    if report.standing != "approved":
-        return None
-    try:
-        evidence(store, loaded, variant, release=release, evaluation_id=report.evaluation_id)
-    except EvidenceMissing as error:
-        return str(error)
-    return None
-
-
-def _variant_lines(variant: str, report: Report, usage: TokenUsage, *, withheld: str | None) -> str:
-    standing = report.standing if withheld is None else "refused"
-    verdict = {"approved": "[green]approved[/]", "refused": "[red]refused[/]"}.get(standing, "[yellow]undecided[/]")
-    accuracy, valid = report.accuracy, report.valid_rate
-    parts = [f"{variant:<11} {verdict}"]
-    if accuracy is not None:
-        parts.append(f"accuracy {accuracy.value:.3f} [{accuracy.lower:.3f}, {accuracy.upper:.3f}] of {accuracy.count}")
-    if valid is not None:
-        parts.append(f"valid {valid.value:.3f}")
-    speed = report.effort.tokens_per_second
-    parts.append(f"{usage.total:,} tokens" + (f" at {speed:,.0f}/s" if speed else ""))
-    beside = []
-    if report.baseline is not None and report.baseline.accuracy is not None:
-        beside.append(f"{report.baseline.name} {report.baseline.accuracy.value:.3f}")
-    if report.majority is not None:
-        beside.append(f"majority class {report.majority.rate:.3f}")
-    refused = [gate for gate in report.gates if not gate.passed]
-    lines = [", ".join(parts)]
-    if beside:
-        lines.append(f"            beside it: {', '.join(beside)}")
-    if withheld is not None:
-        lines.append(f"            {withheld}")
-    lines += [f"            {gate.name}, {gate.comparison}: {gate.next_step or gate.reason}" for gate in refused]
-    return "\n".join(line.replace("[0", "\\[0") for line in lines)

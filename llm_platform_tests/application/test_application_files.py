@@ -7,6 +7,7 @@ import pytest
 from llm_platform.application.load import find_applications, load_application
 from llm_platform.application.model import Application
 from llm_platform.errors import SpecificationError
+from llm_platform.prompts.load import load_prompts
 
 CLASSIFY = """\
 name: tickets
@@ -828,7 +829,8 @@ def test_applications_are_found_in_a_folder_of_folders_and_alone(tmp_path: Path)
 
     found = find_applications([tmp_path / "one", two, one])
 
-    assert list(found.items()) == [("letters", two), ("tickets", one)]
+    assert found.broken == ()
+    assert list(found.folders.items()) == [("letters", two), ("tickets", one)]
 
 
 def test_two_applications_with_one_name_are_a_mistake(tmp_path: Path) -> None:
@@ -836,12 +838,26 @@ def test_two_applications_with_one_name_are_a_mistake(tmp_path: Path) -> None:
     one = application_folder(tmp_path / "one", CLASSIFY)
     two = application_folder(tmp_path / "two", CLASSIFY)
 
-    with pytest.raises(SpecificationError) as raised:
-        find_applications([tmp_path / "one", tmp_path / "two"])
+    found = find_applications([tmp_path / "one", tmp_path / "two"])
 
-    assert str(raised.value) == (
+    assert found.folders == {"tickets": one}
+    assert [other.mistakes for other in found.broken] == [
         f"{two}/application.yaml:1: found a second application 'tickets' (first in {one}); allowed: each name once"
-    )
+    ]
+
+
+def test_a_link_to_an_application_is_a_mistake_of_the_link(tmp_path: Path) -> None:
+    """A second name for one folder would be a second graph that writes the same tables."""
+    one = application_folder(tmp_path / "one", CLASSIFY)
+    (tmp_path / "one" / "alias").symlink_to(one)
+    (tmp_path / "one" / "nowhere").symlink_to(tmp_path / "one" / "gone")
+    (tmp_path / "one" / "loop").symlink_to(tmp_path / "one" / "loop")
+
+    found = find_applications([tmp_path / "one"])
+
+    assert found.folders == {"tickets": one}
+    assert [other.name for other in found.broken] == ["alias"]
+    assert f"found a link to {one}" in found.broken[0].mistakes
 
 
 def test_a_misnamed_file_and_a_missing_folder_are_mistakes(tmp_path: Path) -> None:
@@ -849,12 +865,50 @@ def test_a_misnamed_file_and_a_missing_folder_are_mistakes(tmp_path: Path) -> No
     folder = application_folder(tmp_path / "one", CLASSIFY)
     (folder / "application.yaml").rename(folder / "application.yml")
 
-    with pytest.raises(SpecificationError) as raised:
-        find_applications([tmp_path / "one", tmp_path / "none"])
+    found = find_applications([tmp_path / "one", tmp_path / "none"])
 
-    assert str(raised.value).split("\n") == [
-        f"{tmp_path}/none:1: found no such folder; allowed: a folder with applications",
+    assert found.folders == {}
+    assert [one.mistakes for one in found.broken] == [
         f"{folder}/application.yml:1: found file 'application.yml'; allowed: "
         f"'application.yaml'; "
         "did you mean 'application.yaml'?",
+        f"{tmp_path}/none:1: found no such folder; allowed: a folder with applications",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("first v2", "did you mean 'first_v2'?", id="a-blank"),
+        pytest.param("über", "did you mean 'uber'?", id="not-ascii"),
+        pytest.param("a:b", "did you mean 'a_b'?", id="a-colon"),
+    ],
+)
+def test_a_prompt_s_name_is_checked_where_it_is_written(tmp_path: Path, name: str, said: str) -> None:
+    """It becomes the name of an asset; what Dagster refuses, it refuses for the whole deployment."""
+    folder = application_folder(tmp_path, CLASSIFY)
+    path = folder / "prompts" / f"{name}.md"
+    path.write_bytes(next((folder / "prompts").glob("*.md")).read_bytes())
+
+    with pytest.raises(SpecificationError) as raised:
+        load_prompts(load_application(folder))
+
+    assert str(raised.value).startswith(f"{path}:1: file name: found name {name!r}")
+    assert said in str(raised.value)
+
+
+def test_files_that_other_systems_leave_beside_prompts_are_no_prompts(tmp_path: Path) -> None:
+    """macOS writes `._first.md` beside `first.md`, and people a README."""
+    folder = application_folder(tmp_path, CLASSIFY)
+    before = load_prompts(load_application(folder))
+    (folder / "prompts" / "._first.md").write_bytes(b"\x00\x05\x16\x07")
+    (folder / "prompts" / "README.md").write_text("What these prompts are for.", encoding="utf-8")
+
+    assert load_prompts(load_application(folder)) == before
+
+
+def test_an_owner_is_an_address_or_a_team(tmp_path: Path) -> None:
+    """Dagster refuses anything else, and with it every application of the deployment."""
+    folder = application_folder(tmp_path, CLASSIFY.replace("task:", "owners: [Jane Doe]\ntask:", 1))
+
+    assert any("found owner 'Jane Doe'" in mistake for mistake in mistakes_of(folder))

@@ -13,7 +13,7 @@ from llm_platform.prompts.render import Renderer
 from llm_platform.records import DocumentRow
 from llm_platform.samples import movie_reviews, package_metadata
 
-FOLDERS = find_applications([Path(llm_platform.__file__).parent / "applications"])
+FOLDERS = find_applications([Path(llm_platform.__file__).parent / "applications"]).folders
 TABLES = {
     "movie_reviews": {"reviews": movie_reviews.reviews, "review_labels": movie_reviews.labels},
     "package_metadata": {

@@ -82,6 +82,8 @@ def test_what_goes_wrong_beside_the_champion_does_not_keep_its_answers_from_read
     team = two_models
     assert run(team, instance).success
     team.write_documents({f"{number}": Team.text(number) for number in range(41)})
+    # Another rubric, so that the judge has something to say, too.
+    (team.folder / "judges" / "strict.md").write_text(JUDGE.replace("Is ", "Is the answer "), encoding="utf-8")
     (team.root / "known.csv").unlink()
     other.die()
 
@@ -89,13 +91,18 @@ def test_what_goes_wrong_beside_the_champion_does_not_keep_its_answers_from_read
 
     assert published(team) == {f"{number}" for number in range(41)}
     assert not result.success
-    troubled = {f"{NAME}/completions/{OTHER}", f"{NAME}/judgements/strict", f"{NAME}/references", f"models/{OTHER}"}
+    troubled = {
+        f"{NAME}/completions_{OTHER}",
+        f"{NAME}/judgements_strict",
+        f"{NAME}/references",
+        f"models/model_{OTHER}",
+    }
     assert not_up_to_date(result) == troubled
     assert set(failed_steps(result)) == {f"{NAME}_{UP_TO_DATE}", f"models_{UP_TO_DATE}"}
-    assert f"completions/{OTHER} is not up to date: " in failed_steps(result)[f"{NAME}_{UP_TO_DATE}"]
+    assert f"completions_{OTHER} is not up to date: " in failed_steps(result)[f"{NAME}_{UP_TO_DATE}"]
     card = (team.settings.cards_folder / NAME / "card.html").read_text(encoding="utf-8")
     assert "Not brought up to date" in card
-    assert f"completions/{OTHER}" in card
+    assert f"completions_{OTHER}" in card
 
     other.come_back()
     team.write_references({f"{number}": "SAD" for number in range(41)})

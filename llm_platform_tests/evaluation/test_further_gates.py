@@ -11,7 +11,7 @@ from llm_platform.evaluation.effort import quantile_interval
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.regression import ChampionScores
 from llm_platform.evaluation.report import Report
-from llm_platform.records import Ceiling, Gate, GateResult, InferenceRun, Interval, TokenUsage
+from llm_platform.records import Ceiling, Gate, GateResult, InferenceRun, Interval, Prices, TokenUsage
 from llm_platform_tests.evaluation.builders import CREATED, MINIMUM, World, application_of, release_of
 
 REASON = "Readers of the table notice it."
@@ -168,7 +168,7 @@ def test_scores_of_a_judge_without_a_stated_agreement_approve_nothing() -> None:
 
 def costly(seconds: float, price: float | None = 3.6, **gates: Any) -> Report:
     """180 of 200 right; 3.6 USD an hour make 0.001 USD a second."""
-    return balanced(world_of(**gates), 180, 20).report(runs=[run_of(seconds, 200)], gpu_hour_usd=price)
+    return balanced(world_of(**gates), 180, 20).report(runs=[run_of(seconds, 200)], prices=Prices(usd_per_hour=price))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from llm_platform.application.model import Evaluation, Gates, References
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.yardstick import evaluation_id
-from llm_platform.records import Gate, InferenceRun, TokenUsage
+from llm_platform.records import Gate, InferenceRun, Prices, TokenUsage
 from llm_platform_tests.evaluation.builders import CREATED, MINIMUM, World, application_of, release_of
 
 
@@ -260,7 +260,7 @@ def test_effort_counts_each_answer_once(world: World) -> None:
     )  # fmt: skip
     other = run.model_copy(update={"release_id": "another"})
 
-    effort = world.report(runs=[run, other], gpu_hour_usd=4.0, gpus=2).effort
+    effort = world.report(runs=[run, other], prices=Prices(usd_per_hour=8.0)).effort
 
     assert effort.usage == TokenUsage(prompt_tokens=200, completion_tokens=4, cached_tokens=100)
     assert effort.tokens_per_second == 100.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llm_platform.errors import SpecificationError
 from llm_platform.models.lock import load_lock, lock_hash, pin
@@ -151,7 +153,7 @@ def test_mistake_is_reported_with_its_line(tmp_path: Path, was: str, now: str, l
     path = write(tmp_path, GOOD.replace(was, now, 1))
 
     with pytest.raises(SpecificationError) as caught:
-        load_lock(path)
+        load_lock(path).require_whole()
 
     reported = str(caught.value).splitlines()
     assert any(one.startswith(f"{path}:{line}: ") and said in one for one in reported), reported
@@ -162,7 +164,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("mode: kubernetes", "mode: k8s").replace("context_length: 4096", "context_length: no")
 
     with pytest.raises(SpecificationError) as caught:
-        load_lock(write(tmp_path, text))
+        load_lock(write(tmp_path, text)).require_whole()
 
     assert len(str(caught.value).splitlines()) == 2
 
@@ -174,3 +176,46 @@ def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpecificationError, match="byte 0xff, which is not UTF-8"):
         load_lock(tmp_path / "binary.yaml")
+
+
+def test_a_mistake_in_one_entry_is_no_matter_of_the_others(tmp_path: Path) -> None:
+    """The file is shared by all teams of a deployment; a typo of one of them must not stop the rest."""
+    text = GOOD.replace("mode: kubernetes", "mode: k8s")
+
+    lock = load_lock(write(tmp_path, text))
+
+    assert len(lock.broken) == 1
+    assert len(lock) == len(load_lock(write(tmp_path, GOOD))) - 1
+    assert ":" in next(iter(lock.broken.values()))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("meta/llama:8b", "did you mean 'meta_llama_8b'?", id="a-model-s-own-name"),
+        pytest.param("über", "did you mean 'uber'?", id="not-ascii"),
+        pytest.param("first v2", "did you mean 'first_v2'?", id="a-blank"),
+    ],
+)
+def test_a_name_that_dagster_refuses_is_refused_where_it_is_written(tmp_path: Path, name: str, said: str) -> None:
+    """Dagster would say so of the whole deployment, in words that name no file."""
+    entry = GOOD.split("models:\n", 1)[1]
+    first = entry.split(":", 1)[0].strip()
+    path = write(tmp_path, GOOD.replace(f"  {first}:", f"  {json.dumps(name, ensure_ascii=False)}:", 1))
+
+    lock = load_lock(path)
+
+    assert list(lock.broken) == [name]
+    assert lock.broken[name].startswith(f"{path}:")
+    assert said in lock.broken[name]
+
+
+def test_names_that_differ_in_punctuation_only_are_refused(tmp_path: Path) -> None:
+    """Dagster writes both the same way."""
+    entry = yaml.safe_load(GOOD)["models"]["remote"]
+    text = yaml.safe_dump({"models": {"one": entry, "other-one": entry, "other.one": entry}}, sort_keys=False)
+
+    lock = load_lock(write(tmp_path, text))
+
+    assert list(lock) == ["one", "other-one"]
+    assert list(lock.broken) == ["other.one"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llm_platform.application.model import Budget
@@ -11,7 +13,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.operations.releases import LoadedApplication, champion_release, requesting
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import fixed_prefix
-from llm_platform.records import InferenceRun, ModelPin, Release
+from llm_platform.records import InferenceRun, ModelPin, Prices, Release, TokenUsage
 from llm_platform.warehouse.missing import MissingSize
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -20,6 +22,18 @@ ASSUMED_TOKENS_PER_BYTE = 0.25
 # A shorter run measures its own start.
 MEASURABLE_ROWS = 20
 SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one run of the platform has used of an application's budget, whatever step of it: answers and verdicts."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+
+NOTHING = Spent()
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,9 @@ def estimate(store: ApplicationStore, loaded: LoadedApplication, variant: str, r
     rate = _tokens_per_second(store, release.model)
     seconds = None if rate is None else (prompt + completion) / rate
     hours = None if seconds is None else seconds * (entry.gpus if entry is not None else 1) / SECONDS_PER_HOUR
-    price = entry.price_per_gpu_hour_usd if entry is not None else None
+    prices = entry.prices if entry is not None else Prices()
+    usage = TokenUsage(prompt_tokens=round(prompt), completion_tokens=round(completion))
+    timed = seconds is not None or prices.usd_per_hour is None
     return Estimate(
         variant=variant,
         release_id=release.release_id,
@@ -98,34 +114,92 @@ def estimate(store: ApplicationStore, loaded: LoadedApplication, variant: str, r
         tokens_per_second=rate,
         seconds=seconds,
         gpu_hours=hours,
-        cost_usd=None if hours is None or price is None else hours * price,
+        cost_usd=prices.cost_usd(seconds or 0.0, usage) if prices.are_known and timed else None,
     )
 
 
-def within_budget(policy: EnginePolicy, budget: Budget, entry: LockEntry) -> EnginePolicy:
-    """A policy that stops where the budget of an application ends.
+def spent_by(store: ApplicationStore, loaded: LoadedApplication, run_id: str) -> Spent:
+    """What a run has used until now, as far as its steps have stored it."""
+    runs = store.runs.of_run(run_id)
+    cost = 0.0
+    for run in runs:
+        release = store.releases.get(run.release_id)
+        entry = loaded.lock.get(release.model.entry) if release is not None else None
+        cost += entry.prices.cost_usd(run.seconds, run.usage) if entry is not None else 0.0
+    return Spent(sum(run.budget_tokens for run in runs), sum(run.seconds for run in runs), cost)
+
+
+def within_budget(policy: EnginePolicy, budget: Budget, entry: LockEntry, *, spent: Spent = NOTHING) -> EnginePolicy:
+    """A policy that sends nothing beyond the budget of an application.
+
+    Args:
+        policy: How hard a run tries otherwise.
+        budget: Of the whole run.
+        entry: The model that is asked.
+        spent: What the run has used already.
 
     Raises:
         SpecificationError: the budget is in money, and the lock file has no price.
     """
-    limits = [] if budget.minutes is None else [budget.minutes * 60]
-    if budget.cost_usd is not None:
-        limits.append(SECONDS_PER_HOUR * budget.cost_usd / hourly_usd(entry))
-    return replace(policy, budget_tokens=budget.tokens, budget_seconds=min(limits, default=None))
-
-
-def hourly_usd(entry: LockEntry) -> float:
-    """Price of all GPUs of an entry for an hour.
-
-    Raises:
-        SpecificationError: the lock file has none.
-    """
-    if not entry.price_per_gpu_hour_usd:
+    if budget.cost_usd is not None and not entry.prices.are_known:
         raise SpecificationError(
             f"budget.cost_usd needs the price of model {entry.name!r}, and its entry in models.lock.yaml has no "
-            "price_per_gpu_hour_usd. Add it there, or give the budget in tokens or minutes."
+            "price_per_gpu_hour_usd and no price_per_million_input_tokens_usd. Add one there, or give the budget in "
+            "tokens or minutes."
         )
-    return entry.price_per_gpu_hour_usd * entry.gpus
+    return replace(
+        policy,
+        budget_tokens=None if budget.tokens is None else budget.tokens - spent.tokens,
+        budget_seconds=None if budget.minutes is None else budget.minutes * 60 - spent.seconds,
+        budget_usd=None if budget.cost_usd is None else budget.cost_usd - spent.cost_usd,
+        prices=entry.prices,
+    )
+
+
+def used_up(run: InferenceRun | None) -> bool:
+    """Whether a budget ended a run of the engine before everything was sent."""
+    return run is not None and any(cause.startswith("stopped_budget") for cause in run.causes)
+
+
+def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
+    """How much of its budget a run has used, and what it has left for the next one; None without a budget."""
+    parts = _compared(budget, tokens=spent.tokens, seconds=spent.seconds, cost_usd=spent.cost_usd)
+    if not parts:
+        return None
+    left = f"; used up, and {waiting:,} answers wait for the next run" if waiting else ""
+    return f"{', '.join(parts)} used{left}"
+
+
+def against_budget(found: Sequence[Estimate], budget: Budget) -> str | None:
+    """What is missing beside what one run may use; None without a budget. Verdicts of judges are not in it."""
+    seconds, costs = [one.seconds for one in found], [one.cost_usd for one in found]
+    needed: list[tuple[str, float | None, float | None]] = [
+        ("tokens", sum(one.prompt_tokens + one.completion_tokens for one in found), budget.tokens),
+        ("minutes", _total(seconds, 60.0), budget.minutes),
+        ("USD", _total(costs), budget.cost_usd),
+    ]
+    lines = []
+    for unit, wanted, limit in needed:
+        if limit is None:
+            continue
+        if wanted is None:
+            lines.append(f"{limit:,g} {unit} a run; what is missing takes an unknown number of them")
+            continue
+        runs = max(1, math.ceil(wanted / limit))
+        enough = "enough for what is missing" if runs == 1 else f"what is missing takes about {runs} runs"
+        lines.append(f"{limit:,g} {unit} a run: {enough} (about {wanted:,.4g})")
+    return f"budget: {'; '.join(lines)}" if lines else None
+
+
+def _total(values: Sequence[float | None], unit: float = 1.0) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / unit if len(known) == len(values) else None
+
+
+def _compared(budget: Budget, *, tokens: int, seconds: float, cost_usd: float) -> list[str]:
+    parts = [] if budget.tokens is None else [f"{tokens:,} of {budget.tokens:,} tokens"]
+    parts += [] if budget.minutes is None else [f"{seconds / 60:,.1f} of {budget.minutes:,g} minutes"]
+    return parts + ([] if budget.cost_usd is None else [f"{cost_usd:,.4g} of {budget.cost_usd:,g} USD"])
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def measured_on(store: ApplicationStore, loaded: LoadedApplication, release: Rel
             "champion": store.scores.version(champion.release_id, known) if beside and champion is not None else None,
             "references": known,
             "runs": sorted(run.run_id for run in _runs(store, release)),
-            "price": [loaded.price(entry), loaded.gpus(entry)],
+            "price": loaded.prices(entry).model_dump(),
             "judge_agreement": None if agreement is None else agreement.model_dump(mode="json"),
         }
     )
@@ -268,8 +268,7 @@ def _measured(
         created_at=datetime.now(UTC),
         baseline=with_what.baseline,
         runs=_runs(store, release),
-        gpu_hour_usd=loaded.price(release.model.entry),
-        gpus=loaded.gpus(release.model.entry),
+        prices=loaded.prices(release.model.entry),
         champion=with_what.champion,
         judges=judge_versions(store, loaded),
         judge_agreement=judge_kappa(store, loaded),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from llm_platform.evaluation.fields import Grade
 from llm_platform.evaluation.judge import JudgeAgreement, Opinion, measure_agreement
-from llm_platform.operations.answering.sending import Asking, ask
+from llm_platform.operations.answering.sending import Asking, ask, within_budget
 from llm_platform.operations.evidence.comparing import answers_to, grade
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.evidence.judging import (
@@ -40,12 +40,17 @@ INJECTION = (
 
 @dataclass(frozen=True)
 class Judged:
-    """What asking one judge did; `version` is a hash of all its verdicts."""
+    """What asking one judge did; `version` is a hash of all its verdicts.
+
+    Attributes:
+        left: Verdicts that a budget left for the next run.
+    """
 
     release: Release
     agreement: JudgeAgreement
     version: str
     runs: tuple[InferenceRun, ...]
+    left: int = 0
 
     @property
     def sent(self) -> int:
@@ -64,10 +69,12 @@ def judge_answers(store: ApplicationStore, loaded: LoadedApplication, name: str,
     store.releases.put(release)
     targets = judged_releases(store, loaded)
     subjects = [one for target in targets.values() for one in subjects_of(store, judge, target)]
-    runs = [_ask(store, release, [row for one in subjects for row in one.questions], loaded, asking)]
+    questions = [row for one in subjects for row in one.questions]
+    runs = [_ask(store, release, questions, loaded, asking)]
     people = {target.release_id: _people(store, loaded, judge, target) for target in targets.values()}
     probes = _probes(judge, subjects, people, verdicts_of(store, release))
-    runs.append(_ask(store, release, [probe for _, probe in probes], loaded, asking))
+    rest = within_budget(asking, [run for run in runs if run is not None])
+    runs.append(_ask(store, release, [probe for _, probe in probes], loaded, rest))
     agreement = _agreement(store, loaded, judge, release, subjects=subjects, people=people, probes=probes)
     known = stored_agreement(store, loaded, name)
     if known is None or known != agreement.model_copy(update={"measured_at": known.measured_at}):
@@ -80,17 +87,23 @@ def judge_answers(store: ApplicationStore, loaded: LoadedApplication, name: str,
     said = verdicts_of(store, release)
     verdicts = [[one.release_id, one.document.fingerprint, grade_of(judge, one, said)] for one in subjects]
     version = content_hash([release.release_id, sorted(verdicts, key=canonical_json)])
-    return Judged(release, agreement, version, tuple(run for run in runs if run is not None))
+    left = len(_missing(store, release, [*questions, *(probe for _, probe in probes)]))
+    return Judged(release, agreement, version, tuple(run for run in runs if run is not None), left)
 
 
 def _ask(
     store: ApplicationStore, release: Release, rows: Sequence[DocumentRow], loaded: LoadedApplication, asking: Asking
 ) -> InferenceRun | None:
-    stored = set(store.completions.of_release(release.release_id, ["fingerprint"])["fingerprint"].to_pylist())
-    missing = list({row.fingerprint: row for row in rows if row.fingerprint not in stored}.values())
+    missing = _missing(store, release, rows)
     if not missing:
         return None
     return ask(store, release, iter([missing]), total=len(missing), application=loaded.application, asking=asking)
+
+
+def _missing(store: ApplicationStore, release: Release, rows: Sequence[DocumentRow]) -> list[DocumentRow]:
+    """Questions without a stored answer, equal ones once."""
+    stored = set(store.completions.of_release(release.release_id, ["fingerprint"])["fingerprint"].to_pylist())
+    return list({row.fingerprint: row for row in rows if row.fingerprint not in stored}.values())
 
 
 People = Mapping[str, tuple[float, bool]]

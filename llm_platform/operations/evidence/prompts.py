@@ -103,7 +103,7 @@ def application_of(folders: Sequence[Path], lock_file: Path, name: str) -> Appli
     Raises:
         SpecificationError: there is none of this name, or its application.yaml has mistakes.
     """
-    found = find_applications(folders)
+    found = find_applications(folders).folders
     if name not in found:
         raise SpecificationError(f"There is no application {name!r}. There are: {', '.join(found) or 'none'}.")
     return load_application(found[name], models=load_lock(lock_file))

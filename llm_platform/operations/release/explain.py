@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_platform.application.model import Application
 from llm_platform.operations.releases import requesting
-from llm_platform.records import Release
+from llm_platform.records import GateResult, Release
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -87,8 +87,8 @@ def _adapter(store: ApplicationStore, release: Release) -> dict[str, dict[str, A
 
 
 def _gate(gate: Mapping[str, Any]) -> str:
-    sign = ">=" if gate["passed"] else "<"
-    return f"{gate['name']}: lower bound {gate['lower']:.3f} {sign} minimum {gate['minimum']:.3f}"
+    result = GateResult.model_validate(gate)
+    return f"{result.name}: {result.comparison}, {result.verdict}"
 
 
 def _measured(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from llm_platform.application.model import Budget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.operations.answering.documents import update_documents
-from llm_platform.operations.answering.spending import Estimate, estimates, within_budget
-from llm_platform.records import InferenceRun
+from llm_platform.operations.answering.spending import Estimate, Spent, against_budget, estimates, within_budget
+from llm_platform.operations.releases import load_applications
+from llm_platform.records import InferenceRun, TokenUsage
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import ENTRY, NAME, Team, answer
 
@@ -120,10 +121,13 @@ def test_money_is_time_at_the_price_of_the_lock_file(tmp_path: Path) -> None:
     team.write_lock()
     entry = team.loaded.lock[ENTRY]
 
-    policy = within_budget(EnginePolicy(), Budget(cost_usd=1.0, minutes=30, tokens=7), entry)
+    spent = Spent(tokens=3, seconds=60.0, cost_usd=0.25)
+    policy = within_budget(EnginePolicy(), Budget(cost_usd=1.0, minutes=30, tokens=7), entry, spent=spent)
 
-    assert policy.budget_seconds == pytest.approx(3600 / 8)
-    assert policy.budget_tokens == 7
+    assert policy.budget_usd == pytest.approx(0.75)
+    assert policy.prices.cost_usd(3600 / 8, TokenUsage()) == pytest.approx(1.0)
+    assert policy.budget_seconds == pytest.approx(29 * 60)
+    assert policy.budget_tokens == 4
 
 
 def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path) -> None:
@@ -132,3 +136,55 @@ def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SpecificationError, match="price_per_gpu_hour_usd"):
         within_budget(EnginePolicy(), Budget(cost_usd=1.0), team.loaded.lock[ENTRY])
+
+
+def test_a_budget_is_that_of_the_whole_run(tmp_path: Path, model: ScriptedServer) -> None:
+    """Each variant of it with a budget of its own is a multiple of what somebody agreed to; and it is said."""
+    team = Team(tmp_path, model.url, documents=20)
+    team.specification["budget"] = {"tokens": 1000}
+    team.write_specification()
+    before = against_budget(list(estimated(team).values()), team.loaded.application.budget)
+    used, reached = [], []
+
+    for _ in range(3):
+        asked = model.counts.requests
+        result = run_job(team)
+        used.append(45 * (model.counts.requests - asked))
+        found = {
+            one.asset_key.path[-1]: one for one in result.get_asset_check_evaluations() if "budget" in one.check_name
+        }
+        reached.append(not all(one.passed for one in found.values()))
+
+    assert before is not None
+    assert before.startswith("budget: 1,000 tokens a run: ")
+    assert all(0 < tokens <= 1000 for tokens in used[:2])
+    assert sum(used) == 20 * 2 * 45
+    assert reached == [True, used[2] > 0 and reached[1], False]
+    after = against_budget(list(estimated(team).values()), team.loaded.application.budget)
+    assert after is not None
+    assert "enough" in after
+
+
+def test_a_budget_that_no_answer_fits_is_a_mistake_of_the_file(tmp_path: Path) -> None:
+    """A run that can never send anything would say so every night."""
+    team = Team(tmp_path, "http://127.0.0.1:9")
+    team.specification["budget"] = {"tokens": 8, "cost_usd": 1.0}
+    team.write_specification()
+
+    with pytest.raises(SpecificationError) as raised:
+        _ = load_applications(*team.settings.application_files).named(NAME)
+
+    assert "found a budget of 8 tokens; allowed: more than 8" in str(raised.value)
+    assert "has no price" in str(raised.value)
+
+
+def test_tokens_have_a_price_of_their_own(tmp_path: Path, model: ScriptedServer) -> None:
+    """An endpoint of somebody else is paid by the token, however long it takes."""
+    team = Team(tmp_path, model.url, documents=DOCUMENTS)
+    team.lock |= {"price_per_million_input_tokens_usd": 2.0, "price_per_million_output_tokens_usd": 10.0}
+    team.write_lock()
+
+    found = estimated(team)["clear"]
+
+    assert found.seconds is None
+    assert found.cost_usd == pytest.approx((found.prompt_tokens * 2 + found.completion_tokens * 10) / 1e6)
