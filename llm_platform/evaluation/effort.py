@@ -13,7 +13,7 @@ from llm_platform.records import InferenceRun, Interval, Record, TokenUsage
 if TYPE_CHECKING:
     import pandas as pd
 
-TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 SECONDS_PER_HOUR = 3600.0
 SLOWEST = 0.95
 
