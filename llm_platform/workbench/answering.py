@@ -11,13 +11,11 @@ from llm_platform.errors import SpecificationError
 from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import require_judgeable
-from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
-from llm_platform.records import Release
+from llm_platform.operations.releases import CHAMPION, LoadedApplication, senders
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
-from llm_platform.warehouse.store import ApplicationStore
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,10 @@ def answer_beside(
         )
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application.name)
-        senders = _senders(store, loaded, variant)
-        if senders.keys() - {CHAMPION}:
+        found = senders(store, loaded, variant)
+        if found.keys() - {CHAMPION}:
             require_judgeable(lake, loaded)
-        for name, release in senders.items():
+        for name, release in found.items():
             store.releases.put(release)
             asking = asking_documents(
                 settings,
@@ -77,19 +75,3 @@ def answer_beside(
                 waits_for_others=False,
             )
             yield AnsweredBeside(name, answer_missing(store, release, application=application, asking=asking))
-
-
-def _senders(store: ApplicationStore, loaded: LoadedApplication, variant: str | None) -> dict[str, Release]:
-    """Variant → the release that sends its requests; each release once, and only those that there are."""
-    names = [*loaded.application.variants, CHAMPION]
-    if variant is not None and variant not in names:
-        raise SpecificationError(
-            f"{loaded.application.name} has no variant {variant!r}. There are: {', '.join(names)}."
-        )
-    found: dict[str, Release] = {}
-    for name in names if variant is None else [variant]:
-        release = champion_release(store) if name == CHAMPION else loaded.requesting(name, store)
-        sender = release and requesting(release)
-        if sender and sender.release_id not in {one.release_id for one in found.values()}:
-            found[name] = sender
-    return found
