@@ -322,3 +322,32 @@ def test_new_application_is_checked_and_runs_as_it_was_written(ran: Ran) -> None
     assert "Published   mails.published_v1, 400 rows" in run.out
     assert again.failed_plainly, again.said
     assert "is there already and is not overwritten" in again.err
+
+
+def test_source_check_says_what_is_in_a_table(fresh: Terminal) -> None:
+    """Before anything runs: how many rows, what is empty, and which known answers are of use."""
+    fresh.team.write_documents({**{f"{n}": fresh.team.text(n) for n in range(8)}, "8": ""})
+    fresh.team.write_references({"0": "SAD", "1": "HAPPY", "x": "SAD", "2": ""})
+
+    of_application = fresh.run("source", "check", NAME)
+    of_file = fresh.run("source", "check", str(fresh.team.root / "tickets.csv"))
+
+    assert of_application.status == of_file.status == 0, of_application.said + of_file.said
+    assert "9 rows" in of_application.out
+    assert "Texts: 8 can be sent; 1 are empty." in of_application.out
+    assert "1 rows without one" in of_application.out
+    assert "1 of 3 known answers name no document (first: 'x')" in of_application.out
+    assert "Columns that could be keys: 'ticket'." in of_file.out
+
+
+def test_source_check_says_what_a_run_would_refuse(fresh: Terminal) -> None:
+    """The same reader, so the same mistakes, without a run that fails."""
+    (fresh.team.root / "tickets.csv").write_text("ticket,body,team\n1,one,red\n1,two,red\n")
+    doubled = fresh.run("source", "check", NAME)
+    (fresh.team.root / "tickets.csv").write_text('ticket,body,team\n1,"one,red\n')
+    open_quote = fresh.run("source", "check", NAME)
+
+    assert doubled.failed_plainly
+    assert "1 keys occur more than once (first: '1')" in doubled.err
+    assert open_quote.failed_plainly
+    assert "quote that is not closed" in open_quote.err

@@ -27,17 +27,24 @@ def column_mistakes(application: Application, sources: SourceReader) -> tuple[li
     yaml = _read_again(application)
     mistakes: list[Mistake] = []
     unread: list[str] = []
-    tables: list[tuple[TableRef, Iterator[tuple[Location, str]]]] = [(application.source, _of_source(application))]
+    tables: list[tuple[Location, TableRef, Iterator[tuple[Location, str]]]] = [
+        (("source",), application.source, _of_source(application))
+    ]
     if application.references is not None:
-        tables.append((application.references, _of_references(application)))
+        tables.append((("references",), application.references, _of_references(application)))
     for variant, recorded in application.recordings.items():
-        named = _of_predictions(application, variant)
-        tables.append((TableRef(url=recorded.predictions.url), named))
-    for ref, named in tables:
+        of_variant = _of_predictions(application, variant)
+        tables.append((("variants", variant, "predictions"), TableRef(url=recorded.predictions.url), of_variant))
+    for section, ref, found in tables:
+        named = list(found)
         try:
-            columns = list(sources.columns(located(ref, application)))
+            columns = list(sources.columns(located(ref, application), [name for _, name in named]))
         except (TransientError, ContractBroken, SpecificationError) as error:
-            unread.append(str(error).partition(". ")[0])
+            if ref.url is not None and not isinstance(error, TransientError):
+                # A file that is there and broken gets no better by waiting.
+                mistakes.append(yaml.mistake((*section, "url"), str(error)))
+            else:
+                unread.append(str(error).partition(". ")[0])
             continue
         mistakes += [_mistake(yaml, at, name, columns=columns, ref=ref) for at, name in named if name not in columns]
     return mistakes, unread

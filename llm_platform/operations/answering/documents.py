@@ -17,6 +17,7 @@ from llm_platform.prompts.load import PARTS
 from llm_platform.records import RowsChanged, SourceState, content_hash
 from llm_platform.warehouse.documents import dropped
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.store import ApplicationStore
 
 ACCEPT_DROP_TAG = "llm_platform/accept_drop"
@@ -147,20 +148,28 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
         SpecificationError: the application names no references.
         ContractBroken: a column is gone, a key occurs twice, or an answer is not possible.
     """
+    rows = read_known(lake.sources, application)
+    store = lake.application(application.name)
+    documents = store.documents.table(columns=["document_id", "fingerprint"])
+    return known_answers_of(rows, store.annotations.approved(), documents, application)
+
+
+def read_known(sources: SourceReader, application: Application) -> pa.Table:
+    """The table of known answers as its owner wrote it.
+
+    Raises:
+        As `known_answers`.
+    """
     spec = application.references
     if spec is None:
         raise SpecificationError(
             f"{application.name} has no 'references' in application.yaml, so its answers cannot be graded. "
             "Name a table or a file of known answers there."
         )
-    ref = located(spec, application)
     wanted = application.reference_columns()
     # In one form where they are compared; what is graded by its type keeps it.
     texts = [name for name in wanted if name in (spec.key, spec.split) or application.task != "extract"]
-    rows = lake.sources.read(ref, wanted, texts=texts)
-    store = lake.application(application.name)
-    documents = store.documents.table(columns=["document_id", "fingerprint"])
-    return known_answers_of(rows, store.annotations.approved(), documents, application)
+    return sources.read(located(spec, application), wanted, texts=texts)
 
 
 def known_answer_panels(store: ApplicationStore, loaded: LoadedApplication) -> list[Panel]:  # noqa: ARG001
