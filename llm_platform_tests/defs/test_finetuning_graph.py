@@ -23,7 +23,7 @@ from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
 from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.warehouse.store import ApplicationStore
-from llm_platform.workbench.runs import print_summary
+from llm_platform.workbench.summary import print_summary
 from llm_platform_tests.finetuning.tiny import tiny_base
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
 from llm_platform_tests.team import ENTRY, NAME, right_answer

@@ -17,7 +17,7 @@ from llm_platform.operations.release.branches import make_branch
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.records import RolloutEvent
-from llm_platform.workbench.runs import print_summary
+from llm_platform.workbench.summary import print_summary
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, right_answer
 
