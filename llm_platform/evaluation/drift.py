@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Effect = Literal["psi", "share", "separation"]
-Verdict = Literal["drifted", "no drift shown", "cannot tell"]
+DriftVerdict = Literal["drifted", "no drift shown", "cannot tell"]
 
 DOCUMENT_MEASUREMENTS = ("length", "language", "vocabulary", "texts")
 ANSWER_MEASUREMENTS = ("answers", "confidence", "refusals", "validity")
@@ -44,7 +44,7 @@ class Measurement(Record):
     """
 
     name: str
-    verdict: Verdict
+    verdict: DriftVerdict
     effect_name: Effect
     effect: float | None = None
     maximum: float
@@ -186,7 +186,7 @@ def _judged(
     rules: Drift,
 ) -> Measurement:
     limit: Ceiling = getattr(rules, effect)
-    verdict: Verdict = "cannot tell"
+    verdict: DriftVerdict = "cannot tell"
     if found is not None and p_value is not None:
         verdict = "drifted" if p_value < rules.alpha and found.effect > limit.maximum else "no drift shown"
     return Measurement(

@@ -16,7 +16,7 @@ from llm_platform.application.model import Labelling
 from llm_platform.evaluation.sequential import sequence_bounds
 from llm_platform.records import Record
 
-Standing = Literal["below its minimum", "at least its minimum", "cannot tell"]
+LiveStanding = Literal["below its minimum", "at least its minimum", "cannot tell"]
 
 
 class Draw(Record):
@@ -50,7 +50,7 @@ class FreshAccuracy(Record):
     effective: float = 0.0
     confidence: float
     minimum: float | None = None
-    standing: Standing = "cannot tell"
+    standing: LiveStanding = "cannot tell"
 
 
 def draw(fingerprint: str, confidence: float | None, *, drifted: bool, rules: Labelling) -> Draw:
@@ -98,7 +98,7 @@ def fresh_accuracy(
     value = math.fsum(weight * score for weight, score in zip(weights, scores, strict=True)) / total
     effective = total * total / math.fsum(weight * weight for weight in weights)
     lower, upper = sequence_bounds(value, effective, confidence=confidence)
-    standing: Standing = "cannot tell"
+    standing: LiveStanding = "cannot tell"
     if minimum is not None and upper < minimum:
         standing = "below its minimum"
     elif minimum is not None and lower >= minimum:

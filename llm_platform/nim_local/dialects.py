@@ -17,7 +17,7 @@ from llm_platform.nim_local.metrics import NIM_1_FAMILY, VLLM_FAMILY, Family
 from llm_platform.nim_local.protocol import ApiError, Body
 
 
-class Dialect:
+class EmbeddedDialect:
     """NIM 2.x on vLLM."""
 
     api_version = "2.1.0"
@@ -51,7 +51,7 @@ class Dialect:
         return {"owned_by": "vllm", "root": str(root), "parent": config.model_id, "max_model_len": None}
 
 
-class FirstDialect(Dialect):
+class FirstDialect(EmbeddedDialect):
     """NIM 1.x."""
 
     api_version = "1.15.0"
@@ -89,9 +89,9 @@ class FirstDialect(Dialect):
         return self._base(config)
 
 
-def dialect_of(config: EmbeddedConfig) -> Dialect:
+def dialect_of(config: EmbeddedConfig) -> EmbeddedDialect:
     """The dialect a configuration asks for."""
-    return FirstDialect() if config.dialect == "nim-1.x" else Dialect()
+    return FirstDialect() if config.dialect == "nim-1.x" else EmbeddedDialect()
 
 
 def _card(name: str, now: int, said: Body) -> Body:

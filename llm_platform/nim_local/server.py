@@ -24,7 +24,7 @@ from llm_platform.nim_local import protocol, requests
 from llm_platform.nim_local.adapters import RankTooLarge
 from llm_platform.nim_local.answers import STREAM_END, ChatAnswer, CompletionAnswer, event, usage
 from llm_platform.nim_local.config import EmbeddedConfig
-from llm_platform.nim_local.dialects import Dialect, dialect_of
+from llm_platform.nim_local.dialects import EmbeddedDialect, dialect_of
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.generation import Outcome, Piece
 from llm_platform.nim_local.guard import MAX_BODY_BYTES, Guard, TooLong, limited, refuse
@@ -54,7 +54,7 @@ class Nim:
     config: EmbeddedConfig
     cache: Path
     open_engine: OpenEngine
-    dialect: Dialect = field(init=False)
+    dialect: EmbeddedDialect = field(init=False)
     metrics: Metrics = field(init=False)
     shelf: Shelf = field(init=False)
     service: Service | None = None

@@ -37,7 +37,7 @@ from llm_platform.review.guard import (
     read_form,
     set_cookie,
 )
-from llm_platform.review.items import Decision
+from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Access, Person
 from llm_platform.review.queues import QUEUES
 from llm_platform.review.views import agreement_view, item_view
@@ -303,7 +303,7 @@ def _submitted(form: Mapping[str, str], tags: list[str], queue: ReviewQueue, des
     return Submitted(
         document_id=form.get("document", ""),
         shown=form.get("shown", ""),
-        decision=Decision(kind, letter or None, answer),  # type: ignore[arg-type]
+        decision=ReviewDecision(kind, letter or None, answer),  # type: ignore[arg-type]
         # Bound to the person: nobody can take the place of another one's decision.
         group_id=content_hash([form.get("group") or uuid4().hex, person.name]),
         queue=queue,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from llm_platform.application.model import Application
 from llm_platform.records import QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement
-from llm_platform.review.items import Decision, Item
+from llm_platform.review.items import Item, ReviewDecision
 from llm_platform.review.people import Person
 
 
@@ -50,7 +50,7 @@ class Submitted:
 
     document_id: str
     shown: str
-    decision: Decision
+    decision: ReviewDecision
     group_id: str
     queue: ReviewQueue
     blind: bool

@@ -67,7 +67,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ReviewDecision:
     """What a person decided about an item.
 
     Attributes:
@@ -117,7 +117,9 @@ def comparable(answer: str | None, application: Application) -> str | None:
     return canonical_json({name: fields.get(name) for name in application.fields})
 
 
-def verdict_rows(item: Item, decision: Decision, occasion: Occasion, application: Application) -> list[Annotation]:
+def verdict_rows(
+    item: Item, decision: ReviewDecision, occasion: Occasion, application: Application
+) -> list[Annotation]:
     """One row per release whose answer was shown.
 
     Raises:
@@ -148,7 +150,7 @@ def verdict_rows(item: Item, decision: Decision, occasion: Occasion, application
     return rows
 
 
-def _right_answer(item: Item, decision: Decision, application: Application) -> str | None:
+def _right_answer(item: Item, decision: ReviewDecision, application: Application) -> str | None:
     if decision.kind in ("none", "cannot_tell"):
         return None
     if decision.kind == "correction":
@@ -165,7 +167,7 @@ def _right_answer(item: Item, decision: Decision, application: Application) -> s
     return comparable(right.answer, application)
 
 
-def _verdict(judged: str | None, decision: Decision, right: str | None) -> Verdict:
+def _verdict(judged: str | None, decision: ReviewDecision, right: str | None) -> Verdict:
     if decision.kind == "cannot_tell":
         return Verdict.CANNOT_TELL
     if judged is not None and (decision.kind == "all" or judged == right):

@@ -11,7 +11,7 @@ from llm_platform.operations.reviewing.deciding import Decided, decided_so_far
 from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.records import ReviewQueue
 from llm_platform.review.desk import Submitted
-from llm_platform.review.items import Decision
+from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Person
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import Clock, filled, open_lake, team_with
@@ -51,7 +51,7 @@ def judge(lake: Warehouse, team: Team, *, most: int, tells: bool = True) -> list
         item = opened.item
         letter = next((c.letter for c in item.choices if c.answer == TRUTH[item.document_id]), None)
         kind = ("choice" if letter else "correction") if tells else "cannot_tell"
-        decision = Decision(kind, letter, TRUTH[item.document_id] if tells else None)  # type: ignore[arg-type]
+        decision = ReviewDecision(kind, letter, TRUTH[item.document_id] if tells else None)  # type: ignore[arg-type]
         at = clock()
         desk.decide(
             ADA,

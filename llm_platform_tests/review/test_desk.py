@@ -13,7 +13,7 @@ from llm_platform.operations.answering.documents import read_references, update_
 from llm_platform.operations.reviewing.review import CLAIM_SECONDS, ReviewDesk
 from llm_platform.records import ReviewQueue, Verdict
 from llm_platform.review.desk import Opened, Submitted
-from llm_platform.review.items import Decision
+from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Person
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import (
@@ -68,7 +68,7 @@ class Room:
         item = opened.item
         letter = next((choice.letter for choice in item.choices if choice.answer == answer and answer), None)
         kind = "none" if answer is None else "choice" if letter else "correction"
-        decision = Decision(kind, letter, answer)  # type: ignore[arg-type]
+        decision = ReviewDecision(kind, letter, answer)  # type: ignore[arg-type]
         values: dict[str, object] = {
             "document_id": item.document_id, "shown": item.shown, "decision": decision, "queue": queue,
             "group_id": f"{person.name}-{self.clock().isoformat()}", "blind": True, "tags": [], "note": "",

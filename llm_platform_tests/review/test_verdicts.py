@@ -14,7 +14,7 @@ from llm_platform.records import Verdict
 from llm_platform.review.agreement import agreement, agreements
 from llm_platform.review.corrections import field_value
 from llm_platform.review.differences import MarkedText, differing, quoted
-from llm_platform.review.items import Decision, GivenAnswer, Item, Occasion, choices_of, clean_tag, verdict_rows
+from llm_platform.review.items import GivenAnswer, Item, Occasion, ReviewDecision, choices_of, clean_tag, verdict_rows
 from llm_platform.review.people import Access, Person, access, read_people, token_hash
 from llm_platform_tests.review.cases import GENERATE, NOON, team_with
 
@@ -28,29 +28,33 @@ def item(application: object, *answers: str | None) -> Item:
     ("decision", "expected"),
     [
         pytest.param(
-            Decision("choice", "?"), {"r0": "right", "r1": "wrong", "r2": "right", "r3": "wrong"}, id="choice"
+            ReviewDecision("choice", "?"), {"r0": "right", "r1": "wrong", "r2": "right", "r3": "wrong"}, id="choice"
         ),
-        pytest.param(Decision("all"), {"r0": "right", "r1": "right", "r2": "right", "r3": "wrong"}, id="all"),
-        pytest.param(Decision("none"), dict.fromkeys(("r0", "r1", "r2", "r3"), "wrong"), id="none"),
+        pytest.param(ReviewDecision("all"), {"r0": "right", "r1": "right", "r2": "right", "r3": "wrong"}, id="all"),
+        pytest.param(ReviewDecision("none"), dict.fromkeys(("r0", "r1", "r2", "r3"), "wrong"), id="none"),
         pytest.param(
-            Decision("correction", None, "C"), dict.fromkeys(("r0", "r1", "r2", "r3"), "corrected"), id="correction"
+            ReviewDecision("correction", None, "C"),
+            dict.fromkeys(("r0", "r1", "r2", "r3"), "corrected"),
+            id="correction",
         ),
         pytest.param(
-            Decision("correction", None, "two"),
+            ReviewDecision("correction", None, "two"),
             {"r0": "corrected", "r1": "right", "r2": "corrected", "r3": "corrected"},
             id="correction-that-somebody-gave",
         ),
-        pytest.param(Decision("cannot_tell"), dict.fromkeys(("r0", "r1", "r2", "r3"), "cannot_tell"), id="cannot-tell"),
+        pytest.param(
+            ReviewDecision("cannot_tell"), dict.fromkeys(("r0", "r1", "r2", "r3"), "cannot_tell"), id="cannot-tell"
+        ),
     ],
 )
 def test_a_decision_is_a_verdict_on_every_answer_that_was_shown(
-    tmp_path: Path, decision: Decision, expected: dict[str, str]
+    tmp_path: Path, decision: ReviewDecision, expected: dict[str, str]
 ) -> None:
     """Judges and reports learn from each release's own verdict, not from the one that was clicked."""
     application = team_with(tmp_path, **GENERATE).loaded.application
     shown = item(application, "one", "two", "one", None)
     letter = next(choice.letter for choice in shown.choices if choice.answer == "one")
-    chosen = Decision(decision.kind, letter if decision.letter else None, decision.answer)
+    chosen = ReviewDecision(decision.kind, letter if decision.letter else None, decision.answer)
 
     rows = verdict_rows(shown, chosen, Occasion("ada", "reviewer", NOON, "audit", True, "g"), application)
 

@@ -136,7 +136,7 @@ def before_champion(history: Sequence[RolloutEvent]) -> RolloutEvent | None:
 
 
 @dataclass(frozen=True)
-class RolloutDecision:
+class RolloutOutcome:
     """Who serves, and why the others may not."""
 
     champion: RolloutEvent | None
@@ -144,7 +144,7 @@ class RolloutDecision:
     refused: dict[str, str]
 
 
-def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecision:
+def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutOutcome:
     """Hold every variant against its own evidence; promote the best one if nothing is published yet.
 
     Only the first champion is chosen here, and only if the application says so; every later change is a person's.
@@ -170,7 +170,7 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecisio
         passing.append((report.accuracy.lower if report.accuracy else 0.0, variant, release))
     champion = store.rollout.champion()
     if champion is not None or not passing or application.rollout.first_champion == "manual":
-        return RolloutDecision(champion, promoted=False, refused=refused)
+        return RolloutOutcome(champion, promoted=False, refused=refused)
     _, variant, release = max(passing, key=lambda item: item[:2])
     try:
         event = promote(store, loaded, variant, release=release, by=AUTOMATIC)
@@ -179,8 +179,8 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutDecisio
         chosen = store.rollout.champion()
         if chosen is None:
             raise
-        return RolloutDecision(chosen, promoted=False, refused=refused)
-    return RolloutDecision(event, promoted=True, refused=refused)
+        return RolloutOutcome(chosen, promoted=False, refused=refused)
+    return RolloutOutcome(event, promoted=True, refused=refused)
 
 
 @dataclass(frozen=True)
