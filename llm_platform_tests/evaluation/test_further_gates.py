@@ -129,6 +129,7 @@ def test_the_champion_does_not_fall_behind_itself() -> None:
 
     assert result.passed
     assert result.reason.startswith("This release is the champion")
+    assert result.verdict == "not measured"
 
 
 def test_without_a_shared_document_there_is_no_comparison() -> None:
