@@ -12,6 +12,7 @@
         │   └── DropHeld         a source has lost so many rows that somebody has to say that it is right
         ├── EvidenceMissing      a release has no passing report of its own
         ├── StorageError         the state folder or the lake cannot be read or written
+        │   └── UnstorableRow    a row has a value that no column takes; others can be stored
         ├── ClusterRefused       the Kubernetes API does not do what it was asked for
         ├── ForeignObject        an object of the cluster was made by somebody else, and is left alone
         └── PodsFailed           a model does not come up before somebody changes something
@@ -75,6 +76,10 @@ class EvidenceMissing(PermanentError):
 
 class StorageError(PermanentError):
     """The state folder or the lake cannot be read or written."""
+
+
+class UnstorableRow(StorageError):
+    """A row has a value that no column takes; nothing was stored, and others can be."""
 
 
 class ClusterRefused(PermanentError):

@@ -13,7 +13,7 @@ from llm_platform.records import InferenceRun, Interval, Prices, Record, TokenUs
 if TYPE_CHECKING:
     import pandas as pd
 
-TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 NO_PRICES = Prices()
 SLOWEST = 0.95
 

@@ -17,9 +17,14 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from pydantic_core import from_json
 
-from llm_platform.errors import ContractBroken, EndpointUnavailable, SpecificationError
+from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.inference import reasons
+from llm_platform.inference.bodies import MALFORMED, NoCompletion, Said, said, unpacked, whole_text
 from llm_platform.inference.calibration import calibrated, fit_calibration
+from llm_platform.inference.reasons import NoText, Unreadable
+from llm_platform.inference.replies import storable
+from llm_platform.inference.thoughts import Spoken, divided, unfenced
+from llm_platform.inference.usage import read_usage
 from llm_platform.records import Completion, CompletionStatus, Release, canonical_json
 from llm_platform.tables.forms import one_form
 
@@ -27,9 +32,17 @@ __all__ = ["AnswerReader", "ReadAnswer", "fit_calibration", "recalibrate"]
 
 # vLLM gives -9999 to tokens that a constraint forbids.
 _FORBIDDEN = -1000.0
+# Of a probability of 1, with a server's rounding.
+_CERTAIN = 0.1
 # For a label none of whose tokens is among those listed: below anything that is listed in practice, and finite, so
 # that a calibration can still be applied.
 _UNLISTED = -30.0
+
+
+# An answer that was cut may be half of one.
+_CUT = frozenset({"length", "content_filter"})
+# Ends of requests that say nothing about the document.
+_BROKEN_OFF = frozenset({"abort", "error"})
 
 
 @dataclass(slots=True)
@@ -39,6 +52,9 @@ class ReadAnswer:
     Attributes:
         reason: Why there is no answer, in our own words: see `inference.reasons`.
         said: What the endpoint said instead of an answer; for the table of answers only.
+        thought: What the model said before its answer; a part of `raw`.
+        may_be_repaired: Whether asking once more may give an answer.
+        cause: Of a document that was given up: what its last request failed with.
     """
 
     status: CompletionStatus
@@ -52,6 +68,10 @@ class ReadAnswer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    thought: str = ""
+    may_be_repaired: bool = True
+    cause: str | None = None
 
 
 @dataclass(slots=True)
@@ -68,6 +88,7 @@ class AnswerReader:
     def __init__(self, release: Release) -> None:
         self._release = release
         self._chat = release.prompt.api == "chat"
+        self._text = "content" if self._chat else "text"
         self._labels = _label_index(release) if release.task == "classify" else {}
         self._schema = _schema(release) if release.task == "extract" else {}
         # Compiled: 0.5 µs an answer, where the library that explains what is wrong takes 30.
@@ -90,50 +111,87 @@ class AnswerReader:
         return verdict.answer, verdict.reason
 
     def read(self, body: bytes) -> ReadAnswer:
-        """The meaning of a reply with status 200.
+        """The meaning of a reply with status 200, whatever it says.
 
         Raises:
-            EndpointUnavailable: the body is not a completion, for example because half of it is missing.
+            NoCompletion: the body is not a completion, for example because half of it is missing.
         """
         try:
             reply = from_json(body)
             choice = reply["choices"][0]
-            raw = (choice["message"]["content"] if self._chat else choice["text"]) or ""
-            finish_reason = choice.get("finish_reason")
-            if self._release.decision == "logprobs":
-                verdict = self._scored(choice)
-            else:
-                verdict = self._validated(raw, cut=finish_reason == "length")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise EndpointUnavailable(
-                f"HTTP 200 with a body that is not a completion ({type(error).__name__})"
-            ) from error
-        usage = reply.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        return ReadAnswer(
-            status=self._status(verdict, finish_reason),
+            message = choice["message"] if self._chat else choice
+            text = message[self._text]
+        except MALFORMED:
+            reply = unpacked(body)
+            choice = reply["choices"][0]
+            message = choice.get("message") if self._chat else choice
+            if not isinstance(message, dict):
+                raise NoCompletion(Unreadable.OTHER) from None
+            text = message.get(self._text)
+            if text is None and not self._chat and "text" not in message:
+                raise NoCompletion(Unreadable.OTHER) from None
+        finish_reason = reasons.finish_reason(choice.get("finish_reason"))
+        if finish_reason in _BROKEN_OFF:
+            raise NoCompletion(Unreadable.BROKEN_OFF, body=body)
+        # Most replies are a text and nothing else.
+        found = None
+        if type(text) is not str or message.get("reasoning_content") or message.get("reasoning"):
+            found = said(message, text)
+            text = whole_text(found)
+        if "\0" in text:
+            text = storable(text)
+        reading = self._reading(choice, text, found, finish_reason)
+        usage = read_usage(reply.get("usage"))
+        reading.prompt_tokens, reading.completion_tokens, reading.cached_tokens, reading.reasoning_tokens = usage
+        if reading.thought and not reading.reasoning_tokens:
+            # Most endpoints do not count it by itself; its share of the text is what is known.
+            reading.reasoning_tokens = round(usage.completion_tokens * len(reading.thought) / max(len(text), 1))
+        return reading
+
+    def _reading(self, choice: dict[str, Any], text: str, found: Said | None, finish_reason: str | None) -> ReadAnswer:
+        if self._release.decision == "logprobs":
+            verdict = self._scored(choice)
+            status = CompletionStatus.INVALID if verdict.answer is None else CompletionStatus.VALID
+            spoken = Spoken(text)
+        else:
+            cut = finish_reason in _CUT
+            verdict, spoken = self._found(text, cut=cut)
+            status = CompletionStatus.INVALID if verdict.answer is None else CompletionStatus.VALID
+            if verdict.answer is None and finish_reason == "length":
+                status = CompletionStatus.TRUNCATED
+                verdict.reason = self._cut_reason(spoken)
+        reading = ReadAnswer(
+            status=status,
             answer=verdict.answer,
-            reason=self._reason(verdict, finish_reason),
-            raw=raw,
+            reason=verdict.reason,
+            raw=text,
             confidence=verdict.confidence,
             label_logprobs=verdict.label_logprobs,
-            finish_reason=reasons.finish_reason(finish_reason),
-            prompt_tokens=usage.get("prompt_tokens") or 0,
-            completion_tokens=usage.get("completion_tokens") or 0,
-            cached_tokens=details.get("cached_tokens") or 0,
+            finish_reason=finish_reason,
+            thought=spoken.thought,
         )
+        if status is CompletionStatus.INVALID:
+            _explain(reading, found, spoken)
+        return reading
 
-    def _status(self, verdict: _Verdict, finish_reason: str | None) -> CompletionStatus:
-        if verdict.answer is not None:
-            return CompletionStatus.VALID
-        if finish_reason == "length" and self._release.decision == "text":
-            return CompletionStatus.TRUNCATED
-        return CompletionStatus.INVALID
+    def _cut_reason(self, spoken: Spoken) -> str:
+        most = self._release.sampling.max_tokens
+        if not spoken.answer.strip() and (spoken.thought or not spoken.is_whole):
+            return reasons.THOUGHT_ONLY.format(max_tokens=most)
+        return f"cut at max_tokens={most}; raise it in the variant's sampling"
 
-    def _reason(self, verdict: _Verdict, finish_reason: str | None) -> str | None:
-        if self._status(verdict, finish_reason) is CompletionStatus.TRUNCATED:
-            return f"cut at max_tokens={self._release.sampling.max_tokens}; raise it in the variant's sampling"
-        return verdict.reason
+    def _found(self, text: str, *, cut: bool) -> tuple[_Verdict, Spoken]:
+        """The answer in a text, behind a thought and in a fence if there are any: see `Release.reading`."""
+        free = self._release.task == "generate"
+        if not free:
+            verdict = self._validated(text, cut=cut)
+            if verdict.answer is not None:
+                return verdict, Spoken(text)
+        spoken = divided(text)
+        bare = spoken.answer if free else unfenced(spoken.answer)
+        if free or bare != text:
+            verdict = self._validated(bare, cut=cut)
+        return verdict, spoken
 
     def _validated(self, raw: str, *, cut: bool) -> _Verdict:
         if self._release.task == "classify":
@@ -152,22 +210,27 @@ class AnswerReader:
             value = from_json(raw, allow_inf_nan=False)
             if not raw.isascii() or "\\u" in raw:
                 value = from_json(one_form(canonical_json(value)))
-        except ValueError:
+            if not self._fits(value):
+                broken = best_match(Draft202012Validator(self._schema).iter_errors(value))
+                return _Verdict(reason=_broken_rule(broken, self._schema))
+            for name in self._integers:
+                if isinstance(value.get(name), float):
+                    value[name] = int(value[name])
+            return _Verdict(answer=canonical_json(value))
+        except MALFORMED:
+            # Also numbers that have no end, and nesting that has none.
             return _Verdict(reason="the answer is not JSON")
-        if not self._fits(value):
-            return _Verdict(
-                reason=_broken_rule(best_match(Draft202012Validator(self._schema).iter_errors(value)), self._schema)
-            )
-        for name in self._integers:
-            if isinstance(value.get(name), float):
-                value[name] = int(value[name])
-        return _Verdict(answer=canonical_json(value))
 
     def _scored(self, choice: dict[str, Any]) -> _Verdict:
-        listed = _first_position(choice, chat=self._chat)
-        scores = _label_scores(listed, self._release.prompt.answers)
+        try:
+            listed = _first_position(choice, chat=self._chat)
+            scores = _label_scores(listed, self._release.prompt.answers)
+            thinks = scores is None and any(token.lstrip().startswith("<think") for token, _ in listed)
+        except MALFORMED:
+            scores, thinks = None, False
         if scores is None:
-            return _Verdict(reason="no label starts with any of the tokens that the endpoint listed")
+            none = "no label starts with any of the tokens that the endpoint listed"
+            return _Verdict(reason=reasons.THINKS_FIRST if thinks else none)
         label, confidence = calibrated(scores, self._release.calibration)
         return _Verdict(answer=label, confidence=confidence, label_logprobs=scores)
 
@@ -187,6 +250,19 @@ def recalibrate(completion: Completion, release: Release) -> Completion:
     if completion.label_logprobs is not None:
         update["answer"], update["confidence"] = calibrated(completion.label_logprobs, release.calibration)
     return completion.model_copy(update=update)
+
+
+def _explain(reading: ReadAnswer, found: Said | None, spoken: Spoken) -> None:
+    """Say why there is no answer where that is not the answer's form; then it is not worth a second question."""
+    if not spoken.is_whole:
+        reading.reason = reasons.THOUGHT_HAS_NO_END
+    nothing = found is not None and not found.text
+    if reading.finish_reason == "content_filter":
+        reading.reason, reading.may_be_repaired = NoText.FILTERED, False
+    elif found is not None and nothing:
+        kind = NoText.REFUSED if found.refusal else NoText.TOOL if found.calls_a_tool else NoText.NOTHING
+        reading.reason, reading.may_be_repaired = kind, False
+        reading.said = storable(found.refusal[: reasons.LONGEST_SAID]) or None
 
 
 def _label_index(release: Release) -> dict[str, str]:
@@ -267,7 +343,8 @@ def _label_scores(listed: list[tuple[str, float]], answers: dict[str, str]) -> d
     mass: dict[str, list[float]] = {label: [] for label in texts}
     for token, logprob in listed:
         start = token.lstrip()
-        if not start or logprob < _FORBIDDEN:
+        # Also what is no number.
+        if not start or not _FORBIDDEN <= logprob <= _CERTAIN:
             continue
         owners = [label for label, text in texts.items() if text.startswith(start)]
         if len(owners) == 1:

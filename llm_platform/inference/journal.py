@@ -7,11 +7,16 @@ and synced, and the lake gets many batches in one commit. After a crash, `recove
 A segment belongs to one process, which holds a lock on it for as long as it lives. The folder must be on storage that
 outlives the process, with locks that all hosts see; on a disk that does not, the promise is one commit instead of one
 batch.
+
+Nothing in a journal stands in the way of the rest: a line that is no row, or one that no table takes, is set aside in
+`SET_ASIDE` beside the segments, named by its keys in the log, and the rest is stored.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import time
 import uuid
@@ -19,14 +24,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 from pydantic import ValidationError
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import StorageError, UnstorableRow
 from llm_platform.files import said_when_slow
 from llm_platform.records import Record
 
+logger = logging.getLogger(__name__)
+
+SET_ASIDE = "set_aside.lines"
+"""Lines that could not be stored, as they were written; they are answers, so the file is as secret as the lake."""
+KEYS = ("release_id", "fingerprint", "document_id", "call_id")
+_LISTED = 20
 _SUFFIX = ".journal"
 
 Row = TypeVar("Row", bound=Record)
@@ -139,26 +150,88 @@ def _sync_names(folder: Path) -> None:
         os.close(opened)
 
 
+class Recovered(list[Row]):
+    """Rows that dead processes left behind in one folder, in the order in which they were written.
+
+    Of a line with fields that this version does not know, what it knows.
+    """
+
+    def __init__(self, folder: Path, lines: list[tuple[Row, bytes]]) -> None:
+        super().__init__(row for row, _ in lines)
+        self._folder, self._lines = folder, lines
+
+    def store(self, store: Callable[[list[Row]], object]) -> None:
+        """Hand all rows over; those that cannot be stored are found by halves, and set aside.
+
+        Raises:
+            As `store`, for everything else that goes wrong.
+        """
+        self._store(self._lines, store)
+
+    def _store(self, lines: list[tuple[Row, bytes]], store: Callable[[list[Row]], object]) -> None:
+        if not lines:
+            return
+        try:
+            store([row for row, _ in lines])
+        except UnstorableRow:
+            if len(lines) == 1:
+                set_aside(self._folder, [lines[0][1]], why="no table takes them")
+                return
+            half = len(lines) // 2
+            self._store(lines[:half], store)
+            self._store(lines[half:], store)
+
+
 @contextmanager
-def recover(folder: Path, record: type[Row]) -> Iterator[list[Row]]:
+def recover(folder: Path, record: type[Row]) -> Iterator[Recovered[Row]]:
     """What dead processes left behind; segments are removed when the block ends without an error.
 
     Segments of living processes are left alone. A line that was being written when the process died is not an answer.
     One process recovers at a time and the others wait: what a dead one left is either stored or theirs to store.
 
     Example:
-        with recover(folder, Completion) as rows:
-            store.append(rows)
+        with recover(folder, Completion) as found:
+            found.store(store.append)
     """
     with _alone(folder):
         segments = [file for path in sorted(folder.glob(f"*{_SUFFIX}")) if (file := _orphan(path)) is not None]
         try:
-            yield [row for file in segments for row in _rows(file, record)]
+            yield Recovered(folder, [found for file in segments for found in _rows(folder, file, record)])
             for file in segments:
                 Path(file.name).unlink(missing_ok=True)
         finally:
             for file in segments:
                 file.close()
+
+
+def set_aside(folder: Path, lines: Sequence[bytes], *, why: str) -> None:
+    """Keep lines that cannot be stored, and name them by their keys.
+
+    Raises:
+        StorageError: they cannot be kept; then nothing else may be done with their journal.
+    """
+    path = folder / SET_ASIDE
+    try:
+        with path.open("ab") as file:
+            file.write(b"".join(line.rstrip(b"\n") + b"\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(
+            f"Cannot keep {len(lines)} lines of a journal in {path}: {error.strerror}. Free some space, then run again."
+        ) from error
+    named = "; ".join(map(_key, lines[:_LISTED])) + ("; …" if len(lines) > _LISTED else "")
+    logger.warning("%d lines of a journal are set aside in %s, since %s: %s", len(lines), path, why, named)
+
+
+def _key(line: bytes) -> str:
+    """What a line is about; never what it says."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    found = [f"{name} {row[name]!r}" for name in KEYS if isinstance(row, dict) and isinstance(row.get(name), str)]
+    return ", ".join(found) or f"{len(line)} bytes without a key"
 
 
 @contextmanager
@@ -187,12 +260,42 @@ def _orphan(path: Path) -> BinaryIO | None:
     return file
 
 
-def _rows(file: BinaryIO, record: type[Row]) -> Iterator[Row]:
+def _rows(folder: Path, file: BinaryIO, record: type[Row]) -> list[tuple[Row, bytes]]:
+    """Rows with their lines; blocks of a file may reach the disk in any order, so each line is judged by itself."""
+    found: list[tuple[Row, bytes]] = []
+    broken: list[bytes] = []
     for line in file:
         if not line.endswith(b"\n"):
-            return
-        try:
-            yield record.model_validate_json(line)
-        except ValidationError:
-            # Blocks of a file may reach the disk in any order: after a torn line nothing is certain.
-            return
+            break  # it was being written
+        row = _row(line, record)
+        if row is None:
+            broken.append(line)
+        else:
+            found.append((row, line))
+    if broken:
+        set_aside(folder, broken, why="they are no rows of this version")
+    return found
+
+
+def _row(line: bytes, record: type[Row]) -> Row | None:
+    try:
+        return record.model_validate_json(line)
+    except ValidationError:
+        known = _known(line, record)
+    if known is None:
+        return None
+    try:
+        return record.model_validate(known)
+    except ValidationError:
+        return None
+
+
+def _known(line: bytes, record: type[Row]) -> dict[str, Any] | None:
+    """Of a line that a newer version has written, the fields that this one knows."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    return {name: value for name, value in fields.items() if name in record.model_fields}

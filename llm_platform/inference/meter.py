@@ -134,6 +134,7 @@ class Meter:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     wasted_tokens: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
@@ -145,6 +146,7 @@ class Meter:
         self.prompt_tokens += reading.prompt_tokens
         self.completion_tokens += reading.completion_tokens
         self.cached_tokens += reading.cached_tokens
+        self.reasoning_tokens += reading.reasoning_tokens
 
     @property
     def usage(self) -> TokenUsage:
@@ -153,6 +155,7 @@ class Meter:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens,
         )
 
     @property

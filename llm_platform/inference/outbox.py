@@ -52,6 +52,7 @@ class CompletionFields(TypedDict):
     created_at: datetime
     cut_tokens: int | None
     parts: int | None
+    reasoning_tokens: int
 
 
 class Outbox:
@@ -83,7 +84,7 @@ class Outbox:
         """One row is finished."""
         self._meter.done += 1
         if reading.status is not CompletionStatus.VALID:
-            self._meter.failed[reading.status.value] += 1
+            self._meter.failed[reading.cause or reading.status.value] += 1
         if not self._lines:
             self._since = time.monotonic()
         fields: CompletionFields = {
@@ -111,6 +112,7 @@ class Outbox:
             "created_at": datetime.now(UTC),
             "cut_tokens": request.cut_tokens,
             "parts": None,
+            "reasoning_tokens": reading.reasoning_tokens,
         }
         self._lines.append(to_json(fields))
         if len(self._lines) >= self._policy.batch_rows:

@@ -100,7 +100,7 @@ def document_completion(
     asked_together = [one.latency_seconds for one in made_of[parts:]]
     update: dict[str, Any] = {
         **{name: getattr(reading, name) for name in _OF_A_READING},
-        **{name: sum(getattr(one, name) for one in counted) for name in TokenUsage.model_fields},
+        **{name: sum(getattr(one, name) or 0 for one in counted) for name in TokenUsage.model_fields},
         "release_id": release.release_id,
         "request_id": release.request_id,
         # Parts are asked at once: the slowest of them is what one waits for.

@@ -34,14 +34,67 @@ class Refusal(StrEnum):
     UNEXPLAINED = "it gives another cause; 'explain --texts' shows what it said of a stored answer"
 
 
+class Unreadable(StrEnum):
+    """What a body with status 200 is that holds no completion."""
+
+    PAGE = "it is a page for a browser, of a login or of what stands in between"
+    ERROR = "it is an error; 'explain --texts' shows what it said of a stored answer"
+    STREAM = "it is a stream of events that does not come to an end"
+    COMPRESSED = "it is compressed, and cannot be unpacked"
+    EMPTY = "it is empty"
+    BROKEN_OFF = "the endpoint broke its answer off"
+    OTHER = "it has another shape"
+
+
+class NoText(StrEnum):
+    """Why a completion has no text that could be an answer; to ask again would only be paid again."""
+
+    REFUSED = "the model refused to answer"
+    FILTERED = "a filter of the endpoint stopped the answer"
+    TOOL = "the model called a tool instead of answering"
+    NOTHING = "the reply holds no text"
+
+
+THOUGHT_ONLY = "max_tokens={max_tokens} ended inside the model's thought; raise it in the variant's sampling"
+THOUGHT_HAS_NO_END = "the model's thought has no end, and no answer behind it"
+THINKS_FIRST = (
+    "the first token begins a thought, and decision 'logprobs' reads the first token; use decision 'text' for a model "
+    "that thinks"
+)
+
+OF_THE_SET_UP = frozenset({Refusal.QUOTA, Refusal.KEY, Refusal.MODEL, Refusal.PATH, Refusal.REDIRECT})
+"""What every request would meet, whatever its document."""
+_OF_THE_SET_UP = frozenset({301, 302, 303, 307, 308, 401, 402, 404, 405, 407})
+OF_THE_DOCUMENT = frozenset({Refusal.TOO_LONG, Refusal.FILTERED})
+"""What a request meets because of its document, however many meet it."""
+
+
+def gave_up(cause: str, *, attempts: int, seconds: float) -> str:
+    """Why a document has no answer although its endpoint answers others; `cause` as in `Meter.retries`."""
+    what = _CAUSES.get(cause) or (cause.replace("http_", "HTTP ") if cause.startswith("http_") else cause)
+    return f"{attempts} requests in {seconds:.0f} s failed while the endpoint answered others, the last with: {what}"
+
+
+_CAUSES = {
+    "timeout": "no whole reply in time",
+    "reset": "the connection ended before the reply was whole",
+    "connect": "no connection",
+    "unreadable": "a body that is not a completion",
+}
 _CODES = {
     "context_length_exceeded": Refusal.TOO_LONG,
     "string_above_max_length": Refusal.TOO_LONG,
     "content_filter": Refusal.FILTERED,
     "content_policy_violation": Refusal.FILTERED,
     "insufficient_quota": Refusal.QUOTA,
+    "insufficient_funds": Refusal.QUOTA,
+    "insufficient_balance": Refusal.QUOTA,
+    "credit_balance_too_low": Refusal.QUOTA,
+    "quota_exceeded": Refusal.QUOTA,
+    "billing_not_active": Refusal.QUOTA,
     "billing_hard_limit_reached": Refusal.QUOTA,
     "invalid_api_key": Refusal.KEY,
+    "authentication_error": Refusal.KEY,
     "model_not_found": Refusal.MODEL,
     "unsupported_parameter": Refusal.PARAMETER,
     "unsupported_value": Refusal.PARAMETER,
@@ -58,6 +111,7 @@ _STATUSES = {
     403: Refusal.FORBIDDEN,
     404: Refusal.PATH,
     405: Refusal.PATH,
+    407: Refusal.KEY,
     413: Refusal.TOO_LARGE,
 }
 # Where an endpoint gives no code: what the servers of the field write, each where it may stand for one thing only.
@@ -79,17 +133,23 @@ class RefusedRequest(NamedTuple):
     Attributes:
         reason: Ours, to be stored, logged and published.
         said: Theirs, to be stored with the answers only.
+        is_of_the_set_up: Whether every request would meet the same, for certain: by its status or its code, since the
+            wording may be the document's.
     """
 
     kind: Refusal
     reason: str
     said: str
+    is_of_the_set_up: bool
 
 
 def refused(status: int, body: bytes) -> RefusedRequest:
     """What a reply that refuses a request means."""
-    kind = _kind(status, _error(body))
-    return RefusedRequest(kind, f"HTTP {status}: {kind}", kept(body))
+    error = _error(body)
+    coded = _coded(error)
+    kind = coded or _kind(status, error)
+    certain = kind in OF_THE_SET_UP and (coded is not None or status in _OF_THE_SET_UP)
+    return RefusedRequest(kind, f"HTTP {status}: {kind}", kept(body), certain)
 
 
 def kept(body: bytes) -> str:
@@ -104,11 +164,12 @@ def finish_reason(said: Any) -> str | None:
     return said if isinstance(said, str) and said in FINISH_REASONS else "other"
 
 
-def _kind(status: int, error: dict[str, Any]) -> Refusal:
+def _coded(error: dict[str, Any]) -> Refusal | None:
     named = (error.get("code"), error.get("type"))
-    found = next((_CODES[name] for name in named if isinstance(name, str) and name in _CODES), None)
-    if found is not None:
-        return found
+    return next((_CODES[name] for name in named if isinstance(name, str) and name in _CODES), None)
+
+
+def _kind(status: int, error: dict[str, Any]) -> Refusal:
     message = error.get("message")
     wording = message.lower() if isinstance(message, str) else ""
     if status == 404 and "model" in wording:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llm_platform.inference.usage import read_usage
 from llm_platform.records import Record, TokenUsage, canonical_json
 
 # Values of a delta that name something; all other text is a piece of a longer one.
@@ -27,11 +28,19 @@ class ReadReply(Record):
 def read_reply(text: str, *, streamed: bool) -> ReadReply:
     """What a reply says; a body that is no JSON is kept as it is."""
     try:
-        body = joined(_events(text)) if streamed else json.loads(text)
+        body = joined(events_of(text)) if streamed else json.loads(text)
         return _read(body)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         # Not a body of this API, e.g. a proxy's page: the caller gets it as it is, and so does the record.
-        return ReadReply(response=text or None)
+        return ReadReply(response=storable(text) or None)
+
+
+def storable(text: str) -> str:
+    """A text without what no table takes: halves of surrogate pairs, and the character 0."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # A pair of escapes is one character; half of one is none.
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _read(body: dict[str, Any]) -> ReadReply:
@@ -39,10 +48,10 @@ def _read(body: dict[str, Any]) -> ReadReply:
     message = choice.get("message")
     answer = _content(message) if isinstance(message, dict) else choice.get("text", _output_text(body))
     return ReadReply(
-        response=canonical_json(body),
-        answer=None if answer is None else str(answer),
+        response=storable(canonical_json(body)),
+        answer=None if answer is None else storable(str(answer)),
         finish_reason=choice.get("finish_reason") or body.get("status"),
-        usage=_usage(body.get("usage")),
+        usage=TokenUsage(**read_usage(body.get("usage"))._asdict()),
     )
 
 
@@ -63,7 +72,8 @@ def joined(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {**body, "choices": [choices[index] for index in sorted(choices)]} if choices else body
 
 
-def _events(text: str) -> list[dict[str, Any]]:
+def events_of(text: str) -> list[dict[str, Any]]:
+    """The events of a stream; what is no JSON object is left out."""
     lines = (line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:"))
     events: list[dict[str, Any]] = []
     for line in lines:
@@ -120,21 +130,6 @@ def _output_text(body: Mapping[str, Any]) -> str | None:
         if isinstance(part, dict) and part.get("type") == "output_text" and "text" in part
     ]
     return "".join(parts) if parts else None
-
-
-def _usage(usage: Any) -> TokenUsage:
-    if not isinstance(usage, dict):
-        return TokenUsage()
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    return TokenUsage(
-        prompt_tokens=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        completion_tokens=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        cached_tokens=_count(details.get("cached_tokens") if isinstance(details, dict) else 0),
-    )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _first(value: Any) -> dict[str, Any]:

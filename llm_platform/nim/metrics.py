@@ -135,7 +135,7 @@ def read_metrics(text: bytes | str, names: Mapping[str, str] | None = None) -> d
     for line in lines.splitlines():
         if not line or line[0] == "#":
             continue
-        name = line.partition("{")[0] if "{" in line else line.split(None, 1)[0]
+        name = line.partition("{")[0] if "{" in line else next(iter(line.split(None, 1)), "")
         neutral = wanted.get(name)
         value = _value(line) if neutral else None
         if neutral is None or value is None:
@@ -196,7 +196,10 @@ def _histogram(samples: Iterable[_Sample], name: str) -> Histogram | None:
     total = 0.0
     for sample in samples:
         if sample.name == f"{name}_bucket":
-            bound = float(sample.labels.get("le", "nan"))
+            try:
+                bound = float(sample.labels.get("le", "nan"))
+            except ValueError:
+                continue
             buckets[bound] = buckets.get(bound, 0.0) + sample.value
         elif sample.name == f"{name}_sum":
             total += sample.value

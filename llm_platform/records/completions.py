@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
 from llm_platform.records.base import Record
 from llm_platform.records.releases import ModelPin
+
+Tokens = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What a column of 64 bits holds: a row with more could not be stored, and would stand in the way of all others."""
+Few = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 
 class CompletionStatus(StrEnum):
@@ -21,6 +26,8 @@ class CompletionStatus(StrEnum):
     """The answer was cut at `max_tokens`."""
     REJECTED = "rejected"
     """The endpoint refused this request (4xx): too long, or malformed."""
+    FAILED = "failed"
+    """Every request about this document failed, while the endpoint answered others."""
 
 
 class Completion(Record):
@@ -37,6 +44,7 @@ class Completion(Record):
         reused: Derived from a stored answer with equal `request_id`; nothing was sent and no token paid.
         cut_tokens: Tokens of the document that were cut off, because it did not fit; None where it was read whole.
         parts: In how many parts the document was asked about; None where it was asked about at once.
+        reasoning_tokens: Of the completion tokens, those of the model's thought; None in rows of older versions.
     """
 
     release_id: str
@@ -51,26 +59,28 @@ class Completion(Record):
     said: str | None = None
     reason: str | None = None
     finish_reason: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
+    cached_tokens: Tokens = 0
     latency_seconds: float = 0.0
-    attempts: int = 1
+    attempts: Few = 1
     endpoint: str = ""
     run_id: str = ""
     documents_snapshot: int | None = None
     reused: bool = False
     created_at: datetime
-    cut_tokens: int | None = None
-    parts: int | None = None
+    cut_tokens: Tokens | None = None
+    parts: Few | None = None
+    reasoning_tokens: Tokens | None = None
 
 
 class TokenUsage(Record):
-    """Tokens of a set of answers."""
+    """Tokens of a set of answers; `cached_tokens` are of the prompts, `reasoning_tokens` of the completions."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
+    cached_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
 
     @property
     def total(self) -> int:

@@ -163,6 +163,8 @@ class Release(Record):
         serves: Of a release that only serves others: it asks about `parts` of documents, or puts the answers to them
             `together`.
         recorded: Of answers that another system gave; prompt, model and sampling then say nothing.
+        reading: How the answer is found in what a model says: `bare/1` leaves out the thought before it and a fence
+            around it. Raised when equal input would be read otherwise.
     """
 
     application: str
@@ -177,9 +179,11 @@ class Release(Record):
     long_documents: LongDocuments | None = None
     serves: Literal["parts", "together"] | None = None
     recorded: Recorded | None = None
+    reading: Literal["bare/1"] = "bare/1"
 
     def _identity(self) -> dict[str, Any]:
-        later = {"prompt", "model", "calibration", "long_documents", "serves", "recorded"}
+        # The first way of reading is left out: what it takes for an answer, earlier versions took for one or for none.
+        later = {"prompt", "model", "calibration", "long_documents", "serves", "recorded", "reading"}
         identity = self.model_dump(mode="json", exclude=later)
         identity["prompt"] = self.prompt.version
         # Left out where there is none, too.

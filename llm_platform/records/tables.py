@@ -9,7 +9,7 @@ import types
 from collections.abc import Collection
 from datetime import datetime
 from enum import Enum
-from typing import Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
 
@@ -42,8 +42,11 @@ def columns_of(record: type[Record]) -> dict[str, str]:
 
 
 def _sql_type(annotation: object) -> str:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
         (annotation,) = (one for one in get_args(annotation) if one is not types.NoneType)
+        return _sql_type(annotation)
     if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, Enum)):
         return "VARCHAR"
     return _SQL_TYPES.get(annotation, "VARCHAR") if isinstance(annotation, type) else "VARCHAR"
@@ -98,6 +101,8 @@ TABLES: dict[str, dict[str, str]] = {
         "sequence": "BIGINT",
     },
     "completions": columns_of(Completion) | {"attempts": "INTEGER", "parts": "INTEGER"},
+    "retried_completions": columns_of(Completion)
+    | {"attempts": "INTEGER", "parts": "INTEGER", "retried_at": "TIMESTAMPTZ"},
     "made_of": {
         "release_id": "VARCHAR",
         "fingerprint": "VARCHAR",

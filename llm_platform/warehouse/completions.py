@@ -27,7 +27,8 @@ JUDGED_COLUMNS = ("document_id", "attributes", "document_status", *DATA_VERSION_
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
     "c.raw, c.reason, "
-    "c.finish_reason, c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.latency_seconds, c.reused, c.run_id"
+    "c.finish_reason, c.prompt_tokens, c.completion_tokens, c.cached_tokens, c.reasoning_tokens, "
+    "c.latency_seconds, c.reused, c.run_id"
 )
 
 
@@ -237,7 +238,7 @@ class Completions:
                 cursor,
                 "CREATE TEMP TABLE answers AS SELECT * REPLACE ($to AS release_id, $request AS request_id, "
                 f"true AS reused, now() AS created_at) FROM {self._answers('release_id')} "
-                "WHERE cut_tokens IS NULL AND parts IS NULL AND status <> 'rejected'",
+                "WHERE cut_tokens IS NULL AND parts IS NULL AND status NOT IN ('rejected', 'failed')",
                 {"key": source_id, "to": release.release_id, "request": release.request_id},
             )
             return commit(self._session, self._application, cursor, lease=None, with_parts=False)
@@ -298,7 +299,7 @@ class Completions:
         sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in TokenUsage.model_fields)
         sql = f"SELECT {sums} FROM {self._answers('release_id')} WHERE NOT reused"
         row = self._session.rows(sql, {"key": release_id})[0]
-        return TokenUsage(prompt_tokens=row[0], completion_tokens=row[1], cached_tokens=row[2])
+        return TokenUsage(**dict(zip(TokenUsage.model_fields, row, strict=True)))
 
     def data_version(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
         """Hash of the answers to the documents as they are now; texts that nobody has any more do not count.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import StorageError, UnstorableRow
 from llm_platform.records.tables import TABLES
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.leases import Lease
@@ -47,7 +47,7 @@ def stage(cursor: duckdb.DuckDBPyConnection, file: Path) -> int:
     them, 54 MiB.
 
     Raises:
-        StorageError: a line is not an answer.
+        UnstorableRow: a line is not an answer.
     """
     with file.open("rb") as lines:
         longest = max(map(len, lines), default=0)
@@ -57,9 +57,9 @@ def stage(cursor: duckdb.DuckDBPyConnection, file: Path) -> int:
             f"CREATE TEMP TABLE answers AS SELECT * FROM read_json({literal(str(file))}, {options}, "
             f"maximum_object_size = {max(longest, _SHORTEST_BUFFER)})"
         )
-    except duckdb.InvalidInputException:
+    except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException):
         # What the engine says quotes the value, which may be an answer.
-        raise StorageError(f"{file.name} holds a line that is not an answer; nothing of it was stored.") from None
+        raise UnstorableRow(f"{file.name} holds a line that is not an answer; nothing of it was stored.") from None
     rows = int(cursor.execute("SELECT count(*) FROM answers").fetchall()[0][0])
     keys = "SELECT count(*) FROM (SELECT release_id, fingerprint FROM answers GROUP BY ALL)"
     distinct = int(cursor.execute(keys).fetchall()[0][0])

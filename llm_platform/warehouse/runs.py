@@ -65,7 +65,7 @@ def _values(run: InferenceRun) -> dict[str, Any]:
 
 
 def _run(row: dict[str, Any]) -> InferenceRun:
-    usage = TokenUsage(**{name: row.pop(name) for name in TokenUsage.model_fields})
-    # Runs of older versions say nothing of their limits.
+    # Runs of older versions say nothing of some tokens, and of their limits.
+    usage = TokenUsage(**{name: row.pop(name) or 0 for name in TokenUsage.model_fields})
     parsed = {name: json.loads(row.pop(name) or "{}") for name in ("endpoints", "causes", "limits")}
     return InferenceRun.model_validate({**row, **parsed, "usage": usage})

@@ -85,7 +85,12 @@ def test_answer_that_may_have_become_a_longer_one_is_truncated() -> None:
     [
         pytest.param('{"count": 3.0, "name": "x"}', '{"count":3,"name":"x"}', None, id="canonical-and-typed"),
         pytest.param('{"name": "x"', None, "the answer is not JSON", id="half"),
-        pytest.param('```json\n{"name":"x"}\n```', None, "the answer is not JSON", id="fenced"),
+        pytest.param('```json\n{"name":"x"}\n```', '{"name":"x"}', None, id="fenced"),
+        pytest.param('{"name": "x", "count": 1e999}', None, 'count breaks the rule type: "integer"', id="infinite"),
+        pytest.param(
+            '{"name": "x", "count": 1' + "0" * 5000 + "}", None, "the answer is not JSON", id="endless-number"
+        ),
+        pytest.param("[" * 5000, None, "the answer is not JSON", id="endless-nesting"),
         pytest.param('{"name": NaN}', None, "the answer is not JSON", id="nan"),
         pytest.param('{"count": 1}', None, "the answer lacks 'name'", id="missing-field"),
         pytest.param('{"name": "x", "b": 1}', None, "the answer has fields that were not asked for", id="extra-field"),

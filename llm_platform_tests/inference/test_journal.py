@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,8 @@ from typing import BinaryIO
 
 import pytest
 
-from llm_platform.errors import StorageError
-from llm_platform.inference.journal import Journal, recover
+from llm_platform.errors import StorageError, UnstorableRow
+from llm_platform.inference.journal import SET_ASIDE, Journal, recover
 from llm_platform.records import Completion, CompletionStatus, from_json_lines, json_lines
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +161,76 @@ def test_torn_line_is_not_an_answer(tmp_path: Path) -> None:
 
     with recover(tmp_path, Completion) as found:
         assert ids(found) == [3]
+
+
+def leave_behind(folder: Path, *written: bytes) -> None:
+    """A segment of a process that died."""
+    folder.mkdir(exist_ok=True)
+    (folder / "dead.journal").write_bytes(b"".join(line + b"\n" for line in written))
+
+
+def altered(line: bytes, **fields: object) -> bytes:
+    return json.dumps({**json.loads(line), **fields}).encode()
+
+
+def test_bad_line_in_the_middle_is_set_aside_and_named_and_the_rest_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything behind it was dropped without a word, and was paid for again."""
+    first, second, third = lines(0, 3)
+    wedging = altered(second, prompt_tokens=2**64)
+    leave_behind(tmp_path, first, wedging, b"{torn", third)
+
+    with recover(tmp_path, Completion) as found:
+        assert ids(found) == [0, 2]
+
+    assert (tmp_path / SET_ASIDE).read_bytes() == wedging + b"\n{torn\n"
+    assert [path.name for path in tmp_path.iterdir()] == [SET_ASIDE]
+    assert "release_id 'r', fingerprint 'f1', document_id '1'" in caplog.text
+    assert "über" not in caplog.text
+
+
+def test_line_of_a_newer_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    """An answer is paid for whoever wrote it down; after a rollback of the platform it was lost."""
+    first, second = lines(0, 2)
+    leave_behind(tmp_path, altered(first, new_field=1), altered(second, status="unheard-of"))
+
+    with recover(tmp_path, Completion) as found:
+        assert ids(found) == [0]
+
+    assert b"unheard-of" in (tmp_path / SET_ASIDE).read_bytes()
+
+
+def test_row_that_no_table_takes_is_found_and_set_aside(tmp_path: Path) -> None:
+    """One such row failed every later run of the application, at its start."""
+    leave_behind(tmp_path, *lines(0, 9))
+    stored: list[int] = []
+
+    def store(batch: list[Completion]) -> None:
+        if 5 in ids(batch):
+            raise UnstorableRow("no")
+        stored.extend(ids(batch))
+
+    with recover(tmp_path, Completion) as found:
+        found.store(store)
+
+    assert sorted(stored) == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert json.loads((tmp_path / SET_ASIDE).read_bytes())["document_id"] == "5"
+
+
+def test_storage_that_fails_for_all_sets_nothing_aside(tmp_path: Path) -> None:
+    """A full disk is no reason to take answers out of the journal."""
+
+    def store(batch: list[Completion]) -> None:
+        raise StorageError("full")
+
+    leave_behind(tmp_path, *lines(0, 3))
+    with pytest.raises(StorageError, match="full"), recover(tmp_path, Completion) as found:
+        found.store(store)
+
+    with recover(tmp_path, Completion) as found:
+        assert ids(found) == [0, 1, 2]
+    assert not (tmp_path / SET_ASIDE).exists()
 
 
 def test_failed_commit_keeps_the_rows_for_the_next_run(tmp_path: Path) -> None:

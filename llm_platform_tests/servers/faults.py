@@ -70,12 +70,13 @@ class ResetMidBody(Fault):
 
 @dataclass(frozen=True)
 class Replace(Fault):
-    """Status 200 with another body: truncated JSON, garbage, an HTML page."""
+    """Status 200, or another one, with another body: truncated JSON, garbage, an HTML page."""
 
     body: bytes
+    code: int = 200
 
     async def play(self, reply: bytes, writer: asyncio.StreamWriter) -> bool:
-        writer.write(http_message(200, self.body))
+        writer.write(http_message(self.code, self.body))
         return True
 
 

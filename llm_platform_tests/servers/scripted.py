@@ -83,6 +83,9 @@ class ScriptedServer:
         keep_bodies: Whether to keep request bodies and headers, for tests that look at them.
         peft_source: Folder whose sub-folders are listed as adapters.
         tokenizes: Whether it has `/tokenize`.
+
+    Attributes:
+        silent: Whether it accepts everything and answers nothing, as a machine that is half dead.
         loads_adapters: Whether it has vLLM's calls to load and unload one; what it loaded stands in `loaded`.
     """
 
@@ -111,6 +114,7 @@ class ScriptedServer:
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.port = 0
+        self.silent = False
         self._slots_count, self._capacity, self._retry_after = slots, capacity, retry_after
         self._metrics, self._keep, self._tls = metrics, keep_bodies, tls
         self._peft_source, self._loads_adapters = peft_source, loads_adapters
@@ -198,6 +202,8 @@ class ScriptedServer:
             writer.transport.abort()
 
     async def _respond(self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        if self.silent:
+            await asyncio.sleep(3600)
         if method == "GET":
             writer.write(self._document(path))
             return True

@@ -80,7 +80,7 @@ class CallRecorder:
                 self._commit(unwritten)
                 unwritten = []
                 with recover(self._folder, Call) as left_behind:
-                    self._commit(left_behind)
+                    left_behind.store(self._commit)
             finally:
                 with self._lock:
                     self._unwritten = unwritten + self._unwritten

@@ -174,6 +174,7 @@ def _call(completion: Completion, path: str, body: str, *, model: ModelPin, call
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             cached_tokens=completion.cached_tokens,
+            reasoning_tokens=completion.reasoning_tokens or 0,
         ),
         attempt=completion.attempts,
         git_commit=caller.git_commit,
