@@ -7,14 +7,14 @@ import time
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from llm_platform.errors import PlatformError
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PlatformError
 from llm_platform.inference.allowance import Allowance
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.inference.feed import Feed, IterableFeed, ReadAhead
 from llm_platform.inference.meter import EndpointProgress, Meter, Progress
 from llm_platform.inference.outbox import Origin, Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
-from llm_platform.inference.requests import PreparedRequest, probe_body
+from llm_platform.inference.requests import PreparedRequest, probe_of
 from llm_platform.inference.session import SendingSession
 from llm_platform.inference.sink import OnLines, SinkWriter
 from llm_platform.inference.supervision import Discover, Supervision
@@ -60,6 +60,7 @@ async def complete(
     total: Callable[[], int] | int | None = None,
     origin: Origin | None = None,
     discover: Discover | None = None,
+    has_answers: Callable[[], bool] = lambda: False,
 ) -> EngineResult:
     """Send requests and hand over their answers.
 
@@ -69,6 +70,8 @@ async def complete(
         on_lines: Called from one thread of its own with batches of finished rows.
         on_progress: Called in the event loop, about once a second.
         discover: Asked now and then for the endpoints there are, so that they may join and leave.
+        has_answers: Whether the release has answers from before: then what is refused now is not refused to all. Called
+            in a thread, and only when that is in question.
         stop: When set, nothing more is sent, and what is in flight is waited for as long as `policy.drain_seconds`.
 
     Returns:
@@ -87,7 +90,8 @@ async def complete(
         meter=meter,
         policy=policy,
         allowance=allowance,
-        probe=probe_body(release.served_name),
+        probe=probe_of(release),
+        has_answers=has_answers,
     )
     supervision = Supervision(
         session, wire, outbox, writer, meter, policy, allowance, stop, total, on_progress, discover
@@ -114,8 +118,19 @@ async def complete(
         stopped=supervision.stopped_by or ("asked" if stop.is_set() else None),
         waited_seconds=waited_seconds,
         presumed_tokens=allowance.presumed_tokens,
-        error=error,
+        error=_with_account(error, stored=writer.stored, total=supervision.total_rows()),
     )
+
+
+def _with_account(error: PlatformError | None, *, stored: int, total: int | None) -> PlatformError | None:
+    """An error about endpoints, with what the run has all the same; counted when everything is stored."""
+    if not isinstance(error, EndpointUnavailable | EndpointMismatch):
+        return error
+    of = "" if total is None else f" of {total}"
+    kept = f"{stored}{of} documents are done and kept." if stored else "Nothing was stored."
+    found = type(error)(f"{error} {kept}")
+    found.__cause__ = error.__cause__
+    return found
 
 
 def _feed(

@@ -51,6 +51,7 @@ def run_completions(
     on_progress: Callable[[Progress], None] | None = None,
     on_finish: Callable[[InferenceRun], None] | None = None,
     discover: Discover | None = None,
+    has_answers: Callable[[], bool] = lambda: False,
     wire: WireFactory = default_wire,
 ) -> InferenceRun:
     """Answer documents and store the answers.
@@ -65,6 +66,7 @@ def run_completions(
         sink: Stores a batch of answers, each as its JSON; called in a thread of its own.
         constraint: Request fields that constrain the answer; see `llm_platform.nim.dialects.constraint`.
         discover: Asked now and then for the endpoints there are, so that they may join and leave; called in a thread.
+        has_answers: Whether the release has answers from before; called in a thread, and only when that is in question.
         total: Documents there are, for the time left; a function where that may change.
         on_progress: Called in this thread.
         on_finish: Called in this thread with the account of the run, also when the run is about to raise.
@@ -95,6 +97,7 @@ def run_completions(
                 total=total,
                 origin=Origin(run_id, documents_snapshot),
                 discover=discover,
+                has_answers=has_answers,
             )
         finally:
             await client.close()

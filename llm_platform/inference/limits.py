@@ -73,6 +73,10 @@ class Limit:
         self._ramping = False
         self._limit = max(1.0, min(self._limit, float(in_flight)))
 
+    def on_rested(self, now: float) -> None:
+        """The endpoint has refused everything, and was left alone for a while: that time says nothing."""
+        self._grown_at = now
+
     def on_recovery(self) -> None:
         """The endpoint is back after an outage: do not meet it with everything at once."""
         self._limit = min(self._limit, self._initial)

@@ -42,9 +42,15 @@ class EnginePolicy:
         background: Use only what others leave: on an endpoint where anything waits, send less and less, down to one
             request at a time, and come back when nothing does.
         slots_factor: Requests in flight per slot of an endpoint whose slots are known.
-        attempts: Requests that may fail for one row while its endpoint answers others; an outage costs none.
+        attempts, attempts_seconds: Requests that may fail for one row while its endpoint answers others, the last of
+            them no sooner than this after the first failed; then it is a stored failure. An outage costs none.
+        give_up_seconds: Two failed requests are enough when they took this long.
+        refused_together: So many rows that are refused, with none answered after them, are looked into: whether each is
+            refused for itself, or all for what they have in common.
         breaker_failures: Failures in a row after which an endpoint gets only probes until one succeeds.
-        unavailable_after_seconds: The run ends when no row has been answered for this long, with failures since.
+        unavailable_after_seconds: The run ends when no endpoint has shown any sign of life for this long: no answer,
+            and none to a probe. One that is silent for a third of it is probed; one whose server answers while its
+            model is silent is given four times as long.
         max_failed_share: The run ends when more rows than this share have no valid answer; judged from
             `failed_share_after` rows on.
         budget_tokens, budget_usd: Nothing is sent that may take the run beyond this; what is left stays missing.
@@ -63,6 +69,9 @@ class EnginePolicy:
     slots_factor: float = 2.0
     request_timeout_seconds: float = 300.0
     attempts: int = 5
+    attempts_seconds: float = 10.0
+    give_up_seconds: float = 600.0
+    refused_together: int = 8
     backoff_seconds: float = 0.5
     backoff_cap_seconds: float = 30.0
     breaker_failures: int = 8
@@ -87,3 +96,8 @@ class EnginePolicy:
     poll_seconds: float = 0.25
     discover_seconds: float = 10.0
     seed: int | None = None
+
+    @property
+    def silence_seconds(self) -> float:
+        """After so long without a sign of life an endpoint is asked for one, which may take as long again."""
+        return self.unavailable_after_seconds / 3

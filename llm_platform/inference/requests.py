@@ -24,6 +24,7 @@ COMPLETION_PATH = "/v1/completions"
 # label's probability, so more tokens than labels carry it.
 TOP_LOGPROBS = 20
 
+_NOTHING = "1"
 REPAIR_TEMPERATURE = 0.7
 REPAIR_REQUEST = "That answer was not accepted: {reason}. Answer again, in exactly the form that was asked for."
 
@@ -123,9 +124,34 @@ class RequestBuilder:
         return PreparedRequest(document_id, fingerprint, self.path, body, rendered.cut_tokens, prefix)
 
 
-def probe_body(model: str) -> bytes:
-    """A request for one token: the cheapest proof that an endpoint's engine is alive."""
-    return _ENCODE({"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}).encode()
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A request that is about no document."""
+
+    path: str
+    body: bytes
+
+
+def probe_of(release: Release) -> Probe:
+    """The cheapest proof that an endpoint's engine is alive, on the path that the prompts of a release take."""
+    chat = release.prompt.api == "chat"
+    return Probe(CHAT_PATH if chat else COMPLETION_PATH, probe_body(release.served_name, chat=chat))
+
+
+def probe_body(model: str, *, chat: bool = False) -> bytes:
+    """A request for one token."""
+    about = {"messages": [{"role": "user", "content": _NOTHING}]} if chat else {"prompt": _NOTHING}
+    return _ENCODE({"model": model, **about, "max_tokens": 1, "temperature": 0}).encode()
+
+
+def neutral_request(request: PreparedRequest) -> Probe:
+    """The same request about nothing: every parameter and every role of it, and none of its words."""
+    body = json.loads(request.body)
+    if request.path == CHAT_PATH:
+        body["messages"] = [{**message, "content": _NOTHING} for message in body["messages"]]
+    else:
+        body["prompt"] = _NOTHING
+    return Probe(request.path, _ENCODE(body).encode())
 
 
 def repair_request(request: PreparedRequest, *, answer: str, reason: str) -> PreparedRequest:

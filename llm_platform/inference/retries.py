@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -37,25 +38,38 @@ class Retries:
         """Let a row wait by its number of failures, and no shorter than the endpoint asked for."""
         self.put(row, at=now + max(asked_seconds, self.backoff_seconds(failures)))
 
+    def put_failed(self, row: RowInFlight, *, now: float, asked_seconds: float = 0.0) -> None:
+        """Let a row wait by its failures; the last attempt comes when a passing fault would have passed."""
+        policy = self._policy
+        at = now + max(asked_seconds, self.backoff_seconds(row.charged))
+        if row.charged == policy.attempts - 1:
+            at = max(at, row.failing_since + policy.attempts_seconds)
+        self.put(row, at=now if row.charged >= policy.attempts else at)
+
     def pop(self, now: float) -> RowInFlight | None:
         """A row whose time has come."""
         return heapq.heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
 
     def backoff_seconds(self, failures: int) -> float:
         """Doubling from `backoff_seconds`, at most `backoff_cap_seconds`, of which half is random."""
-        doubled = self._policy.backoff_seconds * 2.0 ** (max(failures, 1) - 1)
+        doubled = self._policy.backoff_seconds * 2.0 ** min(max(failures, 1) - 1, 30)
         return min(self._policy.backoff_cap_seconds, doubled) * (0.5 + 0.5 * self._jitter.random())
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """What the endpoint asked for, as seconds or as a date, in seconds from now; 0 where it did not ask."""
+    """What the endpoint asked for, as seconds or as a date, in seconds from now, at most two minutes.
+
+    0 where it did not ask.
+    """
     said = headers.get("retry-after") or "0"
     try:
         seconds = float(said)
+        if not math.isfinite(seconds):
+            seconds = 0.0
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             seconds = 0.0
     # Zero first: of a NaN, which no row must wait for, `max` then keeps the zero.
     return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from llm_platform.inference.allowance import Allowance
 from llm_platform.inference.answers import AnswerReader
-from llm_platform.inference.endpoint import Breaker, EndpointState, RowInFlight, examine
+from llm_platform.inference.descriptors import connections_allowed
+from llm_platform.inference.endpoint import Breaker, EndpointState, RowInFlight, examine, rest
 from llm_platform.inference.feed import Feed
 from llm_platform.inference.homes import Homes
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
+from llm_platform.inference.refusals import ask_whose, is_pending
+from llm_platform.inference.requests import Probe
 from llm_platform.inference.retries import Retries
 from llm_platform.inference.triage import Triage
 from llm_platform.inference.wire import Wire
@@ -39,7 +42,8 @@ class SendingSession:
         meter: Meter,
         policy: EnginePolicy,
         allowance: Allowance,
-        probe: bytes,
+        probe: Probe,
+        has_answers: Callable[[], bool],
     ) -> None:
         self.endpoints = [EndpointState(target, policy) for target in targets]
         self.error: BaseException | None = None
@@ -47,6 +51,7 @@ class SendingSession:
         self.peak_workers = 0
         self._feed, self._wire, self._outbox, self._meter = feed, wire, outbox, meter
         self._policy, self._probe, self._allowance = policy, probe, allowance
+        self._has_answers, self._connections = has_answers, connections_allowed()
         self._retries = Retries(policy)
         self.triage = Triage(
             reader,
@@ -55,7 +60,9 @@ class SendingSession:
             policy=policy,
             retries=self._retries,
             on_fail=self.fail,
-            on_suspect=self._suspect,
+            on_suspect=self.suspect,
+            on_doubt=self._doubt,
+            on_rest=self._rest,
         )
         self._homes = Homes()
         self._workers: set[asyncio.Task[None]] = set()
@@ -92,13 +99,17 @@ class SendingSession:
     def pump(self) -> None:
         """Start as many workers as there is room and work for."""
         try:
-            while (job := self._take()) is not None:
+            while len(self._workers) < self._connections and (job := self._take()) is not None:
                 worker = asyncio.create_task(self._work(*job))
                 self._workers.add(worker)
                 worker.add_done_callback(self._ended)
         except BaseException as error:  # noqa: BLE001 - carried to the caller of the run, which raises it
             self.fail(error)
         self.peak_workers = max(self.peak_workers, len(self._workers))
+        if not self._workers and not self.ending:
+            # Nothing is in flight that might show whose fault a refusal is.
+            for endpoint in filter(is_pending, self.endpoints):
+                self._doubt(endpoint)
         if self._finished():
             self._changed.set()
 
@@ -109,11 +120,17 @@ class SendingSession:
             endpoint.leaving = endpoint.url not in listed
         known = {endpoint.url for endpoint in self.endpoints}
         new = [EndpointState(target, self._policy) for root, target in listed.items() if root not in known]
-        self.endpoints = [one for one in self.endpoints if one.in_flight or not one.leaving] + new
+        self.endpoints = [one for one in self.endpoints if one.in_flight or one.refused or not one.leaving] + new
         return new
 
     def _finished(self) -> bool:
-        return self.ending or (self._feed.exhausted and not self._retries and not self._homes and not self._workers)
+        return self.ending or (
+            self._feed.exhausted
+            and not self._retries
+            and not self._homes
+            and not self._workers
+            and not any(endpoint.refused for endpoint in self.endpoints)
+        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._workers.discard(task)
@@ -183,11 +200,17 @@ class SendingSession:
     def _next_row(self, endpoint: EndpointState) -> RowInFlight | None:
         now = time.monotonic()
         while (row := self._retries.pop(now)) is not None:
-            if row.charged < self._policy.attempts or not self._gives_up(row, now):
+            if not self._is_out_of_attempts(row, now) or not self._gives_up(row, now):
                 return row
         alone = len(self.endpoints) == 1 and not self._homes
         request = self._feed.take() if alone else self._homes.next(endpoint, self._feed.take)
         return None if request is None else RowInFlight(request)
+
+    def _is_out_of_attempts(self, row: RowInFlight, now: float) -> bool:
+        policy = self._policy
+        return row.charged >= policy.attempts or (
+            row.charged >= 2 and now - row.failing_since >= policy.give_up_seconds
+        )
 
     def _gives_up(self, row: RowInFlight, now: float) -> bool:
         """Whether a row that is out of attempts is not sent: only once its endpoint has been shown to be alive."""
@@ -195,14 +218,48 @@ class SendingSession:
         if endpoint is None or endpoint.breaker is Breaker.OPEN:
             return False
         if endpoint.answered_at > row.failed_at:
-            self._meter.done += 1
-            self._meter.failed[f"gave_up_{row.cause}"] += 1
+            self.triage.gives_up(row, now)
             return True
-        self._suspect(endpoint)
+        self.suspect(endpoint)
         self._retries.put(row, at=now + self._policy.probe_seconds)
         return True
 
-    def _suspect(self, endpoint: EndpointState) -> None:
+    def suspect(self, endpoint: EndpointState) -> None:
+        """Have an endpoint asked whether it is alive; nothing is sent to it meanwhile."""
         if endpoint.breaker is Breaker.CLOSED:
             endpoint.breaker = Breaker.SUSPECT
-            self.spawn(examine(endpoint, self._wire, body=self._probe, on_change=self.pump))
+            self.spawn(examine(endpoint, self._wire, probe=self._probe, on_change=self.pump))
+
+    def _rest(self, endpoint: EndpointState, seconds: float) -> None:
+        if endpoint.breaker is Breaker.CLOSED:
+            endpoint.breaker = Breaker.RESTING
+            self.spawn(rest(endpoint, seconds, on_change=self.pump))
+
+    def _doubt(self, endpoint: EndpointState) -> None:
+        if endpoint.breaker is Breaker.CLOSED:
+            endpoint.breaker = Breaker.SUSPECT
+            self.spawn(self._ask_whose(endpoint))
+
+    async def _ask_whose(self, endpoint: EndpointState) -> None:
+        asked_at = time.monotonic()
+        verdict = await ask_whose(
+            endpoint,
+            self._wire,
+            timeout_seconds=min(self._policy.request_timeout_seconds, self._policy.unavailable_after_seconds),
+            has_answered=self._has_got_through,
+        )
+        if not isinstance(verdict, bool):
+            self.fail(verdict)
+            return
+        answers = verdict and not endpoint.doubts
+        if verdict:
+            self.triage.settle(endpoint, before=asked_at)
+        if answers:
+            endpoint.close(time.monotonic())
+            self.pump()
+        else:
+            # What is left is looked into again when it is back.
+            await examine(endpoint, self._wire, probe=self._probe, on_change=self.pump)
+
+    def _has_got_through(self) -> bool:
+        return self._meter.latency.count > 0 or self._has_answers()

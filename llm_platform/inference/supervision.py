@@ -69,7 +69,7 @@ class Supervision:
         """The run as it is now."""
         now, meter, usage = time.monotonic(), self.meter, self.meter.usage
         rows_per_second = self._rows.update(now, meter.done)
-        total = self._total()
+        total = self.total_rows()
         left = None if total is None or rows_per_second <= 0 else (total - meter.done) / rows_per_second
         return Progress(
             done=meter.done,
@@ -115,9 +115,7 @@ class Supervision:
         limit = self.policy.budget_seconds
         if limit is not None and self.allowance.active_seconds >= limit:
             self._stop_for("budget_seconds")
-        since = self.session.triage.trouble_since
-        if since is not None and now - since > self.policy.unavailable_after_seconds:
-            self.session.fail(self._unavailable(now - since))
+        self._look_for_life(now)
         judged = self.meter.done >= self.policy.failed_share_after
         if judged and self.meter.failures > self.policy.max_failed_share * self.meter.done:
             self.session.fail(self._too_many_failed())
@@ -132,7 +130,34 @@ class Supervision:
             self._waited_seconds += now - self._away_since
             self._away_since = None
 
-    def _total(self) -> int | None:
+    def _look_for_life(self, now: float) -> None:
+        """Ask what has been silent for long; end the run when all of them have been, for too long.
+
+        One that still answers what needs no model gets more time: its model may be slow, with others' requests before
+        ours. Bytes are no sign of life: an endpoint that sends one now and then, and no answer, holds a run as long as
+        one that sends none.
+        """
+        session, policy = self.session, self.policy
+        for endpoint in session.endpoints:
+            if not endpoint.in_flight and not session.triage.troubled and endpoint.breaker is Breaker.CLOSED:
+                endpoint.quiet_since = now
+            silent_seconds = now - endpoint.heard_at
+            if silent_seconds > policy.silence_seconds and not endpoint.leaving:
+                session.suspect(endpoint)
+            if silent_seconds > endpoint.patience_seconds(now) and endpoint.in_flight:
+                # Others may be there for what it holds.
+                self.wire.abandon(endpoint.url)
+        # Only who was asked and said nothing: this process may have been silent itself.
+        away = [
+            now - one.heard_at
+            for one in session.endpoints
+            if one.breaker in (Breaker.OPEN, Breaker.RESTING) and now - one.heard_at > one.patience_seconds(now)
+        ]
+        if away and len(away) == len(session.endpoints):
+            session.fail(self._unavailable(min(away)))
+
+    def total_rows(self) -> int | None:
+        """Rows there are, as far as is known now."""
         return self.total() if callable(self.total) else self.total
 
     def _stop_for(self, reason: str) -> None:
@@ -170,12 +195,10 @@ class Supervision:
                     self.session.spawn(self._follow(endpoint))
 
     def _unavailable(self, seconds: float) -> EndpointUnavailable:
-        total = self._total()
         each = "; ".join(f"{one.url}: {one.last_error or 'no reply'}" for one in self.session.endpoints)
         return EndpointUnavailable(
-            f"No endpoint has answered a document for {seconds:.0f} s ({each}). {self.meter.done} of "
-            f"{total if total is not None else 'all'} documents are done and kept. Bring an endpoint back "
-            "and run again: only the missing ones are sent."
+            f"No endpoint has answered a document, or a probe, for {seconds:.0f} s ({each}). Bring an endpoint back "
+            "and run again: only the missing ones are sent. LLM_PLATFORM_OUTAGE_SECONDS says how long a run waits."
         )
 
     def _too_many_failed(self) -> PermanentError:

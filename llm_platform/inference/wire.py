@@ -44,6 +44,9 @@ class Wire(Protocol):
     async def get(self, url: str, *, timeout_seconds: float) -> Reply:
         """Read a document."""
 
+    def abandon(self, url: str) -> None:
+        """Give up what is in flight to this root, as if its time were up."""
+
     async def close(self) -> None:
         """Drop all connections."""
 

@@ -7,6 +7,8 @@ request is one write, and a reply one wake-up of the worker that waits for it.
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import os
 import ssl
 import time
@@ -23,7 +25,7 @@ from llm_platform.settings.connection import Connection, trusted
 
 _READ_BYTES = 256 * 1024
 _SWEEP_SECONDS = 0.1
-# An answer of a model has kilobytes; what never ends must not fill the memory.
+_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(slots=True)
@@ -73,6 +75,14 @@ class HttpWire:
         origin, head = self._heads.get(("GET", url)) or self._head("GET", url)
         return await self._ask(origin, head + b"0\r\n\r\n", timeout_seconds)
 
+    def abandon(self, url: str) -> None:
+        """Give up what is in flight to this root, as if its time were up."""
+        parts = urlsplit(url)
+        origin = self._origins.get((parts.scheme, parts.netloc))
+        for exchange in list(self._busy):
+            if exchange.origin is origin:
+                exchange.check_deadline(math.inf)
+
     async def close(self) -> None:
         """Drop all connections."""
         self._sweep.cancel()
@@ -115,13 +125,14 @@ class HttpWire:
     async def _connect(self, origin: _Origin) -> _Exchange | Reply:
         try:
             async with asyncio.timeout(self._connect_seconds):
-                _, exchange = await self._loop.create_connection(
-                    lambda: _Exchange(self.buffer, self._max_reply_bytes),
-                    origin.host,
-                    origin.port,
-                    ssl=origin.tls,
-                    server_hostname=origin.host if origin.tls else None,
-                )
+                try:
+                    return await self._open(origin)
+                except OSError as error:
+                    if error.errno not in _NO_FILES or not self._drop_idle():
+                        raise
+                    # The process may open no more files; those of connections that nobody uses are free now.
+                    await asyncio.sleep(0)
+                    return await self._open(origin)
         except TimeoutError:
             return _failure("connect", f"no connection within {self._connect_seconds:g} s")
         except ssl.SSLCertVerificationError as error:
@@ -129,7 +140,24 @@ class HttpWire:
         except OSError as error:
             # asyncio's own text names the address, which the message has already, and not the reason.
             return _failure("connect", os.strerror(error.errno) if error.errno and error.errno > 0 else str(error))
+
+    async def _open(self, origin: _Origin) -> _Exchange:
+        _, exchange = await self._loop.create_connection(
+            lambda: _Exchange(self.buffer, self._max_reply_bytes, origin),
+            origin.host,
+            origin.port,
+            ssl=origin.tls,
+            server_hostname=origin.host if origin.tls else None,
+        )
         return exchange
+
+    def _drop_idle(self) -> bool:
+        dropped = False
+        for origin in self._origins.values():
+            while origin.idle:
+                origin.idle.popleft().abort()
+                dropped = True
+        return dropped
 
     def _trust(self) -> ssl.SSLContext:
         self._tls = self._tls or ssl.create_default_context()
@@ -165,10 +193,12 @@ class _Exchange(asyncio.BufferedProtocol):
     """One connection, and the request that it is busy with.
 
     Attributes:
+        origin: The address that it goes to.
         idle_since: When its last reply was complete.
     """
 
-    def __init__(self, buffer: memoryview, max_bytes: int) -> None:
+    def __init__(self, buffer: memoryview, max_bytes: int, origin: _Origin) -> None:
+        self.origin = origin
         self._buffer, self._max_bytes = buffer, max_bytes
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None

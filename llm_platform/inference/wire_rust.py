@@ -92,6 +92,9 @@ class RustWire:
     def _too_long(self) -> Reply:
         return Reply(0, NO_HEADERS, failure="reset", detail=f"the reply is longer than {self._max_bytes} bytes")
 
+    def abandon(self, url: str) -> None:
+        """Nothing: each request of this client ends at its own deadline."""
+
     async def close(self) -> None:
         """Drop all connections."""
         await self._client.close()

@@ -42,6 +42,7 @@ QUICK = EnginePolicy(
     request_timeout_seconds=5.0,
     backoff_seconds=0.02,
     backoff_cap_seconds=0.1,
+    attempts_seconds=0.1,
     probe_seconds=0.05,
     probe_cap_seconds=0.1,
     probe_timeout_seconds=2.0,

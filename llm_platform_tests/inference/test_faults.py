@@ -74,13 +74,22 @@ def test_passing_fault_loses_nothing_and_doubles_nothing(fault: Fault, cause: st
     assert server.counts.requests == rows + retries[cause]
 
 
-def test_document_that_always_fails_uses_up_its_attempts_and_no_more() -> None:
-    """One poisonous document must neither run for ever nor take the others down with it."""
-    with ScriptedServer(script=always(Status(500), "7", "50")) as server:
+def test_document_that_always_fails_uses_up_its_attempts_and_is_stored_as_failed() -> None:
+    """One poisonous document must neither run for ever, nor be paid for in every run, nor block all others."""
+    with ScriptedServer(script=always(Status(500, "boom in DOC"), "7", "50")) as server:
         outcome = ask(server, ROWS)
 
+    failed = [row for row in outcome.rows if row.status is CompletionStatus.FAILED]
     assert server.counts.asked["7"] == server.counts.asked["50"] == QUICK.attempts
-    assert len(outcome.rows) == ROWS - 2
+    assert outcome.stored_once(ROWS)
+    assert {row.document_id for row in failed} == {"7", "50"}
+    for row in failed:
+        assert row.answer is None
+        assert row.attempts == QUICK.attempts
+        assert row.reason is not None
+        assert row.reason.startswith("5 requests in ")
+        assert row.reason.endswith("failed while the endpoint answered others, the last with: HTTP 500")
+        assert "boom in DOC" in (row.said or "")
     assert outcome.result.meter.failed == {"gave_up_http_500": 2}
     assert outcome.result.error is None
 

@@ -22,7 +22,14 @@ from llm_platform.operations.answering.account import Account, Rows, require_val
 from llm_platform.operations.answering.examples import selector
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.long_documents import InParts
-from llm_platform.records import Completion, DocumentRow, InferenceRun, Release, TokenUsage
+from llm_platform.records import (
+    Completion,
+    CompletionStatus,
+    DocumentRow,
+    InferenceRun,
+    Release,
+    TokenUsage,
+)
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.missing import SIDE_BY_SIDE
@@ -154,10 +161,14 @@ def _verify(verify: Callable[[], None], store: ApplicationStore, release: Releas
 
 def recover_journal(store: ApplicationStore, release: Release, asking: Asking) -> None:
     """Store what processes that died had received for a release and not yet committed."""
-    folder = _journal(store, release, asking)
-    if folder is not None:
-        with recover(folder, Completion) as rows:
-            store.completions.restore(rows)
+    recover_journal_in(store, release, asking.journal)
+
+
+def recover_journal_in(store: ApplicationStore, release: Release, journals: Path | None) -> None:
+    """The same, of the journals in one folder."""
+    if (folder := _journal(store, release, journals)) is not None:
+        with recover(folder, Completion) as found:
+            found.store(store.completions.restore)
 
 
 def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
@@ -233,7 +244,7 @@ class _Sending:
     ) -> None:
         """One run of the engine."""
         store, targets = self._store, self._targets
-        with _sink(store, lease, _journal(store, release, asking)) as sink:
+        with _sink(store, lease, _journal(store, release, asking.journal)) as sink:
             if release.decision == "logprobs":
                 check_first_tokens(
                     release.prompt.answers,
@@ -253,6 +264,7 @@ class _Sending:
                 run_id=asking.run_id,
                 documents_snapshot=asking.snapshot,
                 discover=asking.discover,
+                has_answers=lambda: store.completions.counts(release.release_id).get(CompletionStatus.VALID, 0) > 0,
                 total=total,
                 on_progress=asking.on_progress,
                 on_finish=self.account.runs.append,
@@ -298,5 +310,5 @@ def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Itera
         yield journal
 
 
-def _journal(store: ApplicationStore, release: Release, asking: Asking) -> Path | None:
-    return None if asking.journal is None else asking.journal / store.name / release.release_id
+def _journal(store: ApplicationStore, release: Release, journals: Path | None) -> Path | None:
+    return None if journals is None else journals / store.name / release.release_id
