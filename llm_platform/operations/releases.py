@@ -283,3 +283,23 @@ def champion_release(store: ApplicationStore) -> Release | None:
 def requesting(release: Release) -> Release:
     """The release whose stored answers `release` is derived from; itself unless it is calibrated."""
     return release.model_copy(update={"calibration": None})
+
+
+def senders(store: ApplicationStore, loaded: LoadedApplication, variant: str | None = None) -> dict[str, Release]:
+    """Variant → the release that sends its requests, the champion's too; each once, and only those that there are.
+
+    Raises:
+        SpecificationError: there is no such variant.
+    """
+    names = [*loaded.application.variants, CHAMPION]
+    if variant is not None and variant not in names:
+        raise SpecificationError(
+            f"{loaded.application.name} has no variant {variant!r}. There are: {', '.join(names)}."
+        )
+    found: dict[str, Release] = {}
+    for name in names if variant is None else [variant]:
+        release = champion_release(store) if name == CHAMPION else loaded.requesting(name, store)
+        sender = release and requesting(release)
+        if sender and sender.release_id not in {one.release_id for one in found.values()}:
+            found[name] = sender
+    return found

@@ -10,6 +10,7 @@ from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.documents import DocumentsTable
 from llm_platform.warehouse.drift import DriftTable
+from llm_platform.warehouse.failures import Failures
 from llm_platform.warehouse.judgements import Judgements
 from llm_platform.warehouse.models import Models
 from llm_platform.warehouse.pools import Pools
@@ -42,6 +43,7 @@ class ApplicationStore:
         self.releases = Releases(session, application)
         self.models = Models(session, application)
         self.completions = Completions(session, application)
+        self.failures = Failures(session, application)
         self.scores = Scores(session, application)
         self.reports = Reports(session, application)
         self.rollout = RolloutTable(session, application)

@@ -12,13 +12,11 @@ from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.spending import spent_by
-from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
-from llm_platform.records import Release
+from llm_platform.operations.releases import CHAMPION, LoadedApplication, senders
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
-from llm_platform.warehouse.store import ApplicationStore
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,11 @@ def answer_beside(
         )
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application.name)
-        senders = _senders(store, loaded, variant)
-        if senders.keys() - {CHAMPION}:
+        found = senders(store, loaded, variant)
+        if found.keys() - {CHAMPION}:
             require_judgeable(lake, loaded)
         run_id, troubles = f"answer-{uuid.uuid4().hex}", dict[str, PlatformError]()
-        for name, release in senders.items():
+        for name, release in found.items():
             store.releases.put(release)
             try:
                 asking = asking_documents(
@@ -88,19 +86,3 @@ def answer_beside(
             yield AnsweredBeside(name, sent)
     if troubles:
         raise PermanentError("\n".join(f"{name}: {error}" for name, error in troubles.items()))
-
-
-def _senders(store: ApplicationStore, loaded: LoadedApplication, variant: str | None) -> dict[str, Release]:
-    """Variant → the release that sends its requests; each release once, and only those that there are."""
-    names = [*loaded.application.variants, CHAMPION]
-    if variant is not None and variant not in names:
-        raise SpecificationError(
-            f"{loaded.application.name} has no variant {variant!r}. There are: {', '.join(names)}."
-        )
-    found: dict[str, Release] = {}
-    for name in names if variant is None else [variant]:
-        release = champion_release(store) if name == CHAMPION else loaded.requesting(name, store)
-        sender = release and requesting(release)
-        if sender and sender.release_id not in {one.release_id for one in found.values()}:
-            found[name] = sender
-    return found

@@ -261,14 +261,14 @@ def _rates(store: ApplicationStore, loaded: LoadedApplication, release: Release)
 
 
 def _tokens_per_second(store: ApplicationStore, model: ModelPin) -> float | None:
-    """Of the latest three runs on the same model that were long enough to measure."""
+    """Of the latest three runs on the same model that were long enough to measure, and whose endpoint counts tokens."""
     same = {one.release_id for one in _stored_releases(store) if one.model.served_name == model.served_name}
     runs: list[InferenceRun] = [
         run for release_id in sorted(same) for run in store.runs.of_release(release_id) if run.stored >= MEASURABLE_ROWS
     ]
     latest = sorted(runs, key=lambda run: run.started_at)[-3:]
-    seconds = sum(run.seconds for run in latest)
-    return sum(run.usage.total for run in latest) / seconds if seconds > 0 else None
+    seconds, tokens = sum(run.seconds for run in latest), sum(run.usage.total for run in latest)
+    return tokens / seconds if seconds > 0 and tokens > 0 else None
 
 
 def _stored_releases(store: ApplicationStore) -> list[Release]:

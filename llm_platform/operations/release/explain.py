@@ -17,6 +17,7 @@ ORDER = (
     "document",
     "completion",
     "made_of",
+    "failures",
     "run",
     "release",
     "pin",
@@ -53,6 +54,12 @@ def explain_document(
         chain.update(_adapter(store, release))
     if release is not None and "completion" in chain and "run" not in chain:
         chain.update(_paid_by(store, release, chain["completion"]["run_id"]))
+    if "document" in chain and (failures := store.failures.of_text(chain["document"]["fingerprint"])):
+        # Also of what is not published: why it may not be.
+        chain["failures"] = {
+            release_id: f"{one.status} after {one.attempts} requests: {one.reason}"
+            for release_id, one in failures.items()
+        }
     if "rollout" in chain:
         chain["rollout"]["evidence"] = [_gate(gate) for gate in json.loads(chain["rollout"]["evidence"])]
     if "report" in chain:
