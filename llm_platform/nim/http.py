@@ -17,9 +17,6 @@ from pyreqwest.exceptions import RequestError
 from llm_platform.errors import EndpointUnavailable, SpecificationError
 from llm_platform.settings.connection import Connection, trusted
 
-# A one-token answer of a loaded 70B model that queues behind others takes tens of seconds.
-DEFAULT_TIMEOUT_SECONDS = 60.0
-
 
 class EndpointClient:
     """A client for GET and POST; use it as a context manager."""
@@ -28,9 +25,10 @@ class EndpointClient:
         self,
         connection: Connection | None = None,
         *,
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        timeout_seconds: float | None = None,
     ) -> None:
         how = connection or Connection()
+        timeout_seconds = timeout_seconds or how.reply_timeout_seconds
         builder = SyncClientBuilder().follow_redirects(False).timeout(timedelta(seconds=timeout_seconds))
         builder = builder.connect_timeout(timedelta(seconds=min(how.connect_timeout_seconds, timeout_seconds)))
         if not how.environment_proxies:

@@ -38,6 +38,7 @@ from llm_platform.settings.settings import Settings
 if TYPE_CHECKING:
     import openai
 
+_ANSWER_SECONDS, _LEAST_SECONDS = 60.0, 15.0
 VERIFIED_SECONDS = 300.0
 """How long what an endpoint has shown to be is believed; a run asks more often than that only new endpoints."""
 
@@ -260,6 +261,8 @@ class NIMResource(dg.ConfigurableResource):
             bearer_token=self._bearer_token(),
             ca_file=Path(self.ca_file) if self.ca_file else None,
             environment_proxies=self.environment_proxies and self.pinned.mode == "external",
+            # Whoever waits shortly for an endpoint in a run waits no longer for one before it.
+            reply_timeout_seconds=min(_ANSWER_SECONDS, max(_LEAST_SECONDS, self.outage_seconds)),
         )
 
     def policy(self, *, max_failed_share: float) -> EnginePolicy:

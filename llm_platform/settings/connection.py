@@ -20,6 +20,8 @@ class Connection:
         environment_proxies: Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count. They are meant for
             what is outside, and a bulk run through a proxy costs more than twice the CPU a request.
         connect_timeout_seconds: For a connection, TLS included.
+        reply_timeout_seconds: For the reply to a single request; bulk runs have a deadline of their own. A one-token
+            answer of a loaded 70B model that queues behind others takes tens of seconds.
         keep_alive_seconds: Idle connections are dropped after this; below uvicorn's and vLLM's own five seconds, so
             that a request never meets a connection that the server is just closing.
         max_reply_bytes: A longer reply of a bulk run is given up: a peer that never stops must not fill the memory.
@@ -29,6 +31,7 @@ class Connection:
     ca_file: Path | None = None
     environment_proxies: bool = False
     connect_timeout_seconds: float = 10.0
+    reply_timeout_seconds: float = 60.0
     keep_alive_seconds: float = 4.0
     max_reply_bytes: int = 256 * 1024 * 1024
 

@@ -19,7 +19,8 @@ TABLE_WORDS = {
     "prompts": "Every version of every prompt that was ever used.",
     "releases": "Everything that determines an answer but the document, by the hash of it.",
     "models": "What endpoints said they are, each time that it changed.",
-    "completions": "The ledger: one row per (release_id, fingerprint), never changed.",
+    "completions": "The ledger: one row per (release_id, fingerprint), never changed; only `retry` takes failures out.",
+    "retried_completions": "Failures that were asked again, as they were; `retry` moves them here from `completions`.",
     "made_of": "Of a document that was asked about in parts: the answers that its own rests on.",
     "scores": "Grades of completions that have a known answer, by each scorer.",
     "reports": "Metrics of a release against its gates; only these rows let a release be published.",
@@ -54,6 +55,8 @@ COLUMN_WORDS = {
     "by": "who",
     "cached_tokens": "of the prompt's tokens, those that the endpoint had in its cache",
     "completion_tokens": "tokens of the answer",
+    "reasoning_tokens": "of the answer's tokens, those of the thought before it; estimated where nobody counts them",
+    "retried_at": "when it was taken out of the ledger",
     "confidence": "probability of the answer, where the decision gives one",
     "content": "JSON",
     "content_hash": "hash of the content",
@@ -121,7 +124,7 @@ COLUMN_WORDS = {
     "models.matches": "every endpoint is what the entry pins",
     "models.mismatches": "JSON list of what is not",
     "models.observed_at": "when they were asked",
-    "completions.status": "`valid`, `invalid`, `truncated` or `rejected`",
+    "completions.status": "`valid`, `invalid`, `truncated`, `rejected` or `failed`",
     "completions.label_logprobs": "JSON: label → log-probability, with `decision: logprobs`",
     "completions.raw": "what the model wrote, where it is not the answer itself",
     "completions.attempts": "requests that it took",
@@ -289,7 +292,9 @@ def tables() -> dict[str, dict[str, str]]:
 
 def words_of(table: str, column: str) -> str:
     """What a column means; empty where nobody has said so."""
-    return COLUMN_WORDS.get(f"{table}.{column}", COLUMN_WORDS.get(column, ""))
+    # Rows that left a table have its columns.
+    names = (f"{table}.{column}", f"{table.removeprefix('retried_')}.{column}", column)
+    return next((COLUMN_WORDS[name] for name in names if name in COLUMN_WORDS), "")
 
 
 def lake_page() -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llm_platform.errors import EndpointUnavailable, RequestRejected, SpecificationError
+from llm_platform.errors import EndpointMismatch, EndpointUnavailable, RequestRejected, SpecificationError
 from llm_platform.nim.http import EndpointClient
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.cutting import beginning, grouped, spans
@@ -18,6 +18,8 @@ from llm_platform.records import DocumentRow, Release, content_hash
 TEMPLATE_ALLOWANCE_TOKENS = 200
 _CORRECTION_TOKENS = 64
 _NO_TOKENIZER = (404, 405, 501)
+# What may be the prompt's fault; everything else would meet every prompt.
+_OF_THE_PROMPT = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,13 @@ class BudgetedRenderer:
                 f"count of tokens (HTTP {status}). Take a model whose endpoint has a tokenizer, or long_documents: "
                 "reject."
             )
-        if status < 500 and status not in (408, 429):
+        if status in _OF_THE_PROMPT:
             raise RequestRejected(f"The endpoint does not count the tokens of this prompt: HTTP {status}.")
+        if status < 500 and status not in (408, 429):
+            raise EndpointMismatch(
+                f"{self._url} refuses to count the tokens of any prompt: HTTP {status}. Check address, key and "
+                "account, then run again: nothing that was not counted is stored."
+            )
         raise EndpointUnavailable(f"Asked {self._url} to count the tokens of a prompt: HTTP {status}.")
 
     def _post(self, rendered: RenderedPrompt) -> tuple[int, bytes]:
@@ -184,4 +191,4 @@ def _count_of(body: bytes) -> int | None:
         count = json.loads(body).get("count")
     except (ValueError, AttributeError):
         return None
-    return count if isinstance(count, int) else None
+    return count if type(count) is int and 0 <= count < 2**31 else None
