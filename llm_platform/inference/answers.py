@@ -21,7 +21,7 @@ from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.inference import reasons
 from llm_platform.inference.bodies import MALFORMED, NoCompletion, Said, said, unpacked, whole_text
 from llm_platform.inference.calibration import calibrated, fit_calibration
-from llm_platform.inference.reasons import NoText, Unreadable
+from llm_platform.inference.reasons import NotACompletion, NoText
 from llm_platform.inference.replies import storable
 from llm_platform.inference.thoughts import Spoken, divided, unfenced
 from llm_platform.inference.usage import read_usage
@@ -126,13 +126,13 @@ class AnswerReader:
             choice = reply["choices"][0]
             message = choice.get("message") if self._chat else choice
             if not isinstance(message, dict):
-                raise NoCompletion(Unreadable.OTHER) from None
+                raise NoCompletion(NotACompletion.OTHER) from None
             text = message.get(self._text)
             if text is None and not self._chat and "text" not in message:
-                raise NoCompletion(Unreadable.OTHER) from None
+                raise NoCompletion(NotACompletion.OTHER) from None
         finish_reason = reasons.finish_reason(choice.get("finish_reason"))
         if finish_reason in _BROKEN_OFF:
-            raise NoCompletion(Unreadable.BROKEN_OFF, body=body)
+            raise NoCompletion(NotACompletion.BROKEN_OFF, body=body)
         # Most replies are a text and nothing else.
         found = None
         if type(text) is not str or message.get("reasoning_content") or message.get("reasoning"):

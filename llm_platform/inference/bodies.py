@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from llm_platform.errors import EndpointUnavailable
-from llm_platform.inference.reasons import Unreadable
+from llm_platform.inference.reasons import NotACompletion
 from llm_platform.inference.replies import events_of, joined, storable
 from llm_platform.inference.thoughts import joined as with_thought
 
@@ -31,7 +31,7 @@ class NoCompletion(EndpointUnavailable):
         error: Its error object with the status that it amounts to, where it has one.
     """
 
-    def __init__(self, kind: Unreadable, *, status: int | None = None, body: bytes = b"") -> None:
+    def __init__(self, kind: NotACompletion, *, status: int | None = None, body: bytes = b"") -> None:
         super().__init__(f"HTTP 200 with a body that is not a completion: {kind}")
         self.kind, self.status, self.body = kind, status, body
 
@@ -63,21 +63,21 @@ def unpacked(body: bytes) -> dict[str, Any]:
         try:
             reply: Any = joined(events_of(plain.decode("utf-8", "replace")))
         except MALFORMED:
-            raise NoCompletion(Unreadable.STREAM) from None
-        kind = Unreadable.STREAM
+            raise NoCompletion(NotACompletion.STREAM) from None
+        kind = NotACompletion.STREAM
     elif start.startswith(b"<"):
-        raise NoCompletion(Unreadable.PAGE)
+        raise NoCompletion(NotACompletion.PAGE)
     elif not start:
-        raise NoCompletion(Unreadable.EMPTY)
+        raise NoCompletion(NotACompletion.EMPTY)
     else:
-        reply, kind = _parsed(plain), Unreadable.OTHER
+        reply, kind = _parsed(plain), NotACompletion.OTHER
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if isinstance(reply, dict) and isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        if kind is Unreadable.STREAM and not choices[0].get("finish_reason"):
+        if kind is NotACompletion.STREAM and not choices[0].get("finish_reason"):
             raise NoCompletion(kind)
         return reply
     if isinstance(reply, dict) and reply.get("error"):
-        raise NoCompletion(Unreadable.ERROR, status=_status(reply["error"]), body=plain)
+        raise NoCompletion(NotACompletion.ERROR, status=_status(reply["error"]), body=plain)
     raise NoCompletion(kind)
 
 
@@ -125,7 +125,7 @@ def _parsed(body: bytes) -> Any:
         # Python's own parser takes halves of surrogate pairs; they have no form that could be stored.
         return json.loads(body.decode("utf-8", "replace"), object_hook=_mended)
     except MALFORMED:
-        raise NoCompletion(Unreadable.OTHER) from None
+        raise NoCompletion(NotACompletion.OTHER) from None
 
 
 def _mended(item: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _inflated(body: bytes) -> bytes:
     try:
         return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, _LONGEST_UNPACKED)
     except zlib.error:
-        raise NoCompletion(Unreadable.COMPRESSED) from None
+        raise NoCompletion(NotACompletion.COMPRESSED) from None
 
 
 def _status(error: Any) -> int | None:

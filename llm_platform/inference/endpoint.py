@@ -20,7 +20,7 @@ from llm_platform.inference.limits import Limit
 from llm_platform.inference.meter import EndpointProgress, Occupancy
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.reasons import RefusedRequest
-from llm_platform.inference.requests import PreparedRequest, Probe
+from llm_platform.inference.requests import PreparedRequest, ProbeRequest
 from llm_platform.inference.wire import Reply, Wire
 
 # An endpoint whose model is silent while its server answers is given so many times as long: it may be slow.
@@ -173,7 +173,7 @@ class EndpointState:
         self._streak.append(row)
         return self.breaker is Breaker.CLOSED and len(self._streak) >= self.policy.breaker_failures
 
-    async def prove(self, wire: Wire, probe: Probe) -> bool:
+    async def prove(self, wire: Wire, probe: ProbeRequest) -> bool:
         """Ask for one token; whether it is alive.
 
         A probe may have to wait behind long answers, and then says nothing: as long as those come, nothing is wrong.
@@ -211,7 +211,7 @@ async def examine(
     endpoint: EndpointState,
     wire: Wire,
     *,
-    probe: Probe,
+    probe: ProbeRequest,
     on_change: Callable[[], None],
 ) -> None:
     """Settle a suspicion: close the breaker again at once, or keep it open until a probe succeeds."""

@@ -34,7 +34,7 @@ class Refusal(StrEnum):
     UNEXPLAINED = "it gives another cause; 'explain --texts' shows what it said of a stored answer"
 
 
-class Unreadable(StrEnum):
+class NotACompletion(StrEnum):
     """What a body with status 200 is that holds no completion."""
 
     PAGE = "it is a page for a browser, of a login or of what stands in between"

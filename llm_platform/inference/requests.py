@@ -125,17 +125,17 @@ class RequestBuilder:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeRequest:
     """A request that is about no document."""
 
     path: str
     body: bytes
 
 
-def probe_of(release: Release) -> Probe:
+def probe_of(release: Release) -> ProbeRequest:
     """The cheapest proof that an endpoint's engine is alive, on the path that the prompts of a release take."""
     chat = release.prompt.api == "chat"
-    return Probe(CHAT_PATH if chat else COMPLETION_PATH, probe_body(release.served_name, chat=chat))
+    return ProbeRequest(CHAT_PATH if chat else COMPLETION_PATH, probe_body(release.served_name, chat=chat))
 
 
 def probe_body(model: str, *, chat: bool = False) -> bytes:
@@ -144,14 +144,14 @@ def probe_body(model: str, *, chat: bool = False) -> bytes:
     return _ENCODE({"model": model, **about, "max_tokens": 1, "temperature": 0}).encode()
 
 
-def neutral_request(request: PreparedRequest) -> Probe:
+def neutral_request(request: PreparedRequest) -> ProbeRequest:
     """The same request about nothing: every parameter and every role of it, and none of its words."""
     body = json.loads(request.body)
     if request.path == CHAT_PATH:
         body["messages"] = [{**message, "content": _NOTHING} for message in body["messages"]]
     else:
         body["prompt"] = _NOTHING
-    return Probe(request.path, _ENCODE(body).encode())
+    return ProbeRequest(request.path, _ENCODE(body).encode())
 
 
 def repair_request(request: PreparedRequest, *, answer: str, reason: str) -> PreparedRequest:

@@ -22,7 +22,7 @@ from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
 from llm_platform.inference.refusals import ask_whose, is_pending
-from llm_platform.inference.requests import Probe
+from llm_platform.inference.requests import ProbeRequest
 from llm_platform.inference.retries import Retries
 from llm_platform.inference.triage import Triage
 from llm_platform.inference.wire import Wire
@@ -42,7 +42,7 @@ class SendingSession:
         meter: Meter,
         policy: EnginePolicy,
         allowance: Allowance,
-        probe: Probe,
+        probe: ProbeRequest,
         has_answers: Callable[[], bool],
     ) -> None:
         self.endpoints = [EndpointState(target, policy) for target in targets]

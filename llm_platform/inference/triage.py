@@ -23,7 +23,7 @@ from llm_platform.inference.endpoint import EndpointState, RefusedRow, RowInFlig
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Outbox
 from llm_platform.inference.policy import EnginePolicy
-from llm_platform.inference.reasons import Unreadable, refused
+from llm_platform.inference.reasons import NotACompletion, refused
 from llm_platform.inference.refusals import mismatch, untrusted
 from llm_platform.inference.requests import repair_request
 from llm_platform.inference.retries import Retries, retry_after_seconds
@@ -127,7 +127,7 @@ class Triage:
         now: float,
     ) -> None:
         """A body that is no completion: an error that came with status 200 is what it would be with its own."""
-        if error.kind is Unreadable.ERROR:
+        if error.kind is NotACompletion.ERROR:
             status = error.status or (400 if refused(400, error.body).is_of_the_set_up else None)
             if status is not None:
                 self._not_answered(row, endpoint, Reply(status, reply.headers, error.body), sent_at=sent_at, now=now)

@@ -55,7 +55,7 @@ COLUMN_WORDS = {
     "by": "who",
     "cached_tokens": "of the prompt's tokens, those that the endpoint had in its cache",
     "completion_tokens": "tokens of the answer",
-    "reasoning_tokens": "of the answer's tokens, those of its thought, by their share of the text if nobody counts",
+    "reasoning_tokens": "of the answer's tokens, those of the thought before it; estimated where nobody counts them",
     "retried_at": "when it was taken out of the ledger",
     "confidence": "probability of the answer, where the decision gives one",
     "content": "JSON",

@@ -17,7 +17,7 @@ from llm_platform.inference.bodies import NoCompletion
 from llm_platform.inference.meter import Meter
 from llm_platform.inference.outbox import Origin, Outbox
 from llm_platform.inference.policy import EnginePolicy
-from llm_platform.inference.reasons import Unreadable, refused
+from llm_platform.inference.reasons import NotACompletion, refused
 from llm_platform.inference.replies import read_reply
 from llm_platform.inference.requests import PreparedRequest
 from llm_platform.inference.retries import retry_after_seconds
@@ -189,20 +189,20 @@ def test_every_page_of_metrics_is_read(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        pytest.param(b'{"error": {"message": "overloaded DOC#1#"}}', Unreadable.ERROR, id="error-with-200"),
-        pytest.param(b"\n<!DOCTYPE html><title>Sign in</title>", Unreadable.PAGE, id="login-page"),
-        pytest.param(b"", Unreadable.EMPTY, id="nothing"),
-        pytest.param(b'{"choices":[{"message":{"cont', Unreadable.OTHER, id="half"),
-        pytest.param(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', Unreadable.STREAM, id="half-a-stream"),
-        pytest.param(b"\x1f\x8b\x08broken", Unreadable.COMPRESSED, id="broken-gzip"),
+        pytest.param(b'{"error": {"message": "overloaded DOC#1#"}}', NotACompletion.ERROR, id="error-with-200"),
+        pytest.param(b"\n<!DOCTYPE html><title>Sign in</title>", NotACompletion.PAGE, id="login-page"),
+        pytest.param(b"", NotACompletion.EMPTY, id="nothing"),
+        pytest.param(b'{"choices":[{"message":{"cont', NotACompletion.OTHER, id="half"),
+        pytest.param(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', NotACompletion.STREAM, id="half-a-stream"),
+        pytest.param(b"\x1f\x8b\x08broken", NotACompletion.COMPRESSED, id="broken-gzip"),
         pytest.param(
             b'{"choices":[{"message":{"content":"posi"},"finish_reason":"error"}]}',
-            Unreadable.BROKEN_OFF,
+            NotACompletion.BROKEN_OFF,
             id="broken-off",
         ),
     ],
 )
-def test_body_that_is_no_completion_is_called_what_it_is(body: bytes, kind: Unreadable) -> None:
+def test_body_that_is_no_completion_is_called_what_it_is(body: bytes, kind: NotACompletion) -> None:
     """A login page and a broken model need different people; neither is quoted."""
     with pytest.raises(EndpointUnavailable, match="not a completion") as raised:
         READERS["classify"].read(body)
