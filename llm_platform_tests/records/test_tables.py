@@ -36,9 +36,7 @@ def test_a_field_of_a_record_is_a_column() -> None:
         "share": "DOUBLE",
         "sure": "BOOLEAN",
         "at": "TIMESTAMPTZ",
-        "prompt_tokens": "BIGINT",
-        "completion_tokens": "BIGINT",
-        "cached_tokens": "BIGINT",
+        **dict.fromkeys(TokenUsage.model_fields, "BIGINT"),
         "causes": "VARCHAR",
         "urls": "VARCHAR",
     }
