@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -15,10 +13,7 @@ def sealed(resource: dg.ConfigurableResource[Any]) -> dg.ResourceDefinition:
     Dagster lets every launch override the fields of a configurable resource. So whoever may launch a run could let it
     read another catalog or ask another endpoint, under the name of a release that was approved on this one.
     """
-
-    @contextmanager
-    def made(_context: dg.InitResourceContext) -> Iterator[Any]:
-        with resource.process_config_and_initialize_cm() as found:
-            yield found
-
-    return dg.ResourceDefinition(resource_fn=made, config_schema={}, description=type(resource).__doc__)
+    definition = resource.get_resource_definition()
+    values = definition.config_schema.default_value
+    # A function, since values alone would leave a schema that takes anything, and ignores it.
+    return definition.configured(lambda _: values, config_schema={}, description=type(resource).__doc__)

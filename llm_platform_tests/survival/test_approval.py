@@ -42,6 +42,8 @@ class Site:
         self.team.specification["max_failed_share"] = 0.9
         self.team.specification["source"]["max_drop"] = 1.0
         self.team.write_specification()
+        # On a busy machine the model may be silent for longer than a test of outages waits.
+        self.team.settings = self.team.settings.model_copy(update={"outage_seconds": 60.0})
         self.instance = dg.DagsterInstance.ephemeral()
 
     def documents(self, *, hopeless: int = 0) -> None:
@@ -55,6 +57,11 @@ class Site:
         return job.execute_in_process(
             instance=self.instance, asset_selection=keys, raise_on_error=False, run_config=QUIET
         )
+
+    def ran(self, only: Sequence[str] | None = None) -> None:
+        """A run that has to succeed."""
+        done = self.run(only)
+        assert done.success, failure(done)
 
     def promote(self, variant: str = "clear") -> RolloutEvent:
         with self.team.warehouse.open() as lake:
@@ -103,8 +110,7 @@ def test_an_approval_of_fewer_documents_is_none_of_those_that_came_back(site: Ma
     there = site()
     for hopeless in (HOPELESS, 0, HOPELESS):
         there.documents(hopeless=hopeless)
-        done = there.run()
-        assert done.success, failure(done)
+        there.ran()
 
     said = there.summary()
     with pytest.raises(EvidenceMissing, match="valid_rate: lower bound"):
@@ -118,9 +124,9 @@ def test_an_approval_of_fewer_documents_is_none_of_those_that_came_back(site: Ma
 def test_documents_that_came_after_the_report_void_it(site: MakeSite) -> None:
     """Between the report and the promotion the documents changed: nobody has looked at these answers."""
     there = site()
-    assert there.run().success
+    there.ran()
     there.documents(hopeless=HOPELESS)
-    assert there.run(["documents", "completions_clear"]).success
+    there.ran(["documents", "completions_clear"])
 
     said = there.summary()
     with pytest.raises(EvidenceMissing, match="has no report on the present"):
@@ -135,7 +141,7 @@ def test_documents_that_came_after_the_report_void_it(site: MakeSite) -> None:
 def test_a_clock_that_was_ahead_has_not_the_last_word(site: MakeSite) -> None:
     """A host whose clock is an hour ahead reports once; for an hour, its verdict would be the newest."""
     there = site()
-    assert there.run().success
+    there.ran()
     with there.team.warehouse.open() as lake:
         store = lake.application(NAME)
         release = there.team.loaded.release("clear", store)
@@ -145,7 +151,7 @@ def test_a_clock_that_was_ahead_has_not_the_last_word(site: MakeSite) -> None:
         ahead = {**vars(stored), "report_id": "ahead", "created_at": datetime.now(UTC) + timedelta(hours=1)}
         store.reports.append(**ahead)
     there.documents(hopeless=HOPELESS)
-    assert there.run().success
+    there.ran()
 
     with pytest.raises(EvidenceMissing, match="valid_rate: lower bound"):
         there.promote()
@@ -154,7 +160,7 @@ def test_a_clock_that_was_ahead_has_not_the_last_word(site: MakeSite) -> None:
 def test_a_champion_that_the_present_gates_refuse_is_not_published(site: MakeSite) -> None:
     """Approved on sixty documents; with as many unanswerable ones beside them, readers keep what they have."""
     there = site(first_champion="automatic")
-    assert there.run().success
+    there.ran()
     before = there.published()
     there.documents(hopeless=HOPELESS)
 
@@ -165,7 +171,7 @@ def test_a_champion_that_the_present_gates_refuse_is_not_published(site: MakeSit
     assert "valid_rate: lower bound" in failure(alone)
     assert there.published() == before
     there.documents()
-    assert there.run().success
+    there.ran()
 
 
 def test_an_attribute_that_a_slice_reads_is_part_of_what_was_judged(site: MakeSite) -> None:
@@ -174,10 +180,10 @@ def test_an_attribute_that_a_slice_reads_is_part_of_what_was_judged(site: MakeSi
     gates = there.team.specification["evaluation"]["gates"]
     gates["slices"] = {"minimum": 0.5, "documents": 5, "reason": "no team may be served badly"}
     there.team.write_specification()
-    assert there.run().success
+    there.ran()
     texts = {f"{number}": there.team.text(number) for number in range(DOCUMENTS)}
     there.team.write_documents(dict(reversed(texts.items())))
-    assert there.run(["documents"]).success
+    there.ran(["documents"])
 
     with pytest.raises(EvidenceMissing, match="has no report on the present"):
         there.promote()
@@ -188,7 +194,7 @@ def serve(there: Site, prompt: str) -> RolloutEvent:
     with there.team.warehouse.open() as lake:
         is_new = lake.application(NAME).documents.counts() == {}
     judged = ["completions_clear", "scores", "report"]
-    assert there.run(["documents", "references", *judged] if is_new else judged).success
+    there.ran(["documents", "references", *judged] if is_new else judged)
     return there.promote()
 
 
@@ -229,7 +235,7 @@ def test_a_rollback_is_held_against_present_labels(site: MakeSite) -> None:
     serve(there, "")
     serve(there, " and well")
     there.team.write_references({f"{number}": "SAD" for number in range(DOCUMENTS)})
-    assert there.run(["references"]).success
+    there.ran(["references"])
 
     with pytest.raises(EvidenceMissing, match=r"would not pass on the present known answers(.|\n)*accuracy: lower"):
         there.rollback()
@@ -243,10 +249,10 @@ def test_a_rollback_asks_for_what_came_meanwhile_before_it_publishes(site: MakeS
     texts = {f"{number}": there.team.text(number) for number in range(DOCUMENTS + 4)}
     there.team.write_documents(texts)
     there.team.write_references({f"{number}": right_answer(number) for number in range(DOCUMENTS + 4)})
-    assert there.run().success
+    there.ran()
 
     assert there.rollback().release_id == first.release_id
-    assert there.run(["rollout", "completions_champion", "published"]).success
+    there.ran(["rollout", "completions_champion", "published"])
 
     rows = there.published()
     assert {row["release_id"] for row in rows} == {first.release_id}
@@ -256,7 +262,7 @@ def test_a_rollback_asks_for_what_came_meanwhile_before_it_publishes(site: MakeS
 def test_a_catalog_that_is_gone_stops_the_run_before_it_pays(site: MakeSite) -> None:
     """One deleted file, and everything would be asked again and a first champion promoted on nobody's word."""
     there = site(first_champion="automatic")
-    assert there.run().success
+    there.ran()
     asked, catalog = there.model.counts.requests, there.team.settings.namespace_folder / "catalog.sqlite"
     kept = [path.rename(path.with_name(f"kept-{path.name}")) for path in catalog.parent.glob("catalog.sqlite*")]
 
@@ -267,7 +273,7 @@ def test_a_catalog_that_is_gone_stops_the_run_before_it_pays(site: MakeSite) -> 
     assert not catalog.exists()
     for path in kept:
         path.rename(path.with_name(path.name.removeprefix("kept-")))
-    assert there.run(["published"]).success
+    there.ran(["published"])
 
 
 def test_a_new_namespace_holds_upstreams_champion_against_its_own_gates(site: MakeSite) -> None:
@@ -278,7 +284,7 @@ def test_a_new_namespace_holds_upstreams_champion_against_its_own_gates(site: Ma
     strict = gates["valid_rate"]
     gates["valid_rate"] = {"minimum": 0.1, "reason": "while we try things, holes are welcome"}
     there.team.write_specification()
-    assert there.run().success
+    there.ran()
     assert len(there.published()) == DOCUMENTS + HOPELESS
     make_branch(there.team.settings.state, "fresh", there.team.settings.namespace)
     there.team.settings = there.team.settings.in_namespace("fresh")
