@@ -34,8 +34,8 @@ class Guard:
         self._names = None if host in _EVERY_ADDRESS else _LOOPBACK | {host}
         self._token = token
 
-    def refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """(status, why) of a request that is not answered."""
+    def refusal(self, scope: Scope, *, changes: bool) -> tuple[int, str] | None:
+        """(status, why) of a request that is not answered; `changes` says whether it would change what is served."""
         headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         host = given.get("host", "")
@@ -50,7 +50,7 @@ class Guard:
             return 415, "The body must be application/json, and the request must say so."
         if _length(given.get("content-length")) > MAX_BODY_BYTES:
             return 413, f"The body is longer than {MAX_BODY_BYTES} bytes."
-        if scope["path"] in CHANGES and not self._knows_token(given.get("authorization", "")):
+        if changes and not self._knows_token(given.get("authorization", "")):
             return 401, (
                 "Adapters are loaded and unloaded with the token of this server, which is in its endpoint.json, as "
                 "'Authorization: Bearer …'. Publishing to its PEFT folder needs none."

@@ -27,7 +27,7 @@ from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.dialects import EmbeddedDialect, dialect_of
 from llm_platform.nim_local.engine import Engine
 from llm_platform.nim_local.generation import Outcome, Piece
-from llm_platform.nim_local.guard import MAX_BODY_BYTES, Guard, TooLong, limited, refuse
+from llm_platform.nim_local.guard import CHANGES, MAX_BODY_BYTES, Guard, TooLong, limited, refuse
 from llm_platform.nim_local.metrics import Metrics
 from llm_platform.nim_local.peft import CONFIG_FILE, WEIGHTS_FILE
 from llm_platform.nim_local.service import Service, answer_for
@@ -154,7 +154,8 @@ class _Frame:
                     message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        if (refusal := self._guard.refusal(scope)) is not None:
+        changes = path in CHANGES and path in self._paths
+        if (refusal := self._guard.refusal(scope, changes=changes)) is not None:
             await refuse(framed_send, *refusal)
             return
         self._nim.in_flight += in_use
