@@ -165,7 +165,7 @@ def with_verdicts(known: pa.Table, approved: pa.Table, documents: pa.Table, appl
     splits = {fingerprints[key]: row["split"] for key, row in rows.items() if key in fingerprints}
     held_back = impossible = 0
     for verdict in approved.to_pylist():
-        key, basis, answer = verdict["document_id"], verdict["basis"], one_form(verdict["answer"])
+        key, basis, answer = verdict["document_id"], verdict["basis"], stored(one_form(verdict["answer"]))
         if application.task == "classify" and answer not in application.labels:
             impossible += 1
             continue

@@ -26,7 +26,7 @@ from llm_platform.inference.replies import storable
 from llm_platform.inference.thoughts import Spoken, divided, unfenced
 from llm_platform.inference.usage import read_usage
 from llm_platform.records import Completion, CompletionStatus, Release, canonical_json
-from llm_platform.tables.forms import one_form
+from llm_platform.tables.forms import one_form, stored
 
 __all__ = ["AnswerReader", "ReadAnswer", "fit_calibration", "recalibrate"]
 
@@ -202,7 +202,7 @@ class AnswerReader:
             return _Verdict(answer=label, reason=None if label else "the answer is none of the prompt's answer texts")
         if self._release.task == "extract":
             return self._parsed(raw)
-        text = "" if cut else one_form(raw.strip())
+        text = "" if cut else stored(one_form(raw.strip()))
         return _Verdict(answer=text or None, reason=None if text else "the answer is empty")
 
     def _parsed(self, raw: str) -> _Verdict:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from llm_platform.errors import ContractBroken
 from llm_platform.records import IMPORTED, Annotation
 from llm_platform.records.tables import arrow_schema
+from llm_platform.tables.forms import stored
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import listed
@@ -30,9 +31,17 @@ AGREED_SHARE = 0.02
 """Of the texts to which the answers agree, how many are asked for beside those to which they differ."""
 
 
+WRITTEN = ("answer", "judged", "body", "by")
+"""Columns that hold what somebody wrote."""
+
+
 def annotations_table(rows: Sequence[Annotation]) -> pa.Table:
     """Annotations in the form that `append` stores."""
-    return pa.Table.from_pylist([row.model_dump(mode="python") for row in rows], schema=arrow_schema("annotations"))
+    dumped = [row.model_dump(mode="python") for row in rows]
+    for row in dumped:
+        # What people type, or a file says, may hold what a column of texts cannot.
+        row |= {name: stored(row[name]) for name in WRITTEN if row[name] is not None}
+    return pa.Table.from_pylist(dumped, schema=arrow_schema("annotations"))
 
 
 def live_sql(relation: str) -> str:

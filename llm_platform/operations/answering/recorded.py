@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_platform.application.model import Application, Predictions, TableRef
+from llm_platform.documents.prepare import require_possible
 from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.operations.answering.documents import located
 from llm_platform.operations.releases import LoadedApplication, recorded_release
 from llm_platform.records import Completion, CompletionStatus, DocumentStatus, Release, canonical_json
 from llm_platform.review.corrections import field_value
+from llm_platform.tables.forms import one_form, text_of
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -101,8 +103,8 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
     """Document → answer as the file has it, in our words, and confidence."""
     spec = application.recordings[variant].predictions
     ref = located(TableRef(url=spec.url), application)
-    present = lake.sources.columns(ref)
     wanted = spec.answer_columns(application.task, list(application.fields))
+    present = lake.sources.columns(ref, [spec.key, *wanted.values()])
     confidence = spec.confidence or (CONFIDENCE if CONFIDENCE in present and CONFIDENCE not in wanted else None)
     columns = list(dict.fromkeys([spec.key, *wanted.values(), *([confidence] if confidence else [])]))
     missing = [name for name in columns if name not in present]
@@ -112,7 +114,7 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
             f"{', '.join(map(repr, missing))}; there are {', '.join(map(repr, present))}. Name the columns of the file "
             "under 'predictions' in application.yaml."
         )
-    table = lake.sources.read(ref, columns).to_pylist()
+    table = lake.sources.read(ref, columns, texts=[spec.key]).to_pylist()
     keys = [_text(row[spec.key]) for row in table]
     if None in keys or "" in keys or len(set(keys)) < len(keys):
         doubled = len(keys) - len(set(keys))
@@ -120,6 +122,7 @@ def _predictions(lake: Warehouse, application: Application, variant: str) -> dic
             f"Predictions of {application.name}/{variant} in {spec.url!r}: "
             f"{sum(not key for key in keys)} rows have no {spec.key!r} and {doubled} repeat one. Nothing was written."
         )
+    require_possible([str(key) for key in keys], f"the predictions of {application.name}/{variant} in {spec.url!r}")
     return {
         str(key): (_answer(row, wanted, spec, application), _probability(row, confidence, spec.url))
         for key, row in zip(keys, table, strict=True)
@@ -221,6 +224,6 @@ def _completion(
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return canonical_json(value) if isinstance(value, bool | int | float | list | dict) else str(value)
+    """A value as the text that names it, in the form that keys and labels have; None where there is none."""
+    text = text_of(value)
+    return None if text is None else one_form(text)

@@ -282,3 +282,15 @@ def test_a_recording_is_judged_and_never_published(tmp_path: Path, lake: Warehou
     assert list(judged) == ["clear", "vague", "legacy"]
     with pytest.raises(EvidenceMissing, match="cannot answer the next document"):
         promote(store, loaded, "legacy", release=judged["legacy"], by="test")
+
+
+def test_recorded_keys_meet_documents_whatever_the_form_of_either(tmp_path: Path, lake: Warehouse) -> None:
+    """A file of another system has 1.0 where the table has 1, or writes accents apart."""
+    team = recorded_team(tmp_path, [{"document_id": "x", "answer": "SAD"}], "legacy.jsonl")
+    team.write_documents({"1": "first", "caf\u00e9": "second"})
+    lines = ({"document_id": 1.0, "answer": "HAPPY"}, {"document_id": "cafe\u0301", "answer": "SAD"})
+    (team.folder / "legacy.jsonl").write_text("\ufeff" + "".join(json.dumps(line) + "\n" for line in lines))
+
+    rows = stored(lake, team)
+
+    assert {key: row[1] for key, row in rows.items()} == {"1": "HAPPY", "caf\u00e9": "SAD"}

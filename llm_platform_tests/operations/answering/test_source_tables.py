@@ -204,3 +204,13 @@ def test_the_state_of_a_table_covers_its_keys(tmp_path: Path) -> None:
             database.execute("INSERT INTO tickets VALUES (3, 'three', '2025-01-01')")
 
             assert lake.sources.state(team.loaded.application.source) != before
+
+
+def test_what_people_write_is_kept_without_what_no_column_can_hold(team: Team, lake: Warehouse) -> None:
+    """A NUL in a note ends the SQL that DuckLake writes about its column, as one in a key does."""
+    written = verdict("0", fingerprint="f", answer="SA\0D").model_copy(update={"body": "a\0b \ud800"})
+
+    lake.application(NAME).annotations.append([written])
+
+    (row,) = lake.application(NAME).annotations.table().to_pylist()
+    assert (row["answer"], row["body"]) == ("SAD", "ab \ufffd")
