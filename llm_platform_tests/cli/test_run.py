@@ -9,6 +9,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from llm_platform.errors import PermanentError
+from llm_platform.operations.answering.documents import update_documents
+from llm_platform.workbench.answering import answer_beside
 from llm_platform.workbench.runs import SHOWN
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.survival.command import Terminal
@@ -115,3 +118,21 @@ def test_an_approved_variant_waits_for_a_person_where_the_application_says_so(
     assert explained.status == 0, explained.said
     assert "latency_p95_seconds: upper bound" in explained.out
     assert "regression: not measured" in explained.out
+
+
+def test_a_process_that_shares_the_work_goes_on_with_the_other_variants(tmp_path: Path, model: ScriptedServer) -> None:
+    """A dead endpoint that stands first in the file must not leave the answers of all others unasked."""
+    team = Team(tmp_path, model.url, documents=10)
+    add_variant(team, "remote", DEAD)
+    team.specification["variants"] = dict(reversed(team.specification["variants"].items()))
+    team.write_specification()
+    with team.warehouse.open() as lake:
+        update_documents(lake, team.loaded)
+    answered = answer_beside(team.settings, team.loaded, on_progress=lambda *_: None)
+
+    done = [next(answered).variant, next(answered).variant]
+    with pytest.raises(PermanentError, match="remote: "):
+        next(answered)
+
+    assert done == ["vague", "clear"]
+    assert model.counts.requests == 20
