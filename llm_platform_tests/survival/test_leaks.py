@@ -148,6 +148,24 @@ def test_a_teams_own_scorer_may_say_what_it_likes(desk: MakeDesk, code: str) -> 
     assert found_in(team, *finished) == []
 
 
+def test_notes_of_reviewers_are_in_the_lake_only(desk: MakeDesk) -> None:
+    """They quote documents; a file of them that has mistakes is told by lines and columns."""
+    terminal, _ = desk()
+    team = terminal.team
+    plant(team)
+    notes = team.root / "notes.jsonl"
+    notes.write_text(json.dumps({"document_id": "3", "note": CANARY}, ensure_ascii=False), encoding="utf-8")
+    wrong = team.root / "wrong.jsonl"
+    wrong.write_text(json.dumps({"document_id": "3", "answer": CANARY, "at": CANARY}), encoding="utf-8")
+
+    first = terminal.run("run", NAME)
+    finished = [terminal.run("review", "import", NAME, str(path)) for path in (notes, wrong)]
+    second = terminal.run("run", NAME)
+
+    assert [one.status for one in (first, *finished, second)] == [0, 0, 1, 0], finished[0].said
+    assert found_in(team, first, *finished, second) == []
+
+
 def test_a_value_of_the_wrong_type_in_a_source_is_not_quoted(desk: MakeDesk) -> None:
     """A database says which value it could not read, and the value may be a text."""
     terminal, _ = desk()
