@@ -65,7 +65,7 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
         pytest.param(("backfill", NAME, "--buckets", "9-3"), "names no bucket", id="backfill-empty"),
         pytest.param(("backfill", NAME, "--buckets", "3,99"), f"{NAME} has buckets 0 to 15, and no 99", id="backfill"),
         pytest.param(("promote", NAME, "clear"), "has no report on the present evaluation", id="promote-unreported"),
-        pytest.param(("rollback", NAME), f"{NAME} has no earlier champion to go back to.", id="rollback-nothing"),
+        pytest.param(("rollback", NAME), f"{NAME} has no earlier champion to go back to", id="rollback-nothing"),
         pytest.param(("model", "fetch", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="model-fetch"),
         pytest.param(("nim", "down", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-down"),
         pytest.param(("nim", "serve", "gpt"), "models.lock.yaml has no entry 'gpt'. There are:", id="nim-serve"),
@@ -116,7 +116,12 @@ def test_setting_that_cannot_be_read_is_named(fresh: Terminal) -> None:
         ),
         pytest.param("application.yaml", ("labels:", "labels: ["), "application.yaml:", id="yaml"),
         pytest.param("prompts/clear.md", ("{{ text }}", "{{ txet }}"), "clear.md:", id="prompt"),
-        pytest.param("../../models.lock.yaml", ("nim-2.x", "nim-3.x"), "models.lock.yaml:", id="lock"),
+        pytest.param(
+            "../../models.lock.yaml",
+            ("served_name: scripted-model", "serve_name: scripted-model"),
+            "models.lock.yaml:",
+            id="lock",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", [("run", NAME), ("application", "check")], ids=["run", "check"])
