@@ -100,6 +100,8 @@ def _module(reference: str, module: str, folder: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: there is no {path.name} in {folder} and no installed module {module!r}."
         ) from error
+    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+        raise _not_importable(reference, module, error) from None
 
 
 def _module_of_file(reference: str, module: str, path: Path) -> ModuleType:
@@ -120,4 +122,14 @@ def _module_of_file(reference: str, module: str, path: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: {path} cannot be imported: {type(error).__name__}: {error}."
         ) from error
+    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+        del sys.modules[name]
+        raise _not_importable(reference, str(path), error) from None
     return loaded
+
+
+def _not_importable(reference: str, what: str, error: Exception) -> SpecificationError:
+    return SpecificationError(
+        f"{reference!r}: {what} cannot be imported: it raised {bare_words(error)}. What it said is not shown, since it "
+        "may quote rows."
+    )
