@@ -14,7 +14,6 @@ from llm_platform_tests.team import ENTRY, NAME
 
 IN_FLIGHT = 16
 OUTAGE_SECONDS = 3.0
-DRAIN_SECONDS = 5.0
 CONTEXT_MESSAGE = "This model's maximum context length is 4096 tokens. However, your prompt contains 9000 input tokens."
 FAULTS: tuple[Fault, ...] = (
     Status(500),
@@ -62,8 +61,9 @@ def test_endpoint_that_stays_away_ends_the_run_and_nothing_is_lost(desk: MakeDes
     assert finished.failed_plainly, finished.said
     assert "No endpoint has answered" in finished.err
     assert model.url in finished.err
-    # Beyond the outage: what was in flight is waited for, and the process has to end on a busy machine.
-    assert OUTAGE_SECONDS <= waited < OUTAGE_SECONDS + DRAIN_SECONDS + 10
+    # How long the rest of the run takes is the machine's matter; that the outage itself has an end is held by
+    # `inference/test_whose_fault.py`.
+    assert waited >= OUTAGE_SECONDS
     assert stored == set(model.counts.answered)
     assert len(stored) >= 100 - IN_FLIGHT
 
