@@ -100,6 +100,11 @@ def _module(reference: str, module: str, folder: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: there is no {path.name} in {folder} and no installed module {module!r}."
         ) from error
+    except Exception as error:
+        # A team's module may raise anything when it is imported; what it says may quote documents.
+        raise SpecificationError(
+            f"{reference!r}: {module} raises {type(error).__name__} when it is imported."
+        ) from error
 
 
 def _module_of_file(reference: str, module: str, path: Path) -> ModuleType:
