@@ -125,4 +125,7 @@ def _module_of_file(reference: str, module: str, path: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: {path} cannot be imported: {type(error).__name__}: {error}."
         ) from error
+    except Exception as error:
+        del sys.modules[name]
+        raise SpecificationError(f"{reference!r}: {path} raises {type(error).__name__} when it is imported.") from error
     return loaded
