@@ -91,7 +91,9 @@ def test_what_goes_wrong_beside_the_champion_does_not_keep_its_answers_from_read
 
     assert published(team) == {f"{number}" for number in range(41)}
     assert not result.success
+    # Without known answers nothing could be said of a challenger's answers, so none is paid for.
     troubled = {
+        f"{NAME}/completions_clear",
         f"{NAME}/completions_{OTHER}",
         f"{NAME}/judgements_strict",
         f"{NAME}/references",
