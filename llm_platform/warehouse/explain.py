@@ -17,7 +17,7 @@ TEXTS = {
     "releases": ("content",),
     "prompts": ("content",),
 }
-"""Columns that hold documents, prompts or unparsed answers, shown only when asked for; so are reasons that are not ours."""
+"""Columns that hold documents, prompts or unparsed answers, shown only when asked for, as reasons not ours are."""
 
 
 def explain(
