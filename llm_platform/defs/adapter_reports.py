@@ -87,6 +87,7 @@ def _abilities_by(asked: Asking, graph: Graph) -> Callable[[Release], KeptAbilit
             adapter=release.served_name,
             confidence=graph.application.evaluation.gates.confidence,
             connection=asked.connection,
+            verify=asked.verify,
         )
 
     return measure

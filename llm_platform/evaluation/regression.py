@@ -14,10 +14,15 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class ChampionScores:
-    """The release that is published now, and its scores by the scorer that decides."""
+    """The release that is published now, and its scores by the scorer that decides.
+
+    Attributes:
+        challengers: How many other releases are judged beside it: they are held against it together.
+    """
 
     release_id: str
     scores: Sequence[Score]
+    challengers: int = 1
 
 
 class AgainstChampion(Record):
@@ -64,6 +69,7 @@ def against_champion(
     pairs = paired_scores(keys, clusters, graded(champion.scores), scores)
     if not pairs:
         return AgainstChampion(champion_release_id=champion.release_id, difference=None)
+    rules = rules.together(champion.challengers)
     found = compare_scores(pairs, rules=rules)
     return AgainstChampion(
         champion_release_id=champion.release_id,

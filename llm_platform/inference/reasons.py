@@ -11,27 +11,13 @@ import json
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from llm_platform.records.refusals import Refusal
+
 LONGEST_SAID = 4_000
 """Characters of what an endpoint said that are stored: a page of a gateway has more, and says nothing with them."""
 
 FINISH_REASONS = frozenset({"stop", "length", "content_filter", "tool_calls", "function_call", "abort", "error"})
 """What is stored of the reasons that endpoints give for ending an answer; another one is stored as `other`."""
-
-
-class Refusal(StrEnum):
-    """What an endpoint means by refusing a request."""
-
-    TOO_LONG = "the prompt is longer than the model's context"
-    FILTERED = "a filter of the endpoint refused the content"
-    QUOTA = "the account has no quota or credit left"
-    KEY = "the key is not accepted"
-    FORBIDDEN = "this key may not ask for this"
-    MODEL = "it does not know the model"
-    PATH = "it does not have this path"
-    PARAMETER = "it does not take a parameter of the request"
-    TOO_LARGE = "the request is larger than it takes"
-    REDIRECT = "it sends to another address"
-    UNEXPLAINED = "it gives another cause; 'explain --texts' shows what it said of a stored answer"
 
 
 class NotACompletion(StrEnum):

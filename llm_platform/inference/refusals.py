@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from llm_platform.errors import EndpointMismatch
 from llm_platform.inference.endpoint import Breaker, EndpointState, RefusedRow
-from llm_platform.inference.reasons import OF_THE_DOCUMENT, Refusal, RefusedRequest, refused
+from llm_platform.inference.reasons import OF_THE_DOCUMENT, RefusedRequest, refused
 from llm_platform.inference.requests import neutral_request
 from llm_platform.inference.wire import Reply, Wire
+from llm_platform.records.refusals import Refusal
 
 _DOUBTS = 3
 _STEPS = {

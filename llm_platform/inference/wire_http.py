@@ -21,6 +21,7 @@ from httptools import HttpParserError, HttpResponseParser
 
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.wire import NO_HEADERS, Reply, request_headers
+from llm_platform.settings.causes import CERTIFICATE, too_long
 from llm_platform.settings.connection import Connection, trusted
 
 _READ_BYTES = 256 * 1024
@@ -136,10 +137,12 @@ class HttpWire:
         except TimeoutError:
             return _failure("connect", f"no connection within {self._connect_seconds:g} s")
         except ssl.SSLCertVerificationError as error:
-            return _failure("connect", f"certificate not accepted: {error.verify_message}")
+            return _failure("connect", f"{CERTIFICATE}: {error.verify_message}")
         except OSError as error:
             # asyncio's own text names the address, which the message has already, and not the reason.
-            return _failure("connect", os.strerror(error.errno) if error.errno and error.errno > 0 else str(error))
+            known = isinstance(error.errno, int) and error.errno > 0
+            why = os.strerror(error.errno or 0) if known else error.strerror or type(error).__name__
+            return _failure("connect", why)
 
     async def _open(self, origin: _Origin) -> _Exchange:
         _, exchange = await self._loop.create_connection(
@@ -282,7 +285,7 @@ class _Exchange(asyncio.BufferedProtocol):
         self._body.append(body)
         self._size += len(body)
         if self._size > self._max_bytes:
-            self._finish(_failure("reset", f"the reply is longer than {self._max_bytes} bytes"))
+            self._finish(_failure("reset", too_long(self._max_bytes)))
             self.abort()
 
     def on_message_complete(self) -> None:

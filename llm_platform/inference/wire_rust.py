@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Self
 
@@ -13,14 +10,8 @@ from pyreqwest.exceptions import RequestError, RequestTimeoutError
 from pyreqwest.response import Response
 
 from llm_platform.inference.wire import NO_HEADERS, Reply, read_ca, request_headers
+from llm_platform.settings.causes import failure_of, too_long
 from llm_platform.settings.connection import Connection
-
-_SYSTEM = re.compile(r"\(os error (\d+)\)")
-_DETAILS = {
-    "connect": "no connection",
-    "timeout": "no whole reply in time",
-    "reset": "the connection ended before the reply was whole, or it was no HTTP reply",
-}
 
 
 class RustWire:
@@ -90,7 +81,7 @@ class RustWire:
         return b"".join(pieces)
 
     def _too_long(self) -> Reply:
-        return Reply(0, NO_HEADERS, failure="reset", detail=f"the reply is longer than {self._max_bytes} bytes")
+        return Reply(0, NO_HEADERS, failure="reset", detail=too_long(self._max_bytes))
 
     def abandon(self, url: str) -> None:
         """Nothing: each request of this client ends at its own deadline."""
@@ -102,18 +93,5 @@ class RustWire:
 
 def _failed(error: RequestError) -> Reply:
     causes = [cause["message"] for cause in error.details["causes"] or []]
-    # The exception's class does not tell the phase: a hang-up before the reply is a ConnectError, too.
-    if any("(Connect)" in cause for cause in causes):
-        failure = "connect"
-    else:
-        failure = "timeout" if isinstance(error, RequestTimeoutError) else "reset"
-    return Reply(0, NO_HEADERS, failure=failure, detail=_detail(failure, causes))
-
-
-def _detail(failure: str, causes: Sequence[str]) -> str:
-    """What the network did, in our words: the library's may hold what a server said."""
-    if number := next((found[1] for cause in causes if (found := _SYSTEM.search(cause))), None):
-        return os.strerror(int(number))
-    if any("certificate" in cause for cause in causes):
-        return "certificate not accepted"
-    return _DETAILS[failure]
+    failure, detail = failure_of(causes, timed_out=isinstance(error, RequestTimeoutError))
+    return Reply(0, NO_HEADERS, failure=failure, detail=detail)

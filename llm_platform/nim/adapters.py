@@ -256,11 +256,12 @@ def _state(root: str, name: str, client: Client) -> str | None:
 
 
 def _reason(root: str, name: str, client: Client) -> str:
-    """Why the embedded NIM refuses the adapter, in its own words; other endpoints do not say."""
+    """Where the embedded NIM says why it refuses the adapter; other endpoints do not say."""
     status, body = client.get(f"{root}/v1/adapters")
     refused = _mapping(body).get("refused") if status == 200 else None
-    reason = refused.get(name) if isinstance(refused, dict) else None
-    return f"; it refuses {name!r}: {reason}" if reason else ""
+    if not isinstance(refused, dict) or not refused.get(name):
+        return ""
+    return f"; it refuses {name!r}, and says why at {root}/v1/adapters"
 
 
 def _cards(root: str, client: Client) -> list[dict[str, Any]]:
@@ -282,6 +283,4 @@ def _mapping(body: bytes) -> dict[str, Any]:
 def _refused(what: str, status: int, body: bytes) -> str:
     if status in (404, 405) and b"detail" in body:
         return f"Could not {what}: it has no such call (HTTP {status}). Publish to the folder it watches instead."
-    error = _mapping(body).get("error")
-    said = error.get("message") if isinstance(error, dict) else None
-    return f"Could not {what}: HTTP {status}, {said or 'no reason given'}."
+    return f"Could not {what}: HTTP {status}. Its log says why."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_platform.errors import EndpointUnavailable, PodsFailed
-from llm_platform.nim.plain_words import last_words, plain
+from llm_platform.nim.plain_words import LOG_LINES, plain
 from llm_platform.records import Dialect
 
 PORT = 8000
@@ -25,7 +25,6 @@ CACHE = "/opt/nim/.cache"
 KEYS = ("NGC_API_KEY", "HF_TOKEN")
 """Variables that a download may need; each is passed on by name."""
 
-LOG_LINES = 40
 COMMAND_SECONDS = 60.0
 STOP_SECONDS = 30
 
@@ -151,10 +150,10 @@ class ContainerEngine:
         return f"{state['Status']}: {cause}"
 
     def log(self, container: str) -> str:
-        """Its last words."""
+        """The end of its log."""
         command = [self.program, "logs", "--tail", str(LOG_LINES), container]
         done = self._call(command, COMMAND_SECONDS)
-        return last_words(f"{done.stdout}\n{done.stderr}")
+        return f"{done.stdout}\n{done.stderr}"
 
     def remove(self, container: str) -> bool:
         """End and remove a container; whether it was there."""

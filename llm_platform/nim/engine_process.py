@@ -16,13 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llm_platform.errors import EndpointUnavailable, PodsFailed
-from llm_platform.nim.plain_words import last_words
 
-LOG_LINES = 40
+LOG = "engine.log"
 _STOP_SECONDS = 30.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _POLL_SECONDS = 0.05
-_LOG_BYTES = 64_000
 
 
 def start(command: Sequence[str], folder: Path) -> int:
@@ -32,7 +30,7 @@ def start(command: Sequence[str], folder: Path) -> int:
         PodsFailed: it cannot be started.
     """
     lock = os.open(folder / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    log_file = os.open(folder / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    log_file = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,16 +89,6 @@ def stop(pid: int, folder: Path) -> bool:
                 return True
             time.sleep(_POLL_SECONDS)
     raise EndpointUnavailable(f"Process {pid} does not end. End it by hand.")
-
-
-def log(folder: Path) -> str:
-    """Its last words."""
-    path = folder / "engine.log"
-    if not path.is_file():
-        return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _LOG_BYTES))
-        return last_words(stream.read().decode("utf-8", errors="replace"))
 
 
 def free_port() -> int:

@@ -12,9 +12,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pyreqwest.client import SyncClient, SyncClientBuilder
-from pyreqwest.exceptions import RequestError
+from pyreqwest.exceptions import RequestError, RequestTimeoutError
+from pyreqwest.request import SyncRequestBuilder
 
 from llm_platform.errors import EndpointUnavailable, SpecificationError
+from llm_platform.settings.causes import CERTIFICATE, failure_of, too_long
 from llm_platform.settings.connection import Connection, trusted
 
 
@@ -29,6 +31,7 @@ class EndpointClient:
     ) -> None:
         how = connection or Connection()
         timeout_seconds = timeout_seconds or how.reply_timeout_seconds
+        self._max_bytes = how.max_reply_bytes
         builder = SyncClientBuilder().follow_redirects(False).timeout(timedelta(seconds=timeout_seconds))
         builder = builder.connect_timeout(timedelta(seconds=min(how.connect_timeout_seconds, timeout_seconds)))
         if not how.environment_proxies:
@@ -50,31 +53,38 @@ class EndpointClient:
         """Status and body.
 
         Raises:
-            EndpointUnavailable: nothing answers.
+            EndpointUnavailable: nothing answers, or more than a reply may be.
         """
         if self._own is not None:
             return self._own.send("GET", url)
-        try:
-            response = self._client.get(url).build().send()
-            return response.status, bytes(response.bytes())
-        except RequestError as error:
-            raise EndpointUnavailable(f"GET {url}: {_cause(error)}. Is the endpoint running and reachable?") from error
+        return self._sent("GET", url, self._client.get(url))
 
     def post(self, url: str, payload: dict[str, Any]) -> tuple[int, bytes]:
         """Status and body of a JSON request.
 
         Raises:
-            EndpointUnavailable: nothing answers.
+            EndpointUnavailable: nothing answers, or more than a reply may be.
         """
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
         if self._own is not None:
             return self._own.send("POST", url, body)
+        request = self._client.post(url).body_bytes(body).header("Content-Type", "application/json")
+        return self._sent("POST", url, request)
+
+    def _sent(self, method: str, url: str, request: SyncRequestBuilder) -> tuple[int, bytes]:
         try:
-            request = self._client.post(url).body_bytes(body).header("Content-Type", "application/json")
-            response = request.build().send()
-            return response.status, bytes(response.bytes())
+            with request.build_streamed() as response:
+                pieces, size = [], 0
+                while (piece := response.body_reader.read_chunk()) is not None:
+                    size += len(piece)
+                    if size > self._max_bytes:
+                        raise _too_long(method, url, self._max_bytes)
+                    pieces.append(piece.to_bytes())
+                return response.status, b"".join(pieces)
         except RequestError as error:
-            raise EndpointUnavailable(f"POST {url}: {_cause(error)}. Is the endpoint running and reachable?") from error
+            causes = [cause["message"] for cause in error.details["causes"] or []]
+            _, why = failure_of(causes, timed_out=isinstance(error, RequestTimeoutError))
+            raise _unreachable(method, url, why) from None
 
 
 class _OwnTls:
@@ -82,6 +92,7 @@ class _OwnTls:
 
     def __init__(self, how: Connection, timeout_seconds: float) -> None:
         self._tls, self._timeout = trusted(how), timeout_seconds
+        self._max_bytes = how.max_reply_bytes
         self._headers = {"Authorization": f"Bearer {how.bearer_token}"} if how.bearer_token else {}
 
     def send(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -97,14 +108,17 @@ class _OwnTls:
                 headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
                 connection.request(method, parts.path or "/", body, headers)
                 response = connection.getresponse()
-                return response.status, response.read()
+                content = response.read(self._max_bytes + 1)
+            if len(content) > self._max_bytes:
+                raise _too_long(method, url, self._max_bytes)
+            return response.status, content
         except ssl.SSLCertVerificationError as error:
-            why = f"certificate not accepted: {error.verify_message}"
+            why = f"{CERTIFICATE}: {error.verify_message}"
         except OSError as error:
             why = error.strerror or type(error).__name__
         except http.client.HTTPException as error:
             why = type(error).__name__
-        raise EndpointUnavailable(f"{method} {url}: {why}. Is the endpoint running and reachable?")
+        raise _unreachable(method, url, why)
 
 
 def _read(path: Path) -> bytes:
@@ -114,6 +128,9 @@ def _read(path: Path) -> bytes:
         raise SpecificationError(f"{path}: the CA file cannot be read ({error.strerror}).") from error
 
 
-def _cause(error: RequestError) -> str:
-    causes = error.details["causes"] or []
-    return causes[-1]["message"] if causes else error.message
+def _unreachable(method: str, url: str, why: str) -> EndpointUnavailable:
+    return EndpointUnavailable(f"{method} {url}: {why}. Is the endpoint running and reachable?")
+
+
+def _too_long(method: str, url: str, max_bytes: int) -> EndpointUnavailable:
+    return EndpointUnavailable(f"{method} {url}: {too_long(max_bytes)}. Is this the address of an endpoint?")

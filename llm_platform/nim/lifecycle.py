@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llm_platform.errors import EndpointUnavailable, PlatformError, PodsFailed
@@ -16,7 +17,7 @@ from llm_platform.nim.applying import Applied, apply_all
 from llm_platform.nim.cluster import Cluster, Object, Ref
 from llm_platform.nim.manifests.names import SERVICE_LABEL
 from llm_platform.nim.ownership import foreign, owner_of
-from llm_platform.nim.plain_words import last_words
+from llm_platform.nim.plain_words import LOG_LINES, keep_log
 from llm_platform.nim.pod_states import ClusterState, Phase, Readiness, events_of, pod_state, serves, state_of
 from llm_platform.nim.removal import CACHE_KINDS, Removed, delete_created, delete_owned
 from llm_platform.nim.waiting import Waiting
@@ -24,7 +25,6 @@ from llm_platform.nim.waiting import Waiting
 WORKLOADS = frozenset({"NIMService", "NIMCache", "Deployment", "StatefulSet"})
 """Kinds of objects that pods come from."""
 
-LOG_LINES = 40
 _PODS_HEARD = 8
 """Pods whose events are read at each look; more of one model fail for the same reason."""
 
@@ -53,6 +53,7 @@ def bring_up(
     image_digest: str | None = None,
     force: bool = False,
     up_id: str | None = None,
+    log_file: Path | None = None,
 ) -> BroughtUp:
     """Apply a model's objects, wait for its pods, and ask it for a token.
 
@@ -65,17 +66,18 @@ def bring_up(
         image_digest: Of the image that pods must have been told to run.
         force: Whether to take over fields of our objects that others have set.
         up_id: What the objects are marked with; None: a new one.
+        log_file: Where the log of what crashed is kept, since its pod is deleted; None: nowhere.
 
     Raises:
         ForeignObject: an object of this name is not ours; nothing was touched.
-        PodsFailed: it cannot come up; names the state, and the last words of what crashed.
+        PodsFailed: it cannot come up; names the state, and where the log of what crashed is.
         EndpointUnavailable: the deadline has passed; names the last state.
     """
     applied = Applied(up_id or uuid.uuid4().hex)
     owner = owner_of(manifests)
     try:
         apply_all(cluster, manifests, applied, pause=waiting.pause, force=force)
-        pods = wait_ready(cluster, manifests, waiting, image_digest=image_digest)
+        pods = wait_ready(cluster, manifests, waiting, image_digest=image_digest, log_file=log_file)
         waiting.until(lambda: connect(pods))
     except PlatformError as error:
         account = _take_back(cluster, applied, owner)
@@ -100,7 +102,12 @@ def rehearse(cluster: Cluster, manifests: Sequence[Object], *, force: bool = Fal
 
 
 def wait_ready(
-    cluster: Cluster, manifests: Sequence[Object], waiting: Waiting, *, image_digest: str | None = None
+    cluster: Cluster,
+    manifests: Sequence[Object],
+    waiting: Waiting,
+    *,
+    image_digest: str | None = None,
+    log_file: Path | None = None,
 ) -> list[Object]:
     """The serving pods, once all that the manifests describe is ready.
 
@@ -118,13 +125,12 @@ def wait_ready(
         if state.phase is Phase.READY:
             return [dict(pod) for pod in evidence.pods if "deletionTimestamp" not in pod["metadata"]]
         if waiting.is_stuck(stuck=state.phase is Phase.STUCK) or state.phase is Phase.FAILED:
-            raise PodsFailed(
-                f"{waiting.what} does not come up. Last state: {state.text}.{_log_of(cluster, manifests, state)}"
-            )
+            where = _log_of(cluster, manifests, state, log_file)
+            raise PodsFailed(f"{waiting.what} does not come up. Last state: {state.text}.{where}")
         try:
             waiting.pause(state.text)
         except EndpointUnavailable as error:
-            raise EndpointUnavailable(f"{error}{_log_of(cluster, manifests, state)}") from error
+            raise EndpointUnavailable(f"{error}{_log_of(cluster, manifests, state, log_file)}") from error
 
 
 def take_down(
@@ -234,16 +240,17 @@ def _concerns(event: Mapping[str, Any], names: set[str]) -> bool:
     return name in names or name.rpartition("-")[0] in names
 
 
-def _log_of(cluster: Cluster, manifests: Sequence[Object], state: Readiness) -> str:
-    """The last words of the container that crashed."""
+def _log_of(cluster: Cluster, manifests: Sequence[Object], state: Readiness, log_file: Path | None) -> str:
+    """Where the log of the container that crashed is; it may hold prompts, so it is not shown."""
     if state.crashed is None:
         return ""
     pod, container = state.crashed
-    ref = Ref("v1", "Pod", cluster.ref(manifests[0]).namespace, pod)
-    for previous in (True, False):
-        if words := last_words(cluster.log(ref, container, lines=LOG_LINES, previous=previous)):
-            return f" Its last words:\n{words}"
-    return " Its log could not be read."
+    namespace = cluster.ref(manifests[0]).namespace
+    if log_file is None:
+        return f" Read its log: kubectl --namespace {namespace} logs {pod} --container {container} --previous"
+    ref = Ref("v1", "Pod", namespace, pod)
+    logs = (cluster.log(ref, container, lines=LOG_LINES, previous=previous) for previous in (True, False))
+    return f" {keep_log(log_file, next((log for log in logs if log.strip()), ''))}"
 
 
 def _take_back(cluster: Cluster, applied: Applied, owner: str) -> str:

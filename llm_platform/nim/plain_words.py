@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from llm_platform.errors import StorageError
+from llm_platform.files import write_text
 
 MAX_WORDS = 400
 """Characters of a message that are passed on."""
+
+LOG_LINES = 200
+"""Lines of a log that are kept of what is gone."""
+_WIDEST_LINE = 2_000
 
 _SECRETS = (
     (re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*"), r"\1"),
@@ -28,7 +36,16 @@ def plain(text: object, limit: int = MAX_WORDS) -> str:
     return said if len(said) <= limit else f"{said[: limit - 1]}…"
 
 
-def last_words(log: str, *, lines: int = 12, width: int = 300) -> str:
-    """The last lines of a log, fit to be shown; each on a line of its own."""
-    kept = [plain(line, width) for line in log.splitlines() if line.strip()]
-    return "\n".join(kept[-lines:])
+def keep_log(path: Path, log: str) -> str:
+    """Keep the log of what is gone, for its owner, without secrets; where it lies, in words.
+
+    A log may hold prompts, so no message quotes it.
+    """
+    kept = [plain(line, _WIDEST_LINE) for line in log.splitlines() if line.strip()]
+    if not kept:
+        return "Its log could not be read, or is empty."
+    try:
+        write_text(path, "\n".join(kept) + "\n")
+    except StorageError as error:
+        return f"Its log could not be kept: {error}"
+    return f"The end of its log is in {str(path)!r}."

@@ -23,7 +23,6 @@ from llm_platform.nim_local.registration import Announcement, is_served, read_an
 _ANSWER_SECONDS = 5.0
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
-_LOG_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,7 @@ def _start(config: EmbeddedConfig, *, state: Path, folder: Path, deadline: float
 
 def _failure(config: EmbeddedConfig, folder: Path, what: str) -> str:
     log = folder / "server.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:] if log.exists() else []
-    tail = "\n".join(["", *lines]) if lines else " Its log is empty."
-    return f"The embedded NIM for {config.model_id!r} {what}. Last lines of {str(log)!r}:{tail}"
+    return f"The embedded NIM for {config.model_id!r} {what}. Its log, {str(log)!r}, says why."
 
 
 def _end(folder: Path, *, reason: str) -> bool:

@@ -10,7 +10,9 @@ from typing import Any
 
 from llm_platform.application.model import Application
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, read_text, wording
+from llm_platform.errors import ContractBroken
 from llm_platform.tables.forms import one_form, storable
+from llm_platform.tables.json_rows import NameTwice, json_value
 
 
 def read_examples(
@@ -37,12 +39,9 @@ def _rows(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _example(row: str, application: Application) -> tuple[str | None, dict[str, str]]:
-    try:
-        value = json.loads(row)
-    except (ValueError, RecursionError):
-        return wording("a line that is not JSON", "one JSON object a line"), {}
-    if not isinstance(value, dict):
-        return wording("a line that is not a JSON object", "one JSON object a line"), {}
+    problem, value = _parsed(row)
+    if problem is not None:
+        return problem, {}
     if "answer" not in value:
         return wording("no 'answer'", "a row with 'answer' and the columns that the template reads"), {}
     answer = one_form(value["answer"]) if isinstance(value["answer"], str) else value["answer"]
@@ -58,10 +57,24 @@ def _example(row: str, application: Application) -> tuple[str | None, dict[str, 
     return (None, example) if other is None else (wording(f"{other!r} that is not text", "text in every column"), {})
 
 
+def _parsed(row: str) -> tuple[str | None, dict[str, Any]]:
+    try:
+        value = json_value(row, "the line")
+    except NameTwice as error:
+        return wording(f"{error.name!r} twice in one row", "each name once"), {}
+    except ContractBroken:
+        return wording("a line that is not JSON", "one JSON object a line"), {}
+    if not isinstance(value, dict):
+        return wording("a line that is not a JSON object", "one JSON object a line"), {}
+    return None, value
+
+
 def _fields_answer(answer: Any, application: Application) -> tuple[str | None, str]:
     try:
-        fields = json.loads(answer) if isinstance(answer, str) else answer
-    except (ValueError, RecursionError):
+        fields = json_value(answer, "the answer") if isinstance(answer, str) else answer
+    except NameTwice as error:
+        return wording(f"field {error.name!r} twice in the answer", "each field once"), ""
+    except ContractBroken:
         fields = None
     if not isinstance(fields, dict):
         return wording("an answer that is not a JSON object", f"an object of {listed(application.fields)}"), ""

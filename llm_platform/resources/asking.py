@@ -27,8 +27,10 @@ def asking_of(
 ) -> Asking:
     """Where and how the requests of `release` are sent in this deployment."""
     nim = NIMResource.of(settings, release.model.entry)
+    endpoints, verify = _verified(settings, nim, release)
     return Asking(
-        endpoints=lambda: nim.verified_targets(release.model),
+        endpoints=endpoints,
+        verify=verify,
         policy=nim.policy(max_failed_share=max_failed_share),
         connection=nim.connection(),
         run_id=run_id,
@@ -59,27 +61,10 @@ def asking_documents(
         buckets, waits_for_others, on_wait: As in `Asking`.
         spent: What the run has used of the budget already.
     """
-
-    def endpoints() -> Sequence[EndpointTarget]:
-        targets = nim.verified_targets(release.model)
-        if adapter is not None:
-            adapter.serve([target.root for target in targets])
-        return targets
-
-    adapter = None
-    if release.adapter is not None:
-        adapter = ServedAdapter(
-            nim.pinned,
-            serving=serving_of(settings),
-            folders=adapter_folders(settings),
-            name=release.served_name,
-            adapter_id=release.adapter,
-            base=release.model,
-        )
-
+    endpoints, verify = _verified(settings, nim, release)
     return Asking(
         endpoints=endpoints,
-        verify=None if adapter is None else adapter.verify,
+        verify=verify,
         policy=within_budget(
             nim.policy(max_failed_share=application.max_failed_share), application.budget, nim.pinned, spent=spent
         ),
@@ -96,3 +81,26 @@ def asking_documents(
         # A replica that joins late has not got the adapter yet.
         discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
     )
+
+
+def _verified(
+    settings: Settings, nim: NIMResource, release: Release
+) -> tuple[Callable[[], Sequence[EndpointTarget]], Callable[[], None] | None]:
+    """`endpoints` and `verify` of an `Asking`: an adapter is served, and is the same one to the end."""
+    if release.adapter is None:
+        return lambda: nim.verified_targets(release.model), None
+    adapter = ServedAdapter(
+        nim.pinned,
+        serving=serving_of(settings),
+        folders=adapter_folders(settings),
+        name=release.served_name,
+        adapter_id=release.adapter,
+        base=release.model,
+    )
+
+    def endpoints() -> Sequence[EndpointTarget]:
+        targets = nim.verified_targets(release.model)
+        adapter.serve([target.root for target in targets])
+        return targets
+
+    return endpoints, adapter.verify

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from llm_platform.records import IMPORTED, Annotation, ReviewRole, Verdict, cano
 from llm_platform.review.items import clean_tag, comparable
 from llm_platform.tables.delimited import delimited_header, delimited_rows
 from llm_platform.tables.forms import impossible, one_form, stored, text_of
+from llm_platform.tables.json_rows import NameTwice, json_value
 
 COLUMNS = tuple(Annotation.model_fields)
 REQUIRED = ("document_id",)
@@ -143,9 +143,12 @@ def _json_lines(path: Path, text: str, complain: Callable[[str], None]) -> Itera
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=lambda _: None)
-        except (ValueError, RecursionError) as error:
-            complain(f"{path}:{number}: not JSON, at character {getattr(error, 'pos', 0)}")
+            row = json_value(line, "the line")
+        except NameTwice as error:
+            complain(f"{path}:{number}: {error}")
+            continue
+        except ContractBroken:
+            complain(f"{path}:{number}: not JSON")
             continue
         if isinstance(row, dict):
             yield number, row
@@ -253,9 +256,11 @@ def _answer(value: Any, application: Application) -> str | None:
     if application.task != "extract":
         return stored(one_form(text))
     try:
-        fields = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise ContractBroken(f"the answer is not JSON, at character {getattr(error, 'pos', 0)}") from error
+        fields = json_value(value, "the answer") if isinstance(value, str) else value
+    except NameTwice:
+        raise
+    except ContractBroken as error:
+        raise ContractBroken("the answer is not JSON") from error
     unknown = sorted(set(fields) - set(application.fields)) if isinstance(fields, dict) else ["(no object)"]
     if unknown:
         raise ContractBroken(f"the answer has the field {unknown[0]!r}; fields are {', '.join(application.fields)}")

@@ -24,7 +24,8 @@ class Connection:
             answer of a loaded 70B model that queues behind others takes tens of seconds.
         keep_alive_seconds: Idle connections are dropped after this; below uvicorn's and vLLM's own five seconds, so
             that a request never meets a connection that the server is just closing.
-        max_reply_bytes: A longer reply of a bulk run is given up: a peer that never stops must not fill the memory.
+        max_reply_bytes: A longer reply is given up, of a single request and of a bulk run: a peer that never stops must
+            not fill the memory.
     """
 
     bearer_token: str | None = field(default=None, repr=False)

@@ -27,21 +27,31 @@ def json_rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, 
             yield from _listed(rest, number, name)
             return
         first = False
-        yield number, _object(_parsed(line, f"Line {number} of {name!r}"), f"Line {number} of {name!r}")
+        yield number, _object(json_value(line, f"Line {number} of {name!r}"), f"Line {number} of {name!r}")
 
 
 def _listed(text: str, number: int, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    listed = _parsed(text, f"The list that begins in line {number} of {name!r}")
+    listed = json_value(text, f"The list that begins in line {number} of {name!r}")
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         _object(listed, f"Line {number} of {name!r}")
     yield from enumerate(listed, start=1)
 
 
-def _parsed(text: str, where: str) -> Any:
+def json_value(text: str, where: str) -> Any:
+    """What a text of JSON says; names are in NFC, and NaN is null.
+
+    Args:
+        text: Of one line, or of one cell.
+        where: What messages call it.
+
+    Raises:
+        NameTwice: an object in it has a name twice.
+        ContractBroken: it is not JSON.
+    """
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_constant)
     except _TwiceError as error:
-        raise ContractBroken(f"{where} has {error} twice. Give each name once.") from error
+        raise NameTwice(where, error.name) from error
     except (ValueError, RecursionError) as error:
         # Not all of these are JSONDecodeErrors: a number can have too many digits, a value be Infinity.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "a value that cannot be read"
@@ -56,15 +66,25 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-class _TwiceError(Exception):
+class NameTwice(ContractBroken):
     """A name stands twice in an object; which value is meant cannot be told."""
+
+    def __init__(self, where: str, name: str) -> None:
+        super().__init__(f"{where} has {name!r} twice. Give each name once.")
+        self.name = name
+
+
+class _TwiceError(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = {one_form(name): value for name, value in pairs}
     if len(found) < len(pairs):
         names = [one_form(name) for name, _ in pairs]
-        raise _TwiceError(repr(next(name for name in names if names.count(name) > 1)))
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
     return found
 
 

@@ -9,6 +9,7 @@ from llm_platform.errors import ContractBroken
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.schema import columns_of, published_table
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+from llm_platform.warehouse.stored_reasons import in_own_words
 
 TEXTS = {
     "documents": ("text",),
@@ -16,7 +17,7 @@ TEXTS = {
     "releases": ("content",),
     "prompts": ("content",),
 }
-"""Columns that hold documents, prompts or unparsed answers: shown only when asked for."""
+"""Columns that hold documents, prompts or unparsed answers, shown only when asked for, as reasons not ours are."""
 
 
 def explain(
@@ -79,13 +80,18 @@ class _Chain:
         order = "" if newest is None else f" ORDER BY {identifier(newest)} DESC"
         for catalog, name in ((LAKE, "own"), (UPSTREAM, "upstream")):
             relation = self._session.relation(self._application, table, catalog=catalog)
-            listed = ", ".join(identifier(column) for column in columns)
+            listed = ", ".join(self._shown(column) for column in columns)
             rows = self._session.rows(
                 f"SELECT {listed} FROM {relation} WHERE {where}{order} LIMIT 1", list(key.values())
             )
             if rows:
                 return {**dict(zip(columns, rows[0], strict=True)), "lake": name}
         return None
+
+    def _shown(self, column: str) -> str:
+        if column != "reason" or self._with_texts:
+            return identifier(column)
+        return in_own_words()
 
     def made_of(self, completion: Mapping[str, Any]) -> dict[str, Any]:
         """The answers that one to a document in parts rests on, by their number."""

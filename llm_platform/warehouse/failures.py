@@ -10,6 +10,7 @@ from llm_platform.records import CompletionStatus
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.ledger import LISTED
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.stored_reasons import in_own_words
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Failures:
         return found
 
 
-_COLUMNS = "document, fingerprint, status, coalesce(reason, ''), attempts, run_id, created_at"
+_COLUMNS = f"document, fingerprint, status, coalesce({in_own_words()}, ''), attempts, run_id, created_at"
 
 
 def _failure(row: tuple[object, ...]) -> Failure:

@@ -15,6 +15,7 @@ from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import published_table
 from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.stored_reasons import in_own_words
 
 COMPARED = ("answer", "confidence", "release_id", "status", "reason", "fingerprint")
 """Columns whose change makes a row another one; snapshots and times of equal rows stay as they were."""
@@ -135,10 +136,7 @@ def _publish(transaction: Transaction, release_id: str, contract: int) -> dict[s
 
 
 def _wanted(transaction: Transaction) -> str:
-    # Of answers of older versions, a refusal goes on with what the endpoint said.
-    foreign = "status = 'rejected' AND said IS NULL AND starts_with(reason, 'HTTP ')"
-    reason = f"CASE WHEN {foreign} THEN regexp_extract(reason, '^HTTP [0-9]+') ELSE reason END AS reason"
-    columns = f"fingerprint, status, answer, confidence, {reason}"
+    columns = f"fingerprint, status, answer, confidence, {in_own_words()} AS reason"
     ours, theirs = transaction.relation("completions"), transaction.upstream("completions")
     answers = (
         f"SELECT {columns} FROM {ours} WHERE release_id = $release UNION ALL "

@@ -48,6 +48,7 @@ def answer_beside(
 
     Raises:
         SpecificationError: there is no such variant or bucket.
+        PermanentError: variants could not be answered, or judged; says why, after all others were answered.
         And as `operations.completions.answer`.
     """
     application = loaded.application
@@ -60,9 +61,16 @@ def answer_beside(
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application.name)
         found = senders(store, loaded, variant)
-        if found.keys() - {CHAMPION}:
-            require_judgeable(lake, loaded)
         run_id, troubles = f"answer-{uuid.uuid4().hex}", dict[str, PlatformError]()
+        if variant != CHAMPION:
+            try:
+                require_judgeable(lake, loaded)
+            except PlatformError as error:
+                # Nothing could be said about new answers; what is published needs its own all the same.
+                published = senders(store, loaded, CHAMPION)
+                if variant is not None or not published:
+                    raise
+                found, troubles["known answers"] = published, error
         for name, release in found.items():
             store.releases.put(release)
             try:

@@ -9,14 +9,16 @@ import dagster as dg
 import pytest
 import yaml
 
-from llm_platform.errors import PermanentError
+from llm_platform.errors import ContractBroken, PermanentError
 from llm_platform.operations.answering.documents import update_documents
+from llm_platform.records import RolloutEvent
 from llm_platform.workbench.answering import answer_beside
 from llm_platform.workbench.runs import SHOWN
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.survival.ledger import ledger
 from llm_platform_tests.team import ENTRY, NAME, Team, answer, right_answer
+from llm_platform_tests.warehouse.builders import event
 
 DEAD = "http://127.0.0.1:9"
 
@@ -136,3 +138,33 @@ def test_a_process_that_shares_the_work_goes_on_with_the_other_variants(tmp_path
 
     assert done == ["vague", "clear"]
     assert model.counts.requests == 20
+
+
+def test_a_process_that_shares_the_work_answers_what_is_published_beside_bad_known_answers(
+    tmp_path: Path, model: ScriptedServer
+) -> None:
+    """What is published goes on; only of new answers nothing could be said."""
+    team = Team(tmp_path, model.url, documents=10)
+    with team.warehouse.open() as lake:
+        update_documents(lake, team.loaded)
+        store = lake.application(NAME)
+        clear = team.loaded.requesting("clear", store)
+        assert clear is not None
+        store.releases.put(clear)
+        store.rollout.append(promoted(clear.release_id), expected_previous=None)
+    team.write_references({"0": "SAD", "1": "MAD"})
+
+    answered = answer_beside(team.settings, team.loaded, on_progress=lambda *_: None)
+    done = next(answered)
+    with pytest.raises(PermanentError, match=r"known answers: .* not possible answers"):
+        next(answered)
+    with pytest.raises(ContractBroken, match="not possible answers"):
+        next(answer_beside(team.settings, team.loaded, on_progress=lambda *_: None, variant="vague"))
+
+    assert (done.variant, done.sent.run and done.sent.run.stored) == ("champion", 10)
+    assert model.counts.requests == 10
+
+
+def promoted(release_id: str) -> RolloutEvent:
+    """That a person has published a release."""
+    return event("promotion", release_id=release_id).model_copy(update={"variant": "clear"})

@@ -71,7 +71,7 @@ def test_slices_that_are_all_too_small_do_not_pass() -> None:
     assert not gate(balanced(world, 90, 10).report(), "slices").passed
 
 
-def beside_champion(own: int, theirs: int, *, margin: float, of: int = 200) -> Report:
+def beside_champion(own: int, theirs: int, *, margin: float, of: int = 200, challengers: int = 1) -> Report:
     """A variant with `own` and a champion with `theirs` right answers of the same documents, the first ones."""
     regression = RegressionGate(margin=margin, reason=REASON)
 
@@ -83,7 +83,7 @@ def beside_champion(own: int, theirs: int, *, margin: float, of: int = 200) -> R
         return world
 
     serving = release_of("serving")
-    scores = ChampionScores(serving.release_id, answered(theirs).scores(serving))
+    scores = ChampionScores(serving.release_id, answered(theirs).scores(serving), challengers)
     return answered(own).report(champion=scores)
 
 
@@ -102,6 +102,20 @@ def test_a_variant_must_not_fall_behind_the_champion(own: int, theirs: int, pass
 
     assert gate(report, "regression").passed is passed
     assert report.standing == standing
+
+
+def test_of_many_challengers_none_passes_for_being_one_of_many() -> None:
+    """The best of those that pass is promoted, so all of them have to be right together, as on the card."""
+    alone, many = (beside_champion(147, 150, margin=0.045, challengers=count) for count in (1, 10))
+
+    assert alone.regression is not None
+    assert many.regression is not None
+    assert alone.regression.difference is not None
+    assert many.regression.difference is not None
+    assert many.regression.difference.value == alone.regression.difference.value
+    assert many.regression.difference.lower < alone.regression.difference.lower
+    assert gate(alone, "regression").passed
+    assert not gate(many, "regression").passed
 
 
 def test_evidence_against_one_champion_is_none_against_the_next() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PermanentError
 from llm_platform.inference.policy import EndpointTarget
-from llm_platform.inference.reasons import Refusal
 from llm_platform.records import CompletionStatus
+from llm_platform.records.refusals import Refusal
 from llm_platform_tests.inference.cases import QUICK, ask, release
 from llm_platform_tests.servers.faults import (
     Drip,

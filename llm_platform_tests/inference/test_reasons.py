@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from llm_platform.inference.reasons import LONGEST_SAID, Refusal, finish_reason, refused
+from llm_platform.inference.reasons import LONGEST_SAID, finish_reason, refused
+from llm_platform.records.refusals import Refusal
 
 SECRET = "张伟 called twice about her unpaid invoice 4711"
 LONG = "This model's maximum context length is 4096 tokens. However, your prompt contains 9000 input tokens."

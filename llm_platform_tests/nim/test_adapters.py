@@ -127,7 +127,7 @@ def test_an_adapter_counts_as_served_when_it_is_listed_and_generates() -> None:
         pytest.param({"models": (200, {"data": [BASE]})}, "/v1/models lists 'base'", id="not-listed"),
         pytest.param(
             {"models": (200, {"data": [BASE]}), "adapters": (200, {"refused": {"tuned": "rank 64"}})},
-            "lists 'base'; it refuses 'tuned': rank 64",
+            "lists 'base'; it refuses 'tuned', and says why at http://e/v1/adapters",
             id="refused",
         ),
         pytest.param(
@@ -167,6 +167,22 @@ def test_the_api_is_used_where_the_dialect_has_it() -> None:
 
     with pytest.raises(RequestRejected, match=r"it has no such call \(HTTP 404\)"):
         load("http://e", "a", "/loras/a", Endpoint())
-    refusing = Endpoint(load_lora_adapter=lambda _: (500, {"error": {"message": "rank 64 is greater"}}))
-    with pytest.raises(RequestRejected, match="HTTP 500, rank 64 is greater"):
+
+
+def test_what_an_endpoint_says_of_an_adapter_is_in_no_error() -> None:
+    """A gateway's page may repeat whatever was sent through it; the endpoint's own log is the place to look."""
+    said = (500, {"error": {"message": "while Mueller, 12 Main St"}})
+    refusing = Endpoint(
+        load_lora_adapter=lambda _: said,
+        unload_lora_adapter=lambda _: said,
+        models=lambda _: (200, {"data": [BASE]}),
+        adapters=lambda _: (200, {"refused": {"a": "while Mueller, 12 Main St"}}),
+    )
+    with pytest.raises(RequestRejected, match=r"HTTP 500\. Its log says why") as loading:
         load("http://e", "a", "/loras/a", refusing)
+    with pytest.raises(RequestRejected, match=r"HTTP 500\. Its log says why") as unloading:
+        unload("http://e", "a", refusing)
+    with pytest.raises(EndpointUnavailable, match="says why at http://e/v1/adapters") as waiting:
+        wait_served(["http://e"], "a", refusing, deadline_seconds=0)
+
+    assert not any("Mueller" in str(one.value) for one in (loading, unloading, waiting))

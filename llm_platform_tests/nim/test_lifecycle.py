@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,24 +241,25 @@ def test_an_up_right_after_a_down_waits_for_it(cluster: Cluster, hands: Hands) -
     assert waiting.said[0].startswith("the Deployment 'llama' of before is still being deleted")
 
 
-def test_the_last_words_of_a_crash_are_shown_without_secrets(api: KubernetesApi, hands: Hands) -> None:
-    """Why an engine does not start stands in its log, and a log may hold a key."""
-    api.logs["llama-0", True] = "\n".join(
-        [
-            *(f"line {number}" for number in range(40)),
-            "NGC_API_KEY=nvapi-abcdefgh12345678",
-            "\x1b[31mCUDA out of memory",
-        ]
-    )
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_log_of_a_crash_is_named_and_kept_without_secrets(
+    api: KubernetesApi, tmp_path: Path, *, kept: bool
+) -> None:
+    """Why an engine does not start stands in its log, and a log may hold keys, and prompts."""
+    api.logs["llama-0", True] = "NGC_API_KEY=nvapi-abcdefgh12345678\n\n\x1b[31mCUDA out of memory while Mueller"
     status = waiting_container("CrashLoopBackOff", restartCount=3, lastState=CRASHED)
+    log_file = tmp_path / "logs" / "pod.log"
 
     with connected(api.url) as cluster, pytest.raises(PodsFailed) as caught:
-        up(cluster, Steps(lambda: Hands(cluster).pod(status)))
+        up(cluster, Steps(lambda: Hands(cluster).pod(status)), log_file=log_file if kept else None)
 
-    said = str(caught.value).split("Its last words:\n")[1].splitlines()
-    assert said[11] == "CUDA out of memory"
-    assert said[10] == "NGC_API_KEY=(secret)"
-    assert said[0] == "line 30"
+    assert "Mueller" not in str(caught.value)
+    if kept:
+        assert f"The end of its log is in {str(log_file)!r}." in str(caught.value)
+        assert log_file.read_text(encoding="utf-8") == "NGC_API_KEY=(secret)\nCUDA out of memory while Mueller\n"
+        assert log_file.stat().st_mode & 0o077 == 0
+    else:
+        assert "kubectl --namespace models logs llama-0 --container" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.nim.plain_words import last_words, plain
+from llm_platform.nim.plain_words import plain
 from llm_platform.nim.pod_states import ClusterState, Phase, state_of
 
 
@@ -146,8 +146,3 @@ def test_a_state_names_its_cause_and_whether_waiting_helps(evidence: ClusterStat
 def test_messages_of_others_are_repeated_without_secrets(text: str, expected: str) -> None:
     """Registries put credentials into the addresses that they complain about, and engines print their environment."""
     assert plain(text) == expected
-
-
-def test_last_words_are_the_last_lines_that_say_something() -> None:
-    """Engines end with blank lines."""
-    assert last_words("one\n\n two \n\n", lines=1) == "two"

@@ -465,6 +465,11 @@ def test_a_file_of_a_wrong_form_is_one_mistake(tmp_path: Path, prompt: str | byt
             "F/pool.jsonl:1: found 'text' that is not text; allowed: text in every column",
             id="number",
         ),
+        pytest.param(
+            '\n{"text": "a", "answer": "BUG", "text": "b"}\n',
+            "F/pool.jsonl:2: found 'text' twice in one row; allowed: each name once",
+            id="name-twice",
+        ),
     ],
 )
 def test_a_row_of_the_pool_that_cannot_be_used_is_a_mistake(tmp_path: Path, pool: str, expected: str) -> None:
@@ -537,6 +542,12 @@ def test_answers_of_extract_examples_are_objects_of_known_fields(tmp_path: Path)
     application = application_in(tmp_path, prompt, pool, task="extract")
 
     assert load_prompts(application)["sort"].examples[0]["answer"] == '{"kind": "é", "since": "2024-01-01"}'
+
+    (tmp_path / "pool.jsonl").write_text('{"text": "a", "answer": "{\\"kind\\": 1, \\"kind\\": 2}"}\n')
+
+    assert mistakes_of(application) == [
+        "F/pool.jsonl:1: found field 'kind' twice in the answer; allowed: each field once"
+    ]
 
     (tmp_path / "pool.jsonl").write_text(pool.replace("kind", "kinds"))
 

@@ -173,6 +173,13 @@ def test_imported_verdicts_do_not_pass_for_a_random_sample(lake: Warehouse, team
             id="json",
         ),
         pytest.param(
+            "x.jsonl",
+            '{"document_id":"0","verdict":"right"}\n{"document_id":"0","answer":"SAD","answer":"HAPPY"}\n'
+            '{"document_id":"0","cafe\u0301":1,"caf\u00e9":2}\n',
+            [":2: the line has 'answer' twice", ":3: the line has 'caf\u00e9' twice"],
+            id="name-twice",
+        ),
+        pytest.param(
             "x.jsonl", '{"document_id":"0","verdict":"maybe"}', [":1: verdict 'maybe' is not one of"], id="verdict"
         ),
         pytest.param(

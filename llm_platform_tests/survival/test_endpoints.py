@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from llm_platform.inference.reasons import Refusal
+from llm_platform.records.refusals import Refusal
 from llm_platform_tests.servers.faults import Fault, Hangup, Replace, ResetMidBody, Status, TruncatedJson
 from llm_platform_tests.servers.scripted import Seen
 from llm_platform_tests.survival.command import Moment

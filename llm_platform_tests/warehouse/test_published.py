@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.records.refusals import Refusal
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import (
     RELEASE_ID,
@@ -54,12 +56,42 @@ def test_what_an_older_version_kept_of_a_refusal_is_not_published(lake: Warehous
     store.documents.apply(batch([document("a"), document("b")]), deleted=None, full=True, consumed=consumed(7))
     with store.completions.lease(RELEASE_ID, holder="test") as lease:
         older = completion("a", answer=None, status="rejected", reason="HTTP 400: bad value Mueller")
-        newer = completion("b", answer=None, status="rejected", reason="HTTP 400: it is too long", said="Mueller")
+        newer = completion("b", answer=None, status="rejected", reason=f"HTTP 400: {Refusal.TOO_LONG}", said="Mueller")
         store.completions.append(lease, [older, newer])
 
     store.published.publish(RELEASE_ID, 1)
 
-    assert store.published.table(1)["reason"].to_pylist() == ["HTTP 400", "HTTP 400: it is too long"]
+    assert store.published.table(1)["reason"].to_pylist() == ["HTTP 400", f"HTTP 400: {Refusal.TOO_LONG}"]
+
+
+OF_PARTS = "1 of 3 parts have no valid answer (the first is rejected: HTTP 400"
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("HTTP 400: bad value Mueller", "HTTP 400"),
+        (f"HTTP 400: {Refusal.TOO_LONG} of Mueller", "HTTP 400"),
+        (f"{OF_PARTS}: bad value Mueller)", OF_PARTS),
+        (f"{OF_PARTS}: {Refusal.TOO_LONG})", f"{OF_PARTS}: {Refusal.TOO_LONG})"),
+        *[(f"HTTP 418: {phrase}", f"HTTP 418: {phrase}") for phrase in Refusal],
+        (f"HTTP 400: {Refusal.FILTERED}; the last 7 tokens", f"HTTP 400: {Refusal.FILTERED}; the last 7 tokens"),
+    ],
+)
+def test_a_stored_reason_is_shown_as_far_as_it_is_ours(lake: Warehouse, stored: str, shown: str) -> None:
+    """Who asks without texts, for the chain of an answer or for what failed, is to read no document."""
+    store = lake.application("reviews")
+    store.documents.apply(batch([document("a")]), deleted=None, full=True, consumed=consumed(7))
+    with store.completions.lease(RELEASE_ID, holder="test") as lease:
+        store.completions.append(lease, [completion("a", answer=None, status="rejected", reason=stored)])
+    store.published.publish(RELEASE_ID, 1)
+
+    chain: Any = store.published.explain("a", 1)
+    texts: Any = store.published.explain("a", 1, with_texts=True)
+    (failure,) = store.failures.of_release(RELEASE_ID)
+
+    assert chain["published"]["reason"] == chain["completion"]["reason"] == failure.reason == shown
+    assert texts["completion"]["reason"] == stored
 
 
 def test_publishing_twice_changes_nothing(lake: Warehouse) -> None:

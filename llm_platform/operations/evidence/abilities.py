@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from llm_platform.errors import EndpointUnavailable
@@ -48,6 +49,7 @@ def measure_abilities(
     adapter: str,
     confidence: float,
     connection: Connection | None = None,
+    verify: Callable[[], None] | None = None,
 ) -> KeptAbilities:
     """Hold an adapter against its base on texts that have nothing to do with its task, greedily, one answer each.
 
@@ -57,9 +59,11 @@ def measure_abilities(
         adapter: Served name of the adapter.
         confidence: Of the interval.
         connection: How the endpoint is reached.
+        verify: Called when everything has come back, as of `Asking`.
 
     Raises:
         EndpointUnavailable: the endpoint does not answer.
+        EndpointMismatch: it has served something else meanwhile; nothing is measured then.
     """
     url = f"{base_url.rstrip('/').removesuffix('/v1')}/v1/completions"
     with (
@@ -71,6 +75,8 @@ def measure_abilities(
             return list(pool.map(lambda ability: is_right(ability, _continued(client, url, model, ability)), ABILITIES))
 
         before, after = right(base), right(adapter)
+    if verify is not None:
+        verify()
     kept = [still for could, still in zip(before, after, strict=True) if could]
     lost: dict[str, int] = {}
     for ability, could, still in zip(ABILITIES, before, after, strict=True):

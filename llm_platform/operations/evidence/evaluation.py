@@ -146,8 +146,12 @@ def measured_on(store: ApplicationStore, loaded: LoadedApplication, release: Rel
     known, entry = store.references.version(), release.model.entry
     champion, agreement = store.rollout.champion(), judge_kappa(store, loaded)
     beside = champion is not None and loaded.application.evaluation.gates.regression is not None
+    serving = champion_release(store) if beside else None
+    challengers = 0 if serving is None else _challengers(store, loaded, serving)
     return content_hash(
         {
+            # Left out where it changes nothing, so that an upgrade makes no report stale.
+            **({"challengers": challengers} if challengers > 1 else {}),
             "answers": store.completions.judged_version(release.release_id),
             "scores": store.scores.version(release.release_id, known),
             "champion": store.scores.version(champion.release_id, known) if beside and champion is not None else None,
@@ -219,6 +223,12 @@ def _judged(store: ApplicationStore, loaded: LoadedApplication) -> list[JudgedVa
     ]
 
 
+def _challengers(store: ApplicationStore, loaded: LoadedApplication, serving: Release) -> int:
+    """How many releases are held against what is published."""
+    releases = judged_releases(store, loaded).values()
+    return len({release.release_id for release in releases} - {serving.release_id})
+
+
 @dataclass(frozen=True)
 class _Beside:
     """What every release is measured with."""
@@ -236,7 +246,9 @@ def _beside(store: ApplicationStore, loaded: LoadedApplication) -> _Beside:
         references=references,
         texts=texts,
         baseline=baseline_of(texts, references, application=loaded.application),
-        champion=ChampionScores(serving.release_id, _stored_scores(store, serving)) if serving is not None else None,
+        champion=None
+        if serving is None
+        else ChampionScores(serving.release_id, _stored_scores(store, serving), _challengers(store, loaded, serving)),
     )
 
 

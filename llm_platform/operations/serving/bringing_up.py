@@ -28,7 +28,7 @@ from llm_platform.operations.serving.endpoints import (
 )
 from llm_platform.operations.serving.pods import objects_of
 from llm_platform.operations.serving.serving import Serving
-from llm_platform.operations.serving.workstation import start_locally, stop_locally
+from llm_platform.operations.serving.workstation import local_folder, start_locally, stop_locally
 
 Report = Callable[[str], None]
 
@@ -96,6 +96,7 @@ def bring_model_up(
             connect=endpoint.verify,
             image_digest=entry.image.digest if entry.image else None,
             force=force,
+            log_file=local_folder(serving.state, entry.name) / "pod.log",
         )
         return Up(endpoint.url, brought.seconds, endpoint.image_digest, _done(brought))
 

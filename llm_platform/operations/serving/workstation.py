@@ -24,6 +24,7 @@ from llm_platform.nim import engine_process
 from llm_platform.nim.containers import ContainerEngine, LocalModel, own_user, run_command, vllm_command
 from llm_platform.nim.discovery import probe
 from llm_platform.nim.http import EndpointClient
+from llm_platform.nim.plain_words import keep_log
 from llm_platform.nim.waiting import Waiting
 from llm_platform.nim_local.locking import exclusive, make_folder
 from llm_platform.operations.serving.serving import Serving
@@ -127,7 +128,7 @@ def start_locally(entry: LockEntry, serving: Serving, waiting: Waiting, *, verif
 
     Raises:
         SpecificationError: the entry or the machine has nothing to start.
-        PodsFailed: it does not come up; with its last words.
+        PodsFailed: it does not come up; says where its log is.
         EndpointUnavailable: not before the deadline.
         LeaseHeld: somebody else was starting it until the deadline.
     """
@@ -232,15 +233,22 @@ def _generates(run: LocalRun, folder: Path, entry: LockEntry, verify: Callable[[
 
 
 def _taken_back(run: LocalRun | None, folder: Path) -> str:
-    """End what does not come up; its last words."""
-    words = ""
-    if run is not None:
-        words = engine_process.log(folder) if run.kind == "process" else ContainerEngine(run.program).log(run.handle)
+    """End what does not come up; where its log is, in words."""
+    where = ""
     try:
+        if run is not None:
+            where = _kept_log(run, folder)
         _forget(run, folder)
     except PlatformError as error:
         return f"\nWhat was started could not be ended: {error}"
-    return f"\nIt was ended. Its last words:\n{words}" if words else ""
+    return f"\nIt was ended. {where}" if where else ""
+
+
+def _kept_log(run: LocalRun, folder: Path) -> str:
+    path = folder / engine_process.LOG
+    if run.kind == "process":
+        return f"Its log is {str(path)!r}."
+    return keep_log(path, ContainerEngine(run.program).log(run.handle))
 
 
 def _forget(run: LocalRun | None, folder: Path) -> bool:

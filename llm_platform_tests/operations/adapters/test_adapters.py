@@ -248,6 +248,33 @@ def test_what_an_adapter_has_unlearned_is_counted_over_what_its_base_could(forge
     assert found.passed is passed
 
 
+def test_what_another_adapter_still_can_is_no_measurement(
+    settings: Settings, imported: AdapterManifest, entry: LockEntry, tmp_path: Path
+) -> None:
+    """The report decides about a promotion: the adapter that was asked must be the one that it names, to the end."""
+    name, other = adapter_name("tickets", imported.adapter_id), layout(tmp_path / "other")
+    served = ServedAdapter(
+        entry.model_copy(update={"dialect": "vllm"}),
+        serving=serving_of(settings),
+        folders=adapter_folders(settings),
+        name=name,
+        adapter_id=imported.adapter_id,
+        base=PIN,
+    )
+
+    def after_a_swap() -> None:
+        with EndpointClient() as client:
+            load(model.url, name, str(other), client, in_place=True)
+        served.verify()
+
+    with ScriptedServer(answer=lambda _: " Paris", loads_adapters=True) as model:
+        served.serve([model.url])
+        measure_abilities(model.url, base=MODEL, adapter=name, confidence=0.95, verify=served.verify)
+
+        with pytest.raises(EndpointMismatch, match=r"served something else under 'tickets-"):
+            measure_abilities(model.url, base=MODEL, adapter=name, confidence=0.95, verify=after_a_swap)
+
+
 def test_a_base_that_could_nothing_has_nothing_to_lose() -> None:
     """No share of nothing is computed."""
     assert KeptAbilities(version="1", asked=70, base_right=0, kept=None, lost={}).passed

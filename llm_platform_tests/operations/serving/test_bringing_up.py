@@ -98,16 +98,22 @@ def test_a_pod_that_does_not_answer_is_waited_for_until_the_deadline(team: Clust
     assert kinds(api) == ["NIMCache", "PersistentVolumeClaim"]
 
 
-def test_a_crash_is_told_with_its_last_words(team: ClusterTeam, api: KubernetesApi, operator: Operator) -> None:
-    """Through the whole chain: what the engine said reaches who asked."""
+def test_the_log_of_a_crash_is_kept_in_a_file_and_not_quoted(
+    team: ClusterTeam, api: KubernetesApi, operator: Operator
+) -> None:
+    """The pod is deleted, so its log would be lost; in an error it would go wherever errors go."""
     ended = {"terminated": {"reason": "Error", "exitCode": 1}}
     waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
     container = {"name": "nim", "ready": False, "restartCount": 4, "state": waiting, "lastState": ended}
     operator.pod = {"phase": "Running", "containerStatuses": [container]}
     api.logs[f"{SERVICE}-0", True] = "no profile fits this GPU"
 
-    with pytest.raises(PodsFailed, match=r"(?s)restarted 4 times.*no profile fits this GPU.*Deleted: NIMService"):
+    with pytest.raises(PodsFailed, match=r"(?s)restarted 4 times.*log is in.*pod\.log.*Deleted: NIMService") as caught:
         bring_model_up(team.entry, serving_of(team.settings), report=quiet, sleep=no_sleep)
+
+    (log,) = team.settings.state.rglob("pod.log")
+    assert log.read_text(encoding="utf-8") == "no profile fits this GPU\n"
+    assert "no profile" not in str(caught.value)
 
 
 def test_a_rehearsal_changes_nothing(team: ClusterTeam, api: KubernetesApi) -> None:

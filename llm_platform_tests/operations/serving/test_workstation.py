@@ -104,17 +104,20 @@ def test_a_local_model_is_what_runs_use_until_it_is_down(workstation: Workstatio
     assert workstation.down() == "was not running on this machine"
 
 
-def test_a_model_that_does_not_come_up_shows_its_last_words_and_is_gone(workstation: Workstation) -> None:
-    """Too little memory is the usual reason, and only the engine's log says so."""
+def test_a_model_that_does_not_come_up_names_its_log_and_is_gone(workstation: Workstation) -> None:
+    """Only the engine's log says why, and it may hold prompts: it stays a file, after the container is gone as well."""
     workstation.behave("CUDA out of memory")
 
-    with pytest.raises(PodsFailed, match=r"(?s)does not come up.*last words:.*CUDA out of memory") as caught:
+    with pytest.raises(PodsFailed, match=r"(?s)does not come up.*It was ended\..*log.*engine\.log") as caught:
         workstation.up()
+    log = local_folder(workstation.settings.state, ENTRY) / "engine.log"
 
     assert not workstation.containers
     assert read_run(workstation.settings.state, ENTRY) is None
     assert workstation.urls() == ("http://127.0.0.1:9",)
-    assert "Traceback" not in str(caught.value)
+    assert "CUDA out of memory" in log.read_text(encoding="utf-8")
+    assert log.stat().st_mode & 0o077 == 0
+    assert "CUDA" not in str(caught.value)
 
 
 def test_one_that_is_another_model_is_ended(workstation: Workstation) -> None:
