@@ -32,7 +32,7 @@ def show_failures(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the documents that have no valid answer, and why."""
-    from llm_platform.operations.evidence.failures import stored_failures
+    from llm_platform.operations.evidence.failures import stored_failures, unanswered
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -41,12 +41,16 @@ def show_failures(
         found = stored_failures(
             lake.application(application), loaded, variant=variant, statuses=status or (), reason=reason
         )
+        waiting = {} if as_json else unanswered(lake.application(application), found)
     if as_json:
         rows = [{"variant": one.name, **asdict(failure)} for one in found for failure in one.failures]
         console.print_json(json.dumps(rows, default=str))
         return
+    for name, count in waiting.items():
+        console.print(f"{name}: {count} texts have not been answered yet: llm-platform run {application}", markup=False)
     if not any(one.failures for one in found):
-        console.print("No document is without a valid answer.")
+        chosen = " of this kind" if status or reason else ""
+        console.print(f"No answer that is stored{chosen} is a failure.")
         return
     table = new_table("variant", "document", "status", "requests", "reason")
     for one in found:

@@ -40,6 +40,13 @@ FORMATS = {
 }
 PACKED = ".gz"
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+STARTS = {
+    b"PK\x03\x04": "is a spreadsheet or a zip file. Save its sheet, or what it packs, as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet. Save its sheet as CSV in UTF-8",
+    b"PAR1": "is a Parquet file. Let its name end in .parquet",
+    b"\x1f\x8b": f"is packed with gzip. Let its name end in {PACKED}",
+}
+"""First bytes of what is no text, whatever its name says."""
 
 Row = tuple[int, dict[str, Any]]
 
@@ -191,6 +198,9 @@ class TableFile:
         with gzip.open(self.path, "rb") if self.path.suffix.lower() == PACKED else self.path.open("rb") as data:
             start = data.read(4)
             data.seek(0)
+            for first, what in STARTS.items():
+                if start.startswith(first):
+                    raise ContractBroken(f"{str(self.path)!r} {what}. Nothing was taken over.")
             if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 encoding, errors = "utf-16", "strict"
             elif start[1:2] == b"\0" or (start[:1] == b"\0" and start[1:2] != b"\0"):
@@ -204,6 +214,11 @@ class TableFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except gzip.BadGzipFile as error:
+            raise ContractBroken(
+                f"{str(self.path)!r} is not packed with gzip, though its name ends in {PACKED}. Pack it, or give it "
+                f"the name of what it is, as {self.path.stem!r}. Nothing was taken over."
+            ) from error
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self.path, error) from None
         except (EOFError, zlib.error) as error:

@@ -53,7 +53,12 @@ MEANINGS = (
     ),
     (("read-only mode",), "it is opened read-only here, and was asked to be written."),
     (
-        ("readonly database", "read-only file system", "permission denied", "unable to open database"),
+        ("unable to open database",),
+        "its file is not there, or it may not be written here: permission denied. Make what it belongs to first, give "
+        "this user write permission, or choose another place.",
+    ),
+    (
+        ("readonly database", "read-only file system", "permission denied"),
         "it may not be written here: permission denied. Give this user write permission, or choose another place.",
     ),
     (

@@ -301,7 +301,7 @@ def test_names_with_blanks_and_dots_can_be_given(tmp_path: Path) -> None:
         ("t.csv", b'id,text\n1,a\n2,"b\n', "quote that is not closed"),
         ("t.csv", b"id,text,text\n1,a,b\n", "more than one column 'text'"),
         ("t.csv", b"id,text,label\n1,a,Bug\n2,b,bug\n", "'Bug' and 'bug', which differ in case or form only"),
-        ("t.csv", b"id,text,label\n1,a,bug \n2,b,wish\n", "1 values that cannot be labels"),
+        ("t.csv", b"id,text,label\n1,a,bug \n2,b,wish\n", "1 values that cannot be labels: they have"),
         (
             "t.jsonl",
             b'{"id": "a\\u0000", "text": "a"}\n',
@@ -325,6 +325,25 @@ def test_a_table_that_cannot_be_run_is_refused_when_it_is_met(
             text="text",
             answer="label" if b"label" in content else None,
         )
+
+
+@pytest.mark.parametrize("key", [b"d\0x", b"k" * 3000])
+def test_a_column_named_as_a_key_that_is_passed_over_is_said(tmp_path: Path, key: bytes) -> None:
+    """ "Give --key" is no help where the key is plain to see, and one of its values is impossible."""
+    (tmp_path / "t.csv").write_bytes(b"id,text\n" + key + b",a\n2,b\n")
+
+    with pytest.raises(SpecificationError, match="'id' cannot be it: 0 rows have none, 0 repeat one, and 1 are"):
+        new_application("tickets", str(tmp_path / "t.csv"), tmp_path, task="generate")
+
+
+def test_texts_named_as_labels_are_not_printed(tmp_path: Path) -> None:
+    """`--answer body` is a slip of the hand, and a document is not for a terminal that others see."""
+    (tmp_path / "t.csv").write_text('id,text,body\n1,a,"a private\nmatter"\n2,b,other\n', encoding="utf-8")
+
+    with pytest.raises(SpecificationError, match="1 values that cannot be labels") as refused:
+        new_application("tickets", str(tmp_path / "t.csv"), tmp_path, key="id", text="text", answer="body")
+
+    assert "private" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,24 @@ def test_source_check_says_what_is_in_a_table(fresh: Terminal) -> None:
     assert "Columns that could be keys: 'ticket'." in of_file.out
 
 
+def test_source_check_offers_no_key_that_a_run_would_refuse(fresh: Terminal) -> None:
+    """A column of different values is no key while one of them is impossible; an empty table still has columns."""
+    (fresh.team.root / "nul.csv").write_bytes(b"id,text\nd\0x,one\n2,two\n")
+    (fresh.team.root / "nested.jsonl").write_text('{"id": [1], "text": "one"}\n{"id": [2], "text": "two"}\n')
+    (fresh.team.root / "header.csv").write_text("id,text\n")
+
+    nul = fresh.run("source", "check", str(fresh.team.root / "nul.csv"))
+    nested = fresh.run("source", "check", str(fresh.team.root / "nested.jsonl"))
+    header = fresh.run("source", "check", str(fresh.team.root / "header.csv"))
+
+    for said in (nul, nested):
+        assert "Columns that could be keys: 'text'." in said.out
+        assert "Column 'id' has another value in every row, but cannot be the key" in said.out
+    assert "0 rows" in header.out
+    assert "text" in header.out
+    assert "Columns that could be keys: none." in header.out
+
+
 def test_source_check_says_what_a_run_would_refuse(fresh: Terminal) -> None:
     """The same reader, so the same mistakes, without a run that fails."""
     (fresh.team.root / "tickets.csv").write_text("ticket,body,team\n1,one,red\n1,two,red\n")

@@ -147,6 +147,8 @@ def test_known_answers_without_a_document_are_counted_and_named(tmp_path: Path) 
     [
         pytest.param({"x0": "SAD", "x1": "HAPPY"}, "2 of 2 known answers name no document .*such as '0'", id="keys"),
         pytest.param({"0": "SAD", "1": "MAD"}, "1 of 2 references of tickets are not possible answers", id="labels"),
+        pytest.param({}, "no known answers of tickets .0 rows have none., so no variant could be judged", id="none"),
+        pytest.param({"0": "", "1": ""}, "no known answers of tickets .2 rows have none.", id="none-filled"),
     ],
 )
 def test_nothing_is_paid_for_while_nothing_could_be_judged(tmp_path: Path, answers: dict[str, str], said: str) -> None:
@@ -158,3 +160,15 @@ def test_nothing_is_paid_for_while_nothing_could_be_judged(tmp_path: Path, answe
         update_documents(lake, team.loaded)
         with pytest.raises(ContractBroken, match=said):
             require_judgeable(lake, team.loaded)
+
+
+def test_the_first_answers_may_be_judged_by_people_where_no_gate_asks_for_known_ones(tmp_path: Path) -> None:
+    """An empty table of known answers is where a team begins; only what could never pass is not paid for."""
+    team = Team(tmp_path, "http://127.0.0.1:9", documents=4)
+    team.write_references({})
+    del team.specification["evaluation"]["gates"]["accuracy"]
+    team.write_specification()
+
+    with team.warehouse.open() as lake:
+        update_documents(lake, team.loaded)
+        require_judgeable(lake, team.loaded)

@@ -110,6 +110,7 @@ def test_account_without_credit_ends_the_run_and_the_next_one_asks_the_rest(desk
 
     first = terminal.run("run", NAME)
     stored = ledger(terminal.team).stored["clear"]
+    listed_then = terminal.run("failures", NAME).out
     empty = False
     second = terminal.run("run", NAME)
 
@@ -117,6 +118,8 @@ def test_account_without_credit_ends_the_run_and_the_next_one_asks_the_rest(desk
     assert "the account has no quota or credit left. Top the account up" in first.err
     assert f"{len(stored)} of 60 documents are done and kept." in first.err
     assert 15 <= len(stored) <= 20
+    assert f"clear: {60 - len(stored)} texts have not been answered yet: llm-platform run {NAME}" in listed_then
+    assert "No answer that is stored is a failure." in listed_then
     assert second.status == 0, second.said
     assert ledger(terminal.team).is_whole(60)
     assert {row["status"] for row in ledger(terminal.team).published.values()} == {"valid"}

@@ -69,6 +69,7 @@ def test_a_file_of_the_lake_that_is_gone_is_named_with_the_way_back() -> None:
         ("Transaction conflict - attempting to insert", TransientError, "other processes kept writing"),
         ("database or disk is full", StorageError, "disk is full"),
         ("attempt to write a readonly database", StorageError, "may not be written here"),
+        ("unable to open database file", StorageError, "its file is not there, or it may not be written here"),
         ("file is not a database", StorageError, "damaged or not ours"),
         ("connection refused", TransientError, "does not answer"),
         ("No snapshot found at version 7", StorageError, "Snapshot 7 never was, or has expired"),

@@ -133,15 +133,12 @@ def guess_columns(
         raise SpecificationError(
             f"Cannot tell from the columns of {str(path)!r} which one is the "
             f"{' and the '.join(flag[2:] for flag in missing)} of a document. "
-            f"Columns: {_listed(table)}. Give {' and '.join(missing)}."
+            f"Columns: {_listed(table)}. Give {' and '.join(missing)}.{'' if chosen_key else _passed_over(table)}"
         )
     if not _is_key(table[chosen_key]):
-        keys = [key for key in map(_text, table[chosen_key]) if key]
-        wrong = sum(impossible(key) is not None for key in keys)
         raise SpecificationError(
-            f"Column {chosen_key!r} of {str(path)!r} cannot be the key: {len(table[chosen_key]) - len(keys)} rows have "
-            f"none, {len(keys) - len(set(keys))} repeat one, and {wrong} are impossible (a NUL, bytes that are no "
-            f"text, or more than {LONGEST_KEY} bytes). Give another --key; columns: {_listed(table)}."
+            f"Column {chosen_key!r} of {str(path)!r} cannot be the key: {_no_key(table[chosen_key])}. Give another "
+            f"--key; columns: {_listed(table)}."
         )
     chosen_answer = answer or _guessed_answer(table, task, {chosen_key, *text_columns(chosen_text)})
     if chosen_answer is not None and task == "classify":
@@ -173,9 +170,8 @@ def _require_labels(values: Sequence[Any], name: str, path: Path) -> None:
     broken = [label for label in labels if not _is_label(label)]
     if broken:
         raise SpecificationError(
-            f"Column {name!r} of {str(path)!r} has {len(broken)} values that cannot be labels (first: {broken[0]!a}): "
-            "they have blanks around them, line ends, or characters that are no text. Clean them, or give another "
-            "--answer."
+            f"Column {name!r} of {str(path)!r} has {len(broken)} values that cannot be labels: they have "
+            "blanks around them, line ends, or characters that are no text. Clean them, or give another --answer."
         )
     if len(labels) > MAX_LABELS:
         raise SpecificationError(
@@ -192,11 +188,30 @@ def _is_text(values: Sequence[Any]) -> bool:
     return all(value is None or isinstance(value, str | bytes) for value in values)
 
 
-def _guessed_key(table: Table) -> str | None:
+def _no_key(values: Sequence[Any]) -> str:
+    """Why a column cannot be the key."""
+    keys = [key for key in map(_text, values) if key]
+    wrong = sum(impossible(key) is not None for key in keys)
+    wrong += sum(isinstance(value, Mapping | list) for value in values)
+    return (
+        f"{len(values) - len(keys)} rows have none, {len(keys) - len(set(keys))} repeat one, and {wrong} are "
+        f"impossible (a NUL, bytes that are no text, more than {LONGEST_KEY} bytes, or a list or an object)"
+    )
+
+
+def _named_as_keys(table: Table) -> list[str]:
     lower = {name.lower(): name for name in reversed(list(table))}
     named = [lower[name] for name in KEY_NAMES if name in lower]
-    named += [name for name in table if name.lower().endswith(("_id", "_key")) and name not in named]
-    return next((name for name in named if _is_key(table[name])), None)
+    return named + [name for name in table if name.lower().endswith(("_id", "_key")) and name not in named]
+
+
+def _guessed_key(table: Table) -> str | None:
+    return next((name for name in _named_as_keys(table) if _is_key(table[name])), None)
+
+
+def _passed_over(table: Table) -> str:
+    """Why the column that is named as a key was not taken."""
+    return "".join(f" Column {name!r} cannot be it: {_no_key(table[name])}." for name in _named_as_keys(table)[:1])
 
 
 def _guessed_text(table: Table, key: str | None) -> str | None:

@@ -193,15 +193,24 @@ def require_judgeable(lake: Warehouse, loaded: LoadedApplication) -> None:
         return
     known = known_answers(lake, application)
     store = lake.application(application.name)
-    if not known.rows.num_rows or not store.documents.counts() or champion_release(store) is not None:
+    if not store.documents.counts() or champion_release(store) is not None:
         return
     nothing = "so no variant could be judged and nothing was sent"
+    gated = application.evaluation.gates.accuracy is not None
+    if not known.rows.num_rows:
+        if gated:
+            raise ContractBroken(
+                f"There are no known answers of {application.name} ({known.unlabelled} rows have none), {nothing}. "
+                f"Fill {application.references.url!r}, or take evaluation.gates.accuracy out while people judge the "
+                "first answers."
+            )
+        return
     if known.unmatched == known.rows.num_rows:
         raise ContractBroken(
             f"{known.unmatched_note}, {nothing}. Documents have keys such as {store.documents.first_key()!r}. Name the "
             "column with the same keys as references.key, or bring the documents."
         )
-    if application.evaluation.gates.accuracy is not None and "evaluation" not in known.rows["split"].to_pylist():
+    if gated and "evaluation" not in known.rows["split"].to_pylist():
         raise ContractBroken(
             f"None of the {known.rows.num_rows} known answers of {application.name} is in the evaluation split, "
             f"{nothing}. Say in references.splits which of them are, or leave 'split' out."

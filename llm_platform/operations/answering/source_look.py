@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from llm_platform.errors import ContractBroken
 from llm_platform.operations.answering.documents import located, read_known
 from llm_platform.records import DocumentStatus
 from llm_platform.tables.files import TableFile
-from llm_platform.tables.forms import text_of
+from llm_platform.tables.forms import LONGEST_KEY, impossible, text_of
 from llm_platform.warehouse.sources import SourceReader
 
 NO_VERDICTS = pa.schema(
     [*((name, pa.string()) for name in ("document_id", "fingerprint", "answer", "basis")), ("sampled", pa.bool_())]
 )
+IMPOSSIBLE_KEYS = f"hold a NUL, bytes that are no text, more than {LONGEST_KEY} bytes, or a list or an object"
 
 
 @dataclass
@@ -65,7 +67,8 @@ def look_at_file(path: Path) -> SourceLook:
     file = TableFile(path)
     kinds, rows = file.columns(), 0
     filled: Counter[str] = Counter()
-    values: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {name: set() for name in kinds}
+    unfit: Counter[str] = Counter()
     for _, row in file.rows():
         rows += 1
         for name, value in row.items():
@@ -73,15 +76,21 @@ def look_at_file(path: Path) -> SourceLook:
             if text := text_of(value):
                 found.add(text)
                 filled[name] += 1
+                unfit[name] += isinstance(value, Mapping | list) or impossible(text) is not None
     columns = [
         ColumnLook(name, kinds.get(name, "JSON"), empty=rows - filled[name], values=len(found))
         for name, found in values.items()
         if name
     ]
-    keys = [column.name for column in columns if not column.empty and column.values == rows]
-    return SourceLook(
-        str(path), columns, rows, notes=[f"Columns that could be keys: {', '.join(map(repr, keys)) or 'none'}."]
-    )
+    unique = [column.name for column in columns if rows and not column.empty and column.values == rows]
+    keys = [name for name in unique if not unfit[name]]
+    notes = [f"Columns that could be keys: {', '.join(map(repr, keys)) or 'none'}."]
+    notes += [
+        f"Column {name!r} has another value in every row, but cannot be the key: {unfit[name]} {IMPOSSIBLE_KEYS}."
+        for name in unique
+        if unfit[name]
+    ]
+    return SourceLook(str(path), columns, rows, notes=notes)
 
 
 def look_at_source(application: Application, sources: SourceReader) -> SourceLook:

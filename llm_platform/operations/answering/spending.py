@@ -64,6 +64,11 @@ class Estimate:
     cost_usd: float | None
 
     @property
+    def tokens_each(self) -> float:
+        """Of one text that is missing."""
+        return (self.prompt_tokens + self.completion_tokens) / max(self.documents, 1)
+
+    @property
     def line(self) -> str:
         """The estimate in one line, for a log."""
         if not self.documents:
@@ -167,6 +172,9 @@ def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
     if not parts:
         return None
     left = f"; used up, and {waiting:,} answers wait for the next run" if waiting else ""
+    if waiting and (spent.tokens == 0 if budget.tokens is not None else spent.cost_usd == 0 < (budget.cost_usd or 0)):
+        # The next run would send nothing either.
+        left = f"; too little for one request, and {waiting:,} answers wait: raise 'budget' in application.yaml"
     return f"{', '.join(parts)} used{left}"
 
 
@@ -184,6 +192,13 @@ def against_budget(found: Sequence[Estimate], budget: Budget) -> str | None:
             continue
         if wanted is None:
             lines.append(f"{limit:,g} {unit} a run; what is missing takes an unknown number of them")
+            continue
+        largest = max((one for one in found if one.documents), key=lambda one: one.tokens_each, default=None)
+        if unit == "tokens" and largest is not None and largest.tokens_each > limit:
+            lines.append(
+                f"{limit:,g} tokens a run: too little for one request of {largest.variant}, which takes about "
+                f"{largest.tokens_each:,.0f}; nothing of it is sent until 'budget' is raised"
+            )
             continue
         runs = max(1, math.ceil(wanted / limit))
         enough = "enough for what is missing" if runs == 1 else f"what is missing takes about {runs} runs"

@@ -86,6 +86,12 @@ def stored_failures(
     ]
 
 
+def unanswered(store: ApplicationStore, found: Collection[FailuresOf]) -> dict[str, int]:
+    """Variant → texts that nothing is stored about, where there are such: they are no failures, and no answers."""
+    counts = {one.name: store.completions.missing_count(one.release.release_id) for one in found if not one.is_judge}
+    return {name: count for name, count in counts.items() if count}
+
+
 def ask_again(
     store: ApplicationStore, found: Collection[FailuresOf], *, journals: Path | None, holder: str
 ) -> list[Retried]:

@@ -12,7 +12,14 @@ from llm_platform.application.model import Budget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.operations.answering.documents import update_documents
-from llm_platform.operations.answering.spending import Estimate, Spent, against_budget, estimates, within_budget
+from llm_platform.operations.answering.spending import (
+    Estimate,
+    Spent,
+    against_budget,
+    budget_line,
+    estimates,
+    within_budget,
+)
 from llm_platform.operations.releases import load_applications
 from llm_platform.records import InferenceRun, TokenUsage
 from llm_platform_tests.servers.scripted import ScriptedServer
@@ -176,6 +183,29 @@ def test_a_budget_that_no_answer_fits_is_a_mistake_of_the_file(tmp_path: Path) -
 
     assert "found a budget of 8 tokens; allowed: more than 8" in str(raised.value)
     assert "has no price" in str(raised.value)
+
+
+def test_a_budget_that_is_too_small_for_one_request_is_said(tmp_path: Path, model: ScriptedServer) -> None:
+    """ "Used up, the rest waits for the next run" is no truth where each further run sends nothing, too."""
+    team = Team(tmp_path, model.url, documents=2)
+    team.specification["budget"] = {"tokens": 9}
+    team.write_specification()
+    budget = team.loaded.application.budget
+
+    before = against_budget(list(estimated(team).values()), budget)
+    result = run_job(team)
+    said = [
+        str(one.description)
+        for one in result.get_asset_check_evaluations()
+        if "budget" in one.check_name and not one.passed
+    ]
+
+    assert before is not None
+    assert "9 tokens a run: too little for one request of" in before
+    assert model.counts.requests == 0
+    assert "0 of 9 tokens used; too little for one request, and" in said[0]
+    line = budget_line(budget, Spent(tokens=5), waiting=3)
+    assert line == "5 of 9 tokens used; used up, and 3 answers wait for the next run"
 
 
 def test_tokens_have_a_price_of_their_own(tmp_path: Path, model: ScriptedServer) -> None:
