@@ -70,6 +70,18 @@ def test_whatever_is_left_of_a_lake_says_that_it_was_there(
         Warehouse.attach(location, threads=1, read_only=read_only)
 
 
+def test_a_damaged_file_of_leases_is_named_with_the_way_out(local_lake: Warehouse, tmp_path: Path) -> None:
+    """It stopped every run, and the advice was to look for permissions and free space."""
+    lease = local_lake.application("reviews").completions.lease(RELEASE_ID, holder="ours")
+    (tmp_path / "leases.sqlite").write_bytes(b"garbage" * 999)
+
+    with pytest.raises(StorageError, match=r"leases\.sqlite.+damaged.+delete it"):
+        lease.acquire()
+
+    (tmp_path / "leases.sqlite").unlink()
+    lease.acquire()
+
+
 def test_a_lease_does_not_outlive_the_table_of_leases(local_lake: Warehouse, tmp_path: Path) -> None:
     """A new table counts its tokens from one again: the next holder's must not be taken for ours."""
     completions = local_lake.application("reviews").completions
