@@ -12,7 +12,7 @@ COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._
   pandas, sklearn.linear_model, sklearn.feature_extraction.text, scipy.stats, starlette.applications, uvicorn
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants check format lock \
+.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos check format lock \
   bench dist clean
 
 help: ## Show this list
@@ -74,6 +74,9 @@ coverage: .venv/.installed-dev ## Which lines the tests run, command line and wo
 
 mutants: .venv/.installed-dev ## Faults that the tests have to see; one that survives is a line that no test decides about
 	@$(BIN)/python -m llm_platform_tests.mutants
+
+chaos: .venv/.installed-dev ## Kill runs at 50 random moments and read what is left (CHAOS_KILLS=n, CHAOS_SEED=... repeats one)
+	@$(BIN)/python -m pytest -q -n 0 -m chaos llm_platform_tests/survival
 
 check: .venv/.installed-dev ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ BRANCH_NOTE = "branch.json"
 
 
 def claim(folder: Path) -> None:
-    """Make a folder if there is none, and mark one that is new or empty as ours, so that it may be deleted as a whole.
+    """Make a folder if there is none, and mark one that is new or empty as ours, so that it may be deleted.
 
     Raises:
         StorageError: it cannot be made or written.
@@ -44,13 +44,14 @@ def claim(folder: Path) -> None:
 
 
 def strangers(folder: Path, known: Collection[str]) -> list[str]:
-    """Names in a folder that are none of the platform's; none where `claim` marked it.
+    """Names in a folder that are none of the platform's: people put files into folders that `claim` has marked, too."""
+    patterns = (MARKER, *known)
+    return sorted(one.name for one in folder.iterdir() if not any(fnmatch(one.name, pattern) for pattern in patterns))
 
-    Folders from before there was a mark are known by what is in them.
-    """
-    if (folder / MARKER).is_file():
-        return []
-    return sorted(one.name for one in folder.iterdir() if not any(fnmatch(one.name, pattern) for pattern in known))
+
+def is_ours(folder: Path, sign: str) -> bool:
+    """Whether `claim` marked a folder; one from before there was a mark is known by a folder that is in each."""
+    return (folder / MARKER).is_file() or (folder / sign).is_dir()
 
 
 def noted_upstream(namespace_folder: Path) -> str | None:

@@ -9,7 +9,7 @@ import typer
 
 from llm_platform.cli.console import console
 from llm_platform.errors import StorageError
-from llm_platform.files import strangers
+from llm_platform.files import is_ours, strangers
 from llm_platform.settings.settings import load_settings
 
 STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache")
@@ -55,6 +55,11 @@ def state_reset(
         raise StorageError(
             f"{target} holds what is not the platform's ({', '.join(others[:5])}{', …' if others[5:] else ''}), so it "
             "is not deleted. Check LLM_PLATFORM_STATE; if it is the right folder, move those away, then run this again."
+        )
+    if everything and next(target.iterdir(), None) is not None and not is_ours(target, "namespaces"):
+        raise StorageError(
+            f"{target} has no namespaces and no mark of the platform's, so it may be somebody else's and is not "
+            "deleted. Check LLM_PLATFORM_STATE; if it is the right folder, delete it by hand."
         )
     if not yes:
         typer.confirm(f"Delete {target}?", abort=True)

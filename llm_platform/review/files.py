@@ -185,18 +185,18 @@ def _annotations(
     if unknown:
         raise ContractBroken(f"unknown column {unknown[0]!r}; known are {', '.join(KNOWN)}")
     document_id = _key(row)
-    fingerprint = row.get("fingerprint") or known.get(document_id)
+    fingerprint = _words(row, "fingerprint") or known.get(document_id)
     if not fingerprint:
         raise ContractBroken(f"document {document_id!r} is not stored, and the row has no 'fingerprint' of its text")
     answer = _answer(row.get("answer"), application)
     verdict = _verdict(row, answer)
-    tags, note = _tags(row.get("tags")), stored(str(row.get("note") or "")).strip()
+    tags, note, by = _tags(row.get("tags")), _words(row, "note").strip(), _words(row, "by") or stored(importing.by)
     if verdict is None and not tags and not note:
         raise ContractBroken("the row has neither 'answer' nor 'verdict', 'tags' or 'note'")
     shared = {
         "document_id": document_id,
         "fingerprint": fingerprint,
-        "by": stored(str(row.get("by") or importing.by)),
+        "by": by,
         "at": _time(row.get("at")) or importing.at,
     }
     identity = {**row, "document_id": document_id, "by": shared["by"]}
@@ -205,7 +205,7 @@ def _annotations(
     )
     made: list[dict[str, Any]] = []
     if verdict is not None:
-        release_id = row.get("release_id")
+        release_id = _words(row, "release_id") or None
         kind = ("answer", f"{release_id}/{document_id}") if release_id else ("document", document_id)
         judged = _answer(row.get("judged"), application)
         subject = {"subject_kind": kind[0], "subject_id": kind[1], "release_id": release_id}
@@ -235,6 +235,14 @@ def _exported(row: Mapping[str, Any], application: Application) -> Annotation:
     except ValueError as error:
         fields = sorted({str(mistake["loc"][0]) for mistake in getattr(error, "errors", list)()})
         raise ContractBroken(f"column {', '.join(map(repr, fields))} has a value that it cannot have") from error
+
+
+def _words(row: Mapping[str, Any], column: str) -> str:
+    """What a row says in a column of words; empty where it says nothing."""
+    value = row.get(column)
+    if isinstance(value, list | dict | bool):
+        raise ContractBroken(f"column {column!r} is a {type(value).__name__}, expected a text")
+    return stored(text_of(value) or "")
 
 
 def _key(row: Mapping[str, Any]) -> str:
@@ -271,16 +279,20 @@ def _verdict(row: Mapping[str, Any], answer: str | None) -> Verdict | None:
     said = row.get("verdict")
     if said is None:
         return Verdict.CORRECTED if answer is not None else None
-    if said not in set(Verdict):
-        raise ContractBroken(f"verdict {said!r} is not one of {', '.join(Verdict)}")
-    if said in (Verdict.RIGHT, Verdict.CORRECTED) and answer is None:
-        raise ContractBroken(f"verdict {said!r} needs an 'answer'")
-    return Verdict(said)
+    # Never quoted: in a table whose columns were mixed up it is a text.
+    if not isinstance(said, str) or said not in set(Verdict):
+        raise ContractBroken(f"column 'verdict' is not one of {', '.join(Verdict)}")
+    verdict = Verdict(said)
+    if verdict in (Verdict.RIGHT, Verdict.CORRECTED) and answer is None:
+        raise ContractBroken(f"verdict {verdict.value!r} needs an 'answer'")
+    return verdict
 
 
 def _tags(value: Any) -> list[str]:
-    given = value.split(";") if isinstance(value, str) else list(value or ())
-    return list(dict.fromkeys(clean_tag(str(tag)) for tag in given if str(tag).strip()))
+    given = value.split(";") if isinstance(value, str) else value or []
+    if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
+        raise ContractBroken("column 'tags' is neither texts separated by ';' nor a list of texts")
+    return list(dict.fromkeys(clean_tag(stored(tag)) for tag in given if tag.strip()))
 
 
 def _time(value: Any) -> datetime | None:
@@ -288,9 +300,10 @@ def _time(value: Any) -> datetime | None:
         return value
     try:
         time = datetime.fromisoformat(str(value))
-    except ValueError as error:
+        # The first and the last hours there are have none elsewhere.
+        return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ContractBroken("column 'at' is not a time such as 2026-03-31T12:00:00+00:00") from error
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _unknown_suffix(suffix: str) -> ContractBroken:

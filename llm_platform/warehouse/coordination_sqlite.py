@@ -138,6 +138,11 @@ class FileCoordinator:
     def _error(self, error: sqlite3.Error) -> PlatformError:
         if "locked" in str(error):
             return TransientError(f"Cannot write leases in {str(self._leases_file)!r}: {error}. Run again.")
+        if "not a database" in str(error) or "malformed" in str(error):
+            return StorageError(
+                f"Cannot write leases in {str(self._leases_file)!r}: it is damaged. It says only which run is at work "
+                "on what: when none is, delete it, then run again."
+            )
         return StorageError(
             f"Cannot write leases in {str(self._leases_file)!r}: {error}. Check that the folder is writable and not "
             "full."

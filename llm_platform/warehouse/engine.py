@@ -48,7 +48,15 @@ MEANINGS = (
         "the disk is full or failing. Free space, then run again; nothing was half written.",
     ),
     (
-        ("file is not a database", "disk image is malformed", "not a valid parquet", "no magic bytes"),
+        (
+            "file is not a database",
+            "disk image is malformed",
+            "not a valid parquet",
+            "no magic bytes",
+            "too small to be a parquet",
+            "decompression failure",
+            "string encoding found in parquet",
+        ),
         "a file is damaged or not ours. Restore it from a backup or start anew.",
     ),
     (("read-only mode",), "it is opened read-only here, and was asked to be written."),
@@ -267,7 +275,8 @@ def _without_statements(error: duckdb.Error) -> str:
 
 def _named_file(error: duckdb.Error) -> str:
     """The file of the lake that an error is about; others are named by what was attempted."""
-    found = OWN_FILE.search(str(error)) if isinstance(error, duckdb.IOException | duckdb.HTTPException) else None
+    about_files = (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException)
+    found = OWN_FILE.search(str(error)) if isinstance(error, about_files) else None
     return f" The file is {found[0]}." if found else ""
 
 

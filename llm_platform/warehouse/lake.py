@@ -37,7 +37,9 @@ from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.warehouse.vanished import require_new
 
 DEFAULT_METADATA_SCHEMA = {"sqlite": "main", "postgres": "public"}
-
+MADE_BEFORE = "CREATE_IF_NOT_EXISTS false"
+NOT_MADE = "creating a new DuckLake is explicitly disabled"
+"""What DuckLake says where a database is there and holds no lake."""
 
 ROW_GROUP_ROWS = 4_096
 """Rows of a Parquet file that are read together at least.
@@ -275,12 +277,17 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
         if location.is_remote:
             _make_secret(connection, location, alias=alias)
         try:
-            connection.execute(attach_statement(location, alias=alias, read_only=read_only))
+            connection.execute(attach_statement(location, alias=alias, read_only=read_only, options=(MADE_BEFORE,)))
         except duckdb.Error as error:
-            if not _has_moved(location, error):
+            if NOT_MADE in str(error) and alias == LAKE:
+                # Whoever put a database without a lake in the place of its catalog has removed the catalog.
+                _require_new(connection, location)
+                options: tuple[str, ...] = (MADE_BEFORE,) if read_only else ()
+            elif _has_moved(location, error):
+                options = (MADE_BEFORE, "OVERRIDE_DATA_PATH true")
+            else:
                 raise
-            moved = attach_statement(location, alias=alias, read_only=read_only, options=("OVERRIDE_DATA_PATH true",))
-            connection.execute(moved)
+            connection.execute(attach_statement(location, alias=alias, read_only=read_only, options=options))
     except duckdb.Error as error:
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
             raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from None

@@ -72,6 +72,12 @@ def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
             yield instance
     except (DBAPIError, OSError) as error:
         said = _said_by_database(error) if isinstance(error, DBAPIError) else error.strerror or type(error).__name__
+        if "not a database" in said or "malformed" in said:
+            raise StorageError(
+                f"Cannot read the history of runs in {settings.dagster_home}: a database in it is damaged. Bring the "
+                "folder back from a backup, or move it away and run again: documents, answers and reports are in the "
+                "lake, and only what Dagster's pages show of earlier runs is lost."
+            ) from None
         raise StorageError(
             f"Cannot write the history of runs in {settings.dagster_home}: {said}. Answers that were committed are "
             "kept. Free space or fix its permissions, then run again."

@@ -8,6 +8,7 @@ import pytest
 
 from llm_platform.cli.console import require_guard
 from llm_platform.errors import SpecificationError
+from llm_platform.files import MARKER
 from llm_platform.operations.release.branches import make_branch
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform_tests.cli.conftest import Ran
@@ -253,12 +254,17 @@ def test_a_page_behind_a_proxy_is_opened_with_a_warning(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("arguments", [("--all",), ()], ids=["state", "namespace"])
-def test_reset_deletes_no_folder_that_is_not_the_platforms(fresh: Terminal, arguments: tuple[str, ...]) -> None:
-    """The variable names a folder, and somebody's home is a folder, too."""
+@pytest.mark.parametrize("marked", [False, True])
+def test_reset_deletes_no_folder_that_is_not_the_platforms(
+    fresh: Terminal, arguments: tuple[str, ...], *, marked: bool
+) -> None:
+    """The variable names a folder, and somebody's home is a folder, too; what was empty once is filled by others."""
     state = fresh.team.settings.state
     namespace = state / "namespaces" / "test"
     (namespace / "data").mkdir(parents=True)
     (state if arguments else namespace).joinpath("thesis.tex").write_text("years of work")
+    if marked:
+        (state if arguments else namespace).joinpath(MARKER).write_text("")
 
     refused = fresh.run("state", "reset", *arguments, "--yes")
 
@@ -269,6 +275,17 @@ def test_reset_deletes_no_folder_that_is_not_the_platforms(fresh: Terminal, argu
     done = fresh.run("state", "reset", *arguments, "--yes")
     assert done.status == 0, done.said
     assert not namespace.exists()
+
+
+def test_reset_deletes_no_folder_of_weights_that_nothing_says_is_ours(fresh: Terminal) -> None:
+    """Many a home has a folder 'models', and nothing else whose name is ours."""
+    state = fresh.team.settings.state
+    (state / "models").mkdir(parents=True)
+
+    refused = fresh.run("state", "reset", "--all", "--yes")
+
+    assert refused.failed_plainly, refused.said
+    assert (state / "models").is_dir()
 
 
 @pytest.mark.parametrize(

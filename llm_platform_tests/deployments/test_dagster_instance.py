@@ -14,11 +14,11 @@ from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, Supersess
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.holders import node
-from llm_platform.workbench.instance import dagster_home, prepared_dagster_home
+from llm_platform.workbench.instance import dagster_home, prepared_dagster_home, recorded
 from llm_platform_tests.team import ENTRY, NAME, Team
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -109,3 +109,19 @@ def test_a_run_ends_those_whose_process_was_killed_and_gives_their_pool_slots_ba
             dg.DagsterRunStatus.FAILURE,
         ]
         assert instance.event_log_storage.claim_concurrency_slot(pool, "next", "step").is_claimed
+
+
+@pytest.mark.parametrize("damaged", ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"])
+def test_a_damaged_history_is_named_with_the_way_out(tmp_path: Path, damaged: str) -> None:
+    """It stopped every run, and the advice was to free space and fix permissions."""
+    settings = Settings(state=tmp_path / "state", namespace="test")
+    with recorded(settings):
+        pass
+    path = settings.dagster_home / damaged
+    assert path.is_file()
+    path.write_bytes(b"garbage" * 999)
+
+    with pytest.raises(StorageError, match="is damaged") as refused, recorded(settings):
+        pass
+
+    assert "move it away and run again" in str(refused.value)

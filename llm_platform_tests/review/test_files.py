@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.operations.reviewing.review_files import import_annotations
 from llm_platform.records import IMPORTED, Annotation, ReviewRole
-from llm_platform.review.files import COLUMNS, Importing, written
+from llm_platform.review.files import COLUMNS, KNOWN, Importing, read_annotations, written
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, filled, open_lake, team_with
 from llm_platform_tests.team import NAME, Team
@@ -180,7 +181,7 @@ def test_imported_verdicts_do_not_pass_for_a_random_sample(lake: Warehouse, team
             id="name-twice",
         ),
         pytest.param(
-            "x.jsonl", '{"document_id":"0","verdict":"maybe"}', [":1: verdict 'maybe' is not one of"], id="verdict"
+            "x.jsonl", '{"document_id":"0","verdict":"maybe"}', [":1: column 'verdict' is not one of"], id="verdict"
         ),
         pytest.param(
             "x.jsonl", '{"document_id":"0","answer":"SAD","at":"noon"}', [":1: column 'at' is not a time"], id="time"
@@ -210,6 +211,29 @@ def test_mistakes_are_named_by_line_and_nothing_is_imported(
         assert complaint in str(refused.value)
     assert "ANGRY" not in str(refused.value)
     assert lake.application(NAME).annotations.table().num_rows == 0
+
+
+ODD = ("SECRET text", 5, True, ["SECRET"], {"SECRET": 1}, [None], "0001-01-01T00:00:00+23:59")
+
+
+@pytest.mark.parametrize("is_exported", [False, True])
+def test_a_value_of_any_type_is_read_or_named_by_its_column(team: Team, tmp_path: Path, *, is_exported: bool) -> None:
+    """A list for a verdict ended in a traceback that quoted the row; a text in the wrong column was quoted, too."""
+    row = forged() if is_exported else {"document_id": "0", "answer": "HAPPY"}
+    columns = COLUMNS if is_exported else [name for name in KNOWN if name != "document_id"]
+    importing = Importing(importer="mallory", by="ada", at=NOON, roles=ROLES)
+    said = []
+
+    for column, odd in product(columns, ODD):
+        path = written_rows(tmp_path / "odd.jsonl", row | {column: odd})
+        try:
+            read_annotations(path, team.loaded.application, known={"0": "fp"}, importing=importing)
+        except ContractBroken as error:
+            said.append(str(error))
+
+    assert said
+    assert all("odd.jsonl:1: " in text for text in said)
+    assert not any("SECRET" in text for text in said)
 
 
 def test_a_file_that_cannot_be_read_is_an_error_in_words(lake: Warehouse, team: Team, tmp_path: Path) -> None:

@@ -158,6 +158,10 @@ class Moment:
 
         server.script = watching  # type: ignore[assignment]
 
+    @property
+    def is_reached(self) -> bool:
+        return self._reached.is_set()
+
     def wait(self, run: Running) -> None:
         """Wait for it, for as long as `run` is at work."""
         while not self._reached.wait(0.1):

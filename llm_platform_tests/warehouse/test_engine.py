@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import pytest
 
@@ -60,6 +62,25 @@ def test_a_file_of_the_lake_that_is_gone_is_named_with_the_way_back() -> None:
 
     assert name in str(error)
     assert "backup" in str(error)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "seven bytes", "cut", "zeros"])
+def test_a_file_of_the_lake_that_is_damaged_is_named(tmp_path: Path, damage: str) -> None:
+    """A disk that lost power leaves files that are empty, cut or full of zeros: none is a fault of the engine's."""
+    name = "ducklake-0197f0a0-1111-7222-8333-444455556666.parquet"
+    path = tmp_path / name
+    with connect() as connection:
+        connection.execute(f"COPY (SELECT uuid()::VARCHAR AS t FROM range(20000)) TO '{path}' (COMPRESSION zstd)")
+        whole = path.read_bytes()
+        zeros = whole[:500] + bytes(99) + whole[599:]
+        torn = {"emptied": b"", "seven bytes": whole[:7], "cut": whole[: len(whole) // 2], "zeros": zeros}
+        path.write_bytes(torn[damage])
+        with pytest.raises(duckdb.Error) as found:
+            connection.execute(f"SELECT * FROM '{path}'").fetchall()
+
+    said = str(platform_error(found.value, "read the lake"))
+    assert "damaged" in said
+    assert name in said
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -51,19 +52,34 @@ def test_data_without_a_catalog_is_an_error_with_the_ways_back(location: LakeLoc
     ],
 )
 @pytest.mark.parametrize("read_only", [False, True])
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("instead", ["nothing", "an empty file", "another database"])
 def test_whatever_is_left_of_a_lake_says_that_it_was_there(
-    tmp_path: Path, left: str, said: str, read_only: bool, torn: bool
+    tmp_path: Path, left: str, said: str, read_only: bool, instead: str
 ) -> None:
-    """Data may be in an object store that somebody else empties; an empty file is no catalog, either."""
+    """Data may be in an object store that somebody else empties; a file or a database without a lake is no catalog."""
     location = sqlite_location(tmp_path)
     (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / left).write_bytes(b"x")
-    if torn:
+    if instead == "an empty file":
         Path(location.target).touch()
+    elif instead == "another database":
+        with closing(sqlite3.connect(location.target)) as connection, connection:
+            connection.execute("CREATE TABLE notes (note TEXT)")
 
     with pytest.raises(StorageError, match=said):
         Warehouse.attach(location, threads=1, read_only=read_only)
+
+
+def test_a_damaged_file_of_leases_is_named_with_the_way_out(local_lake: Warehouse, tmp_path: Path) -> None:
+    """It stopped every run, and the advice was to look for permissions and free space."""
+    lease = local_lake.application("reviews").completions.lease(RELEASE_ID, holder="ours")
+    (tmp_path / "leases.sqlite").write_bytes(b"garbage" * 999)
+
+    with pytest.raises(StorageError, match=r"leases\.sqlite.+damaged.+delete it"):
+        lease.acquire()
+
+    (tmp_path / "leases.sqlite").unlink()
+    lease.acquire()
 
 
 def test_a_lease_does_not_outlive_the_table_of_leases(local_lake: Warehouse, tmp_path: Path) -> None:
