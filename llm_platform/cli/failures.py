@@ -89,7 +89,8 @@ def retry_failures(
         )
     for one in retried:
         if one.documents:
-            console.print(f"{one.name}: {one.documents} documents are asked again", markup=False)
+            what = "verdicts are asked again by the next run" if one.is_judge else "documents are asked again"
+            console.print(f"{one.name}: {one.documents} {what}", markup=False)
         if one.upstream:
             console.print(
                 f"{one.name}: {one.upstream} failures are of the namespace upstream; retry them there", markup=False
@@ -97,5 +98,6 @@ def retry_failures(
     if not any(one.documents for one in retried):
         console.print("There is nothing to ask again.")
         return
-    share_work(settings, loaded, variant=variant)
+    if any(one.documents and not one.is_judge for one in retried):
+        share_work(settings, loaded, variant=variant)
     console.print(f"To score and publish: llm-platform run {application}", markup=False)

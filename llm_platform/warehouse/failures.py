@@ -60,11 +60,20 @@ class Failures:
         )
         return {row[0]: _failure(row[1:]) for row in rows}
 
-    def set_aside(self, lease: Lease, request_id: str, fingerprints: Collection[str]) -> int:
+    def set_aside(
+        self, lease: Lease, request_id: str, fingerprints: Collection[str], *, judged_by: str | None = None
+    ) -> int:
         """Take failures out of the ledger, so that they are missing and asked again; returns how many documents.
 
         Those of every release that was derived of the same requests, those of the parts that they rest on, and the
         grades of all of these. Nothing is lost: each row is kept in `retried_completions`.
+
+        Args:
+            lease: Of the release that sends the requests.
+            request_id: Of the same.
+            fingerprints: Of the documents, or of what a judge was asked.
+            judged_by: Beginning of the scorer's name whose verdicts they are: answers that it has not graded are graded
+                anew then. Grades that come from other reasons come out the same.
 
         Raises:
             LeaseHeld: the lease was taken over; nothing was changed.
@@ -96,6 +105,11 @@ class Failures:
                         f"DELETE FROM {transaction.target(table)} WHERE (release_id, fingerprint) IN "
                         "(SELECT (release_id, fingerprint) FROM failed)"
                     )
+            if judged_by is not None and self._session.exists(self._application, "scores"):
+                transaction.run(
+                    f"DELETE FROM {transaction.target('scores')} WHERE score IS NULL AND starts_with(scorer, $scorer)",
+                    {"scorer": judged_by},
+                )
             return count
 
         with self._session.cursor("ask failures again in") as cursor:

@@ -25,19 +25,25 @@ class FailuresOf:
     failures: tuple[Failure, ...]
     is_judge: bool = False
 
+    @property
+    def scorer(self) -> str:
+        """Of a judge: what scores by it are called."""
+        return self.name.replace("judge ", "judge:", 1)
+
 
 @dataclass(frozen=True)
 class Retried:
     """What is asked again of one variant.
 
     Attributes:
-        documents: Texts that are missing now.
+        documents: Texts that are missing now; of a judge, verdicts, which the next run asks for.
         upstream: Failures of the upstream namespace, which stay.
     """
 
     name: str
     documents: int
     upstream: int
+    is_judge: bool = False
 
 
 def stored_failures(
@@ -112,8 +118,10 @@ def ask_again(
             with store.completions.lease(one.release.release_id, holder=holder) as lease:
                 for release in (one.release, *_helpers(one.release)):
                     recover_journal_in(store, release, journals)
-                documents = store.failures.set_aside(lease, one.release.request_id, ours)
-        retried.append(Retried(one.name, documents, len(one.failures) - len(ours)))
+                documents = store.failures.set_aside(
+                    lease, one.release.request_id, ours, judged_by=f"{one.scorer}/" if one.is_judge else None
+                )
+        retried.append(Retried(one.name, documents, len(one.failures) - len(ours), is_judge=one.is_judge))
     return retried
 
 

@@ -10,12 +10,16 @@ import pytest
 
 from llm_platform.errors import LeaseHeld, SpecificationError
 from llm_platform.inference.parts import parts_release
-from llm_platform.operations.evidence.failures import ask_again, stored_failures
+from llm_platform.operations.evidence.evaluation import judged_releases, score_releases
+from llm_platform.operations.evidence.failures import FailuresOf, ask_again, stored_failures
+from llm_platform.operations.release.branches import make_branch
 from llm_platform.records import CompletionStatus
+from llm_platform.workbench.prompt_work import ask_judge
 from llm_platform_tests.operations.answering.test_long_documents import LONG, SHORT, LongTeam, answered, said
+from llm_platform_tests.operations.prompt_team import team_that_has_run, verdict
 from llm_platform_tests.servers.faults import Fault, Status
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
-from llm_platform_tests.team import NAME
+from llm_platform_tests.team import NAME, Team
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def broken(tmp_path: Path) -> Iterator[tuple[LongTeam, ScriptedServer]]:
         yield team, server
 
 
-def retry(team: LongTeam, **chosen: object) -> dict[str, int]:
+def retry(team: Team, **chosen: object) -> dict[str, int]:
     with team.warehouse.open() as lake:
         store = lake.application(NAME)
         found = stored_failures(store, team.loaded, **chosen)  # type: ignore[arg-type]
@@ -128,3 +132,87 @@ def test_retry_that_finds_nothing_changes_nothing(broken: tuple[LongTeam, Script
     assert retry(team, statuses=["truncated"]) == {"clear": 0}
     with team.warehouse.open() as lake:
         assert lake.snapshot() == before
+
+
+def test_verdicts_that_failed_are_asked_again_and_count(tmp_path: Path) -> None:
+    """A grade that says 'no verdict' stands for the answer that was judged: it has to go with the verdict."""
+    with team_that_has_run(tmp_path) as (team, model):
+        team.specification["evaluation"]["scorers"] = ["exact", "judge:right"]
+        team.write_specification()
+        ask_judge(NAME, "right", settings=team.settings)
+        scored = scores_of_the_judge(team)
+        stored = {one.name: one.failures for one in failures_of(team)}["judge right"]
+        silent, before = model.answer, model.counts.requests
+        model.answer = lambda seen: (
+            verdict("right") if "Grade this" in str(seen.body) and int(seen.document_id) % 10 == 3 else silent(seen)
+        )
+
+        counts = retry(team)
+        left = scores_of_the_judge(team)
+        judged = ask_judge(NAME, "right", settings=team.settings)
+        again = scores_of_the_judge(team)
+
+    assert counts["judge right"] == len(stored) == judged.sent == model.counts.requests - before > 0
+    assert {failure.status for failure in stored} == {"invalid"}
+    assert None in scored.values()
+    assert None not in again.values()
+    assert set(again) == set(scored)
+    assert {key: score for key, score in scored.items() if score is not None}.items() <= left.items()
+    assert not judged.agreement.ungraded
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_failures_of_the_upstream_are_listed_and_stay(tmp_path: Path, *, own: bool) -> None:
+    """A branch reads its upstream's answers, and may change none of them; its own it asks again."""
+    refusing = {"1"}
+
+    def script(seen: Seen) -> Fault | None:
+        return Status(400, "no") if seen.document_id in refusing else None
+
+    with ScriptedServer(answer=lambda _: "HAPPY", script=script) as server:
+        team = LongTeam(tmp_path, server.url, "split")
+        answered(team)
+        production = team.settings
+        make_branch(production.state, "branch", production.namespace)
+        team.settings = production.in_namespace("branch")
+        if own:
+            refusing.add("new")
+            team.write_documents({"1": Team.text(1), "new": "DOC#new# of the branch"})
+        answered(team)
+        asked = server.counts.requests
+
+        with team.warehouse.open() as lake:
+            store = lake.application(NAME)
+            found = stored_failures(store, team.loaded)
+            (retried,) = ask_again(store, found, journals=None, holder="test")
+            missing = store.completions.missing(team.release.release_id)["document_id"].to_pylist()
+        team.settings = production
+        with team.warehouse.open() as lake:
+            kept = lake.application(NAME).completions.of_release(team.release.release_id)["status"].to_pylist()
+
+    assert {failure.document_id: failure.is_ours for failure in found[0].failures} == (
+        {"1": False, "new": True} if own else {"1": False}
+    )
+    assert (retried.documents, retried.upstream) == (int(own), 1)
+    assert missing == (["new"] if own else [])
+    assert kept.count("rejected") == 1
+    assert server.counts.requests == asked
+
+
+def failures_of(team: Team) -> list[FailuresOf]:
+    with team.warehouse.open() as lake:
+        return stored_failures(lake.application(NAME), team.loaded)
+
+
+def scores_of_the_judge(team: Team) -> dict[tuple[str, str], float | None]:
+    """(release, document) → what the judge's verdict came to, as it is stored."""
+    with team.warehouse.open() as lake:
+        store = lake.application(NAME)
+        score_releases(lake, team.loaded)
+        version = store.references.version()
+        return {
+            (release.release_id, row["document_id"]): row["score"]
+            for release in judged_releases(store, team.loaded).values()
+            for row in store.scores.of_release(release.release_id, version).to_pylist()
+            if row["scorer"].startswith("judge:right/")
+        }
