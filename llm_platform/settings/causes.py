@@ -7,18 +7,18 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-Failure = Literal["connect", "timeout", "reset"]
+NetworkFailure = Literal["connect", "timeout", "reset"]
 
 CERTIFICATE = "certificate not accepted"
 _SYSTEM = re.compile(r"\(os error (\d+)\)")
-_WORDS: dict[Failure, str] = {
+_WORDS: dict[NetworkFailure, str] = {
     "connect": "no connection",
     "timeout": "no whole reply in time",
     "reset": "the connection ended before the reply was whole, or it was no HTTP reply",
 }
 
 
-def failure_of(causes: Sequence[str], *, timed_out: bool) -> tuple[Failure, str]:
+def failure_of(causes: Sequence[str], *, timed_out: bool) -> tuple[NetworkFailure, str]:
     """In which phase a request of Rust's reqwest failed, and why.
 
     Args:
@@ -27,7 +27,7 @@ def failure_of(causes: Sequence[str], *, timed_out: bool) -> tuple[Failure, str]
     """
     # The exception's class does not tell the phase: a hang-up before the reply is a ConnectError, too.
     if any("(Connect)" in cause for cause in causes):
-        failure: Failure = "connect"
+        failure: NetworkFailure = "connect"
     else:
         failure = "timeout" if timed_out else "reset"
     if number := next((found[1] for cause in causes if (found := _SYSTEM.search(cause))), None):
