@@ -160,6 +160,8 @@ def explain(
         console.print(f"[bold]{section}[/]")
         for key, value in values.items():
             console.print(f"  {key}: {value}", markup=False)
+    if "published" not in chain:
+        console.print(f"Nothing of this document is published yet; the last lines of 'run {application}' say why.")
 
 
 @commands.command()

@@ -9,6 +9,7 @@ import pytest
 from llm_platform.cli.console import require_guard
 from llm_platform.errors import SpecificationError
 from llm_platform.files import MARKER
+from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.release.branches import make_branch
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform_tests.cli.conftest import Ran
@@ -56,6 +57,18 @@ def test_explain_prints_the_whole_chain_without_texts(ran: Ran) -> None:
     assert chain["report"]["passed"] is True
     assert TEXT not in finished.said + json.dumps(chain)
     assert PROMPT not in finished.said + json.dumps(chain)
+
+
+def test_explain_says_that_a_document_is_not_published(fresh: Terminal) -> None:
+    """A document alone, without a word, read as a chain that is broken."""
+    with fresh.team.warehouse.open() as lake:
+        update_documents(lake, fresh.team.loaded)
+
+    explained = fresh.run("explain", NAME, "3")
+
+    assert explained.status == 0, explained.said
+    assert "document_id: 3" in explained.out
+    assert "Nothing of this document is published yet" in explained.out
 
 
 def test_explain_shows_texts_when_asked_to(ran: Ran) -> None:

@@ -73,7 +73,11 @@ class Estimate:
         """The estimate in one line, for a log."""
         if not self.documents:
             return f"{self.variant}: nothing is missing"
-        time = "time unknown before the first run" if self.seconds is None else f"about {self.seconds:,.0f} s"
+        time = (
+            f"time unknown before a run of {MEASURABLE_ROWS} answers"
+            if self.seconds is None
+            else f"about {self.seconds:,.0f} s"
+        )
         money = "" if self.cost_usd is None else f", {self.cost_usd:,.2f} USD"
         long = f" ({self.long_documents:,} probably too long: {self.policy})" if self.long_documents else ""
         hours = "" if self.gpu_hours is None else f", {self.gpu_hours:,.3f} GPU hours"
