@@ -24,6 +24,8 @@ from typing import Any
 from llm_platform.errors import ContractBroken, SpecificationError, bare_words
 
 VERSION_DIGITS = 8
+RAISED = (Exception, SystemExit)
+"""Whatever a team's code raises, `sys.exit` in a script that became a module, too. An interruption is not theirs."""
 
 
 def load_function(reference: str, folder: Path, *, arguments: tuple[str, ...]) -> Callable[..., Any]:
@@ -72,7 +74,7 @@ def called(what: str, reference: str, function: Callable[..., Any], *arguments: 
     """
     try:
         return function(*arguments)
-    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+    except RAISED as error:
         raise ContractBroken(
             f"{what} {reference!r} raised {bare_words(error)}. What it said is not shown, since it may quote rows. "
             "Mend it there, or call it with that row in a test of your own."
@@ -100,7 +102,7 @@ def _module(reference: str, module: str, folder: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: there is no {path.name} in {folder} and no installed module {module!r}."
         ) from error
-    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+    except RAISED as error:
         raise _not_importable(reference, module, error) from None
 
 
@@ -122,13 +124,13 @@ def _module_of_file(reference: str, module: str, path: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: {path} cannot be imported: {type(error).__name__}: {error}."
         ) from error
-    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+    except RAISED as error:
         del sys.modules[name]
         raise _not_importable(reference, str(path), error) from None
     return loaded
 
 
-def _not_importable(reference: str, what: str, error: Exception) -> SpecificationError:
+def _not_importable(reference: str, what: str, error: BaseException) -> SpecificationError:
     return SpecificationError(
         f"{reference!r}: {what} cannot be imported: it raised {bare_words(error)}. What it said is not shown, since it "
         "may quote rows."

@@ -240,7 +240,7 @@ async def rest(endpoint: EndpointState, seconds: float, *, on_change: Callable[[
 
 def _amiss(reply: Reply) -> str | None:
     """What speaks against an endpoint that was asked for a token; None where nothing does."""
-    if reply.status in _ALIVE or (reply.status == 200 and b'"choices"' in reply.body):
+    if reply.status in _ALIVE:
         return None
     if reply.status != 200:
         return reply.detail or f"HTTP {reply.status}"

@@ -9,6 +9,7 @@ import pytest
 
 from llm_platform.application.model import Application, Evaluation, Gates
 from llm_platform.errors import ContractBroken, SpecificationError
+from llm_platform.evaluation import own_code
 from llm_platform.evaluation.further import own_panels
 from llm_platform.evaluation.scorers import scorer_of
 from llm_platform.evaluation.yardstick import evaluated_rows
@@ -103,6 +104,22 @@ def test_what_own_code_raises_is_told_by_class_and_place(folder: Path) -> None:
 
     assert "abcd" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+def test_own_code_that_ends_the_process_is_told_like_any_error(folder: Path) -> None:
+    """`sys.exit` with a message is how scripts fail; it went through to the log and both of Dagster's databases."""
+    (folder / "grading.py").write_text(
+        "import sys\ndef ends(answer, reference):\n    sys.exit(f'cannot grade {answer}')\n", encoding="utf-8"
+    )
+    (folder / "script.py").write_text("import sys\nsys.exit('no abcd here')\n", encoding="utf-8")
+
+    with pytest.raises(ContractBroken, match=r"raised SystemExit at .*grading.py:3 .ends") as caught:
+        score(folder, "ends")
+    for _ in range(2):
+        with pytest.raises(SpecificationError, match=r"it raised SystemExit at .*script.py:2") as refused:
+            own_code.load_function("script:it", folder, arguments=())
+
+    assert "abcd" not in f"{caught.value}{refused.value}"
 
 
 def test_an_installed_function_scores() -> None:

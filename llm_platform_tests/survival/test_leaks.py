@@ -127,6 +127,7 @@ def test_answers_that_break_the_rules_are_not_quoted(desk: MakeDesk) -> None:
     [
         pytest.param("def own(answer, reference):\n    raise ValueError(f'{answer} CANARY')\n", id="scorer"),
         pytest.param("def own(answer, reference):\n    return None, 'CANARY'\n", id="reason"),
+        pytest.param("def own(answer, reference):\n    raise SystemExit(f'{answer} CANARY')\n", id="exit"),
         pytest.param(
             "def own(answer, reference):\n    try:\n        int('CANARY')\n"
             "    except ValueError as error:\n        raise KeyError('CANARY') from error\n",
