@@ -120,8 +120,12 @@ class Team:
 
     @property
     def loaded(self) -> LoadedApplication:
-        """The application as its files say now."""
-        return load_applications(*self.settings.application_files)[NAME]
+        """The application as its files say now.
+
+        Raises:
+            SpecificationError: they have mistakes.
+        """
+        return load_applications(*self.settings.application_files).named(NAME)
 
     @property
     def warehouse(self) -> WarehouseResource:

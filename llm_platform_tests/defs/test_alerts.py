@@ -70,7 +70,9 @@ def test_a_broken_contract_is_told_once_with_a_link_and_its_end_is_told(
 ) -> None:
     """The owners of a table rename a column: people hear of it once, may click, and hear when it is mended."""
     assert read_documents(team, instance)
-    team.write_documents({"1": "DOC#1# secretword"}, columns=("ticket", "words", "team"))
+    # As many as before: a table that is suddenly almost empty is held for another reason.
+    tickets = {str(number): f"DOC#{number}# secretword" for number in range(60)}
+    team.write_documents(tickets, columns=("ticket", "words", "team"))
     assert not read_documents(team, instance)
     assert not read_documents(team, instance)
 
@@ -78,7 +80,7 @@ def test_a_broken_contract_is_told_once_with_a_link_and_its_end_is_told(
     # Both are of one moment, so either may come first.
     first = next(body for _, _, body in sensor.inbox.received if body["kind"] == "contract_broken")
     broken = sensor.told()
-    team.write_documents({"1": "DOC#1# secretword"})
+    team.write_documents(tickets)
     assert read_documents(team, instance)
     sensor.tick()
     mended = sensor.told()

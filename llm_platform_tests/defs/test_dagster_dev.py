@@ -182,7 +182,7 @@ def test_the_daemon_follows_a_table_and_the_ui_shows_and_materializes_assets(
         ui.wait_for("The publication of the change", lambda: published(team) == after.keys(), every_seconds=1.0)
         quiet = ui.wait_for("A quiet sensor", lambda: sensor_that_waits(ui))
         runs = ui.query(RUNS)["runsOrError"]["results"]
-        launched = ui.query(LAUNCH, executionParams=as_the_button_does(ui, ["models", "scripted"]))
+        launched = ui.query(LAUNCH, executionParams=as_the_button_does(ui, ["models", "model_scripted"]))
         assert launched["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", launched
         run_id = launched["launchPipelineExecution"]["run"]["runId"]
         ui.wait_for("The launched run", lambda: status(ui, run_id) in ("SUCCESS", "FAILURE"))

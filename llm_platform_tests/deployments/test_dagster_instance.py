@@ -15,6 +15,7 @@ from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, Supersess
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG
 from llm_platform.errors import SpecificationError, StorageError
+from llm_platform.resources.nim import resource_key
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.holders import node
@@ -65,7 +66,7 @@ def test_nothing_of_the_environment_is_in_the_snapshot_that_the_ui_shows(
         snapshot = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
 
     assert "that-nobody-may-see" not in snapshot
-    assert "LLM_PLATFORM_NIM_API_KEY" in snapshot
+    assert resource_key(ENTRY) in snapshot
 
 
 def test_pools_have_the_limits_of_the_deployment_and_all_of_them_exist(tmp_path: Path) -> None:

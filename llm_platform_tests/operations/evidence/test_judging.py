@@ -190,7 +190,10 @@ def test_the_judge_is_an_asset_with_a_job_of_its_own(ran: Ran) -> None:
 
     assert f"{NAME}/judgements_right" not in daily
     assert result.success
-    assert [check.check_name for check in result.get_asset_check_evaluations()] == ["verdicts_readable"]
+    assert {check.check_name: check.passed for check in result.get_asset_check_evaluations()} == {
+        "verdicts_readable": True,
+        "up_to_date": True,
+    }
     assert model.counts.requests == before
 
 
