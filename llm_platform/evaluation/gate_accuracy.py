@@ -17,7 +17,11 @@ ONE_SIDED = 0.9
 
 def not_evaluated(evidence: Evidence, name: str, *, minimum: float = 1.0) -> GateResult:
     """The gate of a variant of which no document was evaluated."""
-    step = "Add references with split 'evaluation' for documents that exist, and materialize answers and scores."
+    step = (
+        "Materialize the completions of this variant: they are missing, and the known answers are there."
+        if evidence.unanswered
+        else "Add references with split 'evaluation' for documents that exist, and materialize answers and scores."
+    )
     return failed(name, f"No document was evaluated: {evidence.unevaluated}.", step, minimum=minimum)
 
 
