@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -64,8 +63,6 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float:
     said = headers.get("retry-after") or "0"
     try:
         seconds = float(said)
-        if not math.isfinite(seconds):
-            seconds = 0.0
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
