@@ -163,6 +163,7 @@ def test_reset_deletes_one_namespace_and_asks_first(fresh: Terminal) -> None:
     assert "nothing to delete" in again.out
 
 
+@pytest.mark.slow
 def test_another_systems_answers_are_judged_beside_ours_without_a_server(fresh: Terminal) -> None:
     """The first question of a team that has something already: is the model better than it."""
     team = fresh.team

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 from llm_platform_tests.cli.conftest import Ran
@@ -51,6 +52,7 @@ def test_a_new_external_entry_is_made_from_its_endpoint(ran: Ran) -> None:
     assert (entry["base_urls"], entry["context_length"], len(entry["fingerprint"])) == ([model.url], 4096, 6)
 
 
+@pytest.mark.slow
 def test_the_version_of_a_bare_vllm_is_locked_and_held(ran: Ran) -> None:
     """An engine that was changed under the same address answers otherwise, and nothing else says so."""
     terminal, model = ran

@@ -157,6 +157,7 @@ def test_a_clock_that_was_ahead_has_not_the_last_word(site: MakeSite) -> None:
         there.promote()
 
 
+@pytest.mark.slow
 def test_a_champion_that_the_present_gates_refuse_is_not_published(site: MakeSite) -> None:
     """Approved on sixty documents; with as many unanswerable ones beside them, readers keep what they have."""
     there = site(first_champion="automatic")
@@ -198,6 +199,7 @@ def serve(there: Site, prompt: str) -> RolloutEvent:
     return there.promote()
 
 
+@pytest.mark.slow
 def test_rollbacks_go_down_the_history_and_never_back_up(site: MakeSite) -> None:
     """Two operators who roll back one after the other must not bring back what the first one took away."""
     there = site()
@@ -213,6 +215,7 @@ def test_rollbacks_go_down_the_history_and_never_back_up(site: MakeSite) -> None
     assert there.rollback().release_id == first.release_id
 
 
+@pytest.mark.slow
 def test_a_rollback_that_was_decided_against_another_champion_is_refused(
     site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +244,7 @@ def test_a_rollback_is_held_against_present_labels(site: MakeSite) -> None:
         there.rollback()
 
 
+@pytest.mark.slow
 def test_a_rollback_asks_for_what_came_meanwhile_before_it_publishes(site: MakeSite) -> None:
     """The former champion has no answers to documents that came since: work for the run, and no reason to refuse."""
     there = site()
@@ -276,6 +280,7 @@ def test_a_catalog_that_is_gone_stops_the_run_before_it_pays(site: MakeSite) -> 
     there.ran(["published"])
 
 
+@pytest.mark.slow
 def test_a_new_namespace_holds_upstreams_champion_against_its_own_gates(site: MakeSite) -> None:
     """Upstream's gates were laxer: what passed them there was never held against the ones that stand here."""
     there = site(first_champion="automatic")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from llm_platform_tests.servers.faults import Fault, Replace, Status
 from llm_platform_tests.servers.scripted import Seen
 from llm_platform_tests.survival.command import Terminal
@@ -63,6 +65,7 @@ def test_documents_that_always_fail_are_published_as_holes_and_named(desk: MakeD
     assert "boom" in terminal.run("explain", NAME, POISON[0], "--texts").out
 
 
+@pytest.mark.slow
 def test_failures_are_asked_again_when_they_are_mended(desk: MakeDesk) -> None:
     """The ledger keeps one row a document, whatever was there before; and what was there is kept, too."""
     terminal, model = desk(60, script=poisonous)
@@ -98,6 +101,7 @@ def test_failures_are_asked_again_when_they_are_mended(desk: MakeDesk) -> None:
     assert scored == []
 
 
+@pytest.mark.slow
 def test_account_without_credit_ends_the_run_and_the_next_one_asks_the_rest(desk: MakeDesk) -> None:
     """402 in the middle became 40 rejected rows that nobody asked again when the account was topped up."""
     empty = True
@@ -126,6 +130,7 @@ def test_account_without_credit_ends_the_run_and_the_next_one_asks_the_rest(desk
     assert all(model.counts.asked[document] == 1 for document in stored)
 
 
+@pytest.mark.slow
 def test_usage_that_makes_no_sense_ends_neither_this_run_nor_the_next(desk: MakeDesk) -> None:
     """ZeroDivisionError in every later run and in `estimate`; a journal line that no run could store."""
     usages: list[object] = [None, "n/a", [1], {"prompt_tokens": 2**70, "completion_tokens": -1}]
@@ -149,6 +154,7 @@ def test_usage_that_makes_no_sense_ends_neither_this_run_nor_the_next(desk: Make
     assert len(ledger(terminal.team).stored["clear"]) == 80
 
 
+@pytest.mark.slow
 def test_journal_line_that_no_run_could_store_is_set_aside_by_the_next_run(desk: MakeDesk) -> None:
     """An application that an older version has wedged is mended by its next run, and the answer is named."""
     terminal, model = desk(60)

@@ -47,6 +47,7 @@ def test_nothing_that_a_run_leaves_is_open_to_others(desk: MakeDesk) -> None:
     assert open_to_others(terminal.team.root / "verdicts.csv") == []
 
 
+@pytest.mark.slow
 def test_state_of_an_older_version_is_closed_by_the_next_command(desk: MakeDesk) -> None:
     """It was made readable by everybody, and people upgrade without reading."""
     terminal, _ = desk()

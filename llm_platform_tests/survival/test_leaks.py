@@ -91,6 +91,7 @@ def test_what_an_endpoint_echoes_stays_in_the_lake(desk: MakeDesk) -> None:
     assert not holds(json.dumps([row["reason"] for row in rows], ensure_ascii=False).encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -122,6 +123,7 @@ def test_answers_that_break_the_rules_are_not_quoted(desk: MakeDesk) -> None:
     assert found_in(terminal.team, *finished) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -149,6 +151,7 @@ def test_a_teams_own_scorer_may_say_what_it_likes(desk: MakeDesk, code: str) -> 
     assert found_in(team, *finished) == []
 
 
+@pytest.mark.slow
 def test_notes_of_reviewers_are_in_the_lake_only(desk: MakeDesk) -> None:
     """They quote documents; a file of them that has mistakes is told by lines and columns."""
     terminal, _ = desk()
@@ -226,6 +229,7 @@ def test_an_error_that_nobody_foresaw_is_told_by_its_class_and_place(desk: MakeD
     assert found_in(team, *finished) == []
 
 
+@pytest.mark.slow
 def test_the_pinned_model_is_named(desk: MakeDesk) -> None:
     """The search finds what it is to find: what is not secret is in the places that are searched."""
     terminal, _ = desk()

@@ -9,6 +9,8 @@ import sqlite3
 import threading
 from pathlib import Path
 
+import pytest
+
 from llm_platform_tests.survival.command import Moment
 from llm_platform_tests.survival.conftest import MakeDesk
 from llm_platform_tests.survival.ledger import ledger
@@ -69,6 +71,7 @@ def test_clock_that_jumps_changes_nothing(desk: MakeDesk, tmp_path: Path) -> Non
     assert model.counts.requests == 400
 
 
+@pytest.mark.slow
 def test_a_file_of_the_lake_that_was_deleted_is_named_with_the_way_back(desk: MakeDesk) -> None:
     """Somebody tidied up the data folder: what is missing, and that a backup brings it back, and no trace."""
     terminal, _ = desk()
@@ -85,6 +88,7 @@ def test_a_file_of_the_lake_that_was_deleted_is_named_with_the_way_back(desk: Ma
     assert "backup" in finished.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_lake_is_opened_ends_without_a_trace(desk: MakeDesk) -> None:
     """Whoever waits for a locked lake and gives up has done nothing wrong."""
     terminal, _ = desk()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from llm_platform_tests.survival.conftest import MakeDesk
 from llm_platform_tests.survival.ledger import ledger
 from llm_platform_tests.team import NAME
@@ -23,6 +25,7 @@ def test_a_quote_that_is_not_closed_changes_nothing_that_is_published(desk: Make
     assert len(ledger(terminal.team).published) == 40
 
 
+@pytest.mark.slow
 def test_a_truncated_source_is_published_only_once_somebody_has_confirmed_it(desk: MakeDesk) -> None:
     """A header without rows emptied the published table, and then the account of the run crashed."""
     terminal, model = desk(40)
