@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_platform.evaluation.pairing import PairedScore, Rules, cluster_differences, compare_scores, more_texts
 from llm_platform.records import Interval, Record, Score
@@ -23,6 +23,10 @@ class ChampionScores:
     release_id: str
     scores: Sequence[Score]
     challengers: int = 1
+
+    def graded_by(self, scorer: str) -> ChampionScores:
+        """The scores by one scorer: a judge's grade is not to be compared with whether the answer is right."""
+        return replace(self, scores=[score for score in self.scores if score.scorer == scorer])
 
 
 class AgainstChampion(Record):

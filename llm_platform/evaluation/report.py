@@ -207,7 +207,7 @@ def build_report(
         application=application,
         release=release,
         baseline=baseline,
-        champion=champion,
+        champion=None if champion is None else champion.graded_by(decisive.name),
         judge=decisive.label if decisive.grade is None else None,
         judge_agreement=judge_agreement,
         effort=effort,

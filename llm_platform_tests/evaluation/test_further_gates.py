@@ -104,6 +104,21 @@ def test_a_variant_must_not_fall_behind_the_champion(own: int, theirs: int, pass
     assert report.standing == standing
 
 
+def test_a_judges_grade_of_the_champion_is_not_compared_with_right_and_wrong() -> None:
+    """With a second scorer, whatever was stored last stood for the champion's answer: the gate compared two things."""
+    world = world_of(regression=RegressionGate(margin=0.03, reason=REASON))
+    balanced(world, 150, 50)
+    serving = release_of("serving")
+    exact = world.scores(serving)
+    judged = [score.model_copy(update={"scorer": "judge:strict", "score": 0.0}) for score in exact]
+
+    report = world.report(champion=ChampionScores(serving.release_id, [*exact, *judged]))
+
+    assert report.regression is not None
+    assert report.regression.difference is not None
+    assert report.regression.difference.value == 0.0
+
+
 def test_of_many_challengers_none_passes_for_being_one_of_many() -> None:
     """The best of those that pass is promoted, so all of them have to be right together, as on the card."""
     alone, many = (beside_champion(147, 150, margin=0.045, challengers=count) for count in (1, 10))
