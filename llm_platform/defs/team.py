@@ -6,7 +6,7 @@ import importlib
 
 import dagster as dg
 
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import SpecificationError, bare_words
 
 
 def team_definitions(module_name: str) -> dg.Definitions:
@@ -17,11 +17,16 @@ def team_definitions(module_name: str) -> dg.Definitions:
     """
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except ImportError as error:
         raise SpecificationError(
-            f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported ({type(error).__name__}: {error}). "
+            f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported: {error}. "
             "Install it, or put its folder on PYTHONPATH."
         ) from error
+    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+        raise SpecificationError(
+            f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported: it raised {bare_words(error)}. "
+            "What it said is not shown, since it may quote rows."
+        ) from None
     found = getattr(module, "defs", None)
     if not isinstance(found, dg.Definitions):
         raise SpecificationError(
