@@ -126,7 +126,11 @@ class Terminal:
         return _finished(done.returncode, said)
 
     def _folder(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="said-", dir=self.team.root))
+        folder = Path(tempfile.mkdtemp(prefix="said-", dir=self.team.root))
+        # Here and not by the command alone: a kill may come before its first line.
+        for name in ("out", "err"):
+            (folder / name).touch()
+        return folder
 
 
 def _command(arguments: Sequence[str], variables: Mapping[str, str], said: str) -> None:
