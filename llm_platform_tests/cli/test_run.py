@@ -44,6 +44,7 @@ def published(team: Team) -> int:
         return int(lake.application(NAME).published.table(1).num_rows)
 
 
+@pytest.mark.slow
 def test_a_dead_challenger_is_said_and_the_champion_published(tmp_path: Path, model: ScriptedServer) -> None:
     """Exit status and last lines are what scripts and people act on: neither may say that nothing was published."""
     team = Team(tmp_path, model.url, documents=40)

@@ -324,6 +324,7 @@ def _clean(tmp_path: Path) -> Any:
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_training_whose_reader_is_gone_ends_and_can_go_on(base: Path, tmp_path: Path) -> None:
     """When the run that started it is killed, a training must not go on for hours on a machine that nobody watches."""
     job = tiny_job(tmp_path / "job", base, examples(), epochs=100)

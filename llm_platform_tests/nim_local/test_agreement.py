@@ -142,6 +142,7 @@ def test_in_float32_a_hundred_documents_get_the_same_answers(
     assert sum(one != [score.token_id for score in other] for one, other in zip(ids, plain, strict=True)) > 90
 
 
+@pytest.mark.slow
 def test_on_the_served_weights_a_hundred_documents_get_the_same_answers_but_for_near_ties(
     weights: Path, artifact: WeightsArtifact, tmp_path: Path
 ) -> None:

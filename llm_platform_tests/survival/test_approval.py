@@ -138,6 +138,7 @@ def test_documents_that_came_after_the_report_void_it(site: MakeSite) -> None:
     assert steps == ["report"]
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_ahead_has_not_the_last_word(site: MakeSite) -> None:
     """A host whose clock is an hour ahead reports once; for an hour, its verdict would be the newest."""
     there = site()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from llm_platform.records.refusals import Refusal
 from llm_platform_tests.servers.faults import Fault, Hangup, Replace, ResetMidBody, Status, TruncatedJson
 from llm_platform_tests.servers.scripted import Seen
@@ -44,6 +46,7 @@ def test_endpoint_that_dies_and_comes_back_costs_time_only(desk: MakeDesk) -> No
     assert model.counts.connections > IN_FLIGHT
 
 
+@pytest.mark.slow
 def test_endpoint_that_stays_away_ends_the_run_and_nothing_is_lost(desk: MakeDesk) -> None:
     """The run says which endpoint is gone instead of waiting for ever; the next one goes on from what is stored."""
     terminal, model = desk(200, latency_seconds=0.05, variables={"LLM_PLATFORM_OUTAGE_SECONDS": str(OUTAGE_SECONDS)})

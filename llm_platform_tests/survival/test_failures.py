@@ -34,6 +34,7 @@ def listed(terminal: Terminal, *arguments: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_documents_that_always_fail_are_published_as_holes_and_named(desk: MakeDesk) -> None:
     """They blocked publishing and its gate for ever, were paid for in every run, and named nowhere."""
     terminal, model = desk(60, script=poisonous)

@@ -69,6 +69,7 @@ def test_stopped_run_drains_stores_and_says_so(desk: MakeDesk, number: signal.Si
     assert DOCUMENTS // 2 <= model.counts.requests < DOCUMENTS
 
 
+@pytest.mark.slow
 def test_further_runs_share_the_work_and_double_nothing(desk: MakeDesk) -> None:
     """Two people press the button, and one elsewhere: all answer, one publishes, nothing is doubled."""
     terminal, model = desk(DOCUMENTS, latency_seconds=0.3)

@@ -79,6 +79,7 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_read_only_state_is_an_error_in_words_and_harms_nothing(desk: MakeDesk) -> None:
     """A wrong mount or owner: the command says which folder it is, asks no model, and what is stored can be read."""
     terminal, model = desk(60)

@@ -27,6 +27,7 @@ time.time = lambda: _real() + float(_ahead.read_text() or 0)
 """
 
 
+@pytest.mark.slow
 def test_lake_that_another_program_locks_is_waited_for(desk: MakeDesk) -> None:
     """A backup, or somebody's shell on the catalog: commits wait, nothing is lost, asked again or stored twice."""
     terminal, model = desk(200, latency_seconds=0.02)
@@ -45,6 +46,7 @@ def test_lake_that_another_program_locks_is_waited_for(desk: MakeDesk) -> None:
     assert model.counts.requests == 400
 
 
+@pytest.mark.slow
 def test_clock_that_jumps_changes_nothing(desk: MakeDesk, tmp_path: Path) -> None:
     """A machine that wakes up, or a time server that corrects it: an hour ahead and back within one run."""
     terminal, model = desk(200, latency_seconds=0.02)

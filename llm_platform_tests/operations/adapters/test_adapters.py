@@ -307,6 +307,7 @@ def training(tmp_path: Path) -> Training:
     return Training(read_job(folder)[0], folder, base, None)
 
 
+@pytest.mark.slow
 def test_a_training_whose_run_is_interrupted_goes_on_from_its_checkpoint(training: Training) -> None:
     """Minutes of a GPU are money: the process is ended with its run, and not begun anew with the next one."""
     seen: list[dict[str, object]] = []

@@ -373,6 +373,7 @@ def test_answers_of_which_no_two_fit_are_a_failure_with_a_reason(tmp_path: Path)
     assert "not even two of them fit" in str(row.reason)
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_parts_and_the_whole_asks_no_part_again(tmp_path: Path) -> None:
     """Parts are what costs; they are kept like any answer."""
     joining = threading.Event()

@@ -61,6 +61,7 @@ def team(tmp_path: Path) -> Iterator[Upgrade]:
         stop_embedded(entry, local_nim(made.settings))
 
 
+@pytest.mark.slow
 def test_an_upgrade_is_approved_on_its_own_evidence_and_can_be_taken_back(team: Upgrade) -> None:
     """Another quantization is another model: nothing that was approved on the old one counts for it."""
     instance = dg.DagsterInstance.ephemeral()
