@@ -118,6 +118,16 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
+def interrupts(error: BaseException) -> bool:
+    """Whether an exception ends the work from outside; whatever else a team's code raises is that code's own.
+
+    Dagster's is told by its name, since what calls a team's code does not import Dagster.
+    """
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit)) or any(
+        one.__name__ == "DagsterExecutionInterruptedError" for one in type(error).__mro__
+    )
+
+
 def without_messages(record: logging.LogRecord) -> bool:
     """A filter of log records: an exception in one is told by `unexpected`, not by its trace."""
     if record.exc_info and record.exc_info[1] is not None:

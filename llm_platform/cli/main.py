@@ -69,9 +69,11 @@ def main() -> None:
         app()
     except PlatformError as error:
         _end(str(error))
+    except SystemExit:
+        raise
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - no foreign words get further
+    except BaseException as error:  # noqa: BLE001 - no foreign words get further
         if is_interrupt(error):
             sys.exit(INTERRUPTED)
         _end(unexpected(error))

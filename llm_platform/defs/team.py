@@ -6,7 +6,7 @@ import importlib
 
 import dagster as dg
 
-from llm_platform.errors import SpecificationError, bare_words
+from llm_platform.errors import SpecificationError, bare_words, interrupts
 
 
 def team_definitions(module_name: str) -> dg.Definitions:
@@ -22,7 +22,9 @@ def team_definitions(module_name: str) -> dg.Definitions:
             f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported: {error}. "
             "Install it, or put its folder on PYTHONPATH."
         ) from error
-    except Exception as error:  # noqa: BLE001 - whatever a team's code raises
+    except BaseException as error:
+        if interrupts(error):
+            raise
         raise SpecificationError(
             f"LLM_PLATFORM_MODULES names {module_name!r}, which cannot be imported: it raised {bare_words(error)}. "
             "What it said is not shown, since it may quote rows."

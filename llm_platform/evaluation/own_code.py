@@ -21,11 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from llm_platform.errors import ContractBroken, SpecificationError, bare_words
+from llm_platform.errors import ContractBroken, SpecificationError, bare_words, interrupts
 
 VERSION_DIGITS = 8
-RAISED = (Exception, SystemExit)
-"""Whatever a team's code raises, `sys.exit` in a script that became a module, too. An interruption is not theirs."""
 
 
 def load_function(reference: str, folder: Path, *, arguments: tuple[str, ...]) -> Callable[..., Any]:
@@ -74,7 +72,10 @@ def called(what: str, reference: str, function: Callable[..., Any], *arguments: 
     """
     try:
         return function(*arguments)
-    except RAISED as error:
+    except BaseException as error:
+        # `sys.exit` in a script that became a module is theirs, too.
+        if interrupts(error):
+            raise
         raise ContractBroken(
             f"{what} {reference!r} raised {bare_words(error)}. What it said is not shown, since it may quote rows. "
             "Mend it there, or call it with that row in a test of your own."
@@ -102,7 +103,9 @@ def _module(reference: str, module: str, folder: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: there is no {path.name} in {folder} and no installed module {module!r}."
         ) from error
-    except RAISED as error:
+    except BaseException as error:
+        if interrupts(error):
+            raise
         raise _not_importable(reference, module, error) from None
 
 
@@ -124,8 +127,10 @@ def _module_of_file(reference: str, module: str, path: Path) -> ModuleType:
         raise SpecificationError(
             f"{reference!r}: {path} cannot be imported: {type(error).__name__}: {error}."
         ) from error
-    except RAISED as error:
+    except BaseException as error:
         del sys.modules[name]
+        if interrupts(error):
+            raise
         raise _not_importable(reference, str(path), error) from None
     return loaded
 

@@ -25,11 +25,19 @@ from llm_platform.nim_local.registration import Registration
 from llm_platform.nim_local.server import Nim, create_app
 from llm_platform.nim_local.signals import handlers_kept, leave_signals_alone
 from llm_platform.nim_local.vocabulary import Vocabulary
+from llm_platform.web.patience import LimitedProtocol
 
 _DRAIN_SECONDS = 20
 _POLL_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
+
+
+class ManyClients(LimitedProtocol):
+    """For bulk runs, which keep a connection for each request in flight, and prompts of megabytes."""
+
+    request_seconds = 60.0
+    most_connections = 4096
 
 
 def serve(
@@ -127,6 +135,7 @@ async def _serve(
             server_header=False,
             date_header=False,
             backlog=4096,
+            http=ManyClients,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )

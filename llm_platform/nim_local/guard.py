@@ -8,7 +8,9 @@ look like a form's, and same-origin ones once a name of the page's own is made t
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
+import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 CHANGES = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_INSIDE = (".local", ".internal", ".svc", ".localdomain", ".home.arpa")
+"""Ends of names that nobody can register."""
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 
 
@@ -26,12 +30,14 @@ class Guard:
     """Decides on a request by its head.
 
     Args:
-        host: Address that the server listens on; where that is every address, any name of this machine is right.
+        host: Address that the server listens on; where that is every address, any name is right that
+            no stranger can point here.
         token: What a request that changes what is served carries as bearer token; None refuses all of them.
     """
 
     def __init__(self, host: str, token: str | None) -> None:
-        self._names = None if host in _EVERY_ADDRESS else _LOOPBACK | {host}
+        self._everywhere = host in _EVERY_ADDRESS
+        self._names = _LOOPBACK | ({socket.getfqdn().lower()} if self._everywhere else {host})
         self._token = token
 
     def refusal(self, scope: Scope, *, changes: bool) -> tuple[int, str] | None:
@@ -39,7 +45,7 @@ class Guard:
         headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         host = given.get("host", "")
-        if self._names is not None and _name(host) not in self._names:
+        if not self._is_ours(_name(host)):
             return 421, "This server answers to the name of this machine only."
         origin = given.get("origin")
         if given.get("sec-fetch-site") in ("cross-site", "same-site") or (
@@ -56,6 +62,9 @@ class Guard:
                 "'Authorization: Bearer …'. Publishing to its PEFT folder needs none."
             )
         return None
+
+    def _is_ours(self, name: str) -> bool:
+        return name in self._names or (self._everywhere and _cannot_be_pointed_here(name))
 
     def _knows_token(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")
@@ -98,6 +107,15 @@ def _name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _cannot_be_pointed_here(name: str) -> bool:
+    """Whether a name is an address, or one that only this network's own servers of names know."""
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        inside = name.removesuffix(".cluster.local")
+        return bool(name) and ("." not in name or inside.endswith(_INSIDE))
 
 
 def _length(text: str | None) -> int:

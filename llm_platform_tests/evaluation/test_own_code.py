@@ -122,6 +122,30 @@ def test_own_code_that_ends_the_process_is_told_like_any_error(folder: Path) -> 
     assert "abcd" not in f"{caught.value}{refused.value}"
 
 
+def test_own_code_may_raise_what_is_no_exception(folder: Path) -> None:
+    """A class derived from BaseException passes every `except Exception`, Dagster's too, with its message."""
+    code = "class Own(BaseException):\n    pass\ndef raises(answer, reference):\n    raise Own(answer)\n"
+    (folder / "grading.py").write_text(code, encoding="utf-8")
+
+    with pytest.raises(ContractBroken, match=r"raised Own at .*grading.py:4 .raises") as caught:
+        score(folder, "raises")
+
+    assert "abcd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "DagsterExecutionInterruptedError"])
+def test_an_interruption_is_not_the_codes_own(folder: Path, raised: str) -> None:
+    """Ctrl-C and a run terminated in Dagster's pages arrive in whatever is at work."""
+    of_dagster = "class DagsterExecutionInterruptedError(BaseException):\n    pass\n"
+    code = f"def raises(answer, reference):\n    raise {raised}()\n"
+    (folder / "grading.py").write_text(of_dagster + code, encoding="utf-8")
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - of either class
+        score(folder, "raises")
+
+    assert type(caught.value).__name__ == raised
+
+
 def test_an_installed_function_scores() -> None:
     """By its import path, where no file of the folder has the module's name."""
     application = applying(Path(), scorers=("llm_platform.evaluation.items:overlap",))

@@ -1,4 +1,4 @@
-"""The page under connections that say nothing."""
+"""Servers under connections that say nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from llm_platform.errors import without_messages
-from llm_platform.operations.reviewing.patience import LimitedProtocol
+from llm_platform.nim_local.daemon import ManyClients
+from llm_platform.web.patience import LimitedProtocol
 from llm_platform_tests.review.served import served
 
 
@@ -25,13 +26,18 @@ class Hasty(LimitedProtocol):
     most_connections = 20
 
 
+class HastyNim(ManyClients):
+    request_seconds = 0.3
+
+
 @contextmanager
-def page() -> Iterator[str]:
+def page(protocol: type[LimitedProtocol] = Hasty) -> Iterator[str]:
     app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("here"), methods=["GET", "POST"])])
-    with served(app, http=Hasty, waiting=128) as url:
+    with served(app, http=protocol, waiting=128) as url:
         yield url
 
 
+@pytest.mark.parametrize("protocol", [Hasty, HastyNim])
 @pytest.mark.parametrize(
     "said",
     [
@@ -41,9 +47,9 @@ def page() -> Iterator[str]:
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", id="half-a-second-request"),
     ],
 )
-def test_a_connection_that_stalls_is_closed(said: bytes) -> None:
+def test_a_connection_that_stalls_is_closed(said: bytes, protocol: type[LimitedProtocol]) -> None:
     """Three hundred of them stayed open for ever."""
-    with page() as url, socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=20) as stalled:
+    with page(protocol) as url, socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=20) as stalled:
         stalled.sendall(said)
         try:
             while stalled.recv(4096):

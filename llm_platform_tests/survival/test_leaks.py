@@ -131,6 +131,10 @@ def test_answers_that_break_the_rules_are_not_quoted(desk: MakeDesk) -> None:
         pytest.param("def own(answer, reference):\n    return None, 'CANARY'\n", id="reason"),
         pytest.param("def own(answer, reference):\n    raise SystemExit(f'{answer} CANARY')\n", id="exit"),
         pytest.param(
+            "class Own(BaseException):\n    pass\n\n\ndef own(answer, reference):\n    raise Own(f'{answer} CANARY')\n",
+            id="no-exception",
+        ),
+        pytest.param(
             "def own(answer, reference):\n    try:\n        int('CANARY')\n"
             "    except ValueError as error:\n        raise KeyError('CANARY') from error\n",
             id="chain",

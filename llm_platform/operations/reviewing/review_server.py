@@ -10,11 +10,11 @@ import uvicorn
 
 from llm_platform.errors import StorageError, without_messages
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.operations.reviewing.patience import LimitedProtocol
 from llm_platform.operations.reviewing.review import SECOND_OPINIONS, ReviewDesk
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.web.patience import LimitedProtocol
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 

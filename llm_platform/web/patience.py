@@ -1,4 +1,4 @@
-"""How long the review page waits for a browser: a connection that says nothing costs an open file."""
+"""How long a server waits for who is connected: a connection that says nothing costs an open file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 REQUEST_SECONDS = 20.0
 """From the opening of a connection, or the first byte of its next request, to the end of that request."""
 MOST_CONNECTIONS = 200
-"""A team's browsers keep six each."""
+"""A page's: a team's browsers keep six each."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
