@@ -83,8 +83,16 @@ MEANINGS = (
 """What the engine says → what it means. Only these words of ours are passed on: its own hold values and statements."""
 
 CONNECT_SECONDS = 15
-"""How long Postgres may take to let us in. libpq itself waits for ever, also for a server that takes the connection and
-says nothing."""
+SILENT_MILLISECONDS = 60_000
+POSTGRES_DEADLINES = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 4,
+    "tcp_user_timeout": SILENT_MILLISECONDS,
+}
+"""How long Postgres may take to let us in, and how long its machine may be gone (libpq's words). libpq itself waits for
+ever, also for a server that takes the connection and says nothing, and the kernel two hours for one that is gone."""
 ABOUT_VALUES = (
     (
         (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.TypeMismatchException, duckdb.DataError),
@@ -120,12 +128,13 @@ def redacted(text: str) -> str:
 
 
 def with_deadline(dsn: str) -> str:
-    """A libpq connection string, of words or a URI, with a deadline for connecting, unless it has one."""
-    if "connect_timeout" in dsn:
+    """A libpq connection string, of words or a URI, with deadlines, where it has none of its own."""
+    added = [f"{name}={value}" for name, value in POSTGRES_DEADLINES.items() if name not in dsn]
+    if not added:
         return dsn
     if "://" in dsn:
-        return f"{dsn}{'&' if '?' in dsn else '?'}connect_timeout={CONNECT_SECONDS}"
-    return f"{dsn} connect_timeout={CONNECT_SECONDS}"
+        return f"{dsn}{'&' if '?' in dsn else '?'}{'&'.join(added)}"
+    return " ".join([dsn, *added])
 
 
 @cache

@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 
 from llm_platform.errors import LeaseHeld, StorageError, TransientError
+from llm_platform.warehouse.engine import POSTGRES_DEADLINES, with_deadline
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, completion, fill
 from llm_platform_tests.warehouse.conftest import sqlite_location
@@ -130,9 +131,23 @@ def test_a_catalog_that_stays_silent_has_a_deadline(
     tmp_path: Path, silent_server: int, monkeypatch: pytest.MonkeyPatch, read_only: bool
 ) -> None:
     """A firewall that swallows answers, a stopped server: the run would wait for ever, and say nothing."""
-    monkeypatch.setattr("llm_platform.warehouse.engine.CONNECT_SECONDS", 2)
+    monkeypatch.setitem(POSTGRES_DEADLINES, "connect_timeout", 2)
     dsn = f"host=127.0.0.1 port={silent_server} dbname=lake user=somebody"
     location = LakeLocation(f"postgres:{dsn}", str(tmp_path / "data"), "production")
 
     with pytest.raises(TransientError, match="does not answer"):
         Warehouse.attach(location, threads=1, read_only=read_only)
+
+
+@pytest.mark.parametrize("dsn", ["{dsn}", "postgresql:///postgres?user=postgres&host={folder}"])
+def test_a_connection_gives_up_on_a_machine_that_is_gone(postgres_dsn: str, dsn: str) -> None:
+    """The kernel waits two hours for one that was unplugged; what a team states itself stays."""
+    folder = postgres_dsn.rpartition("host=")[2]
+    address = with_deadline(dsn.format(dsn=f"{postgres_dsn} keepalives_idle=7", folder=folder))
+
+    with closing(psycopg2.connect(address)) as connection:
+        used = connection.get_dsn_parameters()
+
+    stated = {name: str(value) for name, value in POSTGRES_DEADLINES.items() if name != "keepalives_idle"}
+    assert {name: used[name] for name in stated} == stated
+    assert used["keepalives_idle"] == ("7" if "keepalives_idle=7" in address else "20")
