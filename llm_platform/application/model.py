@@ -23,6 +23,7 @@ from pydantic import (
 
 from llm_platform.application.source_text import text_columns
 from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
+from llm_platform.records.rollout import OnChampionFailure, RolloutGuards, RolloutPolicy, RolloutStage
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
 FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list", "enum"]
@@ -406,12 +407,28 @@ class Monitoring(Specification):
 
 
 class Rollout(Specification):
-    """Who decides what is published.
+    """Who decides what is published, and how a challenger comes into use.
 
-    `automatic` lets the best passing variant become the first champion; every later change is a `promote`.
+    Attributes:
+        first_champion: `automatic` lets the best passing variant become the first champion; every later change is a
+            `promote`, or goes through the stages.
+        stages: Of every rollout, in their order; none where a change is a `promote`.
+        dry_run: Rollouts decide and report, and change nothing.
+        guards: Limits that champion and challengers are held to, and what is done beyond them.
+        on_champion_failure: What is done when the champion falls below its gates or guards: publish nothing new, go
+            back to what served before, or publish and say so.
     """
 
     first_champion: Literal["automatic", "manual"] = "automatic"
+    stages: tuple[RolloutStage, ...] = ()
+    dry_run: bool = False
+    guards: RolloutGuards = RolloutGuards()
+    on_champion_failure: OnChampionFailure = "hold"
+
+    @property
+    def policy(self) -> RolloutPolicy | None:
+        """The stages as rollouts go by them; None where none are stated."""
+        return RolloutPolicy(stages=self.stages, dry_run=self.dry_run) if self.stages else None
 
 
 class Publish(Specification):

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from llm_platform.application.long_documents import long_document_rules
 from llm_platform.application.model import ADDED_GATES, NAME_PATTERN, PLAIN_SCORERS, FieldType, scorer_parts
 from llm_platform.application.names import markdown_files
+from llm_platform.application.rollout import rollout_rules
 from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
@@ -53,6 +54,7 @@ def broken_rules(
         *_gates(data),
         *long_document_rules(data),
         *_budget(data, unpriced),
+        *rollout_rules(data, unpriced),
     ]
     together = _mapping(data, "long_documents")
     found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()

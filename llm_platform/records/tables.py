@@ -18,6 +18,7 @@ from llm_platform.records.completions import Call, Completion, InferenceRun, Tok
 from llm_platform.records.evaluation import RolloutEvent, Score, Trial
 from llm_platform.records.releases import PoolExample
 from llm_platform.records.review import Annotation
+from llm_platform.records.rollout import RolloutStep
 
 _SQL_TYPES = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", datetime: "TIMESTAMPTZ"}
 _ARROW_TYPES = {
@@ -56,6 +57,7 @@ PUBLISHED = {
     "document_id": "VARCHAR",
     "answer": "VARCHAR",
     "confidence": "DOUBLE",
+    "variant": "VARCHAR",
     "release_id": "VARCHAR",
     "status": "VARCHAR",
     "reason": "VARCHAR",
@@ -123,6 +125,7 @@ TABLES: dict[str, dict[str, str]] = {
         "sequence": "BIGINT",
     },
     "rollout": {"sequence": "BIGINT", **columns_of(RolloutEvent)},
+    "rollout_steps": {"sequence": "BIGINT", **columns_of(RolloutStep)},
     "example_pools": {"pool": "VARCHAR", **columns_of(PoolExample), "frozen_at": "TIMESTAMPTZ"},
     "trials": columns_of(Trial),
     "judge_agreements": {

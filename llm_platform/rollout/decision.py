@@ -6,16 +6,11 @@ promotion until a person resumes; then the stage's evidence decides; time and mo
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from llm_platform.records.base import Record
 from llm_platform.records.evaluation import Interval
-from llm_platform.rollout.policy import Action, RolloutPolicy, RolloutStage
-
-RolloutStatus = Literal["running", "held", "withdrawn", "champion"]
-RolloutDecision = Literal["promote", "withdraw", "inconclusive", "hold"]
+from llm_platform.records.rollout import Action, RolloutDecision, RolloutPolicy, RolloutStage, RolloutStatus
 
 
 class RolloutState(Record):
@@ -56,11 +51,12 @@ class StageEvidence(Record):
     Attributes:
         documents, labels: How many there are.
         hours: Since the stage began.
-        spent_usd: By the challenger, on this stage.
+        spent_usd, spent_tokens: By the challenger, on this stage.
         difference: Its score minus the champion's, with an interval that holds at every look; None without labels.
         split_is_as_stated: Whether documents reach the variants in the stated shares.
         breaches: Of guards.
         void: What has moved underneath since the challenger was entered, so that its evidence is about something else.
+        refused: Why its report does not allow that its answers are published; None where it does.
         approvals: Of the next stage.
         withdrawn_by, held_by, resumed_by: Who asked for it since the last decision.
     """
@@ -69,10 +65,12 @@ class StageEvidence(Record):
     labels: int = Field(default=0, ge=0)
     hours: float = Field(default=0.0, ge=0.0)
     spent_usd: float = Field(default=0.0, ge=0.0)
+    spent_tokens: int = Field(default=0, ge=0)
     difference: Interval | None = None
     split_is_as_stated: bool = True
     breaches: tuple[GuardBreach, ...] = ()
     void: str | None = None
+    refused: str | None = None
     approvals: tuple[Approval, ...] = ()
     withdrawn_by: str | None = None
     held_by: str | None = None
@@ -121,6 +119,8 @@ def _decided(state: RolloutState, seen: StageEvidence, policy: RolloutPolicy) ->
     if reasons := _holding(state, seen):
         return "hold", reasons
     missing = _missing(stage, seen)
+    if seen.refused is not None and policy.stages[state.stage + 1].stage != "shadow":
+        missing.append(seen.refused)
     waiting = [] if missing else _waiting(stage, seen)
     if not missing and not waiting:
         return "promote", [f"stage {stage.stage} {stage.share:g} has shown what it must: {_shown(stage, seen)}"]
@@ -201,6 +201,8 @@ def _ended(stage: RolloutStage, seen: StageEvidence) -> list[str]:
         reasons.append(f"the stage took {seen.hours:g} of at most {stage.longest_hours:g} hours")
     if stage.budget_usd is not None and seen.spent_usd >= stage.budget_usd:
         reasons.append(f"the stage cost {seen.spent_usd:.2f} of at most {stage.budget_usd:.2f} USD")
+    if stage.budget_tokens is not None and seen.spent_tokens >= stage.budget_tokens:
+        reasons.append(f"the stage took {seen.spent_tokens} of at most {stage.budget_tokens} tokens")
     return reasons
 
 

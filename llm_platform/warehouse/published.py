@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from llm_platform.errors import PlatformError, StorageError
 from llm_platform.records import RowsChanged, SourceState
+from llm_platform.records.rollout import Route
 from llm_platform.records.tables import PUBLISHED
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.explain import explain
@@ -17,8 +20,16 @@ from llm_platform.warehouse.schema import published_table
 from llm_platform.warehouse.session import Session, Transaction
 from llm_platform.warehouse.stored_reasons import in_own_words
 
-COMPARED = ("answer", "confidence", "release_id", "status", "reason", "fingerprint")
+COMPARED = ("answer", "confidence", "variant", "release_id", "status", "reason", "fingerprint")
 """Columns whose change makes a row another one; snapshots and times of equal rows stay as they were."""
+
+
+class Served(NamedTuple):
+    """Whose answers readers get: the champion's, and of challengers those that are routed to them."""
+
+    release_id: str
+    variant: str | None
+    routes: tuple[Route, ...]
 
 
 class Published:
@@ -28,23 +39,33 @@ class Published:
         self._session = session
         self._application = application
 
-    def publish(self, release_id: str, contract: int) -> RowsChanged:
+    def publish(
+        self, release_id: str, contract: int, *, variant: str | None = None, routes: Sequence[Route] = ()
+    ) -> RowsChanged:
         """Make the table say what `release_id` answers, in one transaction.
 
         Every document has a row; one without a valid answer has NULL and the reason. Documents that left the source
         leave.
+
+        Args:
+            variant: Its name, written on every row.
+            routes: Challengers that publish a share, the oldest first; what one has not answered yet is the champion's.
         """
+        served = Served(release_id, variant, tuple(routes))
         with self._session.cursor("publish in") as cursor:
             counts, snapshot_id = self._session.write(
-                self._application, lambda transaction: _publish(transaction, release_id, contract), cursor=cursor
+                self._application, lambda transaction: _publish(transaction, served, contract), cursor=cursor
             )
         return RowsChanged(**counts, snapshot_id=snapshot_id)
 
-    def pending(self, release_id: str, contract: int) -> int:
+    def pending(
+        self, release_id: str, contract: int, *, variant: str | None = None, routes: Sequence[Route] = ()
+    ) -> int:
         """How many rows `publish` would change."""
+        served = Served(release_id, variant, tuple(routes))
         with self._session.cursor() as cursor:
             # Never begun and never committed: the temporary tables are the cursor's own.
-            counts = _differences(Transaction(self._session, cursor, self._application), release_id, contract)
+            counts = _differences(Transaction(self._session, cursor, self._application), served, contract)
         return counts["inserted"] + counts["updated"] + counts["deleted"]
 
     def table(self, contract: int, *, at_snapshot: int | None = None) -> pa.Table:
@@ -93,10 +114,15 @@ class Published:
         return explain(self._session, self._application, document_id, contract=contract, with_texts=with_texts)
 
 
-def _differences(transaction: Transaction, release_id: str, contract: int) -> dict[str, int]:
+def _differences(transaction: Transaction, served: Served, contract: int) -> dict[str, int]:
     """Fill the temporary tables `wanted`, `difference` and `gone`; returns how many rows each way."""
     stored = transaction.relation(published_table(contract))
-    transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction)}", {"release": release_id})
+    # One table first: a document's place is computed once, and the joins below are equations.
+    transaction.run(
+        f"CREATE OR REPLACE TEMP TABLE routed AS SELECT *, {_route(served.routes)} AS route "
+        f"FROM {transaction.relation('documents')}"
+    )
+    transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served)}")
     differs = " OR ".join(f"w.{column} IS DISTINCT FROM p.{column}" for column in COMPARED)
     transaction.run(
         f"CREATE OR REPLACE TEMP TABLE difference AS SELECT w.document_id, p.document_id IS NULL AS is_new FROM "
@@ -114,9 +140,9 @@ def _differences(transaction: Transaction, release_id: str, contract: int) -> di
     return {"inserted": inserted, "updated": updated, "deleted": deleted, "unchanged": unchanged}
 
 
-def _publish(transaction: Transaction, release_id: str, contract: int) -> dict[str, int]:
+def _publish(transaction: Transaction, served: Served, contract: int) -> dict[str, int]:
     table = published_table(contract)
-    counts = _differences(transaction, release_id, contract)
+    counts = _differences(transaction, served, contract)
     if counts["updated"] or counts["deleted"]:
         transaction.run(
             f"DELETE FROM {transaction.target(table)} WHERE document_id IN "
@@ -135,22 +161,55 @@ def _publish(transaction: Transaction, release_id: str, contract: int) -> dict[s
     return counts
 
 
-def _wanted(transaction: Transaction) -> str:
+def _route(routes: Sequence[Route]) -> str:
+    """SQL for the place of a document's route, NULL for the champion; the number drawn is `rollout.routing`'s."""
+    cases = " ".join(
+        # The length keeps ids apart that would run into each other.
+        f"WHEN ('0x' || substr(sha256({literal(f'{len(one.rollout_id)}:{one.rollout_id}:')} || document_id), 1, 14))"
+        f"::UBIGINT / 72057594037927936.0 < {literal(repr(one.share))}::DOUBLE THEN {at}"
+        for at, one in enumerate(routes)
+    )
+    return f"CASE {cases} END" if cases else "NULL::INTEGER"
+
+
+def _wanted(transaction: Transaction, served: Served) -> str:
+    """SQL for what readers are to get, from the table `routed`."""
+    # As one equation: with a second condition on one side only, the engine compares every pair of rows.
+    joins = [
+        f"LEFT JOIN ({_answers(transaction, literal(served.release_id))}) c "
+        "ON c.fingerprint = CASE WHEN d.status = 'sendable' THEN d.fingerprint END"
+    ]
+    found = _columns("c", served.release_id, served.variant)
+    for at, one in enumerate(served.routes):
+        joins.append(
+            f"LEFT JOIN ({_answers(transaction, literal(one.release_id))}) c{at} "
+            f"ON c{at}.fingerprint = CASE WHEN d.status = 'sendable' AND d.route = {at} THEN d.fingerprint END"
+        )
+        own = _columns(f"c{at}", one.release_id, one.variant)
+        found = {name: f"CASE WHEN c{at}.status IS NOT NULL THEN {own[name]} ELSE {found[name]} END" for name in found}
+    return (
+        f"SELECT d.document_id, {found['answer']} AS answer, {found['confidence']} AS confidence, "
+        f"{found['variant']} AS variant, {found['release_id']} AS release_id, "
+        f"CASE WHEN d.status <> 'sendable' THEN d.status ELSE coalesce({found['status']}, 'unanswered') END AS status, "
+        "CASE WHEN d.status <> 'sendable' THEN d.reason "
+        f"WHEN ({found['status']}) IS NULL THEN 'no answer of this release is stored' ELSE {found['reason']} END "
+        f"AS reason, d.fingerprint FROM routed d {' '.join(joins)}"
+    )
+
+
+def _columns(alias: str, release_id: str, variant: str | None) -> dict[str, str]:
+    named = "NULL::VARCHAR" if variant is None else literal(variant)
+    answered = {name: f"{alias}.{name}" for name in ("answer", "confidence", "status", "reason")}
+    return {**answered, "release_id": literal(release_id), "variant": named}
+
+
+def _answers(transaction: Transaction, release: str) -> str:
     columns = f"fingerprint, status, answer, confidence, {in_own_words()} AS reason"
     ours, theirs = transaction.relation("completions"), transaction.upstream("completions")
-    answers = (
-        f"SELECT {columns} FROM {ours} WHERE release_id = $release UNION ALL "
-        f"SELECT {columns} FROM {theirs} t WHERE release_id = $release "
-        f"AND NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.release_id = $release AND o.fingerprint = t.fingerprint)"
-    )
     return (
-        "SELECT d.document_id, c.answer, c.confidence, $release AS release_id, "
-        "CASE WHEN d.status <> 'sendable' THEN d.status ELSE coalesce(c.status, 'unanswered') END AS status, "
-        "CASE WHEN d.status <> 'sendable' THEN d.reason "
-        "WHEN c.status IS NULL THEN 'no answer of this release is stored' ELSE c.reason END AS reason, "
-        f"d.fingerprint FROM {transaction.relation('documents')} d LEFT JOIN ({answers}) c "
-        # As one equation: with a second condition on one side only, the engine compares every pair of rows.
-        "ON c.fingerprint = CASE WHEN d.status = 'sendable' THEN d.fingerprint END"
+        f"SELECT {columns} FROM {ours} WHERE release_id = {release} UNION ALL "
+        f"SELECT {columns} FROM {theirs} t WHERE release_id = {release} "
+        f"AND NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.release_id = {release} AND o.fingerprint = t.fingerprint)"
     )
 
 

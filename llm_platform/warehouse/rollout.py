@@ -31,25 +31,7 @@ class RolloutTable:
         """
 
         def body(transaction: Transaction) -> None:
-            stored = transaction.relation("rollout")
-            if transaction.run(f"SELECT 1 FROM {stored} WHERE event_id = ?", [event.event_id]):
-                return
-            current = transaction.run(_newest(stored, "event_id")) or transaction.run(
-                _newest(transaction.upstream("rollout"), "event_id")
-            )
-            found = current[0][0] if current else None
-            if found != expected_previous:
-                raise TransientError(
-                    f"Cannot {event.action} {event.variant!r} of {event.application!r}: the decision was made "
-                    "against event "
-                    f"{expected_previous!r}, and the newest is {found!r}. Look at the new champion, then decide again."
-                )
-            sequence = transaction.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {stored}')
-            marks = ", ".join("?" * len(TABLES["rollout"]))
-            target = transaction.target("rollout")
-            transaction.run(
-                f'INSERT INTO {target} ("sequence", {COLUMNS}) VALUES ({marks})', [sequence, *_values(event)]
-            )
+            append_event(transaction, event, expected_previous=expected_previous)
 
         return self._session.write(self._application, body)[1]
 
@@ -70,6 +52,30 @@ class RolloutTable:
 
     def _relation(self, catalog: str) -> str:
         return self._session.relation(self._application, "rollout", catalog=catalog)
+
+
+def append_event(transaction: Transaction, event: RolloutEvent, *, expected_previous: str | None) -> None:
+    """Store an event in an open transaction, if the champion is still the one that it was decided against.
+
+    Raises:
+        TransientError: another event came first.
+    """
+    stored = transaction.relation("rollout")
+    if transaction.run(f"SELECT 1 FROM {stored} WHERE event_id = ?", [event.event_id]):
+        return
+    current = transaction.run(_newest(stored, "event_id")) or transaction.run(
+        _newest(transaction.upstream("rollout"), "event_id")
+    )
+    found = current[0][0] if current else None
+    if found != expected_previous:
+        raise TransientError(
+            f"Cannot {event.action} {event.variant!r} of {event.application!r}: the decision was made against event "
+            f"{expected_previous!r}, and the newest is {found!r}. Look at the new champion, then decide again."
+        )
+    sequence = transaction.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {stored}')
+    marks = ", ".join("?" * len(TABLES["rollout"]))
+    target = transaction.target("rollout")
+    transaction.run(f'INSERT INTO {target} ("sequence", {COLUMNS}) VALUES ({marks})', [sequence, *_values(event)])
 
 
 def _newest(relation: str, columns: str) -> str:

@@ -21,6 +21,7 @@ from llm_platform.warehouse.releases import Releases
 from llm_platform.warehouse.reports import Reports
 from llm_platform.warehouse.review_items import ReviewItems
 from llm_platform.warehouse.rollout import RolloutTable
+from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform.warehouse.runs import Runs
 from llm_platform.warehouse.scores import Scores
 from llm_platform.warehouse.session import Session
@@ -47,6 +48,7 @@ class ApplicationStore:
         self.scores = Scores(session, application)
         self.reports = Reports(session, application)
         self.rollout = RolloutTable(session, application)
+        self.rollout_steps = RolloutSteps(session, application)
         self.published = Published(session, application)
         self.runs = Runs(session, application)
         self.drift = DriftTable(session, application)

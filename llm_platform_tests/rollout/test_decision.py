@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llm_platform.records import Interval
+from llm_platform.records.rollout import RolloutPolicy, RolloutStage
 from llm_platform.rollout.decision import Approval, GuardBreach, RolloutState, RolloutVerdict, StageEvidence, next_state
-from llm_platform.rollout.policy import RolloutPolicy, RolloutStage
 
 CHAMPION = RolloutStage(stage="champion", share=1.0)
 
@@ -23,7 +23,7 @@ def interval(lower: float, upper: float) -> Interval:
 
 BETTER, WORSE, UNSURE, CLOSE = interval(0.02, 0.08), interval(-0.2, -0.05), interval(-0.1, 0.1), interval(-0.009, 0.03)
 BREACHES = {action: GuardBreach(name="p95 latency", measured="21 s", action=action) for action in ("withdraw", "hold")}
-ANN, BEN = Approval(by="ann", role="owner"), Approval(by="ben", role="reviewer")
+ANN, BEN = Approval(by="ann", role="adjudicator"), Approval(by="ben", role="reviewer")
 
 
 def policy(*, dry_run: bool = False, **canary: Any) -> RolloutPolicy:
@@ -92,8 +92,8 @@ def test_the_interval_decides_and_not_the_measured_difference() -> None:
     [
         pytest.param(1, (), (), "inconclusive", id="nobody"),
         pytest.param(1, (), (BEN,), "promote", id="anybody"),
-        pytest.param(1, ("owner",), (BEN,), "inconclusive", id="other-role"),
-        pytest.param(1, ("owner",), (ANN,), "promote", id="the-role"),
+        pytest.param(1, ("adjudicator",), (BEN,), "inconclusive", id="other-role"),
+        pytest.param(1, ("adjudicator",), (ANN,), "promote", id="the-role"),
         pytest.param(2, (), (ANN, ANN), "inconclusive", id="one-person-twice"),
         pytest.param(2, (), (ANN, ANN.model_copy(update={"role": "reviewer"})), "inconclusive", id="one-in-two-roles"),
         pytest.param(2, (), (ANN, BEN), "promote", id="two"),
@@ -253,7 +253,7 @@ def test_better_evidence_never_makes_a_worse_verdict(
         ),
         pytest.param([{"stage": "champion", "share": 0.5}], id="half-a-champion"),
         pytest.param(
-            [{"stage": "canary", "share": 0.1, "roles": ["owner"]}, {"stage": "champion", "share": 1.0}],
+            [{"stage": "canary", "share": 0.1, "roles": ["adjudicator"]}, {"stage": "champion", "share": 1.0}],
             id="roles-without-approvals",
         ),
         pytest.param(

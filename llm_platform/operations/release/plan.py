@@ -12,6 +12,7 @@ from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, read_references
 from llm_platform.operations.answering.recorded import recorded_answers
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases, present_report
+from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.warehouse.lake import Warehouse
@@ -128,6 +129,11 @@ def _judged(store: ApplicationStore, loaded: LoadedApplication) -> list[Step]:
     if champion is None:
         if passed and application.rollout.first_champion == "automatic":
             steps.append(Step("rollout", "a variant passed and nothing is published yet"))
-    elif pending := store.published.pending(champion.release_id, contract=application.publish.contract):
+    elif pending := store.published.pending(
+        champion.release_id,
+        contract=application.publish.contract,
+        variant=champion.variant,
+        routes=live_rollouts(store).routes,
+    ):
         steps.append(Step("published", f"{pending} rows differ from what the champion says"))
     return steps

@@ -22,6 +22,7 @@ from llm_platform.operations.evidence.evaluation import (
     hold_former,
     present_report,
 )
+from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
 from llm_platform.warehouse.store import ApplicationStore
@@ -193,7 +194,7 @@ class Publication:
 
 
 def publish(store: ApplicationStore, loaded: LoadedApplication, *, export_folder: Path) -> Publication:
-    """Write the published table from the champion's stored answers, and the same rows as a Parquet file.
+    """Write the published table from the stored answers of the champion and of canaries, and a Parquet file of it.
 
     Raises:
         EvidenceMissing: there is no champion, the report it was promoted on is gone or did not pass, or what it has
@@ -219,7 +220,10 @@ def publish(store: ApplicationStore, loaded: LoadedApplication, *, export_folder
         raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
     _require_present_verdict(store, loaded, champion)
     contract = application.publish.contract
-    change = store.published.publish(champion.release_id, contract=contract)
+    live = live_rollouts(store)
+    change = store.published.publish(
+        champion.release_id, contract=contract, variant=champion.variant, routes=live.routes
+    )
     export = export_folder / f"published_v{contract}.parquet"
     if change.changed or not export.is_file():
         store.published.export_parquet(contract, export)
