@@ -33,6 +33,7 @@ from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.spilling import SpillFolder
+from llm_platform.warehouse.statistics import keep_texts_out
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.warehouse.vanished import require_new
 
@@ -174,7 +175,7 @@ class Warehouse:
                     if not coordinator.has_catalog():
                         _require_new(connection, location)
                     _attach(connection, location, alias=LAKE, read_only=False)
-                    _keep_row_groups_small(connection, location)
+                    _prepare(connection, location)
             schemas = {LAKE: location.schema}
             if upstream is not None:
                 _attach(connection, upstream, alias=UPSTREAM, read_only=True)
@@ -294,13 +295,15 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
         raise platform_error(error, doing) from None
 
 
-def _keep_row_groups_small(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
+def _prepare(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:
+    """Give a lake that is new, or was made by an older version, what every writer of ours counts on."""
     # Not `ducklake_options`: it loads the whole catalog first, for a tenth of a second.
     options = metadata_table("ducklake_metadata", catalog=LAKE, schema=location.schema)
     try:
         found = connection.execute(f"SELECT value FROM {options} WHERE key = 'parquet_row_group_size'").fetchone()
         if found != (str(ROW_GROUP_ROWS),):
             connection.execute(f"CALL {LAKE}.set_option('parquet_row_group_size', {ROW_GROUP_ROWS})")
+        keep_texts_out(connection, kind=location.kind, target=location.target, schema=location.schema)
     except duckdb.Error as error:
         raise platform_error(error, f"prepare the lake at {location.address}") from None
 

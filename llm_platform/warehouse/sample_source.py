@@ -26,6 +26,7 @@ from llm_platform.warehouse.engine import (
 )
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_urls import SourceUrl, parse_source_url
+from llm_platform.warehouse.statistics import keep_texts_out
 
 ALIAS = "upstream"
 
@@ -65,6 +66,13 @@ def write_table(url: str, table_name: str, rows: pa.Table, key: str) -> TableCha
         with coordinator.write_lock(f"source/{table_name}"), closing(connect()) as connection:
             load(connection, *parsed.extensions)
             connection.execute(parsed.attach_statement(ALIAS, read_only=False))
+            keep_texts_out(
+                connection,
+                kind=parsed.catalog,
+                target=parsed.target,
+                schema=parsed.ducklake_schema,
+                alias=ALIAS,
+            )
             connection.register("given", rows)
             return _write(connection, table_name, key)
     except duckdb.Error as error:
