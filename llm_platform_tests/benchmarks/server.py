@@ -52,6 +52,7 @@ class Options:
         capacity: Requests in flight above which it answers 429 at once. 0 means no bound.
         outage_after, outage_seconds: After so many answers everything gets 503 for so long. 0 seconds means never.
         label: Whether the answer is a label instead of an object of five fields.
+        moods: With `label`: documents with an odd number are negative, others positive.
         close_every: After so many answers a connection is closed, as a server does that limits its connections.
         drop_every: Of so many requests one gets no answer but a closed connection.
     """
@@ -62,14 +63,16 @@ class Options:
     outage_after: int = 0
     outage_seconds: float = 0.0
     label: bool = False
+    moods: bool = False
     close_every: int = 0
     drop_every: int = 0
     core: int = -1
 
     def arguments(self) -> list[str]:
         """The same as a command line."""
-        given = [f"--{name.replace('_', '-')}={value}" for name, value in vars(self).items() if name != "label"]
-        return given + (["--label"] if self.label else [])
+        flags = ("label", "moods")
+        given = [f"--{name.replace('_', '-')}={value}" for name, value in vars(self).items() if name not in flags]
+        return given + [f"--{name}" for name in flags if getattr(self, name)]
 
 
 @dataclass
@@ -125,6 +128,7 @@ class Endpoint:
         content = "positive" if options.label else json.dumps(ANSWER)
         self.options, self.counts = options, Counts()
         self.head, _, self.tail = completion(content, chat=True).partition(_ID)
+        self.odd = completion("negative", chat=True)
         self.probe = completion("1", chat=False)
         self.unavailable = message(503, b'{"error":{"message":"upstream is down","code":503}}')
         self.throttled = message(429, b'{"error":{"message":"too many requests","code":429}}')
@@ -213,7 +217,10 @@ class Endpoint:
         self.counts.in_flight -= 1
         self.counts.answered += 1
         self.counts.last_at = time.time()
-        connection.send(self.head + document + self.tail if self.tail else self.head)
+        if self.options.moods and document[-1] % 2:
+            connection.send(self.odd)
+        else:
+            connection.send(self.head + document + self.tail if self.tail else self.head)
         connection.answered += 1
         if self.options.close_every and connection.answered >= self.options.close_every:
             connection.drop()
@@ -296,8 +303,8 @@ async def serve(options: Options) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in vars(Options()).items():
-        if name == "label":
-            parser.add_argument("--label", action="store_true")
+        if name in ("label", "moods"):
+            parser.add_argument(f"--{name}", action="store_true")
         else:
             parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = Options(**vars(parser.parse_args()))
