@@ -20,6 +20,7 @@ from llm_platform.cli import (
     model,
     monitor,
     nim,
+    pages,
     pipeline,
     prompt,
     review,
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, answering, failures, trial, rollout, bom, settings):
+for group in (pipeline, pages, answering, failures, trial, rollout, bom, settings):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,

@@ -53,7 +53,11 @@ def serve(
     from llm_platform.review.people import access
 
     settings = load_settings()
-    chosen = {application: application_named(settings, application)} if application else applications_of(settings)
+    broken: dict[str, str] = {}
+    if application is None:
+        found = applications_of(settings)
+        broken = {one.name: one.mistakes.splitlines()[0] for one in found.broken}
+    chosen = found if application is None else {application: application_named(settings, application)}
     who = access(
         host=host,
         header=settings.review_identity_header,
@@ -64,6 +68,7 @@ def serve(
     with WarehouseResource.of(settings).open() as lake, contextlib.suppress(KeyboardInterrupt):
         serve_review(
             lake, chosen, who, host=host, port=port, second_opinions=second_opinions,
+            cards_folder=settings.cards_folder, namespace=settings.namespace, broken=broken,
             ready=lambda url: console.print(f"Open {url} and stop with Ctrl-C."),
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Effect = Literal["psi", "share", "separation"]
+DriftState = Literal["no drift", "drifted", "too few to say"]
 DriftVerdict = Literal["drifted", "no drift shown", "cannot tell"]
 
 DOCUMENT_MEASUREMENTS = ("length", "language", "vocabulary", "texts")
@@ -84,6 +85,14 @@ class DriftReport(Record):
     flagged: tuple[Flagged, ...] = ()
     accuracy: FreshAccuracy
     created_at: datetime
+
+    @property
+    def state(self) -> DriftState:
+        """What the look says as a whole: nothing that drifted is no drift only where something could be told."""
+        if self.drifted:
+            return "drifted"
+        told = any(found.verdict == "no drift shown" for found in self.measurements)
+        return "no drift" if told else "too few to say"
 
     @property
     def drifted(self) -> tuple[str, ...]:

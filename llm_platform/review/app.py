@@ -24,9 +24,11 @@ from starlette.staticfiles import StaticFiles
 
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.records import ReviewQueue, content_hash
+from llm_platform.review import status
 from llm_platform.review.corrections import corrected_answer
 from llm_platform.review.desk import Desk, Submitted
 from llm_platform.review.guard import (
+    CARD_POLICY,
     FORM_COOKIE,
     SIGNED_IN_SECONDS,
     TOKEN_COOKIE,
@@ -40,6 +42,7 @@ from llm_platform.review.guard import (
 from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Access, Person
 from llm_platform.review.queues import QUEUES
+from llm_platform.review.status import Platform
 from llm_platform.review.views import agreement_view, item_view
 
 HISTORY_ROWS = 50
@@ -51,6 +54,7 @@ def review_app(
     access: Access,
     *,
     hosts: tuple[str, ...],
+    platform: Callable[[], Platform] = Platform,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Starlette:
     """The page over the desks of some applications.
@@ -59,16 +63,19 @@ def review_app(
         desks: Application name → its desk.
         access: How people are told apart.
         hosts: Names under which the page may be asked for; another one is what a rebound DNS name would say.
+        platform: What belongs to no application that can be used.
         clock: The time of verdicts.
     """
-    pages = _Pages(desks, access, clock)
+    pages = _Pages(desks, access, platform, clock)
     routes = [
-        Route("/", pages.guarded(pages.applications), name="applications"),
+        Route("/", pages.guarded(pages.start), name="start"),
         Route("/health", lambda _: PlainTextResponse("ok")),
         Route("/sign-in", pages.sign_in, name="sign_in", methods=["GET", "POST"]),
         Route("/sign-out", pages.sign_out, name="sign_out", methods=["POST"]),
         Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
         Route("/{application}", pages.guarded(pages.overview), name="overview"),
+        Route("/{application}/live", pages.guarded(pages.live), name="live"),
+        Route("/{application}/cards/{page}", pages.guarded(pages.card), name="card"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.item), name="queue"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.decide), name="decide", methods=["POST"]),
         Route("/{application}/undo", pages.guarded(pages.undo), name="undo", methods=["POST"]),
@@ -85,8 +92,15 @@ def review_app(
 class _Pages:
     """Handlers of the page."""
 
-    def __init__(self, desks: Mapping[str, Desk], access: Access, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        desks: Mapping[str, Desk],
+        access: Access,
+        platform: Callable[[], Platform],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._desks = desks
+        self._platform = platform
         self._access = access
         self._clock = clock
         self._templates = Environment(
@@ -116,12 +130,24 @@ class _Pages:
 
         return guarded
 
-    async def applications(self, request: Request, person: Person) -> Response:
-        """What there is to review; straight on where it is one application."""
-        if len(self._desks) == 1:
-            return _see(request, "overview", application=next(iter(self._desks)))
-        overviews = {name: await run_in_threadpool(desk.overview, person) for name, desk in self._desks.items()}
-        return self._page(request, person, "applications.html", desks=self._desks, overviews=overviews)
+    async def start(self, request: Request, person: Person) -> Response:
+        """Where every application stands, and what waits for whom."""
+        now = self._clock()
+        found = {name: await run_in_threadpool(desk.status, now=now) for name, desk in self._desks.items()}
+        return self._page(request, person, "start.html", found=found, platform=self._platform(), words=status)
+
+    async def live(self, request: Request, person: Person) -> Response:
+        """What is under way, as the part of the start page that shows it."""
+        one = await run_in_threadpool(self._desk(request).status, now=self._clock())
+        return self._page(request, person, "live.html", one=one)
+
+    async def card(self, request: Request, person: Person) -> Response:
+        """A page that runs have written: the report card, drift, adapters."""
+        html = await run_in_threadpool(self._desk(request).card, request.path_params["page"])
+        if html is None:
+            raise Refused(404, "No run has written this page yet. It comes with the next run of the application.")
+        del person
+        return HTMLResponse(html, headers={"content-security-policy": CARD_POLICY})
 
     async def overview(self, request: Request, person: Person) -> Response:
         """Queues and progress of one application."""
@@ -186,7 +212,7 @@ class _Pages:
     async def sign_in(self, request: Request) -> Response:
         """The form for a token, and what it sends."""
         if not self._access.by_token:
-            return _see(request, "applications")
+            return _see(request, "start")
         if request.method == "GET":
             return self._page(request, None, "sign_in.html", mistake=None)
         try:
@@ -195,7 +221,7 @@ class _Pages:
             return self._message(request, None, refused.status, refused.message)
         if self._access.of_token(form.get("token", "").strip()) is None:
             return self._page(request, None, "sign_in.html", mistake="Nobody has this token.", status=403)
-        response = _see(request, "applications")
+        response = _see(request, "start")
         set_cookie(request, response, TOKEN_COOKIE, form["token"].strip(), seconds=SIGNED_IN_SECONDS)
         return response
 

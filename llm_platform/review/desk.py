@@ -12,6 +12,7 @@ from llm_platform.records import QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement
 from llm_platform.review.items import Item, ReviewDecision
 from llm_platform.review.people import Person
+from llm_platform.review.status import ApplicationStatus
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Desk(Protocol):
     @property
     def application(self) -> Application:
         """The application."""
+
+    def status(self, *, now: datetime) -> ApplicationStatus:
+        """Where the application stands; at most a minute old."""
+
+    def card(self, page: str) -> str | None:
+        """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
 
     def overview(self, person: Person) -> Overview:
         """Progress of every queue."""

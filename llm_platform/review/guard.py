@@ -32,6 +32,10 @@ HEADERS = {
 }
 
 
+CARD_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+"""Of pages that runs have written: one file each, with its style in it, which runs no script and loads nothing."""
+
+
 class Refused(Exception):
     """A request that is not served; `status` and what to tell the person."""
 

@@ -171,6 +171,16 @@ class Annotations:
         """One row per judged (document_id, fingerprint): answer, basis, reviewers, at. See `decisions_sql`."""
         return self._session.table(f"{decisions_sql(self._relation())} ORDER BY document_id, fingerprint")
 
+    def basis_counts(self) -> dict[str, int]:
+        """Basis of decisions on documents as they are now → how many."""
+        documents = self._session.relation(self._application, "documents")
+        return dict(
+            self._session.rows(
+                f"SELECT d.basis, count(*) FROM ({decisions_sql(self._relation())}) d "
+                f"SEMI JOIN {documents} c ON c.fingerprint = d.fingerprint GROUP BY 1 ORDER BY 1"
+            )
+        )
+
     def approved(self) -> pa.Table:
         """Answers that hold for the documents as they are now, by key.
 

@@ -68,6 +68,11 @@ class Published:
             counts = _differences(Transaction(self._session, cursor, self._application), served, contract)
         return counts["inserted"] + counts["updated"] + counts["deleted"]
 
+    def count(self, contract: int) -> int:
+        """How many rows readers get."""
+        relation = self._session.relation(self._application, published_table(contract))
+        return int(self._session.value(f"SELECT count(*) FROM {relation}"))
+
     def table(self, contract: int, *, at_snapshot: int | None = None) -> pa.Table:
         """The published rows in the order of their keys."""
         relation = self._session.relation(self._application, published_table(contract), at_snapshot=at_snapshot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +51,23 @@ class Runs:
             f"SELECT * FROM {relation} WHERE run_id = ? ORDER BY started_at, release_id", [run_id]
         )
         return [_run(row) for row in rows.to_pylist()]
+
+    def newest(self) -> InferenceRun | None:
+        """The run that began last."""
+        relation = self._session.relation(self._application, "inference_runs")
+        rows = self._session.table(f"SELECT * FROM {relation} ORDER BY started_at DESC, run_id LIMIT 1").to_pylist()
+        return _run(rows[0]) if rows else None
+
+    def used_since(self, start: datetime) -> list[dict[str, Any]]:
+        """What runs that began at `start` or later took, by release: seconds, prompt_tokens, completion_tokens."""
+        relation = self._session.relation(self._application, "inference_runs")
+        rows: list[dict[str, Any]] = self._session.table(
+            "SELECT release_id, sum(seconds) AS seconds, sum(prompt_tokens)::BIGINT AS prompt_tokens, "
+            f"sum(completion_tokens)::BIGINT AS completion_tokens FROM {relation} WHERE started_at >= ? "
+            "GROUP BY release_id ORDER BY release_id",
+            [start],
+        ).to_pylist()
+        return rows
 
     def table(self) -> pa.Table:
         """All runs, oldest first."""

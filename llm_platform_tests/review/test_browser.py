@@ -240,7 +240,7 @@ def test_focus_follows_the_reading_order(opened: Any) -> None:
         opened.keyboard.press("Tab")
         met.append(opened.evaluate("() => document.activeElement.textContent.trim().split('\\n')[0].slice(0, 24)"))
 
-    wanted = ["Skip to the content", "Review", "HAPPY", "SAD", "None of these", "Cannot tell", "Note and tags"]
+    wanted = ["Skip to the content", "Start", "HAPPY", "SAD", "None of these", "Cannot tell", "Note and tags"]
     positions = [next(place for place, text in enumerate(met) if text.startswith(name)) for name in wanted]
     assert positions == sorted(positions)
 

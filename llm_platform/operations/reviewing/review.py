@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.releases import CHAMPION, LoadedApplication
+from llm_platform.operations.reviewing.status import CARDS, application_status
 from llm_platform.records import QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement, agreements
 from llm_platform.review.desk import Opened, Overview, SecondOpinion, Submitted
@@ -27,6 +29,7 @@ from llm_platform.review.items import (
     verdict_rows,
 )
 from llm_platform.review.people import Person
+from llm_platform.review.status import ApplicationStatus
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.review_items import ReviewItems
 
@@ -35,6 +38,7 @@ SECOND_OPINIONS = 0.2
 CLAIM_SECONDS = 600.0
 """How long nobody else is given a document that somebody has open."""
 RELEASES_SECONDS = 60.0
+STATUS_SECONDS = 60.0
 OPEN_QUEUES = ("disagreements", "low_confidence", "drift", "drawn", "audit")
 SECOND_LOOKS = ("mine", "adjudication")
 
@@ -48,9 +52,13 @@ class ReviewDesk:
         loaded: LoadedApplication,
         *,
         second_opinions: float = SECOND_OPINIONS,
+        cards_folder: Path = Path(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._lake = lake
         self._loaded = loaded
+        self._cards_folder = cards_folder
+        self._status: tuple[int, float, ApplicationStatus] | None = None
         self._store = lake.application(loaded.application.name)
         self._items: ReviewItems = self._store.review_items(second_opinions=second_opinions, clock=clock)
         self._clock = clock
@@ -62,6 +70,20 @@ class ReviewDesk:
     def application(self) -> Application:
         """The application."""
         return self._loaded.application
+
+    def status(self, *, now: datetime) -> ApplicationStatus:
+        """Where the application stands; read again once the lake has changed, or after a minute."""
+        snapshot = self._lake.snapshot()
+        known = self._status
+        if known is None or known[0] != snapshot or self._clock() - known[1] >= STATUS_SECONDS:
+            status = application_status(self._lake, self._loaded, cards_folder=self._cards_folder, now=now)
+            self._status = known = (snapshot, self._clock(), status)
+        return known[2]
+
+    def card(self, page: str) -> str | None:
+        """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
+        path = self._cards_folder / f"{page}.html"
+        return path.read_text(encoding="utf-8") if page in CARDS and path.is_file() else None
 
     def overview(self, person: Person) -> Overview:
         """Progress of every queue that the person may use, except slices."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import uvicorn
 
 from llm_platform.errors import StorageError, without_messages
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.reviewing.review import SECOND_OPINIONS, ReviewDesk
+from llm_platform.operations.reviewing.status import platform_of
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access
 from llm_platform.warehouse.lake import Warehouse
@@ -28,20 +30,33 @@ def serve_review(
     port: int,
     ready: Callable[[str], None],
     second_opinions: float = SECOND_OPINIONS,
+    cards_folder: Path = Path(),
+    namespace: str = "",
+    broken: Mapping[str, str] | None = None,
 ) -> None:
     """Serve the page until the process is asked to stop.
 
     Args:
         ready: Called with the address once the page can be opened.
         port: 0 takes a free one.
+        cards_folder: Where runs leave report cards, in a folder for each application.
+        broken: Applications that cannot be used, and why.
 
     Raises:
         StorageError: the address is in use or may not be listened on.
     """
-    desks = {name: ReviewDesk(lake, loaded, second_opinions=second_opinions) for name, loaded in applications.items()}
+    desks = {
+        name: ReviewDesk(lake, loaded, second_opinions=second_opinions, cards_folder=cards_folder / name)
+        for name, loaded in applications.items()
+    }
     # A page of another site can make its name point to this machine; it cannot make the browser say ours. Where people
     # are told apart by a header or a token, the browser sends neither to such a name.
-    app = review_app(desks, access, hosts=LOCAL_NAMES if access.local is not None else ("*",))
+    app = review_app(
+        desks,
+        access,
+        hosts=LOCAL_NAMES if access.local is not None else ("*",),
+        platform=lambda: platform_of(lake, applications, namespace=namespace, broken=broken or {}),
+    )
     listening = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
     # Addresses hold keys of documents; uvicorn's access log would keep them.

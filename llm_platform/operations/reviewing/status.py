@@ -1,0 +1,375 @@
+"""Where applications stand, read from the lake: one read model for the page, `llm-platform status` and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from llm_platform.errors import EvidenceMissing
+from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.wording import counted
+from llm_platform.operations.answering.spending import budget_line, spent_by
+from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
+from llm_platform.operations.release.rollout import AUTOMATIC, evidence
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
+from llm_platform.records import Interval, Release, RolloutEvent, TokenUsage
+from llm_platform.review.status import (
+    ApplicationStatus,
+    Challenger,
+    Documents,
+    DriftStanding,
+    EndpointStanding,
+    LiveAccuracy,
+    Measured,
+    OpenAlert,
+    Platform,
+    PlatformStatus,
+    Serving,
+    Spending,
+    Used,
+    Waiting,
+    Work,
+)
+from llm_platform.warehouse.alerts import Alert
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.store import ApplicationStore
+
+CARDS = {"card": "Report card", "drift": "Drift", "adapters": "Adapters"}
+"""Files beside an application's report card, and what they are called."""
+NOTHING_MEASURED = "nothing was measured yet"
+STALE_LOOK = timedelta(hours=6)
+
+
+def platform_status(
+    lake: Warehouse,
+    applications: Mapping[str, LoadedApplication],
+    *,
+    namespace: str,
+    broken: Mapping[str, str],
+    cards_folder: Path,
+    now: datetime,
+) -> PlatformStatus:
+    """Where everything in a namespace stands."""
+    return PlatformStatus(
+        at=now,
+        platform=platform_of(lake, applications, namespace=namespace, broken=broken),
+        applications=tuple(
+            application_status(lake, loaded, cards_folder=cards_folder / name, now=now)
+            for name, loaded in applications.items()
+        ),
+    )
+
+
+def platform_of(
+    lake: Warehouse, applications: Collection[str], *, namespace: str, broken: Mapping[str, str]
+) -> Platform:
+    """What belongs to no application that can be used."""
+    alerts = tuple(open_alert(one) for one in lake.alerts.open() if one.application not in applications)
+    return Platform(namespace=namespace, broken=dict(broken), alerts=alerts)
+
+
+def application_status(
+    lake: Warehouse, loaded: LoadedApplication, *, cards_folder: Path, now: datetime
+) -> ApplicationStatus:
+    """Where one application stands. It only reads: the lake and the files; no model is asked.
+
+    Args:
+        cards_folder: Where its cards are.
+    """
+    store = lake.application(loaded.application.name)
+    alerts, looks = lake.alerts.open(), lake.endpoint_metrics.latest().to_pylist()
+    application = loaded.application
+    champion = store.rollout.champion()
+    counts = store.documents.counts()
+    serving = None if champion is None else _serving(store, application.publish.contract, champion)
+    serves = champion.release_id if champion is not None else None
+    challengers = tuple(one for one in _variants(store, loaded) if one.release_id is None or one.release_id != serves)
+    documents = Documents(
+        total=sum(counts.values()),
+        sendable=counts.get("sendable", 0),
+        unsendable={status: count for status, count in counts.items() if status != "sendable"},
+    )
+    endpoints = tuple(_endpoints(store, loaded, looks, now=now))
+    found = ApplicationStatus(
+        name=application.name,
+        title=application.title,
+        owners=application.owners,
+        serving=serving,
+        nothing_serves=_nothing_serves(challengers),
+        challengers=challengers,
+        last_run=_last_run(store, loaded),
+        documents=documents,
+        drift=_drift(store),
+        live=_live(store, loaded) if champion is not None else None,
+        spending=_spending(store, loaded, now=now),
+        endpoints=endpoints,
+        alerts=tuple(open_alert(one) for one in alerts if one.application == application.name),
+        waiting=(),
+        cards={name: title for name, title in CARDS.items() if (cards_folder / f"{name}.html").is_file()},
+    )
+    return found.model_copy(update={"waiting": tuple(_waiting(store, found))})
+
+
+def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[Challenger]:
+    """Every variant with what `promote` would say of it: the one verdict that everything else goes by."""
+    evaluation_id = current_evaluation_id(store, loaded)
+    for name in loaded.application.judged:
+        release = loaded.release(name, store)
+        if release is None:
+            waits = loaded.requesting(name, store) is None
+            yield _challenger(name, None, "not trained yet" if waits else "not fitted yet", "")
+            continue
+        report = _newest_report(store, release)
+        state, why = _standing(store, loaded, name, release, report, evaluation_id=evaluation_id)
+        missing = 0 if release.recorded is not None else store.completions.missing_count(release.release_id)
+        accuracy = None if report is None else _measured(report.accuracy)
+        yield _challenger(name, release.release_id, state, why, accuracy=accuracy, missing=missing)
+
+
+def _challenger(
+    name: str, release_id: str | None, state: str, why: str, *, accuracy: Measured | None = None, missing: int = 0
+) -> Challenger:
+    return Challenger(variant=name, release_id=release_id, state=state, why=why, accuracy=accuracy, missing=missing)
+
+
+def _standing(
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    name: str,
+    release: Release,
+    report: Report | None,
+    *,
+    evaluation_id: str,
+) -> tuple[str, str]:
+    """(state, why) of a release, as `promote` would say it."""
+    if release.recorded is not None:
+        return "recorded", "answers of another system, for comparison"
+    if report is None:
+        return "no report", "nothing was measured of it yet"
+    if present_report(store, loaded, release, evaluation_id=evaluation_id) is None:
+        return "no report", "documents, answers, known answers or gates have changed since its last one"
+    failed = [gate for gate in report.gates if not gate.passed]
+    if failed:
+        return report.standing, f"{failed[0].name.replace('_', ' ')}: {failed[0].comparison}"
+    try:
+        evidence(store, loaded, name, release=release, evaluation_id=evaluation_id)
+    except EvidenceMissing as error:
+        return "withheld", str(error).partition("\n")[0]
+    return "may serve", "it clears every gate"
+
+
+def _newest_report(store: ApplicationStore, release: Release) -> Report | None:
+    row = store.reports.latest(release.release_id)
+    return None if row is None else Report.model_validate_json(row.report)
+
+
+def _measured(found: Interval | None) -> Measured | None:
+    if found is None:
+        return None
+    return Measured(value=found.value, lower=found.lower, upper=found.upper, count=found.count)
+
+
+def _serving(store: ApplicationStore, contract: int, champion: RolloutEvent) -> Serving:
+    release = store.releases.get(champion.release_id)
+    row = store.reports.get(champion.report_id)
+    report = Report.model_validate_json(row.report) if row is not None else None
+    newest = store.reports.latest(champion.release_id)
+    later = Report.model_validate_json(newest.report) if newest is not None else None
+    failed = [] if later is None else [gate for gate in later.gates if not gate.passed]
+    return Serving(
+        variant=champion.variant,
+        release_id=champion.release_id,
+        model="" if release is None else release.model.entry,
+        prompt="" if release is None else f"{release.prompt.name}, version {release.prompt.version}",
+        since=champion.at,
+        by="the first run (no other champion was there)" if champion.by == AUTOMATIC else champion.by,
+        note=champion.note,
+        action=champion.action,
+        report_id=champion.report_id,
+        accuracy=None if report is None else _measured(report.accuracy),
+        gates=tuple(f"{gate.name.replace('_', ' ')}: {gate.comparison}" for gate in champion.evidence),
+        rows=store.published.count(contract),
+        missing=store.completions.missing_count(champion.release_id),
+        holds=None
+        if later is None
+        else "its newest report says that it may serve"
+        if not failed
+        else f"its newest report does not pass: {failed[0].name.replace('_', ' ')}, {failed[0].comparison}",
+    )
+
+
+def _nothing_serves(challengers: Sequence[Challenger]) -> str:
+    if any(one.state == "may serve" for one in challengers):
+        return "a variant may serve, and somebody has to promote it"
+    if all(one.state in ("no report", "not trained yet", "not fitted yet") for one in challengers):
+        return NOTHING_MEASURED
+    return "no variant clears its gates"
+
+
+def _last_run(store: ApplicationStore, loaded: LoadedApplication) -> Work | None:
+    run = store.runs.newest()
+    if run is None:
+        return None
+    return Work(
+        variant=_variant_of(store, loaded, run.release_id),
+        run_id=run.run_id,
+        started_at=run.started_at,
+        seconds=run.seconds,
+        sent=run.sent,
+        stored=run.stored,
+        failed=run.failed,
+        tokens_per_second=run.tokens_per_second,
+        causes=run.causes,
+    )
+
+
+def _variant_of(store: ApplicationStore, loaded: LoadedApplication, release_id: str) -> str:
+    for name in loaded.application.variants:
+        release = loaded.requesting(name, store)
+        if release is not None and release.release_id == release_id:
+            return name
+    champion = store.rollout.champion()
+    return champion.variant if champion is not None and champion.release_id == release_id else release_id
+
+
+def _drift(store: ApplicationStore) -> DriftStanding | None:
+    report = latest_report(store)
+    if report is None:
+        return None
+    return DriftStanding(
+        state=report.state,
+        drifted=report.drifted,
+        told=sum(found.verdict != "cannot tell" for found in report.measurements),
+        of=len(report.measurements),
+        at=report.created_at,
+    )
+
+
+def _live(store: ApplicationStore, loaded: LoadedApplication) -> LiveAccuracy:
+    found = live_accuracy(store, loaded.application)
+    text = "no label yet" if found.value is None else f"{found.value:.3f} [{found.lower:.3f}, {found.upper:.3f}]"
+    return LiveAccuracy(text=text, standing=found.standing, labelled=found.labelled, drawn=found.drawn)
+
+
+def _spending(store: ApplicationStore, loaded: LoadedApplication, *, now: datetime) -> Spending:
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    newest = store.runs.newest()
+    budget = loaded.application.budget
+    line = None
+    if budget.is_set and newest is not None:
+        line = budget_line(budget, spent_by(store, loaded, newest.run_id), waiting=0)
+    return Spending(
+        today=_used(store, loaded, since=day), month=_used(store, loaded, since=day.replace(day=1)), budget=line
+    )
+
+
+def _used(store: ApplicationStore, loaded: LoadedApplication, *, since: datetime) -> Used:
+    tokens, cost, priced = 0, 0.0, False
+    for row in store.runs.used_since(since):
+        usage = TokenUsage(prompt_tokens=row["prompt_tokens"], completion_tokens=row["completion_tokens"])
+        release = store.releases.get(row["release_id"])
+        prices = None if release is None else loaded.prices(release.model.entry)
+        tokens += usage.total
+        if prices is not None and prices.are_known:
+            cost, priced = cost + prices.cost_usd(row["seconds"], usage), True
+    return Used(tokens=tokens, cost_usd=cost if priced else None)
+
+
+def _endpoints(
+    store: ApplicationStore, loaded: LoadedApplication, looks: Sequence[Mapping[str, Any]], *, now: datetime
+) -> Iterator[EndpointStanding]:
+    for name, entry in loaded.lock.items():
+        found = [look for look in looks if look["entry"] == name]
+        seen = store.models.latest(name)
+        if seen is not None and not seen.matches:
+            note = "it is not what models.lock.yaml pins"
+            yield EndpointStanding(entry=name, state="another model", note=note, at=seen.observed_at)
+        elif not found:
+            resting = entry.mode == "embedded"
+            note = "it starts on use" if resting else "llm-platform monitor endpoints --look"
+            yield EndpointStanding(entry=name, state="resting" if resting else "not looked at", note=note, at=None)
+        else:
+            ill = [look for look in found if not look["healthy"]]
+            at = max(look["scraped_at"] for look in found)
+            ready = f"{len(found) - len(ill)} of {counted(len(found), 'endpoint')} ready"
+            old = "; the last look is old" if now - at > STALE_LOOK else ""
+            state = "ready" if not ill else "not ready"
+            note = ready + (f", {ill[0]['reason']}" if ill else "") + old
+            yield EndpointStanding(entry=name, state=state, note=note, at=at)
+
+
+def open_alert(one: Alert) -> OpenAlert:
+    """An alert as pages and `status` show it."""
+    return OpenAlert(
+        kind=one.kind,
+        application=one.application,
+        variant=one.variant,
+        message=one.message,
+        since=one.created_at,
+        link=one.link,
+    )
+
+
+def _waiting(store: ApplicationStore, found: ApplicationStatus) -> Iterator[Waiting]:
+    """What waits for whom, those first who keep readers from something."""
+    name = found.name
+    yield from _for_the_owner(found)
+    for one in found.endpoints:
+        if one.state in ("not ready", "another model"):
+            command = "llm-platform monitor endpoints --look"
+            if one.state == "another model":
+                command = f"llm-platform model verify {one.entry}"
+            yield Waiting(who="the operator", what=f"{one.entry} is {one.state}: {one.note}", command=command)
+    for alert in found.alerts:
+        ours = alert.kind.startswith(("endpoint", "run"))
+        yield Waiting(who="the operator" if ours else "the owner", what=alert.message)
+    opposed = store.annotations.basis_counts().get("opposed", 0)
+    if opposed:
+        what = f"{counted(opposed, 'document')} on which people disagree"
+        yield Waiting(who="an adjudicator", what=what, page="queue/adjudication")
+    labels = len(to_label(store)) if found.serving is not None else 0
+    if labels:
+        what = f"{counted(labels, 'recent document')} drawn for a label"
+        yield Waiting(who="a reviewer", what=what, page="queue/drawn")
+    if found.drift is not None and found.drift.state == "drifted":
+        what = f"{', '.join(found.drift.drifted)} drifted since the promotion"
+        yield Waiting(who="the owner", what=what, page="cards/drift")
+    unsendable = found.documents.total - found.documents.sendable
+    if unsendable:
+        what = f"{counted(unsendable, 'document')} that cannot be sent: {', '.join(found.documents.unsendable)}"
+        yield Waiting(who="the source's owner", what=what)
+    missing = max(
+        [one.missing for one in found.challengers] + ([found.serving.missing] if found.serving else []), default=0
+    )
+    if missing:
+        what = f"up to {counted(missing, 'document')} without an answer"
+        yield Waiting(who="the next run", what=what, command=f"llm-platform run {name}")
+
+
+def _for_the_owner(found: ApplicationStatus) -> Iterator[Waiting]:
+    best = max(
+        (one for one in found.challengers if one.state == "may serve"),
+        key=lambda one: one.accuracy.lower if one.accuracy is not None else 0.0,
+        default=None,
+    )
+    if best is not None:
+        known = "" if best.accuracy is None else f", accuracy {best.accuracy.text}"
+        beside = "and nothing serves" if found.serving is None else f"beside {found.serving.variant}"
+        what = f"{best.variant} may serve{known}, {beside}"
+        yield Waiting(
+            who="the owner", what=what, page="cards/card", command=f"llm-platform promote {found.name} {best.variant}"
+        )
+    if found.serving is not None and found.serving.holds is not None and "does not pass" in found.serving.holds:
+        what = f"{found.serving.variant} serves, and {found.serving.holds}"
+        yield Waiting(who="the owner", what=what, page="cards/card", command=f"llm-platform rollback {found.name}")
+    if found.serving is None and best is None:
+        unmeasured = found.nothing_serves == NOTHING_MEASURED
+        yield Waiting(
+            who="the next run" if unmeasured else "the owner",
+            what=f"nothing serves: {found.nothing_serves}",
+            page="cards/card" if "card" in found.cards else None,
+            command=f"llm-platform run {found.name}" if unmeasured else None,
+        )
