@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.warehouse.passwords import resolved
 
 RACES = (
     "database is locked",
@@ -120,7 +121,8 @@ def redacted(text: str) -> str:
 
 
 def with_deadline(dsn: str) -> str:
-    """A libpq connection string, of words or a URI, with a deadline for connecting, unless it has one."""
+    """A libpq connection string, of words or a URI: with a deadline for connecting, and its password from its file."""
+    dsn = resolved(dsn)
     if "connect_timeout" in dsn:
         return dsn
     if "://" in dsn:
