@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_platform.application.yaml.mistakes import wording
 from llm_platform.application.yaml.read import Location
-from llm_platform.records.rollout import STAGE_ORDER, stage_mistakes
+from llm_platform.records.rollout import STAGE_ORDER, StageKind, stage_mistakes
 
 AT: Location = ("rollout", "stages")
 
@@ -33,7 +33,7 @@ def rollout_rules(data: dict[str, Any], unpriced: Collection[str]) -> Iterator[t
 
 
 def _order(stages: list[Any]) -> Iterator[tuple[Location, str]]:
-    kinds = [
+    kinds: list[tuple[StageKind, float]] = [
         (stage.get("stage"), stage.get("share", 1.0))
         for stage in stages
         if isinstance(stage, dict)

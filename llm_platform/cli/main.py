@@ -14,6 +14,7 @@ from llm_platform.cli import (
     application,
     bom,
     branch,
+    deployment,
     failures,
     judge,
     lake,
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, pages, answering, failures, trial, rollout, bom, settings):
+for group in (pipeline, pages, answering, failures, trial, rollout, bom, settings, deployment):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,

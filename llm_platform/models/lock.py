@@ -10,8 +10,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field
-
 from llm_platform.application.names import broken_names
 from llm_platform.application.yaml.mistakes import Mistake, listed, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
@@ -24,7 +22,7 @@ from llm_platform.records import ModelPin, content_hash
 class LockFile(LockModel):
     """The whole file: the name of a model → its entry."""
 
-    models: dict[str, LockEntry] = Field(min_length=1)
+    models: dict[str, LockEntry]
 
 
 class Lock(dict[str, LockEntry]):

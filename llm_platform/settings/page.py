@@ -28,7 +28,8 @@ FOUND = {
     "state": "`.llm_platform` in a checkout, else `~/.local/share/llm_platform`",
     "namespace": "the git branch, else the user",
     "git_commit": "that of the checkout",
-    "models_lock": "`models.lock.yaml` of the checkout, else the one that is shipped",
+    "samples": "`true`, in a pod of Kubernetes `false`",
+    "models_lock": "with samples `models.lock.yaml` of the checkout, else the one that is shipped; without: none",
 }
 
 

@@ -14,7 +14,8 @@ import re
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -23,11 +24,14 @@ from llm_platform.errors import SpecificationError
 from llm_platform.files import close_to_others, keep_to_owner, noted_upstream
 from llm_platform.settings.connection import Connection, header_value
 from llm_platform.settings.settings_pods import PodFields
+from llm_platform.warehouse.passwords import with_password_file
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE_FOLDER.parent
 SHIPPED = PACKAGE_FOLDER / "shipped"
 """Files of a deployment that an installed package brings; in a checkout they are links to those at its top."""
+NO_MODELS = "none.lock.yaml"
+"""The lock file of a deployment without samples that names none: no model, and it says what to do."""
 MAX_NAMESPACE_LENGTH = 40
 HASH_LENGTH = 8
 
@@ -56,7 +60,14 @@ def _state_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "llm_platform"
 
 
-def _models_lock() -> Path:
+def _samples() -> bool:
+    # A pod serves documents of a company, beside which sample applications and a toy model have no place.
+    return "KUBERNETES_SERVICE_HOST" not in os.environ
+
+
+def _models_lock(values: dict[str, Any]) -> Path:
+    if not values.get("samples", True):
+        return SHIPPED / NO_MODELS
     return (CHECKOUT if _in_checkout() else SHIPPED) / "models.lock.yaml"
 
 
@@ -125,6 +136,10 @@ class Settings(PodFields, BaseSettings):
     catalog: str | None = Field(
         default=None, description="`postgres:<libpq dsn>`, one schema a namespace; unset: SQLite in the state folder."
     )
+    catalog_password_file: Path | None = Field(
+        default=None,
+        description="File with the password of `catalog`, such as a mounted Secret, which a group may read.",
+    )
     data_root: str | None = Field(
         default=None, description="Folder or `s3://bucket/prefix` for table data; unset: in the state folder."
     )
@@ -134,7 +149,24 @@ class Settings(PodFields, BaseSettings):
     upstream_catalog: str | None = Field(
         default=None, description="Catalog of `upstream` where it differs, e.g. with a read-only role's credentials."
     )
-    s3_key_id: str | None = Field(default=None, description="Access key of the object store that `data_root` names.")
+    upstream_catalog_password_file: Path | None = Field(
+        default=None, description="File with the password of `upstream_catalog`; unset: that of `catalog`."
+    )
+    dagster_storage: str | None = Field(
+        default=None,
+        description="`postgresql://user@host:port/database` for Dagster's history; unset: files in the state folder.",
+    )
+    dagster_storage_password_file: Path | None = Field(
+        default=None, description="File with its password; read at every connection, so that a new one is taken up."
+    )
+    dagster_instance: Path | None = Field(
+        default=None,
+        description="YAML of Dagster's instance, e.g. its run launcher; its keys replace those of the shipped file.",
+    )
+    s3_key_id: str | None = Field(
+        default=None,
+        description="Access key of the object store that `data_root` names; unset: the identity of the pod or machine.",
+    )
     s3_secret: SecretStr | None = Field(default=None, description="Its secret.")
     s3_region: str = Field(default="", description="Its region.")
     s3_endpoint: str = Field(default="", description="Host and port of an object store other than AWS.")
@@ -142,10 +174,14 @@ class Settings(PodFields, BaseSettings):
     s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
     warehouses: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
-        description='JSON of name → URL of the warehouses that applications read, e.g. {"crm": "postgres:dbname=crm"}.',
+        description='JSON of name → URL of the warehouses that applications read, e.g. {"crm": "postgres:dbname=crm '
+        'password_file=/run/secrets/crm/password"}.',
     )
     applications: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Further folders of applications, separated by the path separator."
+    )
+    samples: bool = Field(
+        default_factory=_samples, description="Whether the shipped applications and their toy model are there."
     )
     models_lock: Path = Field(default_factory=_models_lock, description="The lock file of models.")
     nim_slots: int | None = Field(default=None, ge=1, description="Requests the embedded NIM runs at once.")
@@ -245,8 +281,20 @@ class Settings(PodFields, BaseSettings):
         for text in value.values() if isinstance(value, dict) else [value or ""]:
             if re.search(r"password\s*=|://[^/?#\s]*:[^/?#\s]*@", text, flags=re.IGNORECASE):
                 raise ValueError(
-                    "holds a password; give it in PGPASSWORD, or by role in the file that PGPASSFILE names"
+                    "holds a password; give it in a file: LLM_PLATFORM_CATALOG_PASSWORD_FILE, or password_file=… in "
+                    "the address of a warehouse"
                 )
+        return value
+
+    @field_validator("dagster_storage")
+    @classmethod
+    def _dagster_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            found = urlsplit(value)
+            if found.password is not None:
+                raise ValueError("holds a password; give it in the file LLM_PLATFORM_DAGSTER_STORAGE_PASSWORD_FILE")
+            if found.scheme not in ("postgresql", "postgres") or not found.hostname or len(found.path) < 2:
+                raise ValueError("is not postgresql://user@host:port/database")
         return value
 
     @field_validator(
@@ -355,22 +403,26 @@ class Settings(PodFields, BaseSettings):
         data = f"{self.data_root.rstrip('/')}/{namespace}" if self.data_root else str(folder / "data")
         if self.catalog is None:
             return f"sqlite:{folder / 'catalog.sqlite'}", data, None
-        catalog = self.catalog
+        catalog, password = self.catalog, self.catalog_password_file
         if namespace != self.namespace and self.upstream_catalog:
-            catalog = self.upstream_catalog
+            catalog, password = self.upstream_catalog, self.upstream_catalog_password_file or password
+        if password is not None:
+            catalog = with_password_file(catalog, password)
         return catalog, data, namespace
 
     @property
     def source_warehouses(self) -> dict[str, str]:
         """Named warehouses; `upstream` is the local one that the shipped samples are loaded into."""
+        if not self.samples:
+            return self.warehouses
         folder = self.state / "upstream"
         local = f"ducklake:sqlite:{folder / 'catalog.sqlite'}?data_path={folder / 'data'}"
         return {"upstream": local, **self.warehouses}
 
     @property
     def application_folders(self) -> tuple[Path, ...]:
-        """Where applications are looked for: the shipped ones, then the team's."""
-        return (PACKAGE_FOLDER / "applications", *self.applications)
+        """Where applications are looked for: the shipped ones, if samples are wanted, then the team's."""
+        return (*((PACKAGE_FOLDER / "applications",) if self.samples else ()), *self.applications)
 
     @property
     def application_files(self) -> tuple[tuple[Path, ...], Path]:

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.warehouse.passwords import resolved
 
 RACES = (
     "database is locked",
@@ -128,7 +129,8 @@ def redacted(text: str) -> str:
 
 
 def with_deadline(dsn: str) -> str:
-    """A libpq connection string, of words or a URI, with deadlines, where it has none of its own."""
+    """A libpq connection string, of words or a URI: with deadlines, where it has none, and its password from its file."""
+    dsn = resolved(dsn)
     added = [f"{name}={value}" for name, value in POSTGRES_DEADLINES.items() if name not in dsn]
     if not added:
         return dsn

@@ -310,7 +310,12 @@ def _prepare(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> N
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:
     access = location.s3 or S3Access()
+    # Without a key, the pod's or the machine's own identity, found as the cloud's own tools find it.
+    cloud = not access.key_id
+    if cloud:
+        load(connection, "aws")
     values = {
+        "PROVIDER": "credential_chain" if cloud else "",
         "KEY_ID": access.key_id,
         "SECRET": access.secret,
         "SESSION_TOKEN": access.session_token,
@@ -319,6 +324,8 @@ def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, 
         "URL_STYLE": access.url_style,
     }
     given = "".join(f", {name} {literal(value)}" for name, value in values.items() if value)
+    # A cloud's keys live for an hour, a run may take longer.
+    given += ", REFRESH auto" if cloud else ""
     connection.execute(
         f"CREATE OR REPLACE SECRET {identifier('data_of_' + alias)} "
         f"(TYPE s3, SCOPE {literal(location.data_path)}, USE_SSL {str(access.use_ssl).lower()}{given})"

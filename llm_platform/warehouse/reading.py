@@ -11,6 +11,7 @@ import duckdb
 from llm_platform.errors import StorageError
 from llm_platform.warehouse.engine import extension_path, literal
 from llm_platform.warehouse.lake import LakeLocation, attach_statement
+from llm_platform.warehouse.passwords import without_password_file
 from llm_platform.warehouse.session import LAKE
 
 _PAIR = re.compile(r"(?i)\s*\b(password|sslpassword)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)")
@@ -28,7 +29,8 @@ def reading_statements(location: LakeLocation) -> str:
     is_file = location.kind == "sqlite"
     if is_file and not Path(location.target).exists():
         raise StorageError(f"There is no lake at {location.target!r} yet. The first run makes it.")
-    plain = replace(location, catalog=_IN_ADDRESS.sub(r"\1@", _PAIR.sub("", location.catalog)))
+    catalog, _ = without_password_file(location.catalog)
+    plain = replace(location, catalog=_IN_ADDRESS.sub(r"\1@", _PAIR.sub("", catalog)))
     names = [
         "ducklake",
         "sqlite_scanner" if is_file else "postgres_scanner",
@@ -39,5 +41,8 @@ def reading_statements(location: LakeLocation) -> str:
         lines.append("-- The password of the catalog is taken from PGPASSWORD or ~/.pgpass.")
     if location.is_remote:
         lines.append("-- Before ATTACH: CREATE SECRET (TYPE s3, KEY_ID '…', SECRET '…', ENDPOINT '…');")
+        lines.append(
+            "-- or, with the identity that a cloud gives: LOAD aws; CREATE SECRET (TYPE s3, PROVIDER credential_chain);"
+        )
     lines += [f"LOAD {literal(extension_path(name))};" for name in names]
     return "\n".join([*lines, f"{attach_statement(plain, alias=LAKE, read_only=True)};"]) + "\n"

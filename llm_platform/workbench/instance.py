@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import yaml
 from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy.exc import DBAPIError
 
 from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
-from llm_platform.errors import LeaseHeld, StorageError
+from llm_platform.errors import LeaseHeld, SpecificationError, StorageError
 from llm_platform.files import claim
 from llm_platform.models.lock import load_lock
+from llm_platform.resources.dagster_storage import PostgresStorage
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import SHIPPED, Settings
 
@@ -27,22 +29,62 @@ FOLLOW_SECONDS = 2.0
 
 
 def dagster_home(settings: Settings) -> Path:
-    """DAGSTER_HOME of the namespace, with the deployment's `dagster.yaml` in it: Dagster reads it nowhere else."""
+    """DAGSTER_HOME of the namespace, with the deployment's `dagster.yaml` in it: Dagster reads it nowhere else.
+
+    Raises:
+        SpecificationError: the file that `dagster_instance` names cannot be read as YAML of named keys.
+        StorageError: the folder cannot be written.
+    """
     home = settings.dagster_home
-    source = SHIPPED / "dagster.yaml"
+    wanted = instance_yaml(settings).encode()
     claim(settings.state)
     claim(settings.namespace_folder)
     try:
         home.mkdir(parents=True, exist_ok=True)
         target = home / "dagster.yaml"
-        if not target.is_file() or target.read_bytes() != source.read_bytes():
-            shutil.copyfile(source, target)
+        if not target.is_file() or target.read_bytes() != wanted:
+            target.write_bytes(wanted)
     except OSError as error:
         raise StorageError(
             f"Cannot write {home}: {error.strerror}. Free space or fix its permissions, or name another folder in "
             "LLM_PLATFORM_STATE."
         ) from error
     return home
+
+
+def instance_yaml(settings: Settings) -> str:
+    """Dagster's file of this deployment: the shipped one, where its history is, and what `dagster_instance` says.
+
+    Raises:
+        SpecificationError: that file cannot be read as YAML of named keys.
+    """
+    shipped = (SHIPPED / "dagster.yaml").read_text(encoding="utf-8")
+    given = {} if settings.dagster_instance is None else _instance_file(settings.dagster_instance)
+    if settings.dagster_storage is not None:
+        config = {"address": settings.dagster_storage}
+        if settings.dagster_storage_password_file is not None:
+            config["password_file"] = str(settings.dagster_storage_password_file)
+        kind = {"module": PostgresStorage.__module__, "class": PostgresStorage.__name__, "config": config}
+        given = {"storage": {"custom": kind}, **given}
+    if not given:
+        return shipped
+    return "# Written by llm-platform: the shipped file, and this deployment's own.\n" + yaml.safe_dump(
+        {**yaml.safe_load(shipped), **given}, sort_keys=False
+    )
+
+
+def _instance_file(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecificationError(
+            f"LLM_PLATFORM_DAGSTER_INSTANCE: {path} cannot be read ({error.strerror}). Mount it, or unset the variable."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict):
+        raise SpecificationError(f"LLM_PLATFORM_DAGSTER_INSTANCE: {path} is no YAML of named keys, as dagster.yaml is.")
+    return found
 
 
 def prepared_dagster_home(settings: Settings) -> Path:

@@ -42,6 +42,22 @@ def test_the_instance_frees_pool_slots_of_ended_runs_and_repeats_no_failed_gate(
     assert not telemetry
 
 
+def test_a_deployment_adds_its_launcher_to_the_shipped_instance(tmp_path: Path) -> None:
+    """An installed package brings retention, monitoring and pools; the launcher is the chart's."""
+    own = tmp_path / "instance.yaml"
+    own.write_text("run_retries: {enabled: true, max_retries: 3}\n")
+    settings = Settings(state=tmp_path / "state", namespace="test", dagster_instance=own)
+
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        assert instance.run_retries_enabled
+        assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+        assert not instance.telemetry_enabled
+
+    own.write_text("- no\n")
+    with pytest.raises(SpecificationError, match="is no YAML of named keys"):
+        dagster_home(settings)
+
+
 def test_no_preview_beta_superseded_or_deprecated_api_is_on_the_path(tmp_path: Path) -> None:
     """Such an API may break in any release of Dagster, and a platform is upgraded by people who did not write it."""
     with warnings.catch_warnings():

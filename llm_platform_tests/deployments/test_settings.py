@@ -15,8 +15,10 @@ import pytest
 import llm_platform.settings.settings as settings_module
 from llm_platform.cli.settings import settings as settings_command
 from llm_platform.errors import SpecificationError
+from llm_platform.models.lock import load_lock
 from llm_platform.settings.page import all_settings, settings_page
 from llm_platform.settings.settings import MAX_NAMESPACE_LENGTH, load_settings, namespace_name
+from llm_platform.warehouse.passwords import without_password_file
 
 FALLBACKS = {
     "namespace": ("LLM_PLATFORM_NAMESPACE", "DAGSTER_CLOUD_GIT_BRANCH"),
@@ -29,7 +31,7 @@ FALLBACKS = {
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """None of our variables, whatever the shell of the person who tests has."""
     for name in list(os.environ):
-        if name.startswith(("LLM_PLATFORM_", "DAGSTER_CLOUD_", "GIT_")):
+        if name.startswith(("LLM_PLATFORM_", "DAGSTER_CLOUD_", "GIT_", "KUBERNETES_")):
             monkeypatch.delenv(name)
 
 
@@ -224,3 +226,47 @@ def test_values_of_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch, capsys
     assert "LLM_PLATFORM_NIM_API_KEY" in shown
     assert "nvapi" not in shown
     assert "7" in shown
+
+
+def test_a_pod_has_neither_the_samples_nor_their_model_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They ran in production beside the company's own, and asked a toy model."""
+    assert load_settings().samples
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+
+    in_pod = load_settings()
+
+    assert in_pod.application_folders == ()
+    assert load_lock(in_pod.models_lock) == {}
+    assert in_pod.source_warehouses == {}
+    monkeypatch.setenv("LLM_PLATFORM_SAMPLES", "true")
+    assert load_settings().application_folders
+    assert list(load_lock(load_settings().models_lock)) == ["smollm2-135m"]
+
+
+def test_catalog_and_upstream_have_password_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A branch reads production as one role and writes its own schema as another."""
+    monkeypatch.setenv("LLM_PLATFORM_NAMESPACE", "branch_42")
+    monkeypatch.setenv("LLM_PLATFORM_CATALOG", "postgres:dbname=lake user=branch_42")
+    monkeypatch.setenv("LLM_PLATFORM_CATALOG_PASSWORD_FILE", "/run/secrets/branch/password")
+    assert load_settings().location("production")[0] == load_settings().location("branch_42")[0]
+    monkeypatch.setenv("LLM_PLATFORM_UPSTREAM_CATALOG", "postgres:dbname=lake user=reader")
+    monkeypatch.setenv("LLM_PLATFORM_UPSTREAM_CATALOG_PASSWORD_FILE", "/run/secrets/reader/password")
+
+    settings = load_settings()
+
+    mine, theirs = settings.location("branch_42")[0], settings.location("production")[0]
+    assert without_password_file(mine) == ("postgres:dbname=lake user=branch_42", Path("/run/secrets/branch/password"))
+    assert without_password_file(theirs) == ("postgres:dbname=lake user=reader", Path("/run/secrets/reader/password"))
+
+
+@pytest.mark.parametrize("value", ["postgresql://dagster:secret@db/dagster", "mysql://db/dagster", "postgresql://db"])
+def test_the_address_of_dagsters_storage_holds_no_password_and_names_a_database(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written into dagster.yaml."""
+    monkeypatch.setenv("LLM_PLATFORM_DAGSTER_STORAGE", value)
+
+    with pytest.raises(SpecificationError, match="LLM_PLATFORM_DAGSTER_STORAGE: ") as caught:
+        load_settings()
+
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,55 @@
+"""Commands of a deployment's pods: what runs in a container, and what brings its storage to this version."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_platform.cli.console import console
+from llm_platform.errors import SpecificationError
+from llm_platform.settings.settings import load_settings
+
+commands = typer.Typer()
+
+
+@commands.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run_with_home(
+    command: Annotated[list[str], typer.Argument(help="Program and arguments, e.g. dagster-daemon run.")],
+) -> None:
+    """Prepare this deployment's DAGSTER_HOME, then become the program; the entry point of the images."""
+    from llm_platform.workbench.instance import dagster_home
+
+    home = dagster_home(load_settings())
+    beside = Path(sys.executable).with_name(command[0])
+    program = str(beside) if beside.is_file() else command[0]
+    try:
+        os.execvpe(program, [program, *command[1:]], {**os.environ, "DAGSTER_HOME": str(home)})
+    except OSError as error:
+        raise SpecificationError(
+            f"Cannot start {command[0]!r}: {error.strerror}. Name a program of the image."
+        ) from error
+
+
+@commands.command("migrate")
+def migrate() -> None:
+    """Bring Dagster's storage and this namespace's lake to this version, and limit its pools; again does nothing."""
+    from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.workbench.instance import recorded
+
+    settings = load_settings()
+    with recorded(settings) as instance:
+        instance.upgrade()
+        instance.reindex()
+    console.print(f"Dagster's storage is that of version {_dagster_version()}.")
+    with WarehouseResource.of(settings).open() as lake:
+        console.print(f"The lake of namespace {settings.namespace} is at snapshot {lake.snapshot()}.")
+
+
+def _dagster_version() -> str:
+    from importlib.metadata import version
+
+    return version("dagster")
