@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, cast
 
 from llm_platform.application.yaml.mistakes import wording
 from llm_platform.application.yaml.read import Location
@@ -34,7 +34,7 @@ def rollout_rules(data: dict[str, Any], unpriced: Collection[str]) -> Iterator[t
 
 def _order(stages: list[Any]) -> Iterator[tuple[Location, str]]:
     kinds: list[tuple[StageKind, float]] = [
-        (stage.get("stage"), stage.get("share", 1.0))
+        (cast(StageKind, stage["stage"]), stage.get("share", 1.0))
         for stage in stages
         if isinstance(stage, dict)
         and stage.get("stage") in STAGE_ORDER

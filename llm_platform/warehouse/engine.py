@@ -129,7 +129,7 @@ def redacted(text: str) -> str:
 
 
 def with_deadline(dsn: str) -> str:
-    """A libpq connection string, of words or a URI: with deadlines, where it has none, and its password from its file."""
+    """A libpq connection string, of words or a URI, with deadlines, unless it states its own, and its password."""
     dsn = resolved(dsn)
     added = [f"{name}={value}" for name, value in POSTGRES_DEADLINES.items() if name not in dsn]
     if not added:
