@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import get_args
 
 from llm_platform.errors import SpecificationError
 from llm_platform.records import ReviewRole
+from llm_platform.web.tokens import LOCAL_ADDRESSES, is_token_hash, new_token, token_hash
+
+__all__ = ["LOCAL_ADDRESSES", "ROLES", "Access", "Listed", "Person", "access", "new_token", "read_people", "token_hash"]
 
 ROLES: tuple[ReviewRole, ...] = get_args(ReviewRole)
-LOCAL_ADDRESSES = frozenset({"127.0.0.1", "::1", "localhost"})
-TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -136,18 +135,8 @@ def _mistake(words: list[str], people: Mapping[str, Listed]) -> str | None:
         return f"found {len(words)} words, expected 'name role' or 'name role token-hash'"
     if words[1] not in ROLES:
         return f"found role {words[1]!r}, expected one of: {', '.join(ROLES)}"
-    if len(words) == 3 and not (len(words[2]) == 64 and set(words[2].lower()) <= set("0123456789abcdef")):
+    if len(words) == 3 and not is_token_hash(words[2]):
         return "the third word is not a SHA-256 in hexadecimal; make one with: llm-platform review token NAME"
     if words[0] in people:
         return f"found {words[0]!r} a second time, expected each person once"
     return None
-
-
-def new_token() -> str:
-    """A token that nobody can guess; only its hash is kept."""
-    return secrets.token_urlsafe(TOKEN_BYTES)
-
-
-def token_hash(token: str) -> str:
-    """What the people file holds. A token has 256 random bits, so a plain hash is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()
