@@ -14,6 +14,7 @@ WORDS = frozenset(
         *("request", "response", "error"),  # of requests of people's own code
         *("content", "data", "report", "evidence", "manifest"),  # prompts with their examples; what was measured
         *("message", "observed", "mismatches", "causes", "drifted"),  # what was said of endpoints and runs
+        *("reasons",),  # of decisions: they name who asked for them
         *("finish_reason", "finished", "adapters_running", "adapters_waiting"),  # what endpoints say of themselves
     }
 )
@@ -52,6 +53,10 @@ OURS = frozenset(
         *("streamed", "complete", "preferred", "at", "imported_at", "updated_at", "consumed_at", "published_at"),
         *("created_at", "retried_at", "started_at", "frozen_at", "considered_at", "attempted_at", "scraped_at"),
         *("observed_at",),
+        # Steps of rollouts: words of a fixed set, hashes, numbers.
+        *("rollout_id", "step_id", "champion_release_id", "stage", "stage_name", "share", "decision"),
+        *("applied", "underneath", "policy", "policy_hash", "authenticated", "spent_usd", "spent_tokens"),
+        *("references_snapshot",),
     }
 )
 """Columns of which a smallest and a largest value may stand in the catalog: no words, and nobody's."""
