@@ -8,11 +8,10 @@ import dagster as dg
 from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, unmeasured
-from llm_platform.operations.release.rollout import decide, publish
+from llm_platform.operations.release.rollout import Publication, decide, publish
 from llm_platform.records.contracts import Contract
 from llm_platform.resources.handed import places_of
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.warehouse.published import Promises
 
 FOLLOWS = "contract_follows"
 PROMISES = "promises_kept"
@@ -109,7 +108,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}
             )
             yield _follows(done.waiting)
-            yield _promises(first, store.published.promises(first))
+            yield _promises(first, done)
             version = store.published.data_version(first.number)
         change = done.change
         yield dg.MaterializeResult(
@@ -147,20 +146,20 @@ def _follows(waiting: str | None) -> dg.AssetCheckResult:
     )
 
 
-def _promises(contract: Contract, measured: Promises) -> dg.AssetCheckResult:
+def _promises(contract: Contract, done: Publication) -> dg.AssetCheckResult:
     """What is promised of the table as a whole, beside what it is."""
     if contract.freshness_hours is None and contract.completeness is None:
         return unmeasured(PROMISES, "'publish' promises neither freshness_hours nor completeness")
-    late = contract.freshness_hours is not None and measured.hours > contract.freshness_hours
-    holes = contract.completeness is not None and measured.completeness < contract.completeness
+    late = contract.freshness_hours is not None and done.waited_hours > contract.freshness_hours
+    holes = contract.completeness is not None and done.completeness < contract.completeness
     return dg.AssetCheckResult(
         check_name=PROMISES,
         passed=not late and not holes,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
-            "hours_until_published": measured.hours,
+            "hours_waited": done.waited_hours,
             "freshness_hours": contract.freshness_hours if contract.freshness_hours is not None else "not promised",
-            "share_with_an_answer": measured.completeness,
+            "share_with_an_answer": done.completeness,
             "completeness": contract.completeness if contract.completeness is not None else "not promised",
         },
     )

@@ -35,19 +35,6 @@ class Served(NamedTuple):
     routes: tuple[Route, ...]
 
 
-class Promises(NamedTuple):
-    """What a published table is as a whole.
-
-    Attributes:
-        hours: The longest that a change of a document, of those in the table's newest rows, waited to be published; of
-            one that still waits, until now.
-        completeness: Share of documents that have an answer; 1.0 without documents.
-    """
-
-    hours: float
-    completeness: float
-
-
 class Published:
     """Published tables of one application."""
 
@@ -171,19 +158,22 @@ class Published:
         with self._session.cursor() as cursor:
             return _violations(Transaction(self._session, cursor, self._application), contract, relation)
 
-    def promises(self, contract: Contract) -> Promises:
-        """How fresh and how complete a table is."""
-        rows = self._session.relation(self._application, contract.table)
+    def completeness(self, contract: int) -> float:
+        """Share of documents that have an answer; 1.0 without documents."""
+        rows = self._session.relation(self._application, published_table(contract))
+        return float(self._session.value(f"SELECT coalesce(avg((status = 'valid')::INT), 1.0) FROM {rows}"))
+
+    def waiting_hours(self, contract: int) -> float:
+        """How long the oldest change of a document has not been in the table; 0.0 where none waits, or there is none."""
+        if contract not in self.numbers():
+            return 0.0
+        rows = self._session.relation(self._application, published_table(contract))
         documents = self._session.relation(self._application, "documents")
-        found = self._session.rows(
-            # A row that was published before its document changed does not say it yet.
-            "SELECT coalesce(max(epoch(CASE WHEN p.published_at >= d.updated_at AND p.fingerprint = d.fingerprint "
-            "THEN p.published_at ELSE now() END - d.updated_at)) FILTER (p.document_id IS NULL "
-            f"OR p.published_at >= (SELECT max(published_at) FROM {rows}) OR p.fingerprint <> d.fingerprint), 0) / 3600, "
-            "coalesce(avg((p.status IS NOT DISTINCT FROM 'valid')::INT), 1.0) "
-            f"FROM {documents} d LEFT JOIN {rows} p USING (document_id)"
-        )[0]
-        return Promises(max(float(found[0]), 0.0), float(found[1]))
+        found = self._session.value(
+            f"SELECT epoch(now() - min(d.updated_at)) / 3600 FROM {documents} d LEFT JOIN {rows} p USING (document_id) "
+            "WHERE p.fingerprint IS DISTINCT FROM d.fingerprint"
+        )
+        return max(float(found or 0.0), 0.0)
 
     def explain(self, document_id: str, contract: int, *, with_texts: bool = False) -> dict[str, object]:
         """Everything that made one published row; texts, prompts' templates and raw answers only on request.

@@ -209,6 +209,8 @@ class Publication:
         contracts: Of the tables that were filled, the one that counts as `published` first.
         waiting: Why the contract that the files describe is not published yet; None where it is.
         copied: Copies that were written, a line each.
+        waited_hours: How long the oldest change had waited to be published.
+        completeness: Share of documents that have an answer.
     """
 
     change: RowsChanged
@@ -217,6 +219,8 @@ class Publication:
     contracts: tuple[Contract, ...]
     waiting: str | None
     copied: tuple[str, ...]
+    waited_hours: float
+    completeness: float
 
 
 def publish(
@@ -264,6 +268,8 @@ def publish(
         raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
     _require_present_verdict(store, loaded, champion, release)
     filled = filled_by(store, application, release, today=today)
+    first = filled.contracts[0]
+    waited = store.published.waiting_hours(first.number)
     change = store.published.publish(
         champion.release_id,
         filled.contracts,
@@ -272,7 +278,6 @@ def publish(
         retired=filled.retired,
     )
     copied = store.copies.bring(filled.contracts, [FolderPlace(export_folder), *places], files=contract_files)
-    first = filled.contracts[0]
     return Publication(
         change=change,
         release_id=champion.release_id,
@@ -280,6 +285,8 @@ def publish(
         contracts=filled.contracts,
         waiting=filled.waiting,
         copied=tuple(copied),
+        waited_hours=waited,
+        completeness=store.published.completeness(first.number),
     )
 
 
