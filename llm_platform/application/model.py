@@ -6,7 +6,9 @@ of `file:line: what was found, what is allowed`. The models here hold the shapes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,9 +25,12 @@ from pydantic import (
 
 from llm_platform.application.source_text import text_columns
 from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
+from llm_platform.records.contracts import ColumnType
 from llm_platform.records.rollout import OnChampionFailure, RolloutGuards, RolloutPolicy, RolloutStage
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
+OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster takes for an owner."""
 FieldType = Literal["string", "integer", "number", "boolean", "date", "money", "list", "enum"]
 ReadSplit = Literal["train", "evaluation", "unused"]
 Looks = Literal["once", "any"]
@@ -431,10 +436,77 @@ class Rollout(Specification):
         return RolloutPolicy(stages=self.stages, dry_run=self.dry_run) if self.stages else None
 
 
+class PublishedColumn(Specification):
+    """What is said of one column of the published table.
+
+    Attributes:
+        type: Has to be the type that the column has; stated, so that a change of it is seen where it is read.
+        field: Of an extraction, the field that fills it; without it, the field of the same name.
+        deprecated: Still filled, and gone in the next contract.
+    """
+
+    description: str = ""
+    type: ColumnType | None = None
+    field: str | None = None
+    deprecated: bool = False
+
+
+class ContractBeside(Specification):
+    """A published table that is still filled beside the present one.
+
+    Attributes:
+        retired: On this day (UTC) the table and its copies are removed; None fills it until a day is stated.
+        fields: Column of that table → field of the present answer that fills it, where it is not the same one.
+        labels: Present label → what readers of that table get for it.
+    """
+
+    retired: date | None = None
+    fields: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class Consumer(Specification):
+    """Somebody who reads the published table, and with which queries.
+
+    Attributes:
+        queries: Files of SQL, relative to the application's folder.
+        dialect: Of SQL, as sqlglot calls it.
+    """
+
+    queries: tuple[str, ...] = Field(min_length=1)
+    dialect: str = "duckdb"
+    owner: str = ""
+
+
 class Publish(Specification):
-    """The contract with readers."""
+    """The contract with readers.
+
+    Attributes:
+        contract: Number of the published table, and the major part of the contract's version.
+        version: Semantic version of the contract. Without it the platform counts: a column that is added is a minor
+            version, words are a patch.
+        owner: Who answers for it; without it, the application's first owner.
+        columns: What is said of columns, by name.
+        freshness_hours: A change of the source is published within that time.
+        completeness: Share of documents that have an answer, at least.
+        beside: Number of another contract → until when its table is filled, and from what.
+        copies: Places outside the lake that readers use, kept as the published tables are: a folder, an `s3://` prefix,
+            or `postgres:` and a connection string of libpq.
+        consumers: Those whose queries are held against every change, by name.
+        assets: The application's own Dagster assets that read the published table, `module:function`.
+    """
 
     contract: int = Field(default=1, ge=1)
+    version: str | None = Field(default=None, pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")
+    description: str = ""
+    owner: str | None = None
+    columns: dict[str, PublishedColumn] = Field(default_factory=dict)
+    freshness_hours: float | None = Field(default=None, gt=0.0)
+    completeness: float | None = Field(default=None, ge=0.0, le=1.0)
+    beside: dict[str, ContractBeside] = Field(default_factory=dict)
+    copies: tuple[str, ...] = ()
+    consumers: dict[str, Consumer] = Field(default_factory=dict)
+    assets: tuple[str, ...] = ()
 
 
 class Application(Specification):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llm_platform.application.long_documents import long_document_rules
-from llm_platform.application.model import ADDED_GATES, NAME_PATTERN, PLAIN_SCORERS, FieldType, scorer_parts
+from llm_platform.application.model import ADDED_GATES, NAME_PATTERN, OWNER, PLAIN_SCORERS, FieldType, scorer_parts
 from llm_platform.application.names import markdown_files
+from llm_platform.application.publish_rules import publish_rules
 from llm_platform.application.rollout import rollout_rules
 from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
@@ -30,8 +31,6 @@ PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
 """Names that templates already use for something else than an attribute."""
 
 NAME = re.compile(NAME_PATTERN)
-OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
-"""What Dagster takes for an owner."""
 OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 Broken = Iterator[tuple[Location, str]]
@@ -55,6 +54,7 @@ def broken_rules(
         *long_document_rules(data),
         *_budget(data, unpriced),
         *rollout_rules(data, unpriced),
+        *publish_rules(data, folder),
     ]
     together = _mapping(data, "long_documents")
     found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()

@@ -5,11 +5,16 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
-from llm_platform.defs.graph import Graph
-from llm_platform.operations.release.rollout import contract_violations, decide, publish
-from llm_platform.records.tables import PUBLISHED
+from llm_platform.defs.graph import Graph, unmeasured
+from llm_platform.operations.release.rollout import Publication, decide, publish
+from llm_platform.records.contracts import Contract
+from llm_platform.resources.handed import places_of
 from llm_platform.resources.warehouse import WarehouseResource
+
+FOLLOWS = "contract_follows"
+PROMISES = "promises_kept"
 
 
 def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -63,6 +68,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
     """What downstream reads: one row per document, under a versioned contract."""
     application = graph.application
     key = graph.key("published")
+    contract = contract_of(application)
 
     @dg.asset(
         key=key,
@@ -70,31 +76,40 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         group_name=graph.group,
         owners=graph.owners,
         kinds={"duckdb", "parquet"},
-        code_version=str(application.publish.contract),
+        code_version=contract.content_id,
         check_specs=[
             dg.AssetCheckSpec(
                 "contract_holds",
                 asset=key,
                 blocking=True,
-                description="One row per document, answers of the task's form, every row names its release.",
-            )
+                description="One row per document, and every column as the contract promises it.",
+            ),
+            dg.AssetCheckSpec(
+                FOLLOWS, asset=key, description="What the files describe is what readers get, or may follow it."
+            ),
+            dg.AssetCheckSpec(
+                PROMISES, asset=key, description="As fresh and as complete as the contract promises, where it does."
+            ),
         ],
-        metadata={
-            "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in PUBLISHED.items()])
-        },
-        description=f"Table published_v{application.publish.contract}: answers of the champion, for readers.",
+        metadata={"dagster/column_schema": _column_schema(contract)},
+        description=f"Table {contract.table}: answers of the champion, for readers.",
     )
     def published(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
-            done = publish(store, graph.loaded, export_folder=graph.cards_folder)
-            broken = contract_violations(store.published.table(application.publish.contract), application)
+            done = publish(
+                store, graph.loaded, export_folder=graph.cards_folder, places=places_of(application, graph.settings)
+            )
+            first = done.contracts[0]
+            broken = [line for one in done.contracts for line in store.published.violations(one)]
             yield dg.AssetCheckResult(
                 check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}
             )
-            version = store.published.data_version(application.publish.contract)
+            yield _follows(done.waiting)
+            yield _promises(first, done)
+            version = store.published.data_version(first.number)
         change = done.change
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
@@ -106,7 +121,45 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 "release": done.release_id,
                 "snapshot": change.snapshot_id,
                 "export": dg.MetadataValue.path(str(done.export)),
+                "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
+                "copies": "\n".join(done.copied) or "as they were",
+                "dagster/column_schema": _column_schema(first),
             },
         )
 
     return published
+
+
+def _column_schema(contract: Contract) -> dg.TableSchema:
+    return dg.TableSchema(
+        [dg.TableColumn(one.name, one.sql_type, description=one.description or None) for one in contract.columns]
+    )
+
+
+def _follows(waiting: str | None) -> dg.AssetCheckResult:
+    """Whether readers get what the files describe. If not they keep what they have, which is no failure of theirs."""
+    return dg.AssetCheckResult(
+        check_name=FOLLOWS,
+        passed=waiting is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=waiting,
+    )
+
+
+def _promises(contract: Contract, done: Publication) -> dg.AssetCheckResult:
+    """What is promised of the table as a whole, beside what it is."""
+    if contract.freshness_hours is None and contract.completeness is None:
+        return unmeasured(PROMISES, "'publish' promises neither freshness_hours nor completeness")
+    late = contract.freshness_hours is not None and done.waited_hours > contract.freshness_hours
+    holes = contract.completeness is not None and done.completeness < contract.completeness
+    return dg.AssetCheckResult(
+        check_name=PROMISES,
+        passed=not late and not holes,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "hours_waited": done.waited_hours,
+            "freshness_hours": contract.freshness_hours if contract.freshness_hours is not None else "not promised",
+            "share_with_an_answer": done.completeness,
+            "completeness": contract.completeness if contract.completeness is not None else "not promised",
+        },
+    )

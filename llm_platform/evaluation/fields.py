@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from llm_platform.application.model import FieldType, OutputField
 from llm_platform.evaluation.items import overlap
-from llm_platform.evaluation.money import Money, read_money
+from llm_platform.tables.money import Money, read_money
 
 NUMBER = re.compile(r"^[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?$")
 ISO_DATE = re.compile(r"^(\d{4}-\d{2}-\d{2})([T ].*)?$")

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from llm_platform.records.base import Record
 from llm_platform.records.completions import Call, Completion, InferenceRun, TokenUsage
+from llm_platform.records.contracts import STANDARD_COLUMNS, text_contract
 from llm_platform.records.evaluation import RolloutEvent, Score, Trial
 from llm_platform.records.releases import PoolExample
 from llm_platform.records.review import Annotation
@@ -53,20 +54,11 @@ def _sql_type(annotation: object) -> str:
     return _SQL_TYPES.get(annotation, "VARCHAR") if isinstance(annotation, type) else "VARCHAR"
 
 
-PUBLISHED = {
-    "document_id": "VARCHAR",
-    "answer": "VARCHAR",
-    "confidence": "DOUBLE",
-    "variant": "VARCHAR",
-    "release_id": "VARCHAR",
-    "status": "VARCHAR",
-    "reason": "VARCHAR",
-    "fingerprint": "VARCHAR",
-    "source_snapshot": "BIGINT",
-    "documents_snapshot": "BIGINT",
-    "published_at": "TIMESTAMPTZ",
-}
-"""Columns of `published_v1`: the contract with readers. A change that breaks a reader needs another contract number."""
+PUBLISHED = {one.name: one.sql_type for one in text_contract(1).columns}
+"""Columns of `published_v1` where an answer is one text; the fields of an extraction have a column each instead."""
+
+TO_EVERY_READER = {one.name: one.sql_type for one in STANDARD_COLUMNS}
+"""Columns of every published table."""
 
 TABLES: dict[str, dict[str, str]] = {
     "documents": {
@@ -126,6 +118,14 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "rollout": {"sequence": "BIGINT", **columns_of(RolloutEvent)},
     "rollout_steps": {"sequence": "BIGINT", **columns_of(RolloutStep)},
+    "contracts": {
+        "contract": "BIGINT",
+        "version": "VARCHAR",
+        "content_id": "VARCHAR",
+        "content": "VARCHAR",
+        "created_at": "TIMESTAMPTZ",
+        "sequence": "BIGINT",
+    },
     "example_pools": {"pool": "VARCHAR", **columns_of(PoolExample), "frozen_at": "TIMESTAMPTZ"},
     "trials": columns_of(Trial),
     "judge_agreements": {

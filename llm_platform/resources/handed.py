@@ -5,6 +5,10 @@ So each says in its arguments what it depends on, and a test hands it three valu
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from llm_platform.application.model import Application
+from llm_platform.application.publish_rules import POSTGRES
 from llm_platform.nim.manifests.names import owner_label
 from llm_platform.nim.manifests.pods import Autoscaling, PodSettings
 from llm_platform.operations.adapters.adapters import AdapterFolders
@@ -13,7 +17,24 @@ from llm_platform.operations.adapters.training_pod import TrainingImage
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
 from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.copies import FolderPlace, Place, S3Place
+from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.object_store import S3Access
+
+
+def places_of(application: Application, settings: Settings) -> list[Place]:
+    """Where copies of an application's published tables are: apart for every namespace, so no branch writes others'."""
+    found: list[Place] = []
+    for address in application.publish.copies:
+        inside = f"{settings.namespace}/{application.name}"
+        if address.startswith(POSTGRES):
+            dsn = address.removeprefix(POSTGRES)
+            found.append(PostgresPlace(dsn, schema_name(settings.namespace, application.name)))
+        elif address.startswith("s3://"):
+            found.append(S3Place(f"{address.rstrip('/')}/{inside}"))
+        else:
+            found.append(FolderPlace(application.folder / Path(address).expanduser() / inside, shared=True))
+    return found
 
 
 def local_nim(settings: Settings) -> LocalNim:

@@ -66,9 +66,7 @@ class WarehouseResource(dg.ConfigurableResource):
         with closing(lake):
             yield lake
 
-    def _s3(self) -> S3Access | None:
-        if not self.data_path.startswith("s3://"):
-            return None
+    def _s3(self) -> S3Access:
         return S3Access(
             key_id=_plain(self.s3_key_id),
             secret=_plain(self.s3_secret),

@@ -19,6 +19,9 @@ WAIT_SECONDS = 120.0
 ATTACH = "attach"
 """Scope of the write lock in which a lake is made; it waits for no other writer."""
 
+COPIES = "copies"
+"""Scope of the write lock of what readers use outside the lake, application by application: it writes no lake."""
+
 LEASES_DDL = """
 CREATE TABLE IF NOT EXISTS {table} (
     application TEXT NOT NULL, release_id TEXT NOT NULL, bucket INTEGER NOT NULL, token BIGINT NOT NULL,

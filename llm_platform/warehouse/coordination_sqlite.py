@@ -16,7 +16,7 @@ from typing import Any
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
 from llm_platform.files import SAID_AFTER_SECONDS, holder_of_lock
-from llm_platform.warehouse.coordination import ATTACH, LEASES_DDL, WAIT_SECONDS, Statements
+from llm_platform.warehouse.coordination import ATTACH, COPIES, LEASES_DDL, WAIT_SECONDS, Statements
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class FileCoordinator:
     ) -> None:
         self._catalog = catalog
         self._lock_file = catalog.with_name(catalog.name + ".lock")
+        self._copies_file = catalog.with_name(catalog.name + ".copies.lock")
         self._attach_file = catalog.with_name(catalog.name + ".attach.lock")
         self._leases_file = catalog.with_name("leases.sqlite")
         self._wait_seconds, self._said_after_seconds = wait_seconds, said_after_seconds
@@ -70,8 +71,8 @@ class FileCoordinator:
 
     @contextmanager
     def write_lock(self, scope: str, /) -> Iterator[None]:
-        """One writer at a time in the whole lake: SQLite has one anyway. Only `ATTACH` has a lock of its own."""
-        lock_file = self._attach_file if scope == ATTACH else self._lock_file
+        """One writer at a time in the whole lake: SQLite has one anyway. What writes no lake has a lock of its own."""
+        lock_file = {ATTACH: self._attach_file, COPIES: self._copies_file}.get(scope.partition(":")[0], self._lock_file)
         try:
             descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

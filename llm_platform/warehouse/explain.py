@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_platform.errors import ContractBroken
 from llm_platform.warehouse.engine import identifier
-from llm_platform.warehouse.schema import columns_of, published_table
+from llm_platform.warehouse.schema import columns_of, is_published, published_table
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 from llm_platform.warehouse.stored_reasons import in_own_words
 
@@ -75,7 +75,11 @@ class _Chain:
         if any(value is None for value in key.values()):
             return None
         hidden = () if self._with_texts else TEXTS.get(table, ())
-        columns = [name for name in columns_of(table) or {} if name not in hidden]
+        known = self._session.columns(self._application, table) if is_published(table) else ()
+        # Of a published table, also what its contract has beside the columns of every one.
+        columns = [name for name in dict.fromkeys((*(columns_of(table) or {}), *sorted(known))) if name not in hidden]
+        if known and "answer" not in known:
+            columns.remove("answer")
         where = " AND ".join(f"{identifier(name)} = ?" for name in key)
         order = "" if newest is None else f" ORDER BY {identifier(newest)} DESC"
         for catalog, name in ((LAKE, "own"), (UPSTREAM, "upstream")):

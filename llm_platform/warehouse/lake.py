@@ -29,7 +29,7 @@ from llm_platform.warehouse.engine import (
     with_deadline,
 )
 from llm_platform.warehouse.maintenance import CompactionReport, compact
-from llm_platform.warehouse.object_store import S3Access
+from llm_platform.warehouse.object_store import S3Access, secret_statement
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.spilling import SpillFolder
@@ -185,7 +185,13 @@ class Warehouse:
             coordinator.close()
             spill.remove()
             raise
-        session = Session(connection, address=location.address, coordinator=coordinator, metadata_schemas=schemas)
+        session = Session(
+            connection,
+            address=location.address,
+            coordinator=coordinator,
+            metadata_schemas=schemas,
+            s3=location.s3 or S3Access(),
+        )
         return cls(connection, session, SourceReader(connection, sources or {}), spill)
 
     def close(self) -> None:
@@ -309,27 +315,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> N
 
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:
-    access = location.s3 or S3Access()
-    # Without a key, the pod's or the machine's own identity, found as the cloud's own tools find it.
-    cloud = not access.key_id
-    if cloud:
-        load(connection, "aws")
-    values = {
-        "PROVIDER": "credential_chain" if cloud else "",
-        "KEY_ID": access.key_id,
-        "SECRET": access.secret,
-        "SESSION_TOKEN": access.session_token,
-        "REGION": access.region,
-        "ENDPOINT": access.endpoint,
-        "URL_STYLE": access.url_style,
-    }
-    given = "".join(f", {name} {literal(value)}" for name, value in values.items() if value)
-    # A cloud's keys live for an hour, a run may take longer.
-    given += ", REFRESH auto" if cloud else ""
-    connection.execute(
-        f"CREATE OR REPLACE SECRET {identifier('data_of_' + alias)} "
-        f"(TYPE s3, SCOPE {literal(location.data_path)}, USE_SSL {str(access.use_ssl).lower()}{given})"
-    )
+    connection.execute(secret_statement(location.s3 or S3Access(), name="data_of_" + alias, scope=location.data_path))
 
 
 def _has_moved(location: LakeLocation, error: duckdb.Error) -> bool:

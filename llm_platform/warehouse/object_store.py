@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llm_platform.warehouse.engine import identifier, literal
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
@@ -47,3 +49,20 @@ class S3Access:
             force_virtual_addressing=self.url_style == "vhost",
             **{key: value for key, value in given.items() if value},
         )
+
+
+def secret_statement(access: S3Access, *, name: str, scope: str) -> str:
+    """The statement that tells DuckDB how a prefix of a store is reached."""
+    values = {
+        "KEY_ID": access.key_id,
+        "SECRET": access.secret,
+        "SESSION_TOKEN": access.session_token,
+        "REGION": access.region,
+        "ENDPOINT": access.endpoint,
+        "URL_STYLE": access.url_style,
+    }
+    given = "".join(f", {key} {literal(value)}" for key, value in values.items() if value)
+    return (
+        f"CREATE OR REPLACE SECRET {identifier(name)} "
+        f"(TYPE s3, SCOPE {literal(scope)}, USE_SSL {str(access.use_ssl).lower()}{given})"
+    )

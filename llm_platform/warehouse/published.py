@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from llm_platform.errors import PlatformError, StorageError
+from llm_platform.errors import ContractBroken, PlatformError, StorageError
 from llm_platform.records import RowsChanged, SourceState
+from llm_platform.records.contracts import ANSWER, KEY, Contract, text_contract
 from llm_platform.records.rollout import Route
-from llm_platform.records.tables import PUBLISHED
+from llm_platform.records.tables import TO_EVERY_READER
+from llm_platform.warehouse.answer_columns import differs, joins, reason, stage_amounts, value, violations
+from llm_platform.warehouse.contracts import store_contract, stored_contract
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
-from llm_platform.warehouse.schema import published_table
+from llm_platform.warehouse.schema import is_published, number_of, published_table
 from llm_platform.warehouse.session import Session, Transaction
 from llm_platform.warehouse.stored_reasons import in_own_words
 
-COMPARED = ("answer", "confidence", "variant", "release_id", "status", "reason", "fingerprint")
-"""Columns whose change makes a row another one; snapshots and times of equal rows stay as they were."""
+VERSIONED = ("release_id", "variant", "status", "fingerprint", "answered_at", "confidence")
+"""Columns that a data version is made of, beside answers; snapshots and times of equal rows stay as they were."""
 
 
 class Served(NamedTuple):
@@ -40,38 +43,76 @@ class Published:
         self._application = application
 
     def publish(
-        self, release_id: str, contract: int, *, variant: str | None = None, routes: Sequence[Route] = ()
+        self,
+        release_id: str,
+        contract: int | Sequence[Contract],
+        *,
+        variant: str | None = None,
+        routes: Sequence[Route] = (),
+        retired: Collection[int] = (),
     ) -> RowsChanged:
-        """Make the table say what `release_id` answers, in one transaction.
+        """Make every published table say what `release_id` answers, in one transaction.
 
         Every document has a row; one without a valid answer has NULL and the reason. Documents that left the source
         leave.
 
         Args:
+            release_id: Answers.
+            contract: Of each table; what has changed is counted in the first one. A number is that of a table whose
+                answer is one text.
             variant: Its name, written on every row.
             routes: Challengers that publish a share, the oldest first; what one has not answered yet is the champion's.
+            retired: Numbers of tables that are taken away.
+
+        Raises:
+            ContractBroken: a row would not keep a promise; nothing is written.
         """
+        contracts = self._contracts(contract)
         served = Served(release_id, variant, tuple(routes))
+
+        def body(transaction: Transaction) -> dict[str, int]:
+            _stage_wanted(transaction, served)
+            counts = [_publish(transaction, one) for one in contracts]
+            for number in sorted(set(retired) & set(self.numbers())):
+                transaction.drop(published_table(number))
+            return counts[0]
+
         with self._session.cursor("publish in") as cursor:
-            counts, snapshot_id = self._session.write(
-                self._application, lambda transaction: _publish(transaction, served, contract), cursor=cursor
-            )
+            counts, snapshot_id = self._session.write(self._application, body, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
 
     def pending(
-        self, release_id: str, contract: int, *, variant: str | None = None, routes: Sequence[Route] = ()
+        self,
+        release_id: str,
+        contract: int | Sequence[Contract],
+        *,
+        variant: str | None = None,
+        routes: Sequence[Route] = (),
     ) -> int:
-        """How many rows `publish` would change."""
-        served = Served(release_id, variant, tuple(routes))
+        """How many rows of all tables `publish` would change."""
         with self._session.cursor() as cursor:
             # Never begun and never committed: the temporary tables are the cursor's own.
-            counts = _differences(Transaction(self._session, cursor, self._application), served, contract)
-        return counts["inserted"] + counts["updated"] + counts["deleted"]
+            transaction = Transaction(self._session, cursor, self._application)
+            _stage_wanted(transaction, Served(release_id, variant, tuple(routes)))
+            counts = [_differences(transaction, one) for one in self._contracts(contract)]
+        return sum(count[kind] for count in counts for kind in ("inserted", "updated", "deleted"))
 
     def count(self, contract: int) -> int:
         """How many rows readers get."""
         relation = self._session.relation(self._application, published_table(contract))
         return int(self._session.value(f"SELECT count(*) FROM {relation}"))
+
+    def _contracts(self, contract: int | Sequence[Contract]) -> Sequence[Contract]:
+        return [text_contract(contract, application=self._application)] if isinstance(contract, int) else contract
+
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the published tables that there are, in order."""
+        tables = filter(is_published, self._session.tables(self._application))
+        return tuple(sorted(number_of(table) for table in tables))
+
+    def columns(self, contract: int) -> frozenset[str]:
+        """Columns that a published table has; none where there is no such table."""
+        return self._session.columns(self._application, published_table(contract))
 
     def table(self, contract: int, *, at_snapshot: int | None = None) -> pa.Table:
         """The published rows in the order of their keys."""
@@ -87,13 +128,11 @@ class Published:
         final = Path(path)
         partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
         relation = self._session.relation(self._application, published_table(contract))
-        listed = ", ".join(identifier(name) for name in PUBLISHED)
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             with self._session.cursor(f"export to {str(final)!r} from") as cursor:
                 count = cursor.execute(
-                    f"COPY (SELECT {listed} FROM {relation} ORDER BY document_id) TO {literal(str(partial))} (FORMAT "
-                    "parquet)"
+                    f"COPY (SELECT * FROM {relation} ORDER BY document_id) TO {literal(str(partial))} (FORMAT parquet)"
                 ).fetchall()[0][0]
             os.replace(partial, final)
         except OSError as error:
@@ -108,7 +147,33 @@ class Published:
     def data_version(self, contract: int) -> str:
         """Hash of what the table says, without snapshots and times."""
         relation = self._session.relation(self._application, published_table(contract))
-        return version_of(self._session.rows(version_select(("document_id", *COMPARED), relation))[0])
+        stored = self.columns(contract)
+        answers = sorted(stored - set(TO_EVERY_READER)) if stored else [ANSWER]
+        columns = [identifier(name) for name in (KEY, *VERSIONED, *answers, "reason")]
+        return version_of(self._session.rows(version_select(columns, relation))[0])
+
+    def violations(self, contract: Contract) -> list[str]:
+        """What promises rows do not keep: one sentence a kind, with the number of rows and the first key."""
+        relation = self._session.relation(self._application, contract.table)
+        with self._session.cursor() as cursor:
+            return _violations(Transaction(self._session, cursor, self._application), contract, relation)
+
+    def completeness(self, contract: int) -> float:
+        """Share of documents that have an answer; 1.0 without documents."""
+        rows = self._session.relation(self._application, published_table(contract))
+        return float(self._session.value(f"SELECT coalesce(avg((status = 'valid')::INT), 1.0) FROM {rows}"))
+
+    def waiting_hours(self, contract: int) -> float:
+        """How long the oldest change of a document has not been in the table; 0.0 where none waits, or there is none."""
+        if contract not in self.numbers():
+            return 0.0
+        rows = self._session.relation(self._application, published_table(contract))
+        documents = self._session.relation(self._application, "documents")
+        found = self._session.value(
+            f"SELECT epoch(now() - min(d.updated_at)) / 3600 FROM {documents} d LEFT JOIN {rows} p USING (document_id) "
+            "WHERE p.fingerprint IS DISTINCT FROM d.fingerprint"
+        )
+        return max(float(found or 0.0), 0.0)
 
     def explain(self, document_id: str, contract: int, *, with_texts: bool = False) -> dict[str, object]:
         """Everything that made one published row; texts, prompts' templates and raw answers only on request.
@@ -119,20 +184,29 @@ class Published:
         return explain(self._session, self._application, document_id, contract=contract, with_texts=with_texts)
 
 
-def _differences(transaction: Transaction, served: Served, contract: int) -> dict[str, int]:
-    """Fill the temporary tables `wanted`, `difference` and `gone`; returns how many rows each way."""
-    stored = transaction.relation(published_table(contract))
+def _stage_wanted(transaction: Transaction, served: Served) -> None:
+    """Fill the temporary table `wanted`: one row per document, with the stored answer."""
     # One table first: a document's place is computed once, and the joins below are equations.
     transaction.run(
         f"CREATE OR REPLACE TEMP TABLE routed AS SELECT *, {_route(served.routes)} AS route "
         f"FROM {transaction.relation('documents')}"
     )
     transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served)}")
-    differs = " OR ".join(f"w.{column} IS DISTINCT FROM p.{column}" for column in COMPARED)
+
+
+def _differences(transaction: Transaction, contract: Contract) -> dict[str, int]:
+    """Fill the temporary tables `difference` and `gone` of one table; returns how many rows each way."""
+    stored = transaction.relation(contract.table)
+    before = stored_contract(transaction, contract.number)
+    has = transaction.columns(contract.table)
+    # A column that is new, or filled from something else, gets a value in every row.
+    refilled = (before is not None and before.filling != contract.filling) or not has.issuperset(
+        one.name for one in contract.columns
+    )
+    changed = "true" if refilled else differs(contract)
     transaction.run(
         f"CREATE OR REPLACE TEMP TABLE difference AS SELECT w.document_id, p.document_id IS NULL AS is_new FROM "
-        "wanted w "
-        f"LEFT JOIN {stored} p USING (document_id) WHERE p.document_id IS NULL OR {differs}"
+        f"wanted w LEFT JOIN {stored} p USING (document_id) WHERE p.document_id IS NULL OR {changed}"
     )
     transaction.run(
         f"CREATE OR REPLACE TEMP TABLE gone AS SELECT p.document_id FROM {stored} p ANTI JOIN wanted w USING "
@@ -145,25 +219,47 @@ def _differences(transaction: Transaction, served: Served, contract: int) -> dic
     return {"inserted": inserted, "updated": updated, "deleted": deleted, "unchanged": unchanged}
 
 
-def _publish(transaction: Transaction, served: Served, contract: int) -> dict[str, int]:
-    table = published_table(contract)
-    counts = _differences(transaction, served, contract)
+def _publish(transaction: Transaction, contract: Contract) -> dict[str, int]:
+    counts = _differences(transaction, contract)
+    # Also without any row: readers find an empty table, and no contract without one.
+    target = transaction.target(contract.table, {one.name: one.sql_type for one in contract.columns})
     if counts["updated"] or counts["deleted"]:
         transaction.run(
-            f"DELETE FROM {transaction.target(table)} WHERE document_id IN "
+            f"DELETE FROM {target} WHERE document_id IN "
             "(SELECT document_id FROM difference WHERE NOT is_new UNION ALL SELECT document_id FROM gone)"
         )
     if counts["inserted"] or counts["updated"]:
+        stage_amounts(transaction, contract)
+        answers = "".join(f"{value(one, contract)} AS {identifier(one.name)}, " for one in contract.answers)
         transaction.run(
-            f"INSERT INTO {transaction.target(table)} BY NAME SELECT w.*, $source::BIGINT AS source_snapshot, "
-            "$documents::BIGINT AS documents_snapshot, now() AS published_at FROM wanted w "
-            "SEMI JOIN difference d USING (document_id) ORDER BY w.document_id",
+            f"INSERT INTO {target} BY NAME SELECT w.document_id, {answers}w.confidence, w.release_id, w.variant, "
+            f"w.answered_at, w.status, {reason(contract)} AS reason, w.fingerprint, $source::BIGINT AS "
+            "source_snapshot, $documents::BIGINT AS documents_snapshot, now() AS published_at FROM wanted w "
+            f"SEMI JOIN difference d USING (document_id) {joins(contract)} ORDER BY w.document_id",
             {
                 "source": _source_snapshot(transaction),
                 "documents": transaction.count("SELECT id FROM lake.current_snapshot()"),
             },
         )
+        written = f"(SELECT * FROM {target} SEMI JOIN difference USING (document_id))"
+        if broken := _violations(transaction, contract, written):
+            raise ContractBroken(
+                f"{contract.application}.{contract.table}: nothing was published.\n" + "\n".join(broken)
+            )
+    store_contract(transaction, contract)
     return counts
+
+
+def _violations(transaction: Transaction, contract: Contract, relation: str) -> list[str]:
+    found = list(violations(contract))
+    counts = ", ".join(f"count(*) FILTER ({where}), min(document_id) FILTER ({where})" for _, where in found)
+    row = transaction.run(f"SELECT count(*) - count(DISTINCT document_id), {counts} FROM {relation}")[0]
+    doubled = [f"{row[0]} rows repeat a document."] if row[0] else []
+    return doubled + [
+        f"{row[1 + 2 * index]} rows {kind} (first: {row[2 + 2 * index]!r})."
+        for index, (kind, _) in enumerate(found)
+        if row[1 + 2 * index]
+    ]
 
 
 def _route(routes: Sequence[Route]) -> str:
@@ -195,21 +291,23 @@ def _wanted(transaction: Transaction, served: Served) -> str:
     return (
         f"SELECT d.document_id, {found['answer']} AS answer, {found['confidence']} AS confidence, "
         f"{found['variant']} AS variant, {found['release_id']} AS release_id, "
+        f"CASE WHEN ({found['answer']}) IS NOT NULL THEN {found['created_at']} END AS answered_at, "
         f"CASE WHEN d.status <> 'sendable' THEN d.status ELSE coalesce({found['status']}, 'unanswered') END AS status, "
-        "CASE WHEN d.status <> 'sendable' THEN d.reason "
-        f"WHEN ({found['status']}) IS NULL THEN 'no answer of this release is stored' ELSE {found['reason']} END "
-        f"AS reason, d.fingerprint FROM routed d {' '.join(joins)}"
+        "CASE WHEN d.status <> 'sendable' THEN coalesce(d.reason, 'the document is ' || d.status) "
+        f"WHEN ({found['status']}) IS NULL THEN 'no answer of this release is stored' "
+        f"WHEN ({found['answer']}) IS NULL THEN coalesce({found['reason']}, 'the answer is ' || ({found['status']})) "
+        f"ELSE {found['reason']} END AS reason, d.fingerprint FROM routed d {' '.join(joins)}"
     )
 
 
 def _columns(alias: str, release_id: str, variant: str | None) -> dict[str, str]:
     named = "NULL::VARCHAR" if variant is None else literal(variant)
-    answered = {name: f"{alias}.{name}" for name in ("answer", "confidence", "status", "reason")}
+    answered = {name: f"{alias}.{name}" for name in ("answer", "confidence", "status", "reason", "created_at")}
     return {**answered, "release_id": literal(release_id), "variant": named}
 
 
 def _answers(transaction: Transaction, release: str) -> str:
-    columns = f"fingerprint, status, answer, confidence, {in_own_words()} AS reason"
+    columns = f"fingerprint, status, answer, confidence, created_at, {in_own_words()} AS reason"
     ours, theirs = transaction.relation("completions"), transaction.upstream("completions")
     return (
         f"SELECT {columns} FROM {ours} WHERE release_id = {release} UNION ALL "

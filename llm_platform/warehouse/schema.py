@@ -18,9 +18,19 @@ def published_table(contract: int) -> str:
     return f"published_v{contract:d}"
 
 
+def is_published(table: str) -> bool:
+    """Whether this is the name of a published table; its columns are those of its contract."""
+    return table.startswith("published_v") and table.removeprefix("published_v").isdigit()
+
+
+def number_of(table: str) -> int:
+    """Number of the contract of a published table."""
+    return int(table.removeprefix("published_v"))
+
+
 def columns_of(table: str) -> dict[str, str] | None:
     """Column → SQL type of a table of ours; None for a name that is not ours."""
-    if table.startswith("published_v") and table.removeprefix("published_v").isdigit():
+    if is_published(table):
         return PUBLISHED
     return TABLES.get(table)
 

@@ -12,6 +12,7 @@ from llm_platform.warehouse.schema import published_table
 
 TABLE_WORDS = {
     published_table(1): "One row per document, for readers: the contract. Only a new number may take a column away.",
+    "contracts": "What readers of each published table were promised, and since when. Append-only.",
     "documents": "One row per document, as it is now.",
     "documents_consumed": "How far the source has been read; one row.",
     "references": "Known answers as they are now.",
@@ -90,6 +91,11 @@ COLUMN_WORDS = {
     "started_at": "when it began",
     "variant": "name under which `application.yaml` knew the release",
     "published_v1.confidence": "probability of the answer; NULL where the release gives none",
+    "contracts.contract": "number of the published table",
+    "contracts.version": "semantic version",
+    "contracts.content_id": "hash of the content",
+    "published_v1.variant": "name under which `application.yaml` knows that release",
+    "published_v1.answered_at": "when the answer was given; NULL where there is none",
     "published_v1.status": "`valid`, or why the row has no answer",
     "published_v1.source_snapshot": "snapshot of the source that the document was read in, where it has snapshots",
     "published_v1.published_at": "when this row last changed",

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.records.tables import TO_EVERY_READER
 from llm_platform.warehouse.coordination import Coordinator
 from llm_platform.warehouse.engine import (
     Parameters,
@@ -19,10 +20,12 @@ from llm_platform.warehouse.engine import (
     identifier,
     is_race,
     literal,
+    load,
     platform_error,
     rollback,
 )
-from llm_platform.warehouse.schema import columns_of, empty_relation
+from llm_platform.warehouse.object_store import S3Access, secret_statement
+from llm_platform.warehouse.schema import columns_of, empty_relation, is_published
 
 LAKE = "lake"
 UPSTREAM = "upstream_lake"
@@ -49,6 +52,7 @@ class Session:
         address: str,
         coordinator: Coordinator,
         metadata_schemas: dict[str, str],
+        s3: S3Access,
     ) -> None:
         self._connection = connection
         self._metadata_schemas = metadata_schemas
@@ -56,12 +60,19 @@ class Session:
         self._looking = threading.Lock()
         self._memory_limit = self._setting("memory_limit")
         self.address = address
+        self.s3 = s3
         self.coordinator = coordinator
 
     @property
     def has_upstream(self) -> bool:
         """Whether another namespace is attached read-only."""
         return UPSTREAM in self._metadata_schemas
+
+    def reach_store(self, cursor: duckdb.DuckDBPyConnection, address: str) -> None:
+        """Let the engine read and write files under an `s3://` address."""
+        load(cursor, "httpfs")
+        bucket = "/".join(address.split("/")[:3])
+        cursor.execute(secret_statement(self.s3, name=f"copies_in_{bucket}", scope=f"{bucket}/"))
 
     @contextmanager
     def cursor(self, doing: str = "read") -> Iterator[duckdb.DuckDBPyConnection]:
@@ -195,7 +206,28 @@ class Session:
             name += f" AT (VERSION => {at_snapshot:d})"
         if not stored:
             return empty_relation(wanted)
+        if is_published(table):
+            # Its other columns are those of its contract.
+            wanted = dict.fromkeys(stored, "") | TO_EVERY_READER
         return name if stored.issuperset(wanted) else widened(name, stored, wanted)
+
+    def last_written(self, application: str, table: str, *, at_snapshot: int) -> str | None:
+        """What tells whether a table has changed: it itself, and the last snapshot that wrote it; None without one."""
+        files, deletes = (self.metadata(f"ducklake_{kind}_file") for kind in ("data", "delete"))
+        at = f"{at_snapshot:d}"
+        # What ended is forgotten by a compaction; then a table only seems to have changed.
+        found = self.rows(
+            "SELECT t.table_uuid::VARCHAR, greatest(t.begin_snapshot, coalesce(max(f.snapshot), 0)) "
+            f"FROM {self.metadata('ducklake_table')} t JOIN {self.metadata('ducklake_schema')} s USING (schema_id) "
+            "LEFT JOIN ("
+            f"SELECT table_id, begin_snapshot AS snapshot FROM {files} UNION ALL "
+            f"SELECT table_id, end_snapshot FROM {files} UNION ALL SELECT table_id, begin_snapshot FROM {deletes}"
+            f") f ON f.table_id = t.table_id AND f.snapshot <= {at} "
+            f"WHERE s.schema_name = $schema AND t.table_name = $table AND t.begin_snapshot <= {at} "
+            f"AND (t.end_snapshot IS NULL OR t.end_snapshot > {at}) GROUP BY ALL",
+            {"schema": application, "table": table},
+        )
+        return f"{found[0][0]}@{found[0][1]}" if found else None
 
     def _columns_of_tables(
         self, application: str, *, catalog: str, at_snapshot: int | None = None
@@ -271,8 +303,8 @@ class Session:
         except BaseException:
             rollback(cursor)
             raise
-        for table in transaction.written:
-            self._columns[LAKE, application, table] = frozenset(columns_of(table) or ())
+        for table, columns in transaction.written.items():
+            self._columns[LAKE, application, table] = columns
         found = cursor.execute(self._newest_snapshot(LAKE)).fetchall()
         return result, int(found[0][0])
 
@@ -284,24 +316,33 @@ class Transaction:
         self._session = session
         self._application = application
         self.cursor = cursor
-        self.written: set[str] = set()
+        self.written: dict[str, frozenset[str]] = {}
 
     def relation(self, table: str) -> str:
         """SQL to read a table of ours from, with what this transaction has written."""
-        if table in self.written:
+        if self.written.get(table):
             return qualified(LAKE, self._application, table)
         return self._session.relation(self._application, table)
+
+    def columns(self, table: str) -> frozenset[str]:
+        """Columns that a table of ours has; none where nobody has written it."""
+        return self.written[table] if table in self.written else self._session.columns(self._application, table)
 
     def upstream(self, table: str) -> str:
         """SQL to read the same table of the attached upstream from; without rows when there is none."""
         return self._session.relation(self._application, table, catalog=UPSTREAM)
 
-    def target(self, table: str) -> str:
-        """Qualified name to write to; makes the table, and columns that an older version did not know."""
+    def target(self, table: str, columns: Mapping[str, str] | None = None) -> str:
+        """Qualified name to write to; makes the table, and columns that it does not have yet.
+
+        Args:
+            table: One of ours.
+            columns: Of a published table, which has those of its contract.
+        """
         name = qualified(LAKE, self._application, table)
         if table in self.written:
             return name
-        wanted = columns_of(table) or {}
+        wanted = columns if columns is not None else columns_of(table) or {}
         stored = self._session.columns(self._application, table)
         listed = [f"{identifier(column)} {kind}" for column, kind in wanted.items() if column not in stored]
         if not stored:
@@ -310,8 +351,13 @@ class Transaction:
         for column in listed if stored else ():
             self.cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {column}")
         if listed:
-            self.written.add(table)
+            self.written[table] = stored | frozenset(wanted)
         return name
+
+    def drop(self, table: str) -> None:
+        """Take a table away, with its rows."""
+        self.cursor.execute(f"DROP TABLE IF EXISTS {qualified(LAKE, self._application, table)}")
+        self.written[table] = frozenset()
 
     def next_sequence(self, table: str) -> int:
         """The number of the next row of an append-only table. Writers of an application take turns, so none is given

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSets
 from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.completions import Completions
+from llm_platform.warehouse.contracts import Contracts
+from llm_platform.warehouse.copies import Copies
 from llm_platform.warehouse.documents import DocumentsTable
 from llm_platform.warehouse.drift import DriftTable
 from llm_platform.warehouse.failures import Failures
@@ -49,6 +51,8 @@ class ApplicationStore:
         self.reports = Reports(session, application)
         self.rollout = RolloutTable(session, application)
         self.rollout_steps = RolloutSteps(session, application)
+        self.contracts = Contracts(session, application)
+        self.copies = Copies(session, application)
         self.published = Published(session, application)
         self.runs = Runs(session, application)
         self.drift = DriftTable(session, application)

@@ -12,9 +12,10 @@ from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, read_references
 from llm_platform.operations.answering.recorded import recorded_answers
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases, present_report
-from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.release.contracts import filled_by, routes_that_fill
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release
+from llm_platform.records import RolloutEvent
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -129,11 +130,25 @@ def _judged(store: ApplicationStore, loaded: LoadedApplication) -> list[Step]:
     if champion is None:
         if passed and application.rollout.first_champion == "automatic":
             steps.append(Step("rollout", "a variant passed and nothing is published yet"))
-    elif pending := store.published.pending(
-        champion.release_id,
-        contract=application.publish.contract,
-        variant=champion.variant,
-        routes=live_rollouts(store).routes,
-    ):
-        steps.append(Step("published", f"{pending} rows differ from what the champion says"))
+    else:
+        steps += _published(store, loaded, champion)
     return steps
+
+
+def _published(store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent) -> list[Step]:
+    release = store.releases.get(champion.release_id)
+    if release is None:
+        return []
+    try:
+        filled = filled_by(store, loaded.application, release)
+    except ContractBroken as error:
+        # Said by the step itself.
+        return [Step("published", str(error))]
+    pending = store.published.pending(
+        champion.release_id,
+        filled.contracts,
+        variant=champion.variant,
+        routes=routes_that_fill(store, filled.contracts),
+    )
+    steps = [Step("published", f"{pending} rows differ from what the champion says")] if pending else []
+    return steps + [Step("published", f"published_v{number} is retired") for number in filled.retired]

@@ -6,13 +6,14 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
 from jsonschema import Draft202012Validator
 
 from llm_platform.application.model import Application
+from llm_platform.contracts.files import contract_files
 from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationError, TransientError
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.evidence.adapter_evidence import require_adapter_report
@@ -22,9 +23,11 @@ from llm_platform.operations.evidence.evaluation import (
     hold_former,
     present_report,
 )
-from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.release.contracts import filled_by, routes_that_fill
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
+from llm_platform.records.contracts import Contract
+from llm_platform.warehouse.copies import FolderPlace, Place
 from llm_platform.warehouse.store import ApplicationStore
 
 AUTOMATIC = "rollout: first_champion automatic"
@@ -56,7 +59,20 @@ def evidence(
     if report.standing != "approved":
         raise EvidenceMissing(f"{name} is refused:\n{_failures(report)}")
     require_adapter_report(store, release, evaluation_id=evaluation_id)
+    require_contracts(store, loaded.application, release)
     return report
+
+
+def require_contracts(store: ApplicationStore, application: Application, release: Release) -> None:
+    """Refuse a release that cannot fill what readers have been promised.
+
+    Raises:
+        EvidenceMissing: says which column of which table.
+    """
+    try:
+        filled_by(store, application, release)
+    except ContractBroken as error:
+        raise EvidenceMissing(str(error)) from error
 
 
 def _failed(report: Report) -> list[GateResult]:
@@ -117,6 +133,7 @@ def rollback(store: ApplicationStore, loaded: LoadedApplication, *, by: str, not
             f"{name}: {earlier.variant!r} (release {earlier.release_id}) served before, and would not pass on the "
             f"present known answers and gates. Nothing was changed.\n{_failures(report)}"
         )
+    require_contracts(store, loaded.application, release)
     event = _event("rollback", loaded.application, earlier.variant, release=release, report=report, by=by, note=note)
     store.rollout.append(event, expected_previous=current.event_id)
     return event
@@ -186,21 +203,51 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutOutcome
 
 @dataclass(frozen=True)
 class Publication:
-    """What one publication wrote."""
+    """What one publication wrote.
+
+    Attributes:
+        contracts: Of the tables that were filled, the one that counts as `published` first.
+        waiting: Why the contract that the files describe is not published yet; None where it is.
+        copied: Copies that were written, a line each.
+        waited_hours: How long the oldest change had waited to be published.
+        completeness: Share of documents that have an answer.
+    """
 
     change: RowsChanged
     release_id: str
     export: Path
+    contracts: tuple[Contract, ...]
+    waiting: str | None
+    copied: tuple[str, ...]
+    waited_hours: float
+    completeness: float
 
 
-def publish(store: ApplicationStore, loaded: LoadedApplication, *, export_folder: Path) -> Publication:
-    """Write the published table from the stored answers of the champion and of canaries, and a Parquet file of it.
+def publish(
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    *,
+    export_folder: Path,
+    places: Sequence[Place] = (),
+    today: date | None = None,
+) -> Publication:
+    """Write the published tables from the stored answers of the champion and of canaries; bring copies up to them.
+
+    What a writer that was killed has not copied, the next publication does.
+
+    Args:
+        store: Of the application.
+        loaded: Its files.
+        export_folder: Of the Parquet files and contracts that are kept beside the report card.
+        places: Further copies.
+        today: Day on which tables are retired; None is the clock's, in UTC.
 
     Raises:
         EvidenceMissing: there is no champion, the report it was promoted on is gone or did not pass, or what it has
             answered since is refused by the present gates.
-        ContractBroken: a sendable document has no answer of the champion, or an answer is not of the task's form;
-            nothing is written.
+        ContractBroken: a sendable document has no answer of the champion, an answer is not of the task's form, or what
+            readers were promised cannot be filled; nothing is written.
+        TransientError: a copy could not be reached; the tables are published.
     """
     application, champion = loaded.application, store.rollout.champion()
     if champion is None:
@@ -215,19 +262,42 @@ def publish(store: ApplicationStore, loaded: LoadedApplication, *, export_folder
             f"{application.name}: {missing} sendable documents have no answer of the champion {champion.variant!r} "
             f"(release {champion.release_id}); nothing was published. Materialize completions_champion."
         )
-    broken = contract_violations(store.completions.answered(champion.release_id), application)
+    release = _stored_release(store, application, champion)
+    broken = contract_violations(store.completions.answered(champion.release_id), release)
     if broken:
         raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
-    _require_present_verdict(store, loaded, champion)
-    contract = application.publish.contract
-    live = live_rollouts(store)
+    _require_present_verdict(store, loaded, champion, release)
+    filled = filled_by(store, application, release, today=today)
+    first = filled.contracts[0]
+    waited = store.published.waiting_hours(first.number)
     change = store.published.publish(
-        champion.release_id, contract=contract, variant=champion.variant, routes=live.routes
+        champion.release_id,
+        filled.contracts,
+        variant=champion.variant,
+        routes=routes_that_fill(store, filled.contracts),
+        retired=filled.retired,
     )
-    export = export_folder / f"published_v{contract}.parquet"
-    if change.changed or not export.is_file():
-        store.published.export_parquet(contract, export)
-    return Publication(change=change, release_id=champion.release_id, export=export)
+    copied = store.copies.bring(filled.contracts, [FolderPlace(export_folder), *places], files=contract_files)
+    return Publication(
+        change=change,
+        release_id=champion.release_id,
+        export=export_folder / f"{first.table}.parquet",
+        contracts=filled.contracts,
+        waiting=filled.waiting,
+        copied=tuple(copied),
+        waited_hours=waited,
+        completeness=store.published.completeness(first.number),
+    )
+
+
+def _stored_release(store: ApplicationStore, application: Application, champion: RolloutEvent) -> Release:
+    release = store.releases.get(champion.release_id)
+    if release is None:
+        raise EvidenceMissing(
+            f"{application.name}: the release {champion.release_id} of the champion is not stored, so nothing "
+            "is known of it. Promote a variant that passes."
+        )
+    return release
 
 
 def _require_evidence(store: ApplicationStore, application: Application, champion: RolloutEvent) -> None:
@@ -247,19 +317,15 @@ def _require_evidence(store: ApplicationStore, application: Application, champio
         )
 
 
-def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent) -> None:
+def _require_present_verdict(
+    store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent, release: Release
+) -> None:
     """Refuse to publish what the present gates refuse on the documents, answers and labels that there are now.
 
     A decision of our own stands until something is measured to be on the wrong side of its limit: what cannot be
     measured now, as with a judge that is down, or could still turn with more labels, keeps no answers from readers.
     Upstream's decision was held against upstream's gates, so here it has to pass ours.
     """
-    release = store.releases.get(champion.release_id)
-    if release is None:
-        raise EvidenceMissing(
-            f"{loaded.application.name}: the release {champion.release_id} of the champion is not stored, so nothing "
-            "is known of it. Promote a variant that passes."
-        )
     ours = champion.event_id in {event.event_id for event in store.rollout.history()}
     try:
         report = hold_champion(store, loaded, champion.variant, release)
@@ -279,12 +345,12 @@ def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication,
     )
 
 
-def contract_violations(rows: pa.Table, application: Application) -> list[str]:
-    """What is wrong with rows that readers get: one sentence a kind, with the number of rows and the first key.
+def contract_violations(rows: pa.Table, release: Release) -> list[str]:
+    """What is wrong with answers for readers: one sentence a kind, with the number of rows and the first key.
 
     Args:
         rows: Columns document_id, status, answer, confidence.
-        application: Says what an answer may be.
+        release: Says what an answer may be.
     """
     frame = rows.select(["document_id", "status", "answer", "confidence"]).to_pandas()
     valid = frame["status"] == CompletionStatus.VALID
@@ -293,7 +359,7 @@ def contract_violations(rows: pa.Table, application: Application) -> list[str]:
         "are valid without an answer": valid & frame["answer"].isna(),
         "have an answer without being valid": ~valid & frame["answer"].notna(),
         "have a confidence outside [0, 1]": (frame["confidence"] < 0) | (frame["confidence"] > 1),
-        "have an answer that the task does not allow": valid & ~frame["answer"].map(_allowed(application)).astype(bool),
+        "have an answer that the task does not allow": valid & ~frame["answer"].map(_allowed(release)).astype(bool),
     }
     return [
         f"{int(rows_wrong.sum())} rows {kind} (first: {frame['document_id'][rows_wrong].iloc[0]!r})."
@@ -302,13 +368,12 @@ def contract_violations(rows: pa.Table, application: Application) -> list[str]:
     ]
 
 
-def _allowed(application: Application) -> Callable[[object], bool]:
-    if application.task == "classify":
-        return lambda answer: answer in application.labels
-    schema = application.output_schema()
-    if schema is None:
+def _allowed(release: Release) -> Callable[[object], bool]:
+    if release.task == "classify":
+        return lambda answer: answer in release.prompt.answers
+    if release.output_schema is None:
         return lambda answer: isinstance(answer, str)
-    validator = Draft202012Validator(schema)
+    validator = Draft202012Validator(release.output_schema)
     return lambda answer: isinstance(answer, str) and validator.is_valid(json.loads(answer))
 
 

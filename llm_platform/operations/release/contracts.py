@@ -1,0 +1,158 @@
+"""What readers are promised, held against the files of the working tree and against a release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from llm_platform.application.model import Application
+from llm_platform.contracts.changes import Change, changes, next_version, parts
+from llm_platform.contracts.shape import contract_of, filled_from, why_not_filled
+from llm_platform.errors import ContractBroken
+from llm_platform.operations.live import live_rollouts
+from llm_platform.records import Release
+from llm_platform.records.contracts import ANSWER, Contract, text_contract
+from llm_platform.records.rollout import Route
+from llm_platform.warehouse.store import ApplicationStore
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The contracts of an application.
+
+    Attributes:
+        published: Number → what readers of a table that is there are promised, without those that are retired.
+        described: What the files describe, in the version that it is published under.
+        changed: How that differs from what is published under its number.
+        broken: Why it may not be published under that number and version; None where it may.
+        retired: Numbers of tables whose day has come.
+    """
+
+    published: dict[int, Contract]
+    described: Contract
+    changed: tuple[Change, ...] = ()
+    broken: str | None = None
+    retired: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a release fills, the table that the files describe first if it can.
+
+    Attributes:
+        waiting: Why the contract that the files describe is not published yet; None where it is.
+    """
+
+    contracts: tuple[Contract, ...]
+    retired: tuple[int, ...] = ()
+    waiting: str | None = None
+
+
+def tables_of(store: ApplicationStore, application: Application, *, today: date | None = None) -> Tables:
+    """The contracts of an application: published, described, and whether the one may follow the other."""
+    day = today or datetime.now(UTC).date()
+    stored = store.contracts.published()
+    # Tables from before contracts were stored have an answer that is one text, whatever the task.
+    there = {
+        number: stored.get(number) or text_contract(number, application=application.name)
+        for number in store.published.numbers()
+    }
+    beside = {int(number): spec for number, spec in application.publish.beside.items()}
+    retired = tuple(n for n, spec in beside.items() if n in there and spec.retired is not None and spec.retired <= day)
+    published = {
+        number: filled_from(contract, beside.get(number)) for number, contract in there.items() if number not in retired
+    }
+    described = contract_of(application)
+    before = published.get(described.number)
+    if before is None:
+        return Tables(published, described, retired=retired)
+    described = _with_kept_answer(described, before)
+    found = changes(before, described)
+    if described.number not in stored:
+        # From before contracts were stored, nobody was promised a version.
+        found = tuple(one for one in found if one.kind == "breaking")
+    versioned, broken = _versioned(application, before, described, found)
+    return Tables(published, versioned, found, broken, retired)
+
+
+def filled_by(
+    store: ApplicationStore, application: Application, release: Release, *, today: date | None = None
+) -> Filled:
+    """What a release is to fill: every table that is there, and the one that the files describe if it can.
+
+    Raises:
+        ContractBroken: it cannot fill a table that readers have; says which column, and what to do.
+    """
+    tables = tables_of(store, application, today=today)
+    described, published = tables.described, dict(tables.published)
+    waiting = tables.broken
+    lacking = why_not_filled(described, release)
+    if waiting is None and lacking:
+        waiting = f"contract {described.version} waits for a release that fills it: {'; '.join(lacking)}"
+    before = published.pop(described.number, None)
+    first = [described] if waiting is None else [before] if before is not None else []
+    contracts = (*first, *published.values())
+    reasons = [
+        f"{one.table} (contract {one.version}): {why}" for one in contracts for why in why_not_filled(one, release)
+    ]
+    if reasons or not contracts:
+        raise ContractBroken(_cannot_fill(application, release, reasons or [waiting or "there is no contract"]))
+    return Filled(contracts, tables.retired, waiting)
+
+
+def routes_that_fill(store: ApplicationStore, contracts: Sequence[Contract]) -> tuple[Route, ...]:
+    """Canaries that can fill what readers have been promised; documents of others are the champion's."""
+    found = []
+    for route in live_rollouts(store).routes:
+        release = store.releases.get(route.release_id)
+        if release is not None and not any(why_not_filled(one, release) for one in contracts):
+            found.append(route)
+    return tuple(found)
+
+
+def _cannot_fill(application: Application, release: Release, reasons: Sequence[str]) -> str:
+    lines = "\n".join(f"  {reason}" for reason in reasons)
+    return (
+        f"{application.name}: release {release.release_id} cannot fill what readers have been promised:\n{lines}\n"
+        "Answer what is missing; or give the files another number ('publish.contract') and say from which fields or "
+        "labels the table that is there is filled ('publish.beside.<number>.fields', '.labels'), or on which day it "
+        "ends ('publish.beside.<number>.retired')."
+    )
+
+
+def _with_kept_answer(described: Contract, before: Contract) -> Contract:
+    """Tables that had an extraction's answer as JSON keep that column until their next number."""
+    had = before.column(ANSWER)
+    if had is None or had.field is not None or had.values or described.column(ANSWER) is not None:
+        return described
+    said = "The whole answer as JSON; its fields have columns of their own."
+    kept = had.model_copy(update={"description": said, "deprecated": True})
+    return described.model_copy(update={"columns": (*described.columns, kept)})
+
+
+def _versioned(
+    application: Application, before: Contract, described: Contract, found: Sequence[Change]
+) -> tuple[Contract, str | None]:
+    """The contract in its version, and why it may not be published under its number and version."""
+    needed, stated = next_version(before, found), application.publish.version
+    breaking = [f"{one.column or 'the table'} {one.text}" for one in found if one.kind == "breaking"]
+    if breaking:
+        why = (
+            f"the files break contract {before.version} of {application.name}.{before.table}, which readers have: "
+            f"{'; '.join(breaking)}. Give it another number ('publish.contract: {_free(application, before)}'), which "
+            "makes a table beside that one"
+        )
+        return described, why
+    if stated is None:
+        return described.model_copy(update={"version": needed}), None
+    if parts(stated) < parts(needed):
+        what = (
+            "; ".join(f"{one.column or 'the table'} {one.text}" for one in found) or "it is published in that version"
+        )
+        return described, f"version {stated} is stated, and {needed} is due: {what}. Write 'version: {needed}'"
+    return described, None
+
+
+def _free(application: Application, before: Contract) -> int:
+    return max([before.number, *map(int, application.publish.beside)]) + 1

@@ -1,0 +1,238 @@
+"""What readers use outside the lake, kept as the published tables are: Parquet files and tables in Postgres.
+
+Every copy says which state of which table it is, and is written whole or not at all. So what a writer that was killed
+between the commit of the lake and its copies has left, the next one finishes; and a copy that is up to date is left
+alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+
+from llm_platform.errors import PlatformError, StorageError
+from llm_platform.files import share, write_text
+from llm_platform.records.contracts import Contract
+from llm_platform.warehouse.coordination import COPIES
+from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.session import Session
+
+STATE = "llm_platform_state"
+"""Key of a Parquet file's metadata that says what it is a copy of."""
+VERSION = "llm_platform_contract"
+ENDINGS = ("parquet", "schema.json", "odcs.yaml")
+
+Files = Callable[[Contract], Mapping[str, str]]
+"""The contract as files, by name. They are written after the rows, and the last one, `.schema.json`, names the
+contract: a table may have more than its contract says, and never less."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """One published table at a snapshot.
+
+    Attributes:
+        relation: SQL to read it from.
+        state: What a copy of it says that it is.
+    """
+
+    contract: Contract
+    relation: str
+    state: str
+
+    @property
+    def select(self) -> str:
+        """Its rows in the order of their keys, with the columns of the contract."""
+        listed = ", ".join(identifier(one.name) for one in self.contract.columns)
+        return f"SELECT {listed} FROM {self.relation} ORDER BY {identifier(self.contract.key)}"
+
+
+class Place(Protocol):
+    """Where copies of an application's published tables are."""
+
+    @property
+    def address(self) -> str:
+        """The place in words, without secrets."""
+
+    def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
+        """Make the copies what the originals are, and take away those of tables that are no more.
+
+        Returns:
+            A line for each copy that was written or taken away.
+        """
+
+
+class Copies:
+    """Copies of the published tables of one application."""
+
+    def __init__(self, session: Session, application: str) -> None:
+        self._session = session
+        self._application = application
+
+    def bring(self, contracts: Sequence[Contract], places: Sequence[Place], *, files: Files) -> list[str]:
+        """Bring every place up to what is published now; returns a line for each copy that was written.
+
+        Raises:
+            PlatformError: one could not be written; the others were.
+        """
+        done: list[str] = []
+        failed: list[PlatformError] = []
+        # One at a time: a slow writer must not lay an older state over a newer one.
+        with self._session.coordinator.write_lock(f"{COPIES}:{self._application}"):
+            originals = self._originals(contracts)
+            for place in places:
+                try:
+                    done += place.bring(self._session, originals, files)
+                except PlatformError as error:
+                    failed.append(error)
+        if failed:
+            raise type(failed[0])(
+                f"{self._application} is published in the lake, and not everywhere else; the next publication tries "
+                "again.\n" + "\n".join(map(str, failed))
+            )
+        return done
+
+    def _originals(self, contracts: Sequence[Contract]) -> list[Original]:
+        snapshot = self._session.snapshot()
+        found = []
+        for one in contracts:
+            written = self._session.last_written(self._application, one.table, at_snapshot=snapshot)
+            relation = self._session.relation(self._application, one.table, at_snapshot=snapshot)
+            found.append(Original(one, relation, f"{written}/{one.content_id}"))
+        return found
+
+
+@dataclass(frozen=True)
+class FolderPlace:
+    """A folder of this machine.
+
+    Attributes:
+        shared: Others are to read it, as far as the person who started this process lets them.
+    """
+
+    folder: Path
+    shared: bool = False
+
+    @property
+    def address(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
+        """See `Place`."""
+        try:
+            return [*self._written(session, originals, files), *self._removed(originals)]
+        except OSError as error:
+            raise StorageError(
+                f"Cannot export to {self.address!r}: {error.strerror}. Make the folder writable."
+            ) from error
+
+    def _written(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".published_v*.partial"):
+            left.unlink(missing_ok=True)
+        done = []
+        for one in originals:
+            final = self.folder / f"{one.contract.table}.parquet"
+            described = final.with_suffix(".schema.json")
+            told = described.is_file() and one.contract.content_id in described.read_text(encoding="utf-8")
+            if told and final.is_file() and state_of(session, str(final)) == one.state:
+                continue
+            partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+            write_parquet(session, one, str(partial), shown=str(final))
+            if self.shared:
+                share(partial)
+            os.replace(partial, final)
+            for name, text in files(one.contract).items():
+                write_text(self.folder / name, text, shared=self.shared)
+            done.append(f"{one.contract.table} to {final}")
+        return done
+
+    def _removed(self, originals: Sequence[Original]) -> list[str]:
+        kept = {one.contract.table for one in originals}
+        found = [path for ending in ENDINGS for path in self.folder.glob(f"published_v*.{ending}")]
+        gone = [path for path in found if path.name.partition(".")[0] not in kept]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return [f"{path} was taken away" for path in gone if path.suffix == ".parquet"]
+
+
+@dataclass(frozen=True)
+class S3Place:
+    """A prefix of an object store: an object is replaced whole."""
+
+    prefix: str
+
+    @property
+    def address(self) -> str:
+        """The prefix."""
+        return self.prefix
+
+    def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
+        """See `Place`."""
+        from pyarrow import fs
+
+        store = session.s3.file_system()
+        folder = self.prefix.removeprefix("s3://").rstrip("/")
+        try:
+            there = store.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+            names = {info.base_name for info in there if info.type == fs.FileType.File}
+            done = []
+            for one in originals:
+                address = f"s3://{folder}/{one.contract.table}.parquet"
+                described, told = f"{one.contract.table}.schema.json", False
+                if described in names and f"{one.contract.table}.parquet" in names:
+                    with store.open_input_stream(f"{folder}/{described}") as stream:
+                        told = one.contract.content_id in stream.read().decode()
+                if told and state_of(session, address) == one.state:
+                    continue
+                write_parquet(session, one, address, shown=address)
+                for name, text in files(one.contract).items():
+                    with store.open_output_stream(f"{folder}/{name}") as stream:
+                        stream.write(text.encode())
+                done.append(f"{one.contract.table} to {address}")
+            kept = {one.contract.table for one in originals}
+            for name in sorted(names):
+                if name.startswith("published_v") and name.endswith(ENDINGS) and name.partition(".")[0] not in kept:
+                    store.delete_file(f"{folder}/{name}")
+                    if name.endswith(".parquet"):
+                        done.append(f"s3://{folder}/{name} was taken away")
+        except OSError:
+            # What the store says holds keys and signatures.
+            raise StorageError(
+                f"Cannot keep the copy at {self.address!r}: the object store refuses it or does not answer. Check the "
+                "bucket, and LLM_PLATFORM_S3_KEY_ID and the like."
+            ) from None
+        return done
+
+
+def write_parquet(session: Session, original: Original, target: str, *, shown: str) -> int:
+    """Write one published table to a Parquet file that says what it is a copy of; returns the number of rows."""
+    marks = f"{STATE}: {literal(original.state)}, {VERSION}: {literal(original.contract.version)}"
+    with session.cursor(f"export to {shown!r} from") as cursor:
+        _reach(session, cursor, target)
+        found = cursor.execute(
+            f"COPY ({original.select}) TO {literal(target)} (FORMAT parquet, KV_METADATA {{{marks}}})"
+        ).fetchall()
+    return int(found[0][0])
+
+
+def state_of(session: Session, path: str) -> str | None:
+    """What a Parquet file says that it is a copy of; None where it says nothing, or is none."""
+    try:
+        with session.cursor(f"read {path!r} beside") as cursor:
+            _reach(session, cursor, path)
+            rows = cursor.execute(f"SELECT key, value FROM parquet_kv_metadata({literal(path)})").fetchall()
+    except StorageError:
+        return None
+    return next((bytes(value).decode() for key, value in rows if bytes(key).decode() == STATE), None)
+
+
+def _reach(session: Session, cursor: duckdb.DuckDBPyConnection, target: str) -> None:
+    if target.startswith("s3://"):
+        session.reach_store(cursor, target)
