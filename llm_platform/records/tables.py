@@ -122,6 +122,13 @@ TABLES: dict[str, dict[str, str]] = {
         "created_at": "TIMESTAMPTZ",
         "sequence": "BIGINT",
     },
+    "tallies": {
+        "name": "VARCHAR",
+        "snapshot": "BIGINT",
+        "upstream_snapshot": "BIGINT",
+        "content": "VARCHAR",
+        "counted_at": "TIMESTAMPTZ",
+    },
     "rollout": {"sequence": "BIGINT", **columns_of(RolloutEvent)},
     "example_pools": {"pool": "VARCHAR", **columns_of(PoolExample), "frozen_at": "TIMESTAMPTZ"},
     "trials": columns_of(Trial),

@@ -116,7 +116,10 @@ def measure(
         figures[name] = {key: value for key, value in account.items() if key in ("cpu_seconds", "peak_mib", "steps")}
         say(f"{rows} {name}: {json.dumps(figures[name])}")
 
-    with serving(latency=0.0, label=True, moods=True) as server, _place(server, rows, postgres=postgres) as (place, source):
+    with (
+        serving(latency=0.0, label=True, moods=True) as server,
+        _place(server, rows, postgres=postgres) as (place, source),
+    ):
         note("plan_before", place.command("plan", NAME))
         _fill(place, source, rows)
         first = place.command("run", NAME, steps=True)
@@ -221,9 +224,9 @@ def tick() -> None:
         cursor = None
         for _ in range(2):
             began = time.process_time()
-            context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={
-                "warehouse": WarehouseResource.of(settings)
-            })
+            context = dg.build_sensor_context(
+                instance=instance, cursor=cursor, resources={"warehouse": WarehouseResource.of(settings)}
+            )
             sensor(context)
             cursor, cpu = context.cursor, time.process_time() - began
     status = Path("/proc/self/status").read_text()
@@ -281,7 +284,10 @@ def main() -> None:
         change_source(*given.source)
     else:
         figures = measure(
-            given.rows, steps=given.steps, postgres=given.postgres, say=lambda line: print(line, flush=True)  # noqa: T201
+            given.rows,
+            steps=given.steps,
+            postgres=given.postgres,
+            say=lambda line: print(line, flush=True),  # noqa: T201
         )
         print(json.dumps(figures))  # noqa: T201
 
