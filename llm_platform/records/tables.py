@@ -116,6 +116,13 @@ TABLES: dict[str, dict[str, str]] = {
         "created_at": "TIMESTAMPTZ",
         "sequence": "BIGINT",
     },
+    "tallies": {
+        "name": "VARCHAR",
+        "snapshot": "BIGINT",
+        "upstream_snapshot": "BIGINT",
+        "content": "VARCHAR",
+        "counted_at": "TIMESTAMPTZ",
+    },
     "rollout": {"sequence": "BIGINT", **columns_of(RolloutEvent)},
     "rollout_steps": {"sequence": "BIGINT", **columns_of(RolloutStep)},
     "contracts": {

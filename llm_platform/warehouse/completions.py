@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
-from llm_platform.records import Completion, Release, TokenUsage, json_lines
+from llm_platform.records import Completion, Release, TokenUsage, content_hash, json_lines
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.warehouse.engine import execute, identifier
 from llm_platform.warehouse.hashing import version_of, version_select
@@ -20,10 +20,10 @@ from llm_platform.warehouse.leases import Lease, stored_leases
 from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
 from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
+from llm_platform.warehouse.tallies import AnswersTally, Tallies
 from llm_platform.warehouse.watch import AnswersWatch
 
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
-JUDGED_COLUMNS = ("document_id", "attributes", "document_status", *DATA_VERSION_COLUMNS)
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
     "c.raw, c.reason, "
@@ -119,6 +119,8 @@ class Completions:
 
     def missing_count(self, release_id: str, *, buckets: Collection[int] | None = None) -> int:
         """How many texts have no answer, of some buckets or all."""
+        if buckets is None:
+            return self._tally(release_id).missing
         sql = f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=buckets)})"
         return int(self._session.sparingly(lambda: self._session.value(sql)))
 
@@ -281,33 +283,27 @@ class Completions:
 
     def counts(self, release_id: str) -> dict[str, int]:
         """Status → number of answers of a release."""
-        sql = f"SELECT status, count(*) FROM {self._answers('release_id')} GROUP BY 1 ORDER BY 1"
-        return dict(self._session.rows(sql, {"key": release_id}))
+        return dict(sorted(self._tally(release_id).ledger.counts["status"].items()))
 
     def long_documents(self, release_id: str) -> LongDocumentCounts:
         """How many answers of a release are to documents that do not fit the model's context."""
-        found = self._session.rows(
-            "SELECT count(cut_tokens), coalesce(sum(cut_tokens), 0)::BIGINT, count(parts), "
-            "coalesce(sum(parts), 0)::BIGINT, count(*) FILTER (parts IS NOT NULL AND status <> 'valid') "
-            f"FROM {self._answers('release_id')}",
-            {"key": release_id},
-        )
-        return LongDocumentCounts(*map(int, found[0]))
+        numbers = self._tally(release_id).ledger.numbers
+        return LongDocumentCounts(*(numbers[field.name] for field in fields(LongDocumentCounts)))
 
     def usage(self, release_id: str) -> TokenUsage:
         """Tokens paid for the answers of a release, reused ones not counted."""
-        sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in TokenUsage.model_fields)
-        sql = f"SELECT {sums} FROM {self._answers('release_id')} WHERE NOT reused"
-        row = self._session.rows(sql, {"key": release_id})[0]
-        return TokenUsage(**dict(zip(TokenUsage.model_fields, row, strict=True)))
+        numbers = self._tally(release_id).ledger.numbers
+        return TokenUsage(**{name: numbers[name] for name in TokenUsage.model_fields})
 
     def data_version(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
         """Hash of the answers to the documents as they are now; texts that nobody has any more do not count.
 
         With `buckets`, to the documents in these.
         """
+        if buckets is None:
+            return self._tally(release_id).data_version
         documents = self._session.relation(self._application, "documents")
-        inside = "" if buckets is None else f" AND bucket IN ({', '.join(f'{one:d}' for one in buckets)})"
+        inside = f" AND bucket IN ({', '.join(f'{one:d}' for one in buckets)})"
         current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable'{inside})"
         sql = version_select(DATA_VERSION_COLUMNS, self._answers("release_id"), current)
         return version_of(self._session.rows(sql, {"key": release_id})[0])
@@ -316,14 +312,11 @@ class Completions:
         """Hash of every document as it is now with its answer, or with none: all that a report is measured on but the
         known answers. Unlike in `data_version`, equal texts count each, and so does what no prompt reads.
         """
-        documents = self._session.relation(self._application, "documents")
-        judged = (
-            "(SELECT d.document_id, d.fingerprint, d.attributes, d.status AS document_status, c.status, c.answer, "
-            f"c.confidence FROM {documents} d LEFT JOIN {self._answers('release_id')} c "
-            "ON c.fingerprint = d.fingerprint AND d.status = 'sendable')"
-        )
-        sql = version_select(JUDGED_COLUMNS, judged)
-        return version_of(self._session.rows(sql, {"key": release_id})[0])
+        documents = Tallies(self._session, self._application).documents()
+        return content_hash([documents.judged_version, self._tally(release_id).data_version])
+
+    def _tally(self, release_id: str) -> AnswersTally:
+        return Tallies(self._session, self._application).answers(release_id)
 
     def _answers(self, key: str) -> str:
         """Answers with `key` = $key: ours, then those of the upstream that we lack."""

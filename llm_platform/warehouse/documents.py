@@ -14,9 +14,9 @@ from llm_platform.records import RowsChanged, SourceState
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier
-from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import columns_of
 from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.tallies import Tallies
 
 HOLDS_NUL = "contains(document_id, chr(0))"
 MADE_AGAIN = ("documents", "references", "scores", "drift_flags", "labelling")
@@ -27,8 +27,6 @@ COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes")
 
 MOST_LOST = 20
 """So many documents may leave a small table, whatever share of it they are."""
-
-DATA_VERSION_COLUMNS = ("document_id", "fingerprint", "status")
 
 
 class DocumentsTable:
@@ -66,18 +64,19 @@ class DocumentsTable:
             ContractBroken: a document_id occurs twice, or a column is missing.
             TransientError: another run has meanwhile applied a newer state of the same source table.
         """
-        left = (
-            "true"
-            if full
-            else f"d.document_id {'NOT IN' if isinstance(deleted, AllBut) else 'IN'} (SELECT document_id FROM keys)"
-        )
+        left = "d.document_id IN (SELECT document_id FROM keys)"
+        if full or isinstance(deleted, AllBut):
+            left = "true" if full else "d.document_id NOT IN (SELECT document_id FROM keys)"
+        # A feed names every row that it is about, so no other has to be looked at.
+        named = not full and not isinstance(deleted, AllBut)
+        before = sum(self.counts().values())
         with self._session.cursor("stage documents for") as cursor:
             _stage(cursor, rows, deleted)
-            counts, snapshot_id = self._session.write(
-                self._application,
-                lambda transaction: _apply(transaction, left=left, consumed=consumed, max_drop=max_drop),
-                cursor=cursor,
-            )
+
+            def body(transaction: Transaction) -> dict[str, int]:
+                return _apply(transaction, left=left, named=named, before=before, consumed=consumed, max_drop=max_drop)
+
+            counts, snapshot_id = self._session.write(self._application, body, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
 
     def mend(self) -> int:
@@ -142,13 +141,11 @@ class DocumentsTable:
 
     def counts(self) -> dict[str, int]:
         """Status → number of documents."""
-        return dict(
-            self._session.rows(f"SELECT status, count(*) FROM {self._relation('documents')} GROUP BY 1 ORDER BY 1")
-        )
+        return Tallies(self._session, self._application).documents().counts
 
     def data_version(self) -> str:
         """Hash of keys, fingerprints and statuses."""
-        return version_of(self._session.rows(version_select(DATA_VERSION_COLUMNS, self._relation("documents")))[0])
+        return Tallies(self._session, self._application).documents().data_version
 
     def sendable_fingerprints(self) -> int:
         """How many different texts there are to answer."""
@@ -209,9 +206,17 @@ def dropped(before: int, after: int, max_drop: float) -> str | None:
     return f"{after} rows are left of {before} documents: {lost} fewer, where source.max_drop allows {max_drop:.0%}"
 
 
-def _apply(transaction: Transaction, *, left: str, consumed: SourceState, max_drop: float) -> dict[str, int]:
+def _apply(
+    transaction: Transaction, *, left: str, named: bool, before: int, consumed: SourceState, max_drop: float
+) -> dict[str, int]:
     _refuse_older(transaction, consumed)
     stored = transaction.relation("documents")
+    if named:
+        transaction.run(
+            f"CREATE OR REPLACE TEMP TABLE touched AS SELECT document_id, {', '.join(COMPARED)} FROM {stored} d "
+            "JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) USING (document_id)"
+        )
+        stored = "touched"
     differs = " OR ".join(f"s.{column} IS DISTINCT FROM d.{column}" for column in COMPARED)
     transaction.run(
         "CREATE OR REPLACE TEMP TABLE difference AS "
@@ -226,14 +231,14 @@ def _apply(transaction: Transaction, *, left: str, consumed: SourceState, max_dr
     inserted = transaction.count("SELECT count(*) FROM difference WHERE is_new")
     updated = transaction.count("SELECT count(*) FROM difference WHERE NOT is_new")
     deleted = transaction.count("SELECT count(*) FROM gone")
-    before = transaction.count(f"SELECT count(*) FROM {stored}")
     if (held := dropped(before, before + inserted - deleted, max_drop)) is not None:
         raise DropHeld(held)
     if updated or deleted:
         transaction.run(
-            f"DELETE FROM {transaction.target('documents')} WHERE document_id IN "
-            "(SELECT document_id FROM difference WHERE NOT is_new UNION ALL SELECT document_id FROM gone)"
+            "CREATE OR REPLACE TEMP TABLE leaving AS SELECT document_id FROM difference WHERE NOT is_new "
+            "UNION ALL SELECT document_id FROM gone"
         )
+        transaction.run(f"DELETE FROM {transaction.target('documents')} WHERE {transaction.among('leaving')}")
     if inserted or updated:
         columns = ", ".join(DOCUMENTS_SCHEMA.names)
         transaction.run(

@@ -14,11 +14,16 @@ def version_select(columns: Sequence[str], relation: str, where: str = "true") -
     A value is hashed with its length, so that no two rows look the same. Equal rows would cancel out in pairs; tables
     with a key have none, and in others the number of rows shows it.
     """
-    parts = ", ".join(f"coalesce(length({column}::VARCHAR) || ':' || {column}::VARCHAR, '-')" for column in columns)
     return (
         "SELECT count(*), coalesce(bit_xor(row_hash), 0)::VARCHAR "
-        f"FROM (SELECT md5_number(concat_ws(',', {parts})) AS row_hash FROM {relation} WHERE {where})"
+        f"FROM (SELECT {row_hash(columns)} AS row_hash FROM {relation} WHERE {where})"
     )
+
+
+def row_hash(columns: Sequence[str]) -> str:
+    """SQL of the hash of one row."""
+    parts = ", ".join(f"coalesce(length({column}::VARCHAR) || ':' || {column}::VARCHAR, '-')" for column in columns)
+    return f"md5_number(concat_ws(',', {parts}))"
 
 
 def version_of(row: tuple[Any, ...]) -> str:

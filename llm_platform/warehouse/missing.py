@@ -10,8 +10,9 @@ from itertools import pairwise, zip_longest
 from typing import Any
 
 from llm_platform.records import DocumentRow
-from llm_platform.warehouse.engine import execute
+from llm_platform.warehouse.engine import execute, literal
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+from llm_platform.warehouse.tallies import Tallies
 from llm_platform.warehouse.watch import Watch
 
 READ_ROWS = 2_000
@@ -104,6 +105,9 @@ class MissingTexts:
             prefix: What prompts read, in order: attributes, and `text`.
         """
         wanted = "true" if buckets is None else _among("bucket", buckets)
+        few = self._run(f"SELECT document_id FROM missing WHERE {wanted} LIMIT {READ_ROWS + 1:d}")
+        # Those of one page are named, so that files that hold none of them are passed over.
+        named = f"document_id IN ({', '.join(literal(row[0]) for row in few)})" if 0 < len(few) <= READ_ROWS else "true"
         bounds = self._run(
             f"SELECT document_id FROM (SELECT document_id, row_number() OVER () - 1 AS position FROM missing "
             f"WHERE {wanted}) WHERE position > 0 AND position % $rows = 0 ORDER BY 1",
@@ -113,7 +117,7 @@ class MissingTexts:
         for first, after in pairwise([None, *(row[0] for row in bounds), None]):
             ends = {"document_id >= $first": first, "document_id < $after": after}
             # The range stands at both scans, so that nothing else of the tables is taken into memory.
-            between = " AND ".join(["true", *(end for end, key in ends.items() if key is not None)])
+            between = " AND ".join([named, *(end for end, key in ends.items() if key is not None)])
             rows = self._run(
                 f"SELECT d.document_id, d.fingerprint, d.text, d.attributes, {_prefix(prefix)} "
                 f"FROM (SELECT * FROM {documents} WHERE {between}) d "
@@ -160,9 +164,13 @@ def missing_keys(session: Session, application: str, release_id: str, *, buckets
     """
     release = "'" + release_id.replace("'", "''") + "'"
     catalogs = [LAKE, UPSTREAM] if session.has_upstream else [LAKE]
+    known = Tallies(session, application).unanswered(release_id)
+    # Where it is known which they are, neither table is looked through for others.
+    these = "" if known is None else f" AND fingerprint IN ({', '.join(map(literal, known)) or 'NULL'})"
     stored = [session.relation(application, "completions", catalog=catalog) for catalog in catalogs]
     absent = " ".join(
-        f"AND NOT EXISTS (SELECT 1 FROM {relation} c WHERE c.release_id = {release} AND c.fingerprint = d.fingerprint)"
+        f"AND NOT EXISTS (SELECT 1 FROM (SELECT fingerprint FROM {relation} WHERE release_id = {release}{these}) c "
+        "WHERE c.fingerprint = d.fingerprint)"
         for relation in stored
     )
     bucket = "arg_min(d.bucket, d.document_id)"
@@ -170,7 +178,7 @@ def missing_keys(session: Session, application: str, release_id: str, *, buckets
     return (
         f"SELECT min(d.document_id) AS document_id, d.fingerprint, {bucket} AS bucket "
         f"FROM {session.relation(application, 'documents')} d "
-        f"WHERE d.status = 'sendable' {absent} GROUP BY d.fingerprint{having}"
+        f"WHERE d.status = 'sendable'{these} {absent} GROUP BY d.fingerprint{having}"
     )
 
 

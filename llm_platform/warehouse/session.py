@@ -35,6 +35,11 @@ LONGEST_PAUSE_SECONDS = 2.0
 SPARING_MIB = 64
 """As much DuckDB may hold per thread while it looks through all keys: with 50 to 120, 10^6 took 1.3 to 1.0 s."""
 
+FEW_KEYS = 1_000
+KINDS_OF_CHANGE = {"inserted_into_table": "insert", "deleted_from_table": "delete"}
+COMPACTIONS = ("compacted_table", "merge_adjacent", "rewrite_delete")
+"""How DuckLake names what a snapshot did to a table."""
+
 Written = TypeVar("Written")
 Found = TypeVar("Found")
 
@@ -62,6 +67,10 @@ class Session:
         self.address = address
         self.s3 = s3
         self.coordinator = coordinator
+        # Of `Tallies`, which are made anew for every store: what this process has counted, and what of it is stored.
+        self.counted: dict[tuple[str, str], Any] = {}
+        self.stored_tallies: dict[tuple[str, str], Any] = {}
+        self.recount: set[str] = set()
 
     @property
     def has_upstream(self) -> bool:
@@ -148,6 +157,37 @@ class Session:
         """SQL to read the rows from that were added to a table by snapshots after one and up to another."""
         names = ", ".join(literal(name) for name in (catalog, application, table))
         return f"ducklake_table_insertions({names}, {after + 1:d}, {until:d})"
+
+    def changes_feed(self, application: str, table: str, *, after: int, until: int) -> str:
+        """SQL to read the rows from that were added to, or left, a table by snapshots after one and up to another.
+
+        A row is listed once a change, and some of them twice: take the keys only.
+        """
+        names = ", ".join(literal(name) for name in (LAKE, application, table))
+        return f"ducklake_table_changes({names}, {after + 1:d}, {until:d})"
+
+    def kinds_of_change(self, snapshot: int, application: str, table: str) -> frozenset[str] | None:
+        """What later snapshots did to a table of ours: `insert`, `delete`, `other`; None where that cannot be told.
+
+        Compaction changes no row.
+        """
+        if not self.has_snapshot(snapshot):
+            return None
+        found = self.rows(
+            f"SELECT c.changes_made, t.table_id FROM {self.metadata('ducklake_snapshot_changes')} c "
+            f"JOIN {self.metadata('ducklake_table')} t ON concat(c.changes_made, ',') LIKE "
+            "concat('%:', t.table_id, ',%') "
+            f"JOIN {self.metadata('ducklake_schema')} s USING (schema_id) "
+            "WHERE c.snapshot_id > $since AND s.schema_name = $schema AND t.table_name = $table",
+            {"since": snapshot, "schema": application, "table": table},
+        )
+        made = {
+            one.rpartition(":")[0]
+            for changes, table_id in found
+            for one in changes.split(",")
+            if one.rpartition(":")[2] == str(table_id)
+        }
+        return frozenset(KINDS_OF_CHANGE.get(kind, "other") for kind in made if kind not in COMPACTIONS)
 
     def is_written_since(self, snapshot: int, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether a later snapshot changed a table of ours in any way; also true where that cannot be told any more."""
@@ -364,6 +404,17 @@ class Transaction:
         twice, and it says what came first whatever the clocks of their machines say.
         """
         return self.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {self.relation(table)}')
+
+    def among(self, table: str, column: str = "document_id") -> str:
+        """SQL that `column` is among those of a temporary table; few are written out, so that files that have none of
+        them are passed over.
+        """
+        found = self.run(f"SELECT DISTINCT {column} FROM {table} LIMIT {FEW_KEYS + 1:d}")
+        if not found:
+            return "false"
+        if len(found) > FEW_KEYS:
+            return f"{column} IN (SELECT {column} FROM {table})"
+        return f"{column} IN ({', '.join(literal(row[0]) for row in found)})"
 
     def run(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Rows of one statement; for INSERT and DELETE one row with the count."""

@@ -27,6 +27,7 @@ from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform.warehouse.runs import Runs
 from llm_platform.warehouse.scores import Scores
 from llm_platform.warehouse.session import Session
+from llm_platform.warehouse.tallies import Tallies
 from llm_platform.warehouse.trials import Trials
 
 
@@ -36,6 +37,7 @@ class ApplicationStore:
     def __init__(self, session: Session, application: str) -> None:
         self.name = application
         self._session = session
+        self.tallies = Tallies(session, application)
         self.documents = DocumentsTable(session, application)
         self.references = ReferencesTable(session, application)
         self.annotations = Annotations(session, application)
