@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from llm_platform.cli.console import console
+from llm_platform.cli.console import OpenToOthers, console, require_guard
 from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import load_settings
 
@@ -47,6 +47,25 @@ def migrate() -> None:
     console.print(f"Dagster's storage is that of version {_dagster_version()}.")
     with WarehouseResource.of(settings).open() as lake:
         console.print(f"The lake of namespace {settings.namespace} is at snapshot {lake.snapshot()}.")
+
+
+@commands.command("webserver")
+def webserver(
+    workspace: Annotated[Path, typer.Option(help="Where code locations are; Dagster's workspace.yaml.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="For viewers: nothing can be launched or changed.")
+    ] = False,
+    open_to_others: OpenToOthers = False,
+) -> None:
+    """Dagster's pages in a cluster, without the addresses through which anybody could report a check as passed."""
+    from llm_platform.workbench.instance import dagster_home
+    from llm_platform.workbench.webserver import serve_pages
+
+    require_guard(host, "Dagster's UI", "launch runs and delete their history", open_to_others=open_to_others)
+    os.environ["DAGSTER_HOME"] = str(dagster_home(load_settings()))
+    serve_pages(workspace, host=host, port=port, read_only=read_only)
 
 
 def _dagster_version() -> str:
