@@ -34,9 +34,9 @@ def plant(team: Team, documents: int = 60) -> None:
 
 
 def places_of_the_lake(team: Team) -> tuple[Path, ...]:
-    """Where texts belong: the tables' files and the catalog, which knows the smallest and largest of each column."""
+    """Where texts belong: the tables' files, and answers that are not in them yet. Not the catalog."""
     folder = team.settings.namespace_folder
-    return folder / "data", folder / "catalog.sqlite", folder / "catalog.sqlite-wal", folder / "journal"
+    return folder / "data", folder / "journal"
 
 
 def found_in(team: Team, *finished: Finished) -> list[str]:
