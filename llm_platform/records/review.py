@@ -24,7 +24,10 @@ AnnotationKind = Literal["verdict", "tag", "note", "undo"]
 IMPORTED = "import"
 """Queue of rows that were not judged on the page: who judged, and how documents were chosen, is what a file says."""
 
-ReviewQueueName = Literal["disagreements", "low_confidence", "drift", "drawn", "audit", "slice", "mine", "adjudication"]
+ReviewQueueName = Literal[
+    "disagreements", "low_confidence", "drift", "drawn", "audit", "slice", "mine", "adjudication", "answers"
+]
+"""Where a person meets a document; `answers` is the page of all answers, where grades stand beside them."""
 SubjectKind = Literal["document", "answer", "prompt", "run", "release"]
 
 
@@ -34,6 +37,27 @@ class ReviewQueue(Record):
     name: ReviewQueueName
     attribute: str | None = None
     value: str | None = None
+
+
+class AnswersFilter(Record):
+    """Which documents the page of answers shows, in the order of their keys.
+
+    Attributes:
+        only: Those with a wrong answer, with different ones, or with one that is not valid.
+        variant: Whose answers have to be wrong or not valid; any variant's if empty.
+        tag: Those that carry it.
+        attribute, value: Those of one slice.
+        document_id: Those whose key begins with it.
+        after: Those after this key.
+    """
+
+    only: Literal["all", "wrong", "differing", "invalid"] = "all"
+    variant: str = ""
+    tag: str = ""
+    attribute: str | None = None
+    value: str | None = None
+    document_id: str = ""
+    after: str = ""
 
 
 class QueueProgress(Record):

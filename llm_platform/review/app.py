@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,7 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
-from llm_platform.records import ReviewQueue, content_hash
+from llm_platform.records import AnswersFilter, ReviewQueue, content_hash
 from llm_platform.review import status
 from llm_platform.review.corrections import corrected_answer
 from llm_platform.review.desk import Desk, Submitted
@@ -78,6 +78,8 @@ def review_app(
         Route("/{application}/cards/{page}", pages.guarded(pages.card), name="card"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.item), name="queue"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.decide), name="decide", methods=["POST"]),
+        Route("/{application}/answers", pages.guarded(pages.answers), name="answers"),
+        Route("/{application}/answers", pages.guarded(pages.judge), name="judge", methods=["POST"]),
         Route("/{application}/undo", pages.guarded(pages.undo), name="undo", methods=["POST"]),
         Route("/{application}/history", pages.guarded(pages.history), name="history"),
         Route("/{application}/agreement", pages.guarded(pages.agreement), name="agreement"),
@@ -183,6 +185,25 @@ class _Pages:
             queue=queue.name,
         )
 
+    async def answers(self, request: Request, person: Person) -> Response:
+        """Documents beside the answers of every variant, a page at a time."""
+        return await self._answers(request, person)
+
+    async def judge(self, request: Request, person: Person) -> Response:
+        """Take a decision about a document on the page of answers; then the same page."""
+        desk = self._desk(request)
+        if not person.judges:
+            raise Refused(403, "Verdicts are for reviewers.")
+        form = dict(await read_form(request))
+        try:
+            submitted = _submitted(form, [], ReviewQueue(name="answers"), desk, person)
+            await run_in_threadpool(desk.decide, person, submitted, at=self._clock())
+        except ContractBroken as error:
+            return await self._answers(request, person, mistake=str(error), status=422)
+        query = {name: value for name, value in request.query_params.items() if name != "open"}
+        target = request.app.url_path_for("answers", application=desk.application.name)
+        return RedirectResponse(f"{target}?{urlencode(query)}#d-{quote(submitted.document_id)}", status_code=303)
+
     async def undo(self, request: Request, person: Person) -> Response:
         """Take the newest decision back, and show its document again."""
         await read_form(request)
@@ -238,6 +259,24 @@ class _Pages:
         status = error.status_code if isinstance(error, HTTPException) else 500
         return self._message(request, None, status, "There is no such page.")
 
+    async def _answers(
+        self, request: Request, person: Person, *, mistake: str | None = None, status: int = 200
+    ) -> Response:
+        desk, wanted = self._desk(request), _answers_wanted(request)
+        found = await run_in_threadpool(desk.answers, wanted, person)
+        filters = await run_in_threadpool(desk.answer_filters)
+        opened = request.query_params.get("open") if person.judges else None
+        view = None
+        if opened in {row.document_id for row in found.rows}:
+            item = await run_in_threadpool(desk.opened, opened)
+            view = item_view(item, desk.application, names=True, typed={})
+        query = {name: value for name, value in request.query_params.items() if name != "open"}
+        return self._page(
+            request, person, "answers.html", desk=desk, wanted=wanted, page=found, filters=filters, mistake=mistake,
+            opened=opened if view is not None else None, view=view, group_id=uuid4().hex, query=urlencode(query),
+            next_query=urlencode({**query, "after": found.after or ""}), status=status,
+        )  # fmt: skip
+
     async def _shown(
         self,
         request: Request,
@@ -281,6 +320,8 @@ class _Pages:
             queue = ReviewQueue.model_validate(values)
         except ValidationError as error:
             raise Refused(404, "There is no such queue.") from error
+        if queue.name not in QUEUES:
+            raise Refused(404, "There is no such queue.")
         if not person.judges:
             raise Refused(403, "You may look at progress, agreement and history; documents are for reviewers.")
         if queue.name == "adjudication" and not person.adjudicates:
@@ -312,6 +353,25 @@ def _see(request: Request, route: str, query: Mapping[str, str] | None = None, *
     """On to another of our pages; the target is always made from a route, never from what was sent."""
     target = request.app.url_path_for(route, **path)
     return RedirectResponse(f"{target}?{urlencode(query)}" if query else str(target), status_code=303)
+
+
+def _answers_wanted(request: Request) -> AnswersFilter:
+    parameters = request.query_params
+    attribute, found, value = parameters.get("slice", "").partition("=")
+    try:
+        return AnswersFilter.model_validate(
+            {
+                "only": parameters.get("only", "all"),
+                "variant": parameters.get("variant", ""),
+                "tag": parameters.get("tag", ""),
+                "attribute": attribute if found else None,
+                "value": value if found else None,
+                "document_id": parameters.get("id", "").strip(),
+                "after": parameters.get("after", ""),
+            }
+        )
+    except ValidationError as error:
+        raise Refused(404, "There is no such filter of answers.") from error
 
 
 def _query(queue: ReviewQueue, *, names: bool) -> dict[str, str]:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from llm_platform.application.model import Application
-from llm_platform.records import QueueProgress, ReviewQueue
+from llm_platform.records import AnswersFilter, QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement
+from llm_platform.review.answers import AnswerFilters, AnswersPage
 from llm_platform.review.items import Item, ReviewDecision
 from llm_platform.review.people import Person
 from llm_platform.review.status import ApplicationStatus
@@ -81,6 +82,15 @@ class Desk(Protocol):
 
     def card(self, page: str) -> str | None:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
+
+    def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
+        """A page of documents with the answers of every variant, as far as the person may read them."""
+
+    def answer_filters(self) -> AnswerFilters:
+        """What there is to filter answers by."""
+
+    def opened(self, document_id: str) -> Opened:
+        """One document by itself, to be judged where it was found."""
 
     def overview(self, person: Person) -> Overview:
         """Progress of every queue."""

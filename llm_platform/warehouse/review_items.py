@@ -120,7 +120,7 @@ class ReviewItems:
         return self._session.rows(
             f"SELECT json_extract_string(attributes, $path) AS value, count(*) AS texts FROM {self._items} "
             f"GROUP BY 1 ORDER BY texts DESC, value LIMIT {most:d}",
-            {"path": _path(attribute)},
+            {"path": attribute_path(attribute)},
         )
 
     def groups(self, *, by: str | None, before: int | None = None, limit: int = 50) -> list[dict[str, Any]]:
@@ -167,6 +167,25 @@ class ReviewItems:
         ).to_pylist()
         return rows
 
+    def said(self, fingerprints: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Fingerprint → what people hold of the text now (by, answer, rejected), with what was said a moment ago."""
+        with self._lock, self._session.cursor() as cursor:
+            taken = self._taken
+            self._take_annotations(cursor)
+            if taken is None:
+                self._taken = None  # `refresh` has not been asked yet, and begins with all of them
+            elif taken != self._taken:
+                self._build_opinions(cursor, since=taken)
+        found: dict[str, list[dict[str, Any]]] = {}
+        rows = self._session.table(
+            f'SELECT fingerprint, "by", answer, rejected FROM ({opinions_sql(self._annotations)}) '
+            'WHERE fingerprint IN (SELECT unnest(?::VARCHAR[])) ORDER BY "at"',
+            [list(fingerprints)],
+        )
+        for row in rows.to_pylist():
+            found.setdefault(row.pop("fingerprint"), []).append(row)
+        return found
+
     def counts(self) -> dict[str, int]:
         """Basis of decisions on present texts → number of texts."""
         return dict(
@@ -193,7 +212,7 @@ class ReviewItems:
         return self._session.table(
             f'SELECT "by", document_id, fingerprint, judged, verdict, answer, blind, "at" '
             f"FROM ({live_sql(self._annotations)}) "
-            f"WHERE kind = 'verdict' AND coalesce(queue, '') NOT IN ('mine', '{ADJUDICATION}') "
+            f"WHERE kind = 'verdict' AND coalesce(queue, '') NOT IN ('mine', 'answers', '{ADJUDICATION}') "
             'QUALIFY dense_rank() OVER (PARTITION BY document_id, fingerprint, "by" ORDER BY "at", group_id) = 1 '
             'ORDER BY fingerprint, "by", judged'
         )
@@ -235,7 +254,7 @@ class ReviewItems:
     def _parameters(queue: ReviewQueue, reviewer: str) -> dict[str, Any]:
         parameters: dict[str, Any] = {"reviewer": reviewer}
         if queue.name == "slice":
-            parameters |= {"path": _path(queue.attribute or ""), "value": queue.value}
+            parameters |= {"path": attribute_path(queue.attribute or ""), "value": queue.value}
         return parameters
 
     def _grouped(self) -> str:
@@ -394,6 +413,6 @@ class ReviewItems:
         )
 
 
-def _path(attribute: str) -> str:
+def attribute_path(attribute: str) -> str:
     """JSON path of one attribute, whatever its name."""
     return '$."' + attribute.replace('"', '\\"') + '"'

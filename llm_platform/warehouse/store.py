@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSets
 from llm_platform.warehouse.annotations import Annotations
+from llm_platform.warehouse.answer_pages import AnswerPages
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.contracts import Contracts
 from llm_platform.warehouse.copies import Copies
@@ -41,6 +42,7 @@ class ApplicationStore:
         self.documents = DocumentsTable(session, application)
         self.references = ReferencesTable(session, application)
         self.annotations = Annotations(session, application)
+        self.answer_pages = AnswerPages(session, application)
         self.prompts = Prompts(session, application)
         self.pools = Pools(session, application)
         self.trials = Trials(session, application)

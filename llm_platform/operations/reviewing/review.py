@@ -14,9 +14,11 @@ from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.releases import CHAMPION, LoadedApplication
+from llm_platform.operations.reviewing.answers import SERVES, answers_page
 from llm_platform.operations.reviewing.status import CARDS, application_status
-from llm_platform.records import QueueProgress, ReviewQueue
+from llm_platform.records import AnswersFilter, QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement, agreements
+from llm_platform.review.answers import AnswerFilters, AnswersPage
 from llm_platform.review.desk import Opened, Overview, SecondOpinion, Submitted
 from llm_platform.review.items import (
     GivenAnswer,
@@ -59,6 +61,7 @@ class ReviewDesk:
         self._loaded = loaded
         self._cards_folder = cards_folder
         self._status: tuple[int, float, ApplicationStatus] | None = None
+        self._values: tuple[float, dict[str, list[str]]] | None = None
         self._store = lake.application(loaded.application.name)
         self._items: ReviewItems = self._store.review_items(second_opinions=second_opinions, clock=clock)
         self._clock = clock
@@ -84,6 +87,26 @@ class ReviewDesk:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
         path = self._cards_folder / f"{page}.html"
         return path.read_text(encoding="utf-8") if page in CARDS and path.is_file() else None
+
+    def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
+        """A page of documents with the answers of every variant, as far as the person may read them."""
+        return answers_page(self._store, self._loaded, self._items, wanted, person, shown=self._shown())
+
+    def answer_filters(self) -> AnswerFilters:
+        """What there is to filter answers by; of the attributes, as they were a minute ago."""
+        if self._values is None or self._clock() - self._values[0] >= RELEASES_SECONDS:
+            values = self._store.answer_pages.values(self.application.source.attributes)
+            self._values = (self._clock(), values)
+        names = tuple(name.removesuffix(SERVES) for name in self._shown().values())
+        return AnswerFilters(variants=names, tags=tuple(self._store.answer_pages.tags()), values=self._values[1])
+
+    def opened(self, document_id: str) -> Opened:
+        """One document by itself, to be judged where it was found.
+
+        Raises:
+            ContractBroken: it is gone.
+        """
+        return Opened(self._item(document_id), QueueProgress(total=0, done=0, waiting=0))
 
     def overview(self, person: Person) -> Overview:
         """Progress of every queue that the person may use, except slices."""
@@ -181,7 +204,7 @@ class ReviewDesk:
         found = {release.release_id: name for name, release in judged_releases(self._store, self._loaded).items()}
         if champion is not None and champion.release_id in found:
             first = found.pop(champion.release_id)
-            found = {champion.release_id: first if first == CHAMPION else f"{first} (champion)", **found}
+            found = {champion.release_id: first if first == CHAMPION else f"{first}{SERVES}", **found}
         with self._lock:
             self._releases = (found, self._clock())
         return found
