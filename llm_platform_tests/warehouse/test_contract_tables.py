@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Application
+from llm_platform.application.model import Application, ContractBeside
 from llm_platform.contracts.files import contract_files
 from llm_platform.contracts.shape import contract_of, filled_from
 from llm_platform.errors import ContractBroken
@@ -215,13 +215,7 @@ def test_readers_of_the_other_table_get_their_own_labels_and_columns(local_lake:
     answered(local_lake, {"a": {"vendor": "Acme"}})
     published = local_lake.application("reviews").published
     before = invoices({"supplier": {"type": "string"}})
-    beside = (
-        Application.model_fields["publish"]
-        .annotation.model_validate(  # type: ignore[union-attr]
-            {"beside": {"1": {"fields": {"supplier": "vendor"}}}}
-        )
-        .beside["1"]
-    )
+    beside = ContractBeside(fields={"supplier": "vendor"})
 
     published.publish(RELEASE_ID, [invoices({"vendor": {"type": "string"}}, contract=2), filled_from(before, beside)])
 
