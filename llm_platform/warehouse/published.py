@@ -164,7 +164,7 @@ class Published:
         return float(self._session.value(f"SELECT coalesce(avg((status = 'valid')::INT), 1.0) FROM {rows}"))
 
     def waiting_hours(self, contract: int) -> float:
-        """How long the oldest change of a document has not been in the table; 0.0 where none waits, or there is none."""
+        """How long the oldest change of a document waits to be in the table; 0.0 where none does."""
         if contract not in self.numbers():
             return 0.0
         rows = self._session.relation(self._application, published_table(contract))

@@ -264,7 +264,7 @@ class Session:
             f"SELECT table_id, end_snapshot FROM {files} UNION ALL SELECT table_id, begin_snapshot FROM {deletes}"
             f") f ON f.table_id = t.table_id AND f.snapshot <= {at} "
             f"WHERE s.schema_name = $schema AND t.table_name = $table AND t.begin_snapshot <= {at} "
-            f"AND (t.end_snapshot IS NULL OR t.end_snapshot > {at}) GROUP BY ALL",
+            f"AND (t.end_snapshot IS NULL OR t.end_snapshot > {at}) GROUP BY t.table_uuid, t.begin_snapshot",
             {"schema": application, "table": table},
         )
         return f"{found[0][0]}@{found[0][1]}" if found else None
