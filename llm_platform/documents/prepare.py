@@ -106,6 +106,24 @@ def prepare_one(
     return Prepared(row, status, reason)
 
 
+def prepared_batch(prepared: Sequence[Prepared], documents: Documents) -> pa.RecordBatch:
+    """Such documents in `BATCH_SCHEMA`."""
+    rows = [one.row for one in prepared]
+    made = [
+        [row.document_id for row in rows],
+        [row.fingerprint for row in rows],
+        [row.text for row in rows],
+        [canonical_json(dict(row.attributes)) for row in rows],
+        [bucket_of(row.document_id, documents.buckets) for row in rows],
+        [one.status.value for one in prepared],
+        [one.reason for one in prepared],
+    ]
+    return pa.record_batch(
+        [pa.array(values, type=field.type) for values, field in zip(made, BATCH_SCHEMA, strict=True)],
+        schema=BATCH_SCHEMA,
+    )
+
+
 def _given_text(value: Any, name: str) -> bytes | None:
     if value is None or isinstance(value, str):
         try:

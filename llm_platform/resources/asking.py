@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from llm_platform.application.model import Application
 from llm_platform.inference.engine import EndpointTarget, Progress
@@ -81,6 +82,15 @@ def asking_documents(
         # A replica that joins late has not got the adapter yet.
         discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
     )
+
+
+def asking_online(settings: Settings, release: Release, run_id: str, budget_usd: float | None) -> Asking:
+    """How a release is asked for callers that wait; what its budget in money leaves, where it has one."""
+    asking = asking_of(settings, release, max_failed_share=1.0, run_id=run_id)
+    if budget_usd is None:
+        return asking
+    prices = NIMResource.of(settings, release.model.entry).pinned.prices
+    return replace(asking, policy=replace(asking.policy, budget_usd=budget_usd, prices=prices))
 
 
 def _verified(

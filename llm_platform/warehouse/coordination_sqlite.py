@@ -44,6 +44,7 @@ class FileCoordinator:
 
     leases = "leases"
     row_lock = ""
+    mark_is_free = True
 
     def __init__(
         self,
@@ -149,9 +150,25 @@ class FileCoordinator:
             "full."
         )
 
+    def mark(self) -> object:
+        """Time and size of the catalog's files.
+
+        They are looked at and not opened: whoever closes a file takes all locks of its process on it away, those of
+        DuckDB too.
+        """
+        return tuple(_time_and_size(self._catalog.with_name(self._catalog.name + end)) for end in ("", "-wal"))
+
     def now(self) -> float:
         """This machine's clock; all holders of a SQLite catalog's leases are on it."""
         return time.time()
 
     def close(self) -> None:
         """Nothing stays open between calls."""
+
+
+def _time_and_size(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
