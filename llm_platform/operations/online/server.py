@@ -108,7 +108,8 @@ def serve_online(
         timeout_graceful_shutdown=int(deadline_seconds),
     )
     # A fault of ours is logged with its trace, and that ends with what the error says.
-    logging.getLogger("uvicorn.error").addFilter(without_messages)
+    for of in ("uvicorn.error", "asyncio"):
+        logging.getLogger(of).addFilter(without_messages)
     sys.setswitchinterval(_SWITCH_SECONDS)
     name = f"[{host}]" if ":" in host else host
     ready(f"http://{name}:{listening.getsockname()[1]}")
