@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -118,14 +119,14 @@ class AnsweredTexts:
         if after is not None:
             rows = self._session.insertions(self._application, "completions", after=after, until=until, catalog=catalog)
         table = self._session.table(
-            f"SELECT ('0x' || left(fingerprint, {_DIGITS}))::UBIGINT AS number FROM {rows} "
+            f"SELECT ('0x' || left(md5(fingerprint), {_DIGITS}))::UBIGINT AS number FROM {rows} "
             f"WHERE release_id = {literal(self._release_id)}"
         )
         return np.asarray(table["number"].to_numpy(), dtype=np.uint64)
 
 
 def _number(fingerprint: str) -> int:
-    return int(fingerprint[:_DIGITS], 16)
+    return int(hashlib.md5(fingerprint.encode(), usedforsecurity=False).hexdigest()[:_DIGITS], 16)
 
 
 class OnlineLease(Lease):
