@@ -76,19 +76,17 @@ class DeskState:
 
 
 class Desk(Protocol):
-    """Answers the documents of one application."""
+    """Answers the documents of one application.
 
-    @property
-    def task(self) -> Task:
-        """What an answer is."""
+    Attributes:
+        task: What an answer is.
+        columns: Columns that a document may have, its key left out.
+        text_column: The column that is the text; None where the text is made of several.
+    """
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that a document may have, its key left out."""
-
-    @property
-    def text_column(self) -> str | None:
-        """The column that is the text; None where the text is made of several."""
+    task: Task
+    columns: tuple[str, ...]
+    text_column: str | None
 
     def state(self) -> DeskState:
         """How it is now."""

@@ -60,6 +60,7 @@ class FileCoordinator:
         self._leases_file = catalog.with_name("leases.sqlite")
         self._wait_seconds, self._said_after_seconds = wait_seconds, said_after_seconds
         self._prepared = False
+        self._marked = str(catalog), f"{catalog}-wal"
 
     def has_catalog(self) -> bool:
         """Whether the catalog's file holds anything."""
@@ -156,7 +157,7 @@ class FileCoordinator:
         They are looked at and not opened: whoever closes a file takes all locks of its process on it away, those of
         DuckDB too.
         """
-        return tuple(_time_and_size(self._catalog.with_name(self._catalog.name + end)) for end in ("", "-wal"))
+        return _time_and_size(self._marked[0]), _time_and_size(self._marked[1])
 
     def now(self) -> float:
         """This machine's clock; all holders of a SQLite catalog's leases are on it."""
@@ -166,9 +167,9 @@ class FileCoordinator:
         """Nothing stays open between calls."""
 
 
-def _time_and_size(file: Path) -> tuple[int, int] | None:
+def _time_and_size(file: str) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        found = os.stat(file)
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size

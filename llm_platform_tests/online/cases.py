@@ -129,9 +129,10 @@ def service(
     }
     command = [sys.executable, "-c", "from llm_platform.cli.main import main; main()", "serve", NAME, "--port", "0"]
     log = team.root / f"serve-{uuid.uuid4().hex}.log"
-    pin = None if core is None else (lambda: os.sched_setaffinity(0, {core}))
     with log.open("wb") as file:
-        process = subprocess.Popen([*command, *arguments], env=environment, stdout=file, stderr=file, preexec_fn=pin)
+        process = subprocess.Popen([*command, *arguments], env=environment, stdout=file, stderr=file)
+    if core is not None:
+        os.sched_setaffinity(process.pid, {core})
     try:
         yield _started(process, log, wait=wait)
     finally:

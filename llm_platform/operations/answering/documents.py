@@ -8,7 +8,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from llm_platform.application.model import Application, TableRef
-from llm_platform.documents.prepare import prepare, prepare_one, prepared_batch
+from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
 from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
 from llm_platform.evaluation.panel import Panel
@@ -105,14 +105,11 @@ def _with_online(
 ) -> RowsChanged:
     """Take in what callers have sent since; with what the source has changed, as one change."""
     application = loaded.application
-    read = columns_read(loaded, store)
+    making = OneByOne(application.source, application.documents, read_by_prompts=columns_read(loaded, store))
     sent = store.online_documents.newest(only_new=only_new)
     batches = [
         prepared_batch(
-            [
-                prepare_one(values, application.source, application.documents, key=key, read_by_prompts=read)
-                for key, values in sent[start : start + ONLINE_ROWS]
-            ],
+            [making.document(values, key=key) for key, values in sent[start : start + ONLINE_ROWS]],
             application.documents,
         )
         for start in range(0, len(sent), ONLINE_ROWS)

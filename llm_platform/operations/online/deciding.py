@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from llm_platform.operations.releases import LoadedApplication, champion_release
+from llm_platform.operations.releases import LoadedApplication, champion_release, requesting
 from llm_platform.records import Release
 from llm_platform.rollout.routing import LiveShare, place_of, route
 from llm_platform.warehouse.store import ApplicationStore
@@ -27,6 +28,21 @@ class Arm:
     rollout_id: str | None = None
     share: float = 1.0
     budget_usd: float | None = None
+
+    @cached_property
+    def release_id(self) -> str:
+        """Of what callers are told: a hash over the whole release."""
+        return self.release.release_id
+
+    @cached_property
+    def sender(self) -> Release:
+        """The release that sends its requests."""
+        return requesting(self.release)
+
+    @cached_property
+    def sender_id(self) -> str:
+        """Of the release that sends its requests."""
+        return self.sender.release_id
 
 
 @dataclass(frozen=True)

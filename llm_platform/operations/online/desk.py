@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_platform.documents.prepare import Prepared, prepare_one
+from llm_platform.documents.prepare import OneByOne, Prepared
 from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.live import Withdrawn
@@ -25,7 +25,7 @@ from llm_platform.operations.online.deciding import Arm, LiveDecision, live_deci
 from llm_platform.operations.online.kept import KeptDocuments
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
-from llm_platform.operations.releases import LoadedApplication, requesting
+from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class _Now:
     """A decision, and what documents are made by."""
 
     decision: LiveDecision
-    columns_read: tuple[str, ...]
+    making: OneByOne
 
 
 class OnlineDesk:
@@ -85,6 +85,12 @@ class OnlineDesk:
         self._name, self._loading, self._asking_of = name, loading, asking_of
         self._place, self._threads = place, threads
         self._loaded = loading()
+        source = self._loaded.application.source
+        self.task: Task = self._loaded.application.task
+        self.columns = tuple(dict.fromkeys((*source.text_columns, *source.attributes)))
+        self.text_column = source.text if isinstance(source.text, str) and len(source.text_columns) == 1 else None
+        if self.text_column not in source.text_columns:
+            self.text_column = None  # a template of one column
         self._now: _Now | None = None
         self._askers: dict[str, Asker] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -94,27 +100,10 @@ class OnlineDesk:
         self._skipped_shadows = 0
         self._kept = KeptDocuments(place.lake, name, place.journals)
 
-    @property
-    def task(self) -> Task:
-        """What an answer is."""
-        return self._loaded.application.task
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that a document may have, its key left out."""
-        source = self._loaded.application.source
-        return tuple(dict.fromkeys((*source.text_columns, *source.attributes)))
-
-    @property
-    def text_column(self) -> str | None:
-        """The column that is the text; None where the text is made of several."""
-        source = self._loaded.application.source
-        return source.text if source.text_columns == (source.text,) and isinstance(source.text, str) else None
-
     def state(self) -> DeskState:
         """How it is now."""
         now, askers = self._now, list(self._askers.values())
-        champion = None if now is None else self._askers.get(requesting(now.decision.champion.release).release_id)
+        champion = None if now is None else self._askers.get(now.decision.champion.sender_id)
         problem = self._problem if now is None or champion is None else None
         if champion is not None and not champion.is_ready:
             problem = champion.problem or "The model does not answer now."
@@ -126,7 +115,7 @@ class OnlineDesk:
         return DeskState(
             problem=problem,
             degraded=tuple(dict.fromkeys(degraded)),
-            champion=None if now is None else now.decision.champion.release.release_id,
+            champion=None if now is None else now.decision.champion.release_id,
             variant=None if now is None else now.decision.champion.variant,
             queued=sum(asker.live.queued for asker in askers),
             open=sum(asker.live.open for asker in askers),
@@ -150,14 +139,13 @@ class OnlineDesk:
         row = prepared.row
         arm = now.decision.arm_of(row.document_id)
         found = await self._found(self._asker_of(arm), row, until=until)
-        final = arm.release
         completion = found.completion
-        if completion.release_id != final.release_id:
-            completion = recalibrate(completion, final)
+        if arm.release_id != arm.sender_id:
+            completion = recalibrate(completion, arm.release)
         if self._loaded.application.online.keep_documents:
             self._keep(row.document_id, question)
         self._shadow(now.decision, row, until=until)
-        return Answered(row.document_id, arm.variant, final.release_id, completion, found.was_stored)
+        return Answered(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
 
     async def refresh(self) -> None:
         """Follow the stored decision; where it cannot be read, the last one holds."""
@@ -208,25 +196,26 @@ class OnlineDesk:
         decision = live_decision(store, self._loaded)
         if decision is None:
             return None
-        return _Now(decision, tuple(columns_read(self._loaded, store)))
+        application = self._loaded.application
+        read = columns_read(self._loaded, store)
+        return _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
 
     def _follow(self, now: _Now) -> None:
         wanted: dict[str, Arm] = {}
         derived: dict[str, list[Release]] = {}
         for arm in now.decision.arms:
-            sender = requesting(arm.release)
-            wanted.setdefault(sender.release_id, arm)
+            wanted.setdefault(arm.sender_id, arm)
             if arm.release.calibration is not None:
-                derived.setdefault(sender.release_id, []).append(arm.release)
+                derived.setdefault(arm.sender_id, []).append(arm.release)
         for release_id, arm in wanted.items():
             if release_id not in self._askers:
-                self._start(requesting(arm.release), arm.budget_usd)
+                self._start(arm.sender, arm.sender_id, arm.budget_usd)
             self._askers[release_id].ledger.derived = tuple(derived.get(release_id, ()))
         self._now = now
         for release_id in [one for one in self._askers if one not in wanted]:
             self._retire(release_id)
 
-    def _start(self, release: Release, budget_usd: float | None) -> None:
+    def _start(self, release: Release, release_id: str, budget_usd: float | None) -> None:
         place = self._place
         ledger = OnlineLedger(place.lake, self._name, release, journals=place.journals, run_id=place.run_id)
         asker = Asker(
@@ -237,8 +226,8 @@ class OnlineDesk:
             lake=place.lake,
             threads=self._threads,
         )
-        self._askers[release.release_id] = asker
-        self._running[release.release_id] = asyncio.create_task(asker.run())
+        self._askers[release_id] = asker
+        self._running[release_id] = asyncio.create_task(asker.run())
 
     def _retire(self, release_id: str) -> None:
         """Let what is in flight come back, and store it."""
@@ -253,15 +242,8 @@ class OnlineDesk:
         self._spawn(close())
 
     def _prepared(self, question: Question, now: _Now) -> Prepared:
-        application = self._loaded.application
         try:
-            prepared = prepare_one(
-                question.values,
-                application.source,
-                application.documents,
-                key=question.document_id,
-                read_by_prompts=now.columns_read,
-            )
+            prepared = now.making.document(question.values, key=question.document_id)
         except ContractBroken as error:
             raise Turned(422, "impossible_document", str(error)) from None
         if prepared.status is not DocumentStatus.SENDABLE:
@@ -269,7 +251,7 @@ class OnlineDesk:
         return prepared
 
     def _asker_of(self, arm: Arm) -> Asker:
-        return self._askers[requesting(arm.release).release_id]
+        return self._askers[arm.sender_id]
 
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
         try:
