@@ -73,7 +73,7 @@ def make_token(
     at_once: Annotated[int | None, typer.Option(min=1, help="Requests that may be open together.")] = None,
 ) -> None:
     """Make a token for a caller: the line for the file of callers, and the token, which is shown once."""
-    from llm_platform.tokens import new_token, token_hash
+    from llm_platform.web.tokens import new_token, token_hash
 
     if not name.strip() or len(name.split()) != 1 or "#" in name:
         raise SpecificationError(f"Cannot name a caller {name!r}: a name has no spaces and no '#'.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm_platform.errors import SpecificationError
 from llm_platform.online.desk import Turned
-from llm_platform.tokens import LOCAL_ADDRESSES, is_token_hash, token_hash
+from llm_platform.web.tokens import LOCAL_ADDRESSES, is_token_hash, token_hash
 
 ALL = "*"
 METRICS = "metrics"

@@ -32,6 +32,7 @@ MOST_LOST = 20
 ONLINE = "online"
 """Origin of documents that callers have sent; those of the source have none."""
 
+
 class DocumentsTable:
     """Documents of one application."""
 
@@ -231,8 +232,8 @@ def _apply(
     stored = transaction.relation("documents")
     if named:
         transaction.run(
-            f"CREATE OR REPLACE TEMP TABLE touched AS SELECT document_id, origin, {', '.join(COMPARED)} FROM {stored} d "
-            "JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) USING (document_id)"
+            f"CREATE OR REPLACE TEMP TABLE touched AS SELECT document_id, origin, {', '.join(COMPARED)} "
+            f"FROM {stored} d JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) USING (document_id)"
         )
         stored = "touched"
     # A document that a caller has sent before the source had it is the source's from now on.

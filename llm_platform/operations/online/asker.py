@@ -90,6 +90,7 @@ class Asker:
         self._wanted: dict[str, asyncio.Future[Completion | None]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._is_spent = False
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +106,8 @@ class Asker:
                 targets = await self._in_thread(self._bring_up)
                 self.problem = None
                 self.problem = await self._answer_until_it_ends(targets)
+                if self._is_spent:
+                    return
             except PlatformError as error:
                 self.problem = str(error)
             pause = FIRST_PAUSE_SECONDS if time.monotonic() - began > 60.0 else min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -257,6 +260,9 @@ class Asker:
             ).model_copy(update={"git_commit": self._asking.git_commit})
             with suppress(PlatformError):  # an account that is lost loses no answer
                 await self._in_thread(lambda: self.ledger.append_run(run))
+        if (result.stopped or "").startswith("budget_"):
+            self._is_spent = True
+            return f"Its {result.stopped} is used up."
         return None if result.error is None else str(result.error)
 
     def _has_answers(self) -> bool:

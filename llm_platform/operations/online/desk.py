@@ -21,7 +21,7 @@ from llm_platform.online.desk import Answered, DeskState, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.online.asker import Asker, Found, TooLong
-from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
+from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
 from llm_platform.operations.online.kept import KeptDocuments
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
@@ -30,8 +30,8 @@ from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
 
 logger = logging.getLogger(__name__)
 
-AskingOf = Callable[[Release, str, float | None], Asking]
-"""How a release is asked, on behalf of a run, within what it may cost."""
+AskingOf = Callable[[Arm, str], Asking]
+"""How the release that sends an arm's requests is asked, on behalf of a run, within what the arm may still take."""
 AWAY_SECONDS = 5.0
 """What callers are told to wait where nobody knows how long an endpoint will be away."""
 LONGEST_WAIT_SHARE = 0.5
@@ -92,8 +92,8 @@ class OnlineDesk:
         if self.text_column not in source.text_columns:
             self.text_column = None  # a template of one column
         self._now: _Now | None = None
-        self._askers: dict[str, Asker] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._askers: dict[Key, Asker] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
         self._others: set[asyncio.Task[None]] = set()
         self._problem: str | None = "The decision which release serves has not been read yet."
         self._is_stale = False
@@ -103,7 +103,7 @@ class OnlineDesk:
     def state(self) -> DeskState:
         """How it is now."""
         now, askers = self._now, list(self._askers.values())
-        champion = None if now is None else self._askers.get(now.decision.champion.sender_id)
+        champion = None if now is None else self._askers.get(now.decision.champion.key)
         problem = self._problem if now is None or champion is None else None
         if champion is not None and not champion.is_ready:
             problem = champion.problem or "The model does not answer now."
@@ -201,37 +201,37 @@ class OnlineDesk:
         return _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
 
     def _follow(self, now: _Now) -> None:
-        wanted: dict[str, Arm] = {}
-        derived: dict[str, list[Release]] = {}
-        for arm in now.decision.arms:
-            wanted.setdefault(arm.sender_id, arm)
+        wanted: dict[Key, Arm] = {}
+        derived: dict[Key, list[Release]] = {}
+        for arm in now.decision.arms.values():
+            wanted.setdefault(arm.key, arm)
             if arm.release.calibration is not None:
-                derived.setdefault(arm.sender_id, []).append(arm.release)
-        for release_id, arm in wanted.items():
-            if release_id not in self._askers:
-                self._start(arm.sender, arm.sender_id, arm.budget_usd)
-            self._askers[release_id].ledger.derived = tuple(derived.get(release_id, ()))
+                derived.setdefault(arm.key, []).append(arm.release)
+        for key, arm in wanted.items():
+            if key not in self._askers:
+                self._start(arm)
+            self._askers[key].ledger.derived = tuple(derived.get(key, ()))
         self._now = now
-        for release_id in [one for one in self._askers if one not in wanted]:
-            self._retire(release_id)
+        for key in [one for one in self._askers if one not in wanted]:
+            self._retire(key)
 
-    def _start(self, release: Release, release_id: str, budget_usd: float | None) -> None:
+    def _start(self, arm: Arm) -> None:
         place = self._place
-        ledger = OnlineLedger(place.lake, self._name, release, journals=place.journals, run_id=place.run_id)
+        ledger = OnlineLedger(place.lake, self._name, arm.sender_id, journals=place.journals, run_id=place.run_id)
         asker = Asker(
-            release,
+            arm.sender,
             application=self._loaded.application,
-            asking=self._asking_of(release, place.run_id, budget_usd),
+            asking=self._asking_of(arm, place.run_id),
             ledger=ledger,
             lake=place.lake,
             threads=self._threads,
         )
-        self._askers[release_id] = asker
-        self._running[release_id] = asyncio.create_task(asker.run())
+        self._askers[arm.key] = asker
+        self._running[arm.key] = asyncio.create_task(asker.run())
 
-    def _retire(self, release_id: str) -> None:
+    def _retire(self, key: Key) -> None:
         """Let what is in flight come back, and store it."""
-        asker, running = self._askers.pop(release_id), self._running.pop(release_id)
+        asker, running = self._askers.pop(key), self._running.pop(key)
         asker.stop()
 
         async def close() -> None:
@@ -251,7 +251,7 @@ class OnlineDesk:
         return prepared
 
     def _asker_of(self, arm: Arm) -> Asker:
-        return self._askers[arm.sender_id]
+        return self._askers[arm.key]
 
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
         try:
@@ -308,11 +308,9 @@ class OnlineDesk:
 
     def _shadow(self, decision: LiveDecision, row: DocumentRow, *, until: float) -> None:
         """Have shadows answer, once the reply is on its way; where they have no room, they do not."""
-        for arm in decision.shadows:
-            if not decision.is_shadowed(arm, row.document_id):
-                continue
+        for arm in decision.shadows_of(row.document_id):
             asker = self._asker_of(arm)
-            if not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
+            if not arm.may_be_asked or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
                 self._skipped_shadows += 1
                 continue
             self._spawn(self._shadowed(asker, row, until=until + 600.0))

@@ -38,12 +38,13 @@ class OnlineLedger:
         derived: Calibrated releases, whose answers are made of these.
     """
 
-    def __init__(self, lake: OpenLake, application: str, release: Release, *, journals: Path, run_id: str) -> None:
+    def __init__(self, lake: OpenLake, application: str, release_id: str, *, journals: Path, run_id: str) -> None:
         self.problems: dict[str, str] = {}
         self.uncommitted = 0
         self.derived: tuple[Release, ...] = ()
-        self._lake, self._application, self._release, self._run_id = lake, application, release, run_id
-        self._folder = online_journal(journals, application, release.release_id)
+        self._lake, self._application, self._run_id = lake, application, run_id
+        self._release_id = release_id
+        self._folder = online_journal(journals, application, release_id)
         self._writing, self._committing, self._opening = threading.Lock(), threading.Lock(), threading.Lock()
         self._journal: Journal | None = None
         self._waiting: list[Completion] = []
@@ -86,7 +87,7 @@ class OnlineLedger:
             PlatformError: the lake cannot be read.
         """
         store = self._open()[0]
-        return {row.fingerprint: row for row in store.completions.records(self._release.release_id, fingerprints)}
+        return {row.fingerprint: row for row in store.completions.records(self._release_id, fingerprints)}
 
     def asks_again(self) -> None:
         """A text that has an answer, which cannot be read now, is asked about again: the ledger has to be searched."""
@@ -160,7 +161,7 @@ class OnlineLedger:
             if self._opened is None or self._opened[0] != self._lake.generation:
                 generation = self._lake.generation
                 store = lake.application(self._application)
-                lease = store.completions.online_lease(self._release.release_id, holder=self._run_id)
+                lease = store.completions.online_lease(self._release_id, holder=self._run_id)
                 self._stack.close()
                 self._stack = ExitStack()
                 self._stack.enter_context(lease)

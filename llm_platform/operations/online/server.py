@@ -22,7 +22,7 @@ from llm_platform.online.callers import Callers
 from llm_platform.operations.online.desk import AskingOf, OnlineDesk, Place
 from llm_platform.operations.online.open_lake import Opening, OpenLake
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.operations.reviewing.patience import LimitedProtocol
+from llm_platform.web.patience import LimitedProtocol
 
 logger = logging.getLogger(__name__)
 
