@@ -104,8 +104,8 @@ class Team:
             writer.writerow(["ticket", "mood"])
             writer.writerows(answers.items())
 
-    def write_prompt(self, name: str, text: str) -> None:
-        front = "---\napi: chat\nanswers: {HAPPY: HAPPY, SAD: SAD}\n---\n# user\n\n"
+    def write_prompt(self, name: str, text: str, *, answers: tuple[str, str] = ("HAPPY", "SAD")) -> None:
+        front = f"---\napi: chat\nanswers: {{HAPPY: {answers[0]}, SAD: {answers[1]}}}\n---\n# user\n\n"
         (self.folder / "prompts" / f"{name}.md").write_text(front + text + "\n", encoding="utf-8")
 
     def write_specification(self) -> None:

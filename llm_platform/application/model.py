@@ -509,6 +509,16 @@ class Publish(Specification):
     assets: tuple[str, ...] = ()
 
 
+class Online(Specification):
+    """What becomes of documents that callers send to `llm-platform serve`.
+
+    Attributes:
+        keep_documents: Whether they become documents, to be sampled, reviewed and trained on. They are not published.
+    """
+
+    keep_documents: bool = False
+
+
 class Application(Specification):
     """One use of an LLM over one source table.
 
@@ -534,6 +544,7 @@ class Application(Specification):
     rollout: Rollout = Rollout()
     publish: Publish = Publish()
     monitoring: Monitoring = Monitoring()
+    online: Online = Online()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
     budget: Budget = Budget()
     recordings: dict[str, RecordedVariant] = Field(default_factory=dict, exclude=True)

@@ -21,10 +21,12 @@ from llm_platform.settings.settings import load_settings
 class ServeByDefault(TyperGroup):
     """`llm-platform review [APPLICATION]` opens the page; the other commands have names."""
 
+    default = "page"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the name of the default command where none is given."""
         if not args or (args[0] not in self.commands and args[0] != "--help"):
-            args = ["page", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 

@@ -72,38 +72,62 @@ class Prepared:
     reason: str | None
 
 
-def prepare_one(
-    values: Mapping[str, Any],
-    source: Source,
-    documents: Documents,
-    *,
-    key: str | None,
-    read_by_prompts: Collection[str] | None = None,
-) -> Prepared:
-    """The document that `prepare` makes of a table with this one row, in a twentieth of its time.
+class OneByOne:
+    """Makes documents of single rows: those that `prepare` makes of a table with that one row, in a twentieth of its
+    time.
 
     Args:
-        values: Column → value, of JSON; a column that is not named is null.
-        key: Its key; None names it by its content.
-
-    Raises:
-        ContractBroken: a text is no text, or the key is impossible.
+        read_by_prompts: As for `prepare`.
     """
-    read = source.attributes if read_by_prompts is None else [n for n in source.attributes if n in read_by_prompts]
-    said = {name: _given_text(values.get(name), name) for name in source.text_columns}
-    text, status, reason = _judged(composed(source.text, said), documents.max_characters)
-    attributes = {name: _given_attribute(values.get(name)) for name in source.attributes}
-    fingerprint = fingerprint_of(text, canonical_json({name: attributes[name] for name in read}))
-    if key is not None:
-        key = one_form(key)
-        require_possible([key], "the request")
-    row = DocumentRow(
-        document_id=key if key else f"{ONLINE_PREFIX}{fingerprint}",
-        fingerprint=fingerprint,
-        text=text,
-        attributes=attributes,
+
+    def __init__(self, source: Source, documents: Documents, *, read_by_prompts: Collection[str] | None = None) -> None:
+        self._source, self._documents = source, documents
+        self._text_columns = source.text_columns
+        wanted = set(source.attributes if read_by_prompts is None else read_by_prompts)
+        self._read = [name for name in source.attributes if name in wanted]
+
+    def document(self, values: Mapping[str, Any], *, key: str | None) -> Prepared:
+        """The document of one row.
+
+        Args:
+            values: Column → value, of JSON; a column that is not named is null.
+            key: Its key; None names it by its content.
+
+        Raises:
+            ContractBroken: a text is no text, or the key is impossible.
+        """
+        said = {name: _given_text(values.get(name), name) for name in self._text_columns}
+        text, status, reason = _judged(composed(self._source.text, said), self._documents.max_characters)
+        attributes = {name: _given_attribute(values.get(name)) for name in self._source.attributes}
+        fingerprint = fingerprint_of(text, canonical_json({name: attributes[name] for name in self._read}))
+        if key:
+            key = one_form(key)
+            require_possible([key], "the request")
+        row = DocumentRow(
+            document_id=key or f"{ONLINE_PREFIX}{fingerprint}",
+            fingerprint=fingerprint,
+            text=text,
+            attributes=attributes,
+        )
+        return Prepared(row, status, reason)
+
+
+def prepared_batch(prepared: Sequence[Prepared], documents: Documents) -> pa.RecordBatch:
+    """Such documents in `BATCH_SCHEMA`."""
+    rows = [one.row for one in prepared]
+    made = [
+        [row.document_id for row in rows],
+        [row.fingerprint for row in rows],
+        [row.text for row in rows],
+        [canonical_json(dict(row.attributes)) for row in rows],
+        [bucket_of(row.document_id, documents.buckets) for row in rows],
+        [one.status.value for one in prepared],
+        [one.reason for one in prepared],
+    ]
+    return pa.record_batch(
+        [pa.array(values, type=field.type) for values, field in zip(made, BATCH_SCHEMA, strict=True)],
+        schema=BATCH_SCHEMA,
     )
-    return Prepared(row, status, reason)
 
 
 def _given_text(value: Any, name: str) -> bytes | None:

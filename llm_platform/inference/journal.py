@@ -204,6 +204,20 @@ def recover(folder: Path, record: type[Row]) -> Iterator[Recovered[Row]]:
                 file.close()
 
 
+def held(folder: Path, record: type[Row]) -> list[Row]:
+    """Rows that living processes have written there and not committed yet; their segments are left alone."""
+    found: list[Row] = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            continue  # committed meanwhile
+        # The last one may be about to be written.
+        rows = (_row(line, record) for line in lines if line.endswith(b"\n"))
+        found += [row for row in rows if row is not None]
+    return found
+
+
 def set_aside(folder: Path, lines: Sequence[bytes], *, why: str) -> None:
     """Keep lines that cannot be stored, and name them by their keys.
 

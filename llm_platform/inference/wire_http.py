@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
@@ -242,8 +242,8 @@ class _Exchange(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not checked: those of other event loops are of no class of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the interface of asyncio
         """Called by the transport."""

@@ -24,6 +24,7 @@ from llm_platform.records.completions import (
 from llm_platform.records.documents import (
     DocumentRow,
     DocumentStatus,
+    OnlineDocument,
     RowsChanged,
     SourceState,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "Judge",
     "LongDocuments",
     "ModelPin",
+    "OnlineDocument",
     "PoolExample",
     "Prices",
     "Prompt",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -65,3 +66,15 @@ class RowsChanged(Record):
     def changed(self) -> int:
         """Rows that are not what they were."""
         return self.inserted + self.updated + self.deleted
+
+
+class OnlineDocument(Record):
+    """A document that a caller has sent, on its way into the documents.
+
+    Attributes:
+        columns: What it had in the columns of the source, as JSON.
+    """
+
+    document_id: str
+    columns: str
+    received_at: datetime

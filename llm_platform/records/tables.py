@@ -16,6 +16,7 @@ import pyarrow as pa
 from llm_platform.records.base import Record
 from llm_platform.records.completions import Call, Completion, InferenceRun, TokenUsage
 from llm_platform.records.contracts import STANDARD_COLUMNS, text_contract
+from llm_platform.records.documents import OnlineDocument
 from llm_platform.records.evaluation import RolloutEvent, Score, Trial
 from llm_platform.records.releases import PoolExample
 from llm_platform.records.review import Annotation
@@ -70,7 +71,9 @@ TABLES: dict[str, dict[str, str]] = {
         "status": "VARCHAR",
         "reason": "VARCHAR",
         "updated_at": "TIMESTAMPTZ",
+        "origin": "VARCHAR",
     },
+    "online_documents": columns_of(OnlineDocument),
     "documents_consumed": {"state": "VARCHAR", "consumed_at": "TIMESTAMPTZ"},
     "references": {"document_id": "VARCHAR", "answer": "VARCHAR", "split": "VARCHAR", "provenance": "VARCHAR"},
     "annotations": columns_of(Annotation),
@@ -238,7 +241,7 @@ def arrow_schema(table: str, *, without: Collection[str] = ()) -> pa.Schema:
     return pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in TABLES[table].items() if name not in without])
 
 
-DOCUMENTS_SCHEMA = arrow_schema("documents", without=["updated_at"])
+DOCUMENTS_SCHEMA = arrow_schema("documents", without=["updated_at", "origin"])
 """Rows that `documents.apply` takes; `attributes` is a JSON object."""
 
 REFERENCES_SCHEMA = arrow_schema("references")

@@ -238,6 +238,16 @@ class Settings(PodFields, BaseSettings):
     review_identity_header: str | None = Field(
         default=None, description="Header in which a proxy in front of the review page says who somebody is."
     )
+    serve_callers: Path | None = Field(
+        default=None,
+        description="File of callers of the service: `name applications token-hash [per_minute=N] [at_once=N]` a line.",
+    )
+    serve_deadline_seconds: float = Field(
+        default=30.0, gt=0, le=600, description="How long a caller of the service waits that does not say."
+    )
+    serve_queue: int = Field(
+        default=200, ge=1, description="Documents of one application that may wait in the service to be sent."
+    )
     outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
     review_url: str | None = Field(
         default=None, description="Address of the review page, for links on report cards, e.g. http://127.0.0.1:8787."

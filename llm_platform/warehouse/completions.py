@@ -13,6 +13,7 @@ import pyarrow as pa
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Completion, Release, TokenUsage, content_hash, json_lines
 from llm_platform.records.tables import MADE_OF_SCHEMA
+from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
 from llm_platform.warehouse.engine import execute, identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
@@ -127,6 +128,26 @@ class Completions:
     def watch(self, release_id: str) -> AnswersWatch:
         """Tells which answers of a release others store from now on."""
         return AnswersWatch(self._session, self._application, release_id)
+
+    def online_lease(self, release_id: str, *, holder: str, ttl_seconds: float = 60.0) -> OnlineLease:
+        """A lease for whoever answers texts one by one, as they come; with it, which texts have been answered.
+
+        Raises:
+            StorageError: the lake cannot be read.
+        """
+        lease = OnlineLease(
+            self._session.coordinator,
+            self._application,
+            release_id,
+            holder=holder,
+            ttl_seconds=ttl_seconds,
+            wanted=[],
+        )
+        # What others store from here on is in the watch, what they have stored before in the answered texts.
+        lease.watch = self.watch(release_id)
+        lease.answered = AnsweredTexts(self._session, self._application, release_id)
+        lease.answered.look()
+        return lease
 
     def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
         """How many texts have no answer, their length, and how many are longer than `room_bytes`."""

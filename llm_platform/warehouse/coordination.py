@@ -52,6 +52,10 @@ class Coordinator(Protocol):
     def row_lock(self) -> str:
         """Suffix of a SELECT that keeps the rows from others until the transaction ends."""
 
+    @property
+    def mark_is_free(self) -> bool:
+        """Whether to ask for `mark` asks no server."""
+
     def has_catalog(self) -> bool:
         """Whether somebody has made the lake."""
 
@@ -60,6 +64,9 @@ class Coordinator(Protocol):
 
     def transaction(self, key: str, /) -> AbstractContextManager[Statements]:
         """One transaction; those with equal `key` run one after the other."""
+
+    def mark(self) -> object:
+        """Another one after every commit to the lake, whoever makes it; to be compared with an earlier one."""
 
     def now(self) -> float:
         """The clock that expiry is measured with, in seconds since 1970."""

@@ -36,6 +36,7 @@ class PostgresCoordinator:
     """Coordination of a Postgres catalog: advisory locks, and a table in the schema `<metadata schema>_leases`."""
 
     row_lock = " FOR UPDATE"
+    mark_is_free = False
 
     def __init__(self, dsn: str, metadata_schema: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._dsn = dsn
@@ -65,6 +66,11 @@ class PostgresCoordinator:
             if not self._prepared:
                 self._prepare(statements)
             yield statements
+
+    def mark(self) -> object:
+        """The newest snapshot."""
+        with self._locked(None) as statements:
+            return statements.run(f'SELECT max(snapshot_id) FROM "{self._scope}"."ducklake_snapshot"')[0][0]
 
     def now(self) -> float:
         """The server's clock: holders are on many machines."""

@@ -44,6 +44,7 @@ class FileCoordinator:
 
     leases = "leases"
     row_lock = ""
+    mark_is_free = True
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class FileCoordinator:
         self._leases_file = catalog.with_name("leases.sqlite")
         self._wait_seconds, self._said_after_seconds = wait_seconds, said_after_seconds
         self._prepared = False
+        self._marked = str(catalog), f"{catalog}-wal"
 
     def has_catalog(self) -> bool:
         """Whether the catalog's file holds anything."""
@@ -149,9 +151,25 @@ class FileCoordinator:
             "full."
         )
 
+    def mark(self) -> object:
+        """Time and size of the catalog's files.
+
+        They are looked at and not opened: whoever closes a file takes all locks of its process on it away, those of
+        DuckDB too.
+        """
+        return _time_and_size(self._marked[0]), _time_and_size(self._marked[1])
+
     def now(self) -> float:
         """This machine's clock; all holders of a SQLite catalog's leases are on it."""
         return time.time()
 
     def close(self) -> None:
         """Nothing stays open between calls."""
+
+
+def _time_and_size(file: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -29,6 +29,10 @@ MOST_LOST = 20
 """So many documents may leave a small table, whatever share of it they are."""
 
 
+ONLINE = "online"
+"""Origin of documents that callers have sent; those of the source have none."""
+
+
 class DocumentsTable:
     """Documents of one application."""
 
@@ -69,7 +73,7 @@ class DocumentsTable:
             left = "true" if full else "d.document_id NOT IN (SELECT document_id FROM keys)"
         # A feed names every row that it is about, so no other has to be looked at.
         named = not full and not isinstance(deleted, AllBut)
-        before = sum(self.counts().values())
+        before = self.of_source()
         with self._session.cursor("stage documents for") as cursor:
             _stage(cursor, rows, deleted)
 
@@ -78,6 +82,21 @@ class DocumentsTable:
 
             counts, snapshot_id = self._session.write(self._application, body, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
+
+    def take_in(self, rows: Sequence[pa.RecordBatch]) -> RowsChanged:
+        """Bring in documents that callers have sent. Those of the source stay as they are, and take over equal keys.
+
+        Args:
+            rows: With the columns of `DOCUMENTS_SCHEMA`, each key once.
+        """
+        with self._session.cursor("stage documents for") as cursor:
+            _stage(cursor, rows, None)
+            counts, snapshot_id = self._session.write(self._application, _take_in, cursor=cursor)
+        return RowsChanged(**counts, snapshot_id=snapshot_id)
+
+    def of_source(self) -> int:
+        """How many documents the source has."""
+        return int(self._session.value(f"SELECT count(*) FROM {self._relation('documents')} WHERE origin IS NULL"))
 
     def mend(self) -> int:
         """Free tables of keys with a NUL, which no key has any more; returns how many rows had one.
@@ -213,11 +232,12 @@ def _apply(
     stored = transaction.relation("documents")
     if named:
         transaction.run(
-            f"CREATE OR REPLACE TEMP TABLE touched AS SELECT document_id, {', '.join(COMPARED)} FROM {stored} d "
-            "JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) USING (document_id)"
+            f"CREATE OR REPLACE TEMP TABLE touched AS SELECT document_id, origin, {', '.join(COMPARED)} "
+            f"FROM {stored} d JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) USING (document_id)"
         )
         stored = "touched"
-    differs = " OR ".join(f"s.{column} IS DISTINCT FROM d.{column}" for column in COMPARED)
+    # A document that a caller has sent before the source had it is the source's from now on.
+    differs = " OR ".join(f"s.{column} IS DISTINCT FROM d.{column}" for column in COMPARED) + " OR d.origin IS NOT NULL"
     transaction.run(
         "CREATE OR REPLACE TEMP TABLE difference AS "
         f"SELECT s.document_id, d.document_id IS NULL AS is_new FROM staged s LEFT JOIN {stored} d USING (document_id) "
@@ -226,7 +246,7 @@ def _apply(
     transaction.run(
         "CREATE OR REPLACE TEMP TABLE gone AS "
         f"SELECT d.document_id FROM {stored} d LEFT JOIN staged s USING (document_id) WHERE s.document_id IS NULL "
-        f"AND {left}"
+        f"AND d.origin IS NULL AND {left}"
     )
     inserted = transaction.count("SELECT count(*) FROM difference WHERE is_new")
     updated = transaction.count("SELECT count(*) FROM difference WHERE NOT is_new")
@@ -249,6 +269,30 @@ def _apply(
     _store_consumed(transaction, consumed)
     unchanged = transaction.count("SELECT count(*) FROM staged") - inserted - updated
     return {"inserted": inserted, "updated": updated, "deleted": deleted, "unchanged": unchanged}
+
+
+def _take_in(transaction: Transaction) -> dict[str, int]:
+    stored = transaction.relation("documents")
+    differs = " OR ".join(f"s.{column} IS DISTINCT FROM d.{column}" for column in COMPARED)
+    transaction.run(
+        "CREATE OR REPLACE TEMP TABLE difference AS "
+        f"SELECT s.document_id, d.document_id IS NULL AS is_new FROM staged s LEFT JOIN {stored} d USING (document_id) "
+        f"WHERE d.document_id IS NULL OR (d.origin = '{ONLINE}' AND ({differs}))"
+    )
+    inserted = transaction.count("SELECT count(*) FROM difference WHERE is_new")
+    updated = transaction.count("SELECT count(*) FROM difference WHERE NOT is_new")
+    if inserted or updated:
+        target, columns = transaction.target("documents"), ", ".join(DOCUMENTS_SCHEMA.names)
+        transaction.run(
+            f"DELETE FROM {target} WHERE document_id IN (SELECT document_id FROM difference WHERE NOT is_new)"
+        )
+        transaction.run(
+            f"INSERT INTO {target} ({columns}, updated_at, origin) "
+            f"SELECT {columns}, now(), '{ONLINE}' FROM staged "
+            "WHERE document_id IN (SELECT document_id FROM difference) ORDER BY document_id"
+        )
+    unchanged = transaction.count("SELECT count(*) FROM staged") - inserted - updated
+    return {"inserted": inserted, "updated": updated, "deleted": 0, "unchanged": unchanged}
 
 
 def _stored_consumed(transaction: Transaction) -> SourceState | None:

@@ -189,7 +189,7 @@ def _stage_wanted(transaction: Transaction, served: Served) -> None:
     # One table first: a document's place is computed once, and the joins below are equations.
     transaction.run(
         f"CREATE OR REPLACE TEMP TABLE routed AS SELECT *, {_route(served.routes)} AS route "
-        f"FROM {transaction.relation('documents')}"
+        f"FROM {transaction.relation('documents')} WHERE origin IS NULL"
     )
     transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served)}")
 

@@ -16,6 +16,7 @@ from llm_platform.warehouse.drift import DriftTable
 from llm_platform.warehouse.failures import Failures
 from llm_platform.warehouse.judgements import Judgements
 from llm_platform.warehouse.models import Models
+from llm_platform.warehouse.online_documents import OnlineDocuments
 from llm_platform.warehouse.pools import Pools
 from llm_platform.warehouse.prompts import Prompts
 from llm_platform.warehouse.published import Published
@@ -40,6 +41,7 @@ class ApplicationStore:
         self._session = session
         self.tallies = Tallies(session, application)
         self.documents = DocumentsTable(session, application)
+        self.online_documents = OnlineDocuments(session, application)
         self.references = ReferencesTable(session, application)
         self.annotations = Annotations(session, application)
         self.answer_pages = AnswerPages(session, application)

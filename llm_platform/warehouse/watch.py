@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 from llm_platform.errors import PlatformError, StorageError
@@ -72,6 +73,19 @@ class AnswersWatch(Watch):
         except StorageError:
             self._lost = True  # a compaction has forgotten it meanwhile
         return None if self._lost else self._others
+
+    def answered_by_others(self, fingerprints: Sequence[str]) -> set[str]:
+        """Those of these texts that others have answered, as far as can be told."""
+        with self.lock:
+            others = self.others() if self.is_disturbed() else None
+            if others is None:
+                return set()
+            found = self._session.rows(
+                "SELECT text FROM (SELECT unnest($texts::VARCHAR[]) AS text) "
+                f"WHERE hash(text) IN (SELECT text_hash FROM {others})",
+                {"texts": list(fingerprints)},
+            )
+        return {row[0] for row in found}
 
     def committed(self, snapshot: int) -> None:
         """The owner's own commit made this snapshot, with nobody else's on the application since the last question."""

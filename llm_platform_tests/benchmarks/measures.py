@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_platform_tests.benchmarks.bench import Served, kill_at, lake_of, run, serving, start
+from llm_platform_tests.benchmarks.bench import (
+    CLIENT_CORE,
+    ROOT,
+    SERVER_CORE,
+    Served,
+    kill_at,
+    lake_of,
+    run,
+    serving,
+    start,
+)
 from llm_platform_tests.benchmarks.client import Measured
+from llm_platform_tests.benchmarks.online import Plan, Timed
+from llm_platform_tests.benchmarks.server import MODEL
+from llm_platform_tests.online.cases import promoted, service
+from llm_platform_tests.team import NAME, Team
 
 Figures = dict[str, Any]
 
@@ -39,6 +57,7 @@ class Size:
     found_rows: int
     fixed_limits: tuple[int, ...]
     idle_documents: int
+    online_requests: int
 
 
 QUICK = Size(
@@ -51,6 +70,7 @@ QUICK = Size(
     found_rows=8_000,
     fixed_limits=(288,),
     idle_documents=20_000,
+    online_requests=3_000,
 )
 FULL = Size(
     rows={(64, 0.05): 12_800, (256, 0.05): 40_960, (1024, 0.5): 20_480, (1024, 0.05): 100_000},
@@ -62,6 +82,7 @@ FULL = Size(
     found_rows=20_000,
     fixed_limits=(256, 288, 320),
     idle_documents=1_000_000,
+    online_requests=20_000,
 )
 
 
@@ -273,6 +294,36 @@ def nothing_to_do(size: Size) -> Figures:
     return {**figures, "first_run_peak_mib": round(first.peak_mib), "first_run_cpu_ms": _ms(first.cpu_ms)}
 
 
+def online(size: Size) -> Figures:
+    """What the service adds to a call at 200 requests a second, on one core."""
+    with (
+        tempfile.TemporaryDirectory(prefix="llm_platform_bench_") as folder,
+        serving(latency=0.05, label=True) as server,
+    ):
+        team = Team(Path(folder), server.url, documents=2)
+        team.lock |= {"served_name": MODEL, "slots": 256}
+        team.write_prompt("clear", "Say whether this is HAPPY or SAD: {{ text }}", answers=("positive", "negative"))
+        team.write_lock()
+        promoted(team)
+        with service(team, core=CLIENT_CORE) as served:
+            plan = Plan(served.url, server.url, NAME, requests=size.online_requests, core=SERVER_CORE)
+            done = subprocess.run(
+                [sys.executable, "-m", "llm_platform_tests.benchmarks.online", json.dumps(asdict(plan))],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            cpu_seconds = _cpu_seconds(served.process.pid)
+    figures: Figures = {**Timed(**json.loads(done.stdout)).figures()}
+    return {**figures, "requests": plan.requests, "rate": plan.rate, "service_cpu_seconds": round(cpu_seconds, 2)}
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU that a process has taken since it began."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 MEASURES: dict[str, Callable[[Size], Figures]] = {
     one.__name__: one
     for one in (
@@ -286,6 +337,7 @@ MEASURES: dict[str, Callable[[Size], Figures]] = {
         two_endpoints,
         found_limit,
         nothing_to_do,
+        online,
     )
 }
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from llm_platform.application.model import Application, TableRef
-from llm_platform.documents.prepare import prepare
+from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
 from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
 from llm_platform.evaluation.panel import Panel
@@ -25,6 +25,8 @@ ACCEPT_DROP_TAG = "llm_platform/accept_drop"
 
 KEY_FORM = "NFC, whole numbers without a point"
 """The form of keys: part of the rules by which rows become documents, so that another one has all rows read again."""
+
+ONLINE_ROWS = 1000
 
 Ref = TypeVar("Ref", bound=TableRef)
 
@@ -94,13 +96,40 @@ def update_documents(lake: Warehouse, loaded: LoadedApplication, *, accept_drop:
         )
     except DropHeld as error:
         raise DropHeld(_held(str(error), application)) from error
+    change = _with_online(store, loaded, change, only_new=not changes.full)
     return DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
+
+
+def _with_online(
+    store: ApplicationStore, loaded: LoadedApplication, change: RowsChanged, *, only_new: bool
+) -> RowsChanged:
+    """Take in what callers have sent since; with what the source has changed, as one change."""
+    application = loaded.application
+    making = OneByOne(application.source, application.documents, read_by_prompts=columns_read(loaded, store))
+    sent = store.online_documents.newest(only_new=only_new)
+    batches = [
+        prepared_batch(
+            [making.document(values, key=key) for key, values in sent[start : start + ONLINE_ROWS]],
+            application.documents,
+        )
+        for start in range(0, len(sent), ONLINE_ROWS)
+    ]
+    if not batches:
+        return change
+    taken = store.documents.take_in(batches)
+    return RowsChanged(
+        **{
+            name: getattr(change, name) + getattr(taken, name)
+            for name in ("inserted", "updated", "deleted", "unchanged")
+        },
+        snapshot_id=taken.snapshot_id,
+    )
 
 
 def held_drop(lake: Warehouse, loaded: LoadedApplication) -> str | None:
     """Why an update would be held, from the number of rows alone; None where it would not."""
     application = loaded.application
-    before = sum(lake.application(application.name).documents.counts().values())
+    before = lake.application(application.name).documents.of_source()
     found = dropped(before, lake.sources.count(located(application.source, application)), application.source.max_drop)
     return None if found is None else _held(found, application)
 

@@ -78,9 +78,7 @@ class BudgetedRenderer:
             RequestRejected: it has more tokens than the model's context leaves room for.
         """
         rendered = self._renderer.render(row)
-        # A token covers at least one byte; the allowance is for what a chat template adds. Helpers get what was cut
-        # and counted to fit.
-        if rendered.size_bytes + TEMPLATE_ALLOWANCE_TOKENS <= self._budget or self._release.serves is not None:
+        if self._fits_uncounted(rendered):
             return rendered
         rules = self._release.long_documents
         tokens = self._count(rendered) if rules is None else self._count_exactly(rendered)
@@ -96,6 +94,16 @@ class BudgetedRenderer:
             self.long.append(LongDocument(row.document_id, row.fingerprint, tokens))
             return None
         return self._beginning(row, tokens)
+
+    def render_uncounted(self, row: DocumentRow) -> RenderedPrompt | None:
+        """The same without asking anybody; None where its tokens have to be counted first."""
+        rendered = self._renderer.render(row)
+        return rendered if self._fits_uncounted(rendered) else None
+
+    def _fits_uncounted(self, rendered: RenderedPrompt) -> bool:
+        # A token covers at least one byte; the allowance is for what a chat template adds. Helpers get what was cut
+        # and counted to fit.
+        return rendered.size_bytes + TEMPLATE_ALLOWANCE_TOKENS <= self._budget or self._release.serves is not None
 
     def parts_expected(self, document: LongDocument) -> int:
         """About how many parts a document has."""

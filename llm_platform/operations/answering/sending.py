@@ -12,7 +12,7 @@ from typing import TypeVar
 from llm_platform.application.model import Application
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, LeaseHeld
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
-from llm_platform.inference.journal import Journal, recover
+from llm_platform.inference.journal import Journal, held, recover
 from llm_platform.inference.parts import parts_release, together_release
 from llm_platform.inference.requests import check_first_tokens
 from llm_platform.inference.sink import OnLines
@@ -165,10 +165,24 @@ def recover_journal(store: ApplicationStore, release: Release, asking: Asking) -
 
 
 def recover_journal_in(store: ApplicationStore, release: Release, journals: Path | None) -> None:
-    """The same, of the journals in one folder."""
-    if (folder := _journal(store, release, journals)) is not None:
+    """The same, of the journals in one folder.
+
+    What a service answers one by one is in the lake some seconds after its callers have it: it is stored now, whether
+    the service lives or not, so that nobody pays for it again.
+    """
+    if journals is None:
+        return
+    online = online_journal(journals, store.name, release.release_id)
+    for folder in (journals / store.name / release.release_id, online):
         with recover(folder, Completion) as found:
             found.store(store.completions.restore)
+    if rows := held(online, Completion):
+        store.completions.restore(rows)
+
+
+def online_journal(journals: Path, application: str, release_id: str) -> Path:
+    """The folder of what a service has answered for a release, beside that of bulk runs."""
+    return journals / application / f"{release_id}.online"
 
 
 def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
@@ -194,6 +208,34 @@ def _less(budget: Amount | None, used: Amount) -> Amount | None:
     return None if budget is None else budget - used
 
 
+def renderer_of(
+    store: ApplicationStore,
+    release: Release,
+    *,
+    application: Application,
+    target: EndpointTarget,
+    client: EndpointClient,
+) -> BudgetedRenderer:
+    """What renders the prompts of a release, with the tokenizer of one of its endpoints."""
+    choose = selector(store, application, release.prompt)
+    return BudgetedRenderer(release, application.labels, base_url=target.root, client=client, choose=choose)
+
+
+def require_told_apart(release: Release, target: EndpointTarget, client: EndpointClient) -> None:
+    """Check that one token tells the labels apart, where a release decides by it.
+
+    Raises:
+        As `check_first_tokens`.
+    """
+    if release.decision == "logprobs":
+        check_first_tokens(
+            release.prompt.answers,
+            base_url=target.base_url,
+            model=release.model.served_name,
+            post=client.post,
+        )
+
+
 class _Sending:
     """Runs of the engine that answer one set of documents: of their own release, and of its helpers."""
 
@@ -212,9 +254,9 @@ class _Sending:
 
     def renderer(self, release: Release) -> BudgetedRenderer:
         """What renders the prompts of a release."""
-        choose = selector(self._store, self._application, release.prompt)
-        root, labels = self._targets[0].root, self._application.labels
-        return BudgetedRenderer(release, labels, base_url=root, client=self._client, choose=choose)
+        return renderer_of(
+            self._store, release, application=self._application, target=self._targets[0], client=self._client
+        )
 
     def ask(self, release: Release, batches: Rows, *, total: int) -> bool:
         """Ask for the missing answers of a helper; False where a budget stopped it.
@@ -245,13 +287,7 @@ class _Sending:
         """One run of the engine."""
         store, targets = self._store, self._targets
         with _sink(store, lease, _journal(store, release, asking.journal)) as sink:
-            if release.decision == "logprobs":
-                check_first_tokens(
-                    release.prompt.answers,
-                    base_url=targets[0].base_url,
-                    model=release.model.served_name,
-                    post=self._client.post,
-                )
+            require_told_apart(release, targets[0], self._client)
             run_completions(
                 release,
                 renderer.render,

@@ -1,0 +1,332 @@
+"""The answers of one application, for callers that wait: whose answer each gets, and from where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_platform.documents.prepare import OneByOne, Prepared
+from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError
+from llm_platform.inference.answers import recalibrate
+from llm_platform.inference.live import Withdrawn
+from llm_platform.online.desk import Answered, DeskState, Question, Turned
+from llm_platform.operations.answering.documents import columns_read
+from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.online.asker import Asker, Found, TooLong
+from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
+from llm_platform.operations.online.kept import KeptDocuments
+from llm_platform.operations.online.ledger import OnlineLedger
+from llm_platform.operations.online.open_lake import OpenLake
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
+
+logger = logging.getLogger(__name__)
+
+AskingOf = Callable[[Arm, str], Asking]
+"""How the release that sends an arm's requests is asked, on behalf of a run, within what the arm may still take."""
+AWAY_SECONDS = 5.0
+"""What callers are told to wait where nobody knows how long an endpoint will be away."""
+LONGEST_WAIT_SHARE = 0.5
+"""A request that would wait longer than this share of its deadline before it is sent is turned away at once."""
+UNKNOWN_PACE_ROWS = 16
+"""So many may wait while nothing is known of the pace."""
+SHADOWED_ROWS = 200
+"""So many documents may wait for a shadow; callers come first."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a service keeps what it does.
+
+    Attributes:
+        journals: Folder of the journals of the namespace.
+        most_queued: Requests of one application that may wait to be sent.
+    """
+
+    lake: OpenLake
+    journals: Path
+    run_id: str
+    most_queued: int
+
+
+@dataclass(frozen=True)
+class _Now:
+    """A decision, and what documents are made by."""
+
+    decision: LiveDecision
+    making: OneByOne
+
+
+class OnlineDesk:
+    """Answers documents of one application; its methods belong to the event loop.
+
+    Args:
+        loading: Reads the files of the application.
+        asking_of: How a release is asked.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loading: Callable[[], LoadedApplication],
+        *,
+        asking_of: AskingOf,
+        place: Place,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._name, self._loading, self._asking_of = name, loading, asking_of
+        self._place, self._threads = place, threads
+        self._loaded = loading()
+        source = self._loaded.application.source
+        self.task: Task = self._loaded.application.task
+        self.columns = tuple(dict.fromkeys((*source.text_columns, *source.attributes)))
+        self.text_column = source.text if isinstance(source.text, str) and len(source.text_columns) == 1 else None
+        if self.text_column not in source.text_columns:
+            self.text_column = None  # a template of one column
+        self._now: _Now | None = None
+        self._askers: dict[Key, Asker] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._others: set[asyncio.Task[None]] = set()
+        self._problem: str | None = "The decision which release serves has not been read yet."
+        self._is_stale = False
+        self._skipped_shadows = 0
+        self._kept = KeptDocuments(place.lake, name, place.journals)
+
+    def state(self) -> DeskState:
+        """How it is now."""
+        now, askers = self._now, list(self._askers.values())
+        champion = None if now is None else self._askers.get(now.decision.champion.key)
+        problem = self._problem if now is None or champion is None else None
+        if champion is not None and not champion.is_ready:
+            problem = champion.problem or "The model does not answer now."
+        degraded = [text for asker in askers for text in asker.ledger.problems.values()]
+        degraded += [self._problem] if self._problem is not None and now is not None else []
+        degraded += [one.problem for one in askers if one.problem is not None and one is not champion]
+        degraded += list(self._kept.problems)
+        progress = None if champion is None else champion.live.progress
+        return DeskState(
+            problem=problem,
+            degraded=tuple(dict.fromkeys(degraded)),
+            champion=None if now is None else now.decision.champion.release_id,
+            variant=None if now is None else now.decision.champion.variant,
+            queued=sum(asker.live.queued for asker in askers),
+            open=sum(asker.live.open for asker in askers),
+            limit=0 if progress is None else progress.limit,
+            uncommitted=sum(asker.ledger.uncommitted for asker in askers),
+            asked_again=sum(asker.asked_again for asker in askers),
+            skipped_shadows=self._skipped_shadows,
+        )
+
+    async def answer(self, question: Question) -> Answered:
+        """The answer to one document, once it is safe on the disk.
+
+        Raises:
+            Turned: there is none.
+        """
+        now = self._now
+        if now is None:
+            raise Turned(503, "not_ready", self._problem or "Nothing serves yet.", retry_after=AWAY_SECONDS)
+        until = time.monotonic() + question.deadline_seconds
+        prepared = self._prepared(question, now)
+        row = prepared.row
+        arm = now.decision.arm_of(row.document_id)
+        found = await self._found(self._asker_of(arm), row, until=until)
+        completion = found.completion
+        if arm.release_id != arm.sender_id:
+            completion = recalibrate(completion, arm.release)
+        if self._loaded.application.online.keep_documents:
+            self._keep(row.document_id, question)
+        self._shadow(now.decision, row, until=until)
+        return Answered(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
+
+    async def refresh(self) -> None:
+        """Follow the stored decision; where it cannot be read, the last one holds."""
+        loop = asyncio.get_running_loop()
+        try:
+            now = await loop.run_in_executor(self._threads, self._read_decision)
+        except PlatformError as error:
+            self._problem, self._is_stale = str(error), True
+            return
+        self._is_stale = False
+        if now is None:
+            self._problem = (
+                f"{self._name} has no champion: nothing has been promoted yet. Run it first: llm-platform run "
+                f"{self._name}"
+            )
+            return
+        self._problem = None
+        self._follow(now)
+
+    async def commit(self) -> None:
+        """Store what waits; where that fails, it is kept, and `state` says why."""
+        loop = asyncio.get_running_loop()
+        for asker in list(self._askers.values()):
+            with suppress(PlatformError):
+                await loop.run_in_executor(self._threads, asker.ledger.commit)
+        with suppress(PlatformError):
+            await loop.run_in_executor(self._threads, self._kept.commit)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the lake could not be read or written the last time."""
+        return self._is_stale or any(asker.ledger.problems for asker in self._askers.values())
+
+    async def close(self) -> None:
+        """Wait for what is in flight, and store everything."""
+        for asker in self._askers.values():
+            asker.stop()
+        await asyncio.gather(*self._running.values(), *self._others, return_exceptions=True)
+        for asker in self._askers.values():
+            with suppress(PlatformError):  # whoever answers next stores what is left
+                await asker.close()
+        with suppress(PlatformError):
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._kept.close)
+
+    def _read_decision(self) -> _Now | None:
+        """In a thread."""
+        store = self._place.lake.lake().application(self._name)
+        decision = live_decision(store, self._loaded)
+        if decision is None:
+            return None
+        application = self._loaded.application
+        read = columns_read(self._loaded, store)
+        return _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+
+    def _follow(self, now: _Now) -> None:
+        wanted: dict[Key, Arm] = {}
+        derived: dict[Key, list[Release]] = {}
+        for arm in now.decision.arms.values():
+            wanted.setdefault(arm.key, arm)
+            if arm.release.calibration is not None:
+                derived.setdefault(arm.key, []).append(arm.release)
+        for key, arm in wanted.items():
+            if key not in self._askers:
+                self._start(arm)
+            self._askers[key].ledger.derived = tuple(derived.get(key, ()))
+        self._now = now
+        for key in [one for one in self._askers if one not in wanted]:
+            self._retire(key)
+
+    def _start(self, arm: Arm) -> None:
+        place = self._place
+        ledger = OnlineLedger(place.lake, self._name, arm.sender_id, journals=place.journals, run_id=place.run_id)
+        asker = Asker(
+            arm.sender,
+            application=self._loaded.application,
+            asking=self._asking_of(arm, place.run_id),
+            ledger=ledger,
+            lake=place.lake,
+            threads=self._threads,
+        )
+        self._askers[arm.key] = asker
+        self._running[arm.key] = asyncio.create_task(asker.run())
+
+    def _retire(self, key: Key) -> None:
+        """Let what is in flight come back, and store it."""
+        asker, running = self._askers.pop(key), self._running.pop(key)
+        asker.stop()
+
+        async def close() -> None:
+            await asyncio.gather(running, return_exceptions=True)
+            with suppress(PlatformError):
+                await asker.close()
+
+        self._spawn(close())
+
+    def _prepared(self, question: Question, now: _Now) -> Prepared:
+        try:
+            prepared = now.making.document(question.values, key=question.document_id)
+        except ContractBroken as error:
+            raise Turned(422, "impossible_document", str(error)) from None
+        if prepared.status is not DocumentStatus.SENDABLE:
+            raise Turned(422, prepared.status.value, f"The document cannot be answered: {prepared.reason}.")
+        return prepared
+
+    def _asker_of(self, arm: Arm) -> Asker:
+        return self._askers[arm.key]
+
+    async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                waiting = asker.waiting_for(row.fingerprint)
+                if waiting is None:
+                    stored = await asker.stored(row.fingerprint)
+                    if stored is not None:
+                        return Found(stored, was_stored=True)
+                    self._admit(asker, until)
+                    waiting = await asker.ask(row, until=until)
+                return Found(await asyncio.shield(waiting), was_stored=False)
+        except (TimeoutError, Withdrawn):
+            raise Turned(
+                504, "deadline", "There was no answer before the deadline. What was sent is stored when it comes back: "
+                "ask again.", retry_after=1.0,
+            ) from None  # fmt: skip
+        except EndpointUnavailable:
+            raise _away() from None
+        except TooLong as error:
+            raise Turned(422, "too_long", str(error)) from None
+        except ContractBroken as error:
+            raise Turned(422, "impossible_document", str(error)) from None
+        except PlatformError as error:
+            logger.error("A document of %s was not answered: %s", self._name, error)
+            raise Turned(503, "not_answered", "The service cannot answer now; its log says why.") from None
+
+    def _admit(self, asker: Asker, until: float) -> None:
+        """Turn a request away that would wait for long before it is sent.
+
+        Raises:
+            Turned: with how long the queue is, in seconds.
+        """
+        live = asker.live
+        if not asker.is_ready:
+            raise _away()
+        if not live.queued:
+            return
+        wait = live.wait_seconds
+        allowed = LONGEST_WAIT_SHARE * (until - time.monotonic())
+        is_full = live.queued >= self._place.most_queued
+        if is_full or (wait is None and live.queued >= UNKNOWN_PACE_ROWS) or (wait is not None and wait > allowed):
+            seconds = math.ceil(min(max(wait or 1.0, 1.0), 60.0))
+            raise Turned(
+                429, "too_many_requests", f"{live.queued} documents of {self._name} wait already. Try again in "
+                f"{seconds} s.", retry_after=seconds,
+            )  # fmt: skip
+
+    def _keep(self, document_id: str, question: Question) -> None:
+        try:
+            self._kept.keep(document_id, question.values)
+        except PlatformError as error:
+            logger.error("A document of %s is answered and not kept: %s", self._name, error)
+
+    def _shadow(self, decision: LiveDecision, row: DocumentRow, *, until: float) -> None:
+        """Have shadows answer, once the reply is on its way; where they have no room, they do not."""
+        for arm in decision.shadows_of(row.document_id):
+            asker = self._asker_of(arm)
+            if not arm.may_be_asked or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
+                self._skipped_shadows += 1
+                continue
+            self._spawn(self._shadowed(asker, row, until=until + 600.0))
+
+    async def _shadowed(self, asker: Asker, row: DocumentRow, *, until: float) -> None:
+        with suppress(PlatformError, TimeoutError):
+            if asker.waiting_for(row.fingerprint) is None and await asker.stored(row.fingerprint) is None:
+                await asyncio.shield(await asker.ask(row, until=until))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+
+
+def _away() -> Turned:
+    return Turned(
+        503, "model_away", "The model does not answer now. Nothing was lost; ask again later.", retry_after=AWAY_SECONDS
+    )

@@ -1,0 +1,178 @@
+"""What a service has answered for one release: on the disk before anybody has it, in the lake within seconds.
+
+The lake may be away: answers then stay in their journal, and which texts have been answered is known as of the last
+look.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from llm_platform.errors import PlatformError
+from llm_platform.inference.answers import recalibrate
+from llm_platform.inference.journal import Journal, recover
+from llm_platform.operations.answering.sending import online_journal
+from llm_platform.operations.online.open_lake import OpenLake
+from llm_platform.records import Completion, InferenceRun, Release, from_json_lines
+from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
+from llm_platform.warehouse.store import ApplicationStore
+
+_NEVER = float("inf")
+
+
+class OnlineLedger:
+    """The answers of one release that sends its own requests.
+
+    `keep` is called in the thread of the engine's sink, everything else in threads of its own.
+
+    Args:
+        journals: Folder of the journals of the namespace.
+        run_id: Whose answers these are.
+
+    Attributes:
+        problems: `read`, `write` → why the last of them did not succeed; what did is left out.
+        uncommitted: Answers that are in the journal only.
+        derived: Calibrated releases, whose answers are made of these.
+    """
+
+    def __init__(self, lake: OpenLake, application: str, release_id: str, *, journals: Path, run_id: str) -> None:
+        self.problems: dict[str, str] = {}
+        self.uncommitted = 0
+        self.derived: tuple[Release, ...] = ()
+        self._lake, self._application, self._run_id = lake, application, run_id
+        self._release_id = release_id
+        self._folder = online_journal(journals, application, release_id)
+        self._writing, self._committing, self._opening = threading.Lock(), threading.Lock(), threading.Lock()
+        self._journal: Journal | None = None
+        self._waiting: list[Completion] = []
+        self._left_behind = True
+        self._opened: tuple[int, ApplicationStore, OnlineLease] | None = None
+        self._stack = ExitStack()
+
+    @property
+    def answered(self) -> AnsweredTexts | None:
+        """Which texts have been answered; None before the lake was there for the first time."""
+        return None if self._opened is None else self._opened[2].answered
+
+    def keep(self, lines: list[bytes]) -> None:
+        """Make answers safe: when this returns, they are on the disk.
+
+        Raises:
+            StorageError: they are not.
+        """
+        with self._writing:
+            if self._journal is None:
+                self._journal = self._begun()
+            self._journal(lines)
+            self.uncommitted += len(lines)
+            if self.derived:
+                self._waiting += from_json_lines(Completion, lines)
+
+    def look(self) -> None:
+        """Take in what anybody has committed.
+
+        Raises:
+            PlatformError: the lake cannot be read.
+        """
+        with self._noted("read"):
+            self._open()[1].answered.look()
+
+    def read(self, fingerprints: Sequence[str]) -> dict[str, Completion]:
+        """Stored answers to some texts.
+
+        Raises:
+            PlatformError: the lake cannot be read.
+        """
+        store = self._open()[0]
+        return {row.fingerprint: row for row in store.completions.records(self._release_id, fingerprints)}
+
+    def asks_again(self) -> None:
+        """A text that has an answer, which cannot be read now, is asked about again: the ledger has to be searched."""
+        if self._opened is not None and (watch := self._opened[2].watch) is not None:
+            watch.search_whole()
+
+    def commit(self) -> None:
+        """Store what waits, and what is left of services that died.
+
+        Raises:
+            PlatformError: the lake cannot be written; everything is kept for the next time.
+        """
+        with self._committing, self._noted("write"):
+            if not self.uncommitted and not self._left_behind:
+                return
+            store, _ = self._open()
+            following = self._begun()
+            with self._writing:
+                journal, self._journal = self._journal, following
+                rows, self._waiting = self._waiting, []
+                count = self.uncommitted
+            if journal is not None:
+                self._left_behind = True
+                with journal:
+                    pass  # leaving it commits
+            with recover(self._folder, Completion) as found:
+                found.store(store.completions.restore)
+                rows += [row for row in found if self.derived]
+            self._left_behind = False
+            for release in self.derived if rows else ():
+                store.completions.restore([recalibrate(row, release) for row in rows])
+            with self._writing:
+                self.uncommitted -= count
+
+    def append_run(self, run: InferenceRun) -> None:
+        """Put on record what an engine has sent and paid.
+
+        Raises:
+            PlatformError: the lake cannot be written.
+        """
+        self._open()[0].runs.append(run)
+
+    def close(self) -> None:
+        """Commit the rest.
+
+        Raises:
+            PlatformError: the lake cannot be written; whoever answers for the release next stores what is left.
+        """
+        try:
+            self.commit()
+        finally:
+            with self._writing:
+                journal, self._journal = self._journal, None
+            try:
+                if journal is not None:
+                    with journal:
+                        pass
+            finally:
+                self._stack.close()
+
+    def _begun(self) -> Journal:
+        return Journal(self._folder, self._commit_segment, commit_rows=10**9, commit_seconds=_NEVER)
+
+    def _commit_segment(self, segment: Path) -> None:
+        store, lease = self._open()
+        store.completions.append_file(lease, segment)
+
+    def _open(self) -> tuple[ApplicationStore, OnlineLease]:
+        with self._opening:
+            lake = self._lake.lake()
+            if self._opened is None or self._opened[0] != self._lake.generation:
+                generation = self._lake.generation
+                store = lake.application(self._application)
+                lease = store.completions.online_lease(self._release_id, holder=self._run_id)
+                self._stack.close()
+                self._stack = ExitStack()
+                self._stack.enter_context(lease)
+                self._opened = generation, store, lease
+            return self._opened[1], self._opened[2]
+
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except PlatformError as error:
+            self.problems[what] = str(error)
+            raise
+        self.problems.pop(what, None)

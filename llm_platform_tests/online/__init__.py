@@ -1,0 +1,1 @@
+"""Tests of the service for callers that have one document now."""
