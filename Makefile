@@ -13,7 +13,7 @@ COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos check format lock \
-  bench dist clean
+  bench dist clean image test-chart test-cluster
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,15 @@ coverage: .venv/.installed-dev ## Which lines the tests run, command line and wo
 
 mutants: .venv/.installed-dev ## Faults that the tests have to see; one that survives is a line that no test decides about
 	@$(BIN)/python -m llm_platform_tests.mutants
+
+test-chart: .venv/.installed-dev ## Render the chart's profiles and check what is in them: schemas, connections, bad values (about a minute)
+	@$(BIN)/python -m pytest -q -n 2 -m "not benchmark" llm_platform_tests/deployments/chart
+
+test-cluster: .venv/.installed-dev ## Install the chart on a real cluster and lose a pod there (CLUSTER=folder with its binaries; as root)
+	@CLUSTER="$(CLUSTER)" bash deploy/helm/cluster/test.sh
+
+image: .venv/.installed ## Build an image with docker, podman or buildah; print digest and size (IMAGE=platform or finetuning)
+	@PYTHON=$(BIN)/python deploy/images/build.sh $(or $(IMAGE),platform) $(REFERENCE)
 
 chaos: .venv/.installed-dev ## Kill runs at 50 random moments and read what is left (CHAOS_KILLS=n, CHAOS_SEED=... repeats one)
 	@$(BIN)/python -m pytest -q -n 0 -m chaos llm_platform_tests/survival

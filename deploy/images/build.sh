@@ -26,6 +26,7 @@ cp -r pyproject.toml README.md LICENSE MANIFEST.in dagster.yaml models.lock.yaml
 find "$source" -name __pycache__ -prune -exec rm -rf {} +
 (cd "$source" && "$PYTHON" -c "from setuptools import build_meta as b; b.build_wheel('$context')" > /dev/null)
 rm -rf "$source"
+cp deploy/images/trim.sh "$context/"
 "$PYTHON" deploy/images/requirements.py pyproject.toml requirements.lock > "$context/requirements.txt"
 "$PYTHON" deploy/images/requirements.py pyproject.toml requirements-finetune.lock > "$context/requirements-finetuning.txt"
 

@@ -9,6 +9,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /opt/llm-platform
 COPY requirements-finetuning.txt /build/
 RUN /opt/llm-platform/bin/python -m pip install --quiet --no-compile --no-deps --require-hashes -r /build/requirements-finetuning.txt
+# hadolint ignore=DL3059
 RUN /opt/llm-platform/bin/python -m pip install --quiet --no-compile "${TORCH}"
 COPY *.whl /build/
 RUN /opt/llm-platform/bin/python -m pip install --quiet --no-compile --no-deps /build/*.whl \

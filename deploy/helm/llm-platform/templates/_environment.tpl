@@ -105,6 +105,10 @@ run_launcher:
     labels:
       app.kubernetes.io/instance: {{ .Release.Name }}
       {{- include "lp.sees" . | nindent 6 }}
+    # A tag of a run could replace its image or its security context; of such a tag only what it asks of a node counts.
+    only_allow_user_defined_k8s_config_fields:
+      container_config: {resources: true}
+    only_allow_user_defined_env_vars: []
     run_k8s_config:
       container_config:
         {{- with include "lp.secretEnvironment" . | trim }}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# What nobody reads in a container that serves: run in the build stage, on the folder of the installed packages.
+set -eu
+cd "$1"
+# Tests, headers and sources of extensions; source maps of Dagster's pages.
+find . -type d \( -name tests -o -path ./pyarrow/include -o -path ./sqlalchemy/testing \) -prune -exec rm -rf {} +
+find . -type f \( -name '*.map' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' -o -name '*.pyi' \) -delete
+# The asynchronous twin of Kubernetes' client, Arrow's Flight: nothing of ours imports them.
+rm -rf kubernetes/aio pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/_flight*
+# Catalogs in SQLite are a laptop's.
+rm -rf duckdb_extension_sqlite_scanner duckdb_extension_sqlite_scanner-*
+# A wheel cannot hold links, so this library stands under three names.
+if [ -f pyarrow/libarrow_python.so ]; then
+  for name in pyarrow/libarrow_python.so.*; do
+    if cmp -s pyarrow/libarrow_python.so "$name"; then ln -sf libarrow_python.so "$name"; fi
+  done
+fi
+# Symbols of the linker. Libraries that a wheel's builder has patched (*.libs) would not load afterwards.
+if command -v strip > /dev/null; then
+  find . -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + 2> /dev/null || true
+fi
