@@ -431,6 +431,11 @@ class Rollout(Specification):
     on_champion_failure: OnChampionFailure = "hold"
 
     @property
+    def is_watched(self) -> bool:
+        """Whether there is anything that a look could decide without a person."""
+        return bool(self.stages) or self.guards != RolloutGuards() or self.on_champion_failure != "hold"
+
+    @property
     def policy(self) -> RolloutPolicy | None:
         """The stages as rollouts go by them; None where none are stated."""
         return RolloutPolicy(stages=self.stages, dry_run=self.dry_run) if self.stages else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, cast
+from typing import Any
 
 from llm_platform.application.yaml.mistakes import wording
 from llm_platform.application.yaml.read import Location
@@ -34,11 +34,10 @@ def rollout_rules(data: dict[str, Any], unpriced: Collection[str]) -> Iterator[t
 
 def _order(stages: list[Any]) -> Iterator[tuple[Location, str]]:
     kinds: list[tuple[StageKind, float]] = [
-        (cast(StageKind, stage["stage"]), stage.get("share", 1.0))
+        (kind, float(stage.get("share", 1.0)))
         for stage in stages
-        if isinstance(stage, dict)
-        and stage.get("stage") in STAGE_ORDER
-        and isinstance(stage.get("share", 1.0), int | float)
+        for kind in STAGE_ORDER
+        if isinstance(stage, dict) and stage.get("stage") == kind and isinstance(stage.get("share", 1.0), int | float)
     ]
     if len(kinds) < len(stages):
         return

@@ -1,32 +1,43 @@
-"""Commands that decide which release serves the published table."""
+"""Commands that decide which release serves the published table, at once or stage by stage."""
 
 from __future__ import annotations
 
-import getpass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, application_named, console
+from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
 from llm_platform.errors import SpecificationError
-from llm_platform.settings.settings import load_settings
+from llm_platform.settings.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from llm_platform.operations.releases import LoadedApplication
+    from llm_platform.records.rollout import RolloutStep, StepKind
 
 commands = typer.Typer()
+rollouts = typer.Typer(help="Challengers beside what serves: shadow, canary, champion (docs/rollout.md).")
+
+Note = Annotated[str, typer.Option(help="Why; kept with the decision.")]
+Challenger = Annotated[
+    str | None, typer.Argument(help="Its variant, or the beginning of the rollout's id; the only one if not given.")
+]
+Now = Annotated[bool, typer.Option("--now", help="Let the published table follow at once, not with the next run.")]
 
 
 @commands.command()
 def promote(
     application: ApplicationName,
     variant: Annotated[str, typer.Argument(help="A variant of application.yaml.")],
-    note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "",
+    note: Note = "",
 ) -> None:
-    """Let a variant serve the published table, if a report on exactly its release passed."""
+    """Let a variant serve the published table, if a report on exactly its release passed and no stages are stated."""
     from llm_platform.operations.release.rollout import promote as promote_release
+    from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.summary import publish_now
 
     settings = load_settings()
-    loaded = application_named(settings, application)
+    loaded, who = application_named(settings, application), who_asks(settings)
     if variant not in loaded.application.judged:
         raise SpecificationError(
             f"{application} has no variant {variant!r}. There are: {', '.join(loaded.application.variants)}."
@@ -45,25 +56,186 @@ def promote(
             loaded,
             variant,
             release=release,
-            by=getpass.getuser(),
+            by=who.name,
             note=note,
+            authenticated=who.authenticated,
         )
     console.print(f"{variant} (release {event.release_id}) serves from now on.")
     publish_now(settings, loaded, console=console)
 
 
 @commands.command()
-def rollback(
-    application: ApplicationName, note: Annotated[str, typer.Option(help="Why; kept with the decision.")] = ""
-) -> None:
-    """Let the release that served before serve again."""
+def rollback(application: ApplicationName, note: Note = "") -> None:
+    """Let the release that served before serve again; what was withdrawn is passed over."""
     from llm_platform.operations.release.rollout import rollback as roll_back
+    from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.summary import publish_now
 
     settings = load_settings()
-    loaded = application_named(settings, application)
+    loaded, who = application_named(settings, application), who_asks(settings)
     with WarehouseResource.of(settings).open() as lake:
-        event = roll_back(lake.application(application), loaded, by=getpass.getuser(), note=note)
+        store = lake.application(application)
+        event = roll_back(store, loaded, by=who.name, note=note, authenticated=who.authenticated)
     console.print(f"{event.variant} (release {event.release_id}) serves again.")
     publish_now(settings, loaded, console=console)
+
+
+@rollouts.command()
+def status(application: ApplicationName) -> None:
+    """What serves, where every challenger is, and what a look would decide now; nothing is changed."""
+    from llm_platform.operations.live import live_rollouts, not_borne_out, open_rollouts
+    from llm_platform.operations.release.rollouts import look_now, preview
+    from llm_platform.resources.handed import adapter_bytes
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded = application_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        store = lake.application(application)
+        serving = live_rollouts(store).champion
+        said = "nothing" if serving is None else f"{serving.variant} (release {serving.release_id})"
+        console.print(f"Serves      {said}")
+        running = open_rollouts(store)
+        if not running:
+            console.print(f"Challengers none; start one: llm-platform rollout start {application} VARIANT")
+        look = look_now(settings.git_commit, adapter_bytes=adapter_bytes(settings))
+        for step in running:
+            if (broken := not_borne_out(store, step)) is not None:
+                console.print(f"{step.variant:<11} {step.short_id} publishes nothing: {broken}", markup=False)
+                continue
+            for line in preview(store, loaded, step.rollout_id, look=look).account:
+                console.print(line, markup=False)
+
+
+@rollouts.command()
+def start(
+    application: ApplicationName,
+    variant: Annotated[str, typer.Argument(help="A variant of application.yaml.")],
+    note: Note = "",
+) -> None:
+    """Enter a variant's present release as a challenger, on the first stage."""
+    from llm_platform.operations.release.rollouts import look_now
+    from llm_platform.operations.release.rollouts import start as start_rollout
+    from llm_platform.resources.identity import who_asks
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded, who = application_named(settings, application), who_asks(settings)
+    with WarehouseResource.of(settings).open() as lake:
+        step = start_rollout(
+            lake.application(application),
+            loaded,
+            variant,
+            who=who,
+            look=look_now(settings.git_commit),
+            snapshot=lake.snapshot(),
+            note=note,
+        )
+    dry = "" if step.applied else " A dry run: it is decided and reported, and nothing is changed."
+    console.print(f"{variant} (release {step.release_id}) is in rollout {step.short_id}, {step.stage_name}.{dry}")
+    console.print(f"Next        llm-platform run {application}   |   llm-platform rollout status {application}")
+
+
+@rollouts.command()
+def hold(application: ApplicationName, challenger: Challenger = None, note: Note = "") -> None:
+    """Stop every promotion of a challenger until somebody resumes it; a canary keeps its documents."""
+    _steer(application, challenger, "hold", note=note)
+
+
+@rollouts.command()
+def resume(application: ApplicationName, challenger: Challenger = None, note: Note = "") -> None:
+    """Go on with a challenger that is held; what still speaks against it holds it again."""
+    _steer(application, challenger, "resume", note=note)
+
+
+@rollouts.command("promote")
+def approve(application: ApplicationName, challenger: Challenger = None, note: Note = "", *, now: Now = False) -> None:
+    """Approve a challenger's next stage; it is reached once the policy's evidence and approvals are there."""
+    _steer(application, challenger, "approve", note=note, now=now)
+
+
+@rollouts.command()
+def withdraw(application: ApplicationName, challenger: Challenger = None, note: Note = "", *, now: Now = False) -> None:
+    """Withdraw a challenger: its documents are the champion's again with the next publication, or at once."""
+    _steer(application, challenger, "withdraw", note=note, now=now)
+
+
+@rollouts.command()
+def decide(application: ApplicationName, *, now: Now = False) -> None:
+    """Look at what serves and at every challenger, and act on it, as every run and tick of the sensor does."""
+    from datetime import timedelta
+
+    from llm_platform.operations.release.rollouts import look_now
+    from llm_platform.operations.release.watching import watch_rollouts
+    from llm_platform.resources.handed import adapter_bytes
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded = application_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        watched = watch_rollouts(
+            lake,
+            loaded,
+            look=look_now(settings.git_commit, adapter_bytes=adapter_bytes(settings)),
+            quiet=timedelta(hours=settings.alert_quiet_hours),
+        )
+    for line in watched.lines or ["nothing to decide"]:
+        console.print(line, markup=False)
+    if watched.changes_readers:
+        _published(settings, loaded, now=now)
+
+
+@rollouts.command()
+def history(application: ApplicationName) -> None:
+    """Every step of every rollout: who asked for what, what was decided, and on what evidence."""
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    application_named(settings, application)
+    table = new_table("at", "rollout", "variant", "step", "by", "stage", "status", "why")
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        for step in lake.application(application).rollout_steps.history():
+            table.add_row(*_row(step))
+    show(table)
+
+
+def _row(step: RolloutStep) -> tuple[str, ...]:
+    what = step.kind if step.decision is None else step.decision
+    dry = "" if step.applied else " (dry run)"
+    who = step.by if step.kind == "decide" or step.authenticated else f"{step.by} (not authenticated)"
+    why = "; ".join(step.reasons) or step.note
+    at = f"{step.at:%Y-%m-%d %H:%M:%S}"
+    return at, step.short_id, step.variant, f"{what}{dry}", who, step.stage_name, step.status, why
+
+
+def _steer(application: str, challenger: str | None, kind: StepKind, *, note: str, now: bool = False) -> None:
+    """Store what somebody asks of a rollout, and decide on it at once."""
+    from llm_platform.operations.release.rollouts import ask, decide_rollout, look_now, rollout_named
+    from llm_platform.resources.handed import adapter_bytes
+    from llm_platform.resources.identity import who_asks
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded, who = application_named(settings, application), who_asks(settings)
+    with WarehouseResource.of(settings).open() as lake:
+        store = lake.application(application)
+        rollout = rollout_named(store, challenger)
+        look = look_now(settings.git_commit, adapter_bytes=adapter_bytes(settings))
+        ask(store, loaded, rollout, kind, who=who, look=look, note=note)
+        decided = decide_rollout(store, loaded, rollout.rollout_id, look=look)
+    vouched = "" if who.authenticated else ", whom no token vouches for"
+    console.print(f"Stored: {kind} by {who.name}{vouched}.", markup=False)
+    console.print(decided.line, markup=False)
+    if decided.changes_readers:
+        _published(settings, loaded, now=now)
+
+
+def _published(settings: Settings, loaded: LoadedApplication, *, now: bool) -> None:
+    from llm_platform.workbench.summary import publish_now
+
+    if now:
+        publish_now(settings, loaded, console=console)
+        return
+    name = loaded.application.name
+    console.print(f"Readers get it with the next publication: llm-platform run {name}, or add --now.")

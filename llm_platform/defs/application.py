@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from llm_platform.defs.adapter_reports import adapter_reports_asset
+from llm_platform.defs.challengers import challengers_asset
 from llm_platform.defs.completion_buckets import completion_buckets_asset
 from llm_platform.defs.completions import completions_asset
 from llm_platform.defs.documents import documents_asset, references_asset
@@ -19,6 +20,7 @@ from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
 from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
+from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job
 from llm_platform.defs.sensors import source_changed_sensor
 from llm_platform.defs.sources import annotations_asset, references_source_asset, source_asset
@@ -66,6 +68,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     }
     # A judge that scores is part of every run; another one is asked when somebody wants to know how good it is.
     scoring = [one for name, one in judgements.items() if f"judge:{name}" in application.evaluation.scorers]
+    if application.rollout.stages:
+        completions.append(challengers_asset(graph, deps=[documents, *used], entries=list(graph.loaded.lock)))
     scores = scores_asset(graph, [*completions, champion, *judged, *scoring])
     stands_on = [*judged, *completions, champion, *scoring]
     report = report_asset(graph, [scores], stands_on=stands_on)
@@ -120,5 +124,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
             )
             for name, (assets, does) in jobs.items()
         ],
-        sensors=[source_changed_sensor(graph, source=source, job_name=application.name)],
+        sensors=[
+            source_changed_sensor(graph, source=source, job_name=application.name),
+            *([rollout_sensor(graph, job_name=application.name)] if application.rollout.is_watched else []),
+        ],
     )

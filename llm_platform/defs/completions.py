@@ -15,8 +15,10 @@ from llm_platform.operations.answering.completions import Answered, answer
 from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import NOTHING, Spent, budget_line, estimate, spent_by, used_up
+from llm_platform.operations.live import asked_documents
 from llm_platform.operations.releases import CHAMPION, champion_release, requesting
 from llm_platform.records import CompletionStatus, InferenceRun, Release, TokenUsage, content_hash
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.records.tables import COMPLETIONS_SCHEMA
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource, resource_key
@@ -98,7 +100,8 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
             return
         if spec is not None:
             require_judgeable(lake, graph.loaded)
-        context.log.info(estimate(store, graph.loaded, variant, requesting(release)).line)
+        asked = None if spec is None else asked_documents(store, application, requesting(release))
+        context.log.info(estimate(store, graph.loaded, variant, requesting(release), documents=asked).line)
         answered = answer(
             store,
             release,
@@ -110,12 +113,13 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
                 release,
                 variant,
                 snapshot=lake.snapshot(),
+                documents=asked,
                 spent=spent_by(store, graph.loaded, context.run.run_id),
             ),
         )
-        missing = store.completions.missing_count(answered.release.release_id)
+        missing = store.completions.missing_count(answered.release.release_id, documents=asked)
         yield from budget_results(context, graph, store, [answered.run], waiting=missing)
-        yield from _results(lake, store, answered)
+        yield from _results(lake, store, answered, missing=missing)
 
 
 def _task(graph: Graph) -> list[object]:
@@ -133,6 +137,7 @@ def asking(
     *,
     snapshot: int,
     buckets: Collection[int] | None = None,
+    documents: AskedDocuments | None = None,
     spent: Spent = NOTHING,
 ) -> Asking:
     """How the documents of a release are sent by this step; its endpoints serve its adapter before the first one is."""
@@ -146,6 +151,7 @@ def asking(
         snapshot=snapshot,
         on_progress=_progress(context, f"{graph.application.name}/{variant}"),
         buckets=buckets,
+        documents=documents,
         spent=spent,
         on_wait=context.log.info,
     )
@@ -200,11 +206,12 @@ def _nothing_to_ask(reason: str, checks: Sequence[str]) -> Iterator[CompletionEv
     yield dg.MaterializeResult(data_version=dg.DataVersion("no-release"), metadata={"note": reason})
 
 
-def _results(lake: Warehouse, store: ApplicationStore, answered: Answered) -> Iterator[CompletionEvent]:
+def _results(
+    lake: Warehouse, store: ApplicationStore, answered: Answered, *, missing: int
+) -> Iterator[CompletionEvent]:
     release = answered.release
     counts = store.completions.counts(release.release_id)
     stored, valid = sum(counts.values()), counts.get(CompletionStatus.VALID, 0)
-    missing = store.completions.missing_count(release.release_id)
     yield dg.AssetCheckResult(check_name=ANSWERED, passed=missing == 0, metadata={"missing": missing, "stored": stored})
     yield dg.AssetCheckResult(
         check_name=VALID,

@@ -2,6 +2,7 @@
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
@@ -9,8 +10,10 @@ from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, unmeasured
 from llm_platform.operations.release.rollout import Publication, decide, publish
+from llm_platform.operations.release.rollouts import look_now
+from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.records.contracts import Contract
-from llm_platform.resources.handed import places_of
+from llm_platform.resources.handed import adapter_bytes, places_of
 from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
@@ -42,12 +45,20 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
     application = graph.application
     with warehouse.open() as lake:
         store = lake.application(application.name)
+        watched = watch_rollouts(
+            lake,
+            graph.loaded,
+            look=look_now(graph.settings.git_commit, adapter_bytes=adapter_bytes(graph.settings)),
+            quiet=timedelta(hours=graph.settings.alert_quiet_hours),
+        )
         decision = decide(store, graph.loaded)
         waiting = {name: graph.loaded.pending(name, store) for name in application.variants}
     refused = [name for name in decision.refused if waiting.get(name) is None]
     for variant, reason in decision.refused.items():
         said = f"{variant} is not approved: {reason}" if variant in refused else f"{variant}: {reason}"
         context.log.warning(said)
+    for line in watched.lines:
+        context.log.info(line)
     champion = decision.champion
     if champion is None:
         context.log.warning(f"{application.name} has no champion, so nothing is published.")
@@ -59,6 +70,7 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
             "release": champion.release_id,
             "promoted_now": decision.promoted,
             "refused": ", ".join(refused) or "none",
+            **{f"rollout_{one.step.variant}": one.line for one in watched.decided},
             **{f"{name}_waits": f"{reason}" for name, reason in waiting.items() if reason is not None},
         },
     )

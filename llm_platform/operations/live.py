@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llm_platform.records.rollout import RolloutStage, RolloutStep, Route
+from llm_platform.application.model import Application
+from llm_platform.evaluation.report import Report
+from llm_platform.records import Release
+from llm_platform.records.rollout import AskedDocuments, RolloutStage, RolloutStep, Route
+from llm_platform.rollout.chain import broken_at
 from llm_platform.rollout.routing import LiveShare, place_of, route
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -89,12 +93,43 @@ class LiveRollouts:
 
 
 def live_rollouts(store: ApplicationStore) -> LiveRollouts:
-    """Who answers now. A dry run is not there: it changes nothing."""
+    """Who answers now. A dry run is not there: it changes nothing; nor is a rollout that its rows do not bear out."""
     champion = store.rollout.champion()
+    found = [step for step in open_rollouts(store) if not step.stages().dry_run and not_borne_out(store, step) is None]
     return LiveRollouts(
         champion=None if champion is None else Serving(champion.variant, champion.release_id),
-        challengers=tuple(challenger(step) for step in open_rollouts(store) if not step.stages().dry_run),
+        challengers=tuple(map(challenger, found)),
     )
+
+
+def not_borne_out(store: ApplicationStore, newest: RolloutStep) -> str | None:
+    """Why a rollout is not where its newest row says, in words; None where it is.
+
+    Its rows have to follow from each other, and what publishes has to name a passing report on exactly its release.
+    """
+    steps = store.rollout_steps.of(newest.rollout_id)
+    broken = broken_at(steps)
+    if broken is not None or newest.stages().stages[newest.stage].stage == "shadow":
+        return broken
+    for report_id in dict.fromkeys(step.report_id for step in reversed(steps) if step.report_id is not None):
+        row = store.reports.get(report_id)
+        report = Report.model_validate_json(row.report) if row is not None else None
+        if report is not None and report.release_id == newest.release_id and report.standing == "approved":
+            return None
+    return f"no passing report on its release {newest.release_id} is stored"
+
+
+def asked_documents(store: ApplicationStore, application: Application, release: Release) -> AskedDocuments | None:
+    """Documents that a variant of the file is asked about; None means all.
+
+    Where rollouts have stages and something serves, what does not serve is asked about what it can be judged by; the
+    rest is asked of it stage by stage. Only a share of a stage costs more than that.
+    """
+    champion = store.rollout.champion()
+    if not application.rollout.stages or champion is None:
+        return None
+    serving = store.releases.get(champion.release_id)
+    return None if serving is not None and serving.request_id == release.request_id else AskedDocuments(known=True)
 
 
 def open_rollouts(store: ApplicationStore) -> list[RolloutStep]:

@@ -176,7 +176,11 @@ class GateResult(Record):
 
 
 class RolloutEvent(Record):
-    """One append-only row of `rollout`: from now on this release serves the published table."""
+    """One append-only row of `rollout`: from now on this release serves the published table.
+
+    Attributes:
+        authenticated: A token says that it was `by`; None in rows of before that was asked.
+    """
 
     application: str
     event_id: str
@@ -189,3 +193,4 @@ class RolloutEvent(Record):
     at: datetime
     evidence: tuple[GateResult, ...]
     note: str = ""
+    authenticated: bool | None = None

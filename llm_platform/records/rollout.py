@@ -169,6 +169,25 @@ class Route(Record):
     share: float
 
 
+class AskedShare(Record):
+    """The documents of a rollout's share."""
+
+    rollout_id: str
+    share: float
+
+
+class AskedDocuments(Record):
+    """Documents that a release is asked about, where that is not all of them.
+
+    Attributes:
+        known: Those with a known answer, by which it is judged.
+        shares: Those of these shares.
+    """
+
+    known: bool = False
+    shares: tuple[AskedShare, ...] = ()
+
+
 class RolloutStep(Record):
     """One append-only row of `rollout_steps`: what somebody asked of a challenger, or what was decided.
 

@@ -12,6 +12,7 @@ from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import NOTHING, Spent, within_budget
 from llm_platform.operations.online.deciding import Arm
 from llm_platform.records import Release
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.resources.nim import NIMResource
 from llm_platform.settings.settings import Settings
@@ -52,6 +53,7 @@ def asking_documents(
     snapshot: int | None,
     on_progress: Callable[[Progress], None],
     buckets: Collection[int] | None = None,
+    documents: AskedDocuments | None = None,
     waits_for_others: bool = True,
     on_wait: Callable[[str], None] | None = None,
     spent: Spent = NOTHING,
@@ -60,7 +62,7 @@ def asking_documents(
 
     Args:
         nim: The endpoints of the release's lock entry.
-        buckets, waits_for_others, on_wait: As in `Asking`.
+        buckets, documents, waits_for_others, on_wait: As in `Asking`.
         spent: What the run has used of the budget already.
     """
     endpoints, verify = _verified(settings, nim, release)
@@ -76,6 +78,7 @@ def asking_documents(
         snapshot=snapshot,
         on_progress=on_progress,
         buckets=buckets,
+        documents=documents,
         waits_for_others=waits_for_others,
         side_by_side=min(SIDE_BY_SIDE, nim.known_slots or SIDE_BY_SIDE),
         on_wait=on_wait,

@@ -14,8 +14,10 @@ from llm_platform.nim.manifests.pods import Autoscaling, PodSettings
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
+from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
+from llm_platform.records import Release
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.copies import FolderPlace, Place, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
@@ -122,6 +124,17 @@ def adapter_folders(settings: Settings) -> AdapterFolders:
             use_ssl=settings.s3_use_ssl,
         ),
     )
+
+
+def adapter_bytes(settings: Settings) -> AdapterBytes:
+    """Holds the files of a release's adapter against their manifest, where they are kept."""
+    folders = adapter_folders(settings)
+
+    def whole(release: Release) -> None:
+        if release.adapter is not None:
+            folders.find(release.adapter, release.model)
+
+    return whole
 
 
 def training_place(settings: Settings) -> TrainingPlace:

@@ -12,6 +12,8 @@ from llm_platform.records.base import Record
 from llm_platform.records.evaluation import Interval
 from llm_platform.records.rollout import Action, RolloutDecision, RolloutPolicy, RolloutStage, RolloutStatus
 
+HELD = "it is held until somebody resumes it"
+
 
 class RolloutState(Record):
     """Where a challenger is.
@@ -162,7 +164,7 @@ def _holding(state: RolloutState, seen: StageEvidence) -> list[str]:
         reasons.append("documents do not reach the variants in the stated shares")
     reasons += [f"{one.name} is {one.measured}" for one in seen.breaches if one.action == "hold"]
     if not reasons and state.status == "held" and seen.resumed_by is None:
-        reasons.append("it is held until somebody resumes it")
+        reasons.append(HELD)
     return reasons
 
 

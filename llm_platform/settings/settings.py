@@ -248,6 +248,9 @@ class Settings(PodFields, BaseSettings):
     serve_queue: int = Field(
         default=200, ge=1, description="Documents of one application that may wait in the service to be sent."
     )
+    identity_token: SecretStr | None = Field(
+        default=None, description="Your token of the people file, which proves who approves, holds or withdraws."
+    )
     outage_seconds: float = Field(default=120.0, gt=0, description="How long a run waits for silent endpoints.")
     review_url: str | None = Field(
         default=None, description="Address of the review page, for links on report cards, e.g. http://127.0.0.1:8787."
@@ -317,7 +320,9 @@ class Settings(PodFields, BaseSettings):
             raise ValueError("holds a password; an address is shown, so give it in a setting of its own")
         return value
 
-    @field_validator("nim_api_key", "s3_secret", "alert_slack_token", "alert_webhook_url", "alert_smtp_password")
+    @field_validator(
+        "nim_api_key", "s3_secret", "alert_slack_token", "alert_webhook_url", "alert_smtp_password", "identity_token"
+    )
     @classmethod
     def _stripped(cls, value: SecretStr | None) -> SecretStr | None:
         # Every second secret of Kubernetes ends in a new line.

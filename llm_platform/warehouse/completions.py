@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Completion, Release, TokenUsage, content_hash, json_lines
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
 from llm_platform.warehouse.engine import execute, identifier
@@ -114,15 +115,19 @@ class Completions:
         """
         return self._session.table(self._missing_sql(release_id, limit=limit, buckets=buckets))
 
-    def missing_texts(self, release_id: str, *, buckets: Collection[int] | None = None) -> MissingTexts:
+    def missing_texts(
+        self, release_id: str, *, buckets: Collection[int] | None = None, documents: AskedDocuments | None = None
+    ) -> MissingTexts:
         """The same for a run: found by one look, read as it goes on, in the order that caches of prefixes like."""
-        return MissingTexts(self._session, self._application, release_id, buckets=buckets)
+        return MissingTexts(self._session, self._application, release_id, buckets=buckets, documents=documents)
 
-    def missing_count(self, release_id: str, *, buckets: Collection[int] | None = None) -> int:
-        """How many texts have no answer, of some buckets or all."""
-        if buckets is None:
+    def missing_count(
+        self, release_id: str, *, buckets: Collection[int] | None = None, documents: AskedDocuments | None = None
+    ) -> int:
+        """How many texts have no answer, of some buckets or documents, or all."""
+        if buckets is None and documents is None:
             return self._tally(release_id).missing
-        sql = f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=buckets)})"
+        sql = f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=buckets, documents=documents)})"
         return int(self._session.sparingly(lambda: self._session.value(sql)))
 
     def watch(self, release_id: str) -> AnswersWatch:
@@ -149,15 +154,17 @@ class Completions:
         lease.answered.look()
         return lease
 
-    def missing_size(self, release_id: str, *, room_bytes: int | None = None) -> MissingSize:
+    def missing_size(
+        self, release_id: str, *, room_bytes: int | None = None, documents: AskedDocuments | None = None
+    ) -> MissingSize:
         """How many texts have no answer, their length, and how many are longer than `room_bytes`."""
-        documents = self._session.relation(self._application, "documents")
+        relation = self._session.relation(self._application, "documents")
         found = self._session.rows(
             "SELECT count(*), coalesce(sum(size), 0)::BIGINT, count(*) FILTER (size > $room), "
             "coalesce(sum(size) FILTER (size > $room), 0)::BIGINT, "
             "coalesce(sum(ceil(size / $room)) FILTER (size > $room), 0)::BIGINT "
-            f"FROM (SELECT strlen(d.text) AS size FROM {documents} d "
-            f"SEMI JOIN ({self._missing_keys(release_id, buckets=None)}) k ON k.document_id = d.document_id)",
+            f"FROM (SELECT strlen(d.text) AS size FROM {relation} d "
+            f"SEMI JOIN ({self._missing_keys(release_id, documents=documents)}) k ON k.document_id = d.document_id)",
             # No text has so many bytes.
             {"room": 2**40 if room_bytes is None else room_bytes},
         )
@@ -352,8 +359,10 @@ class Completions:
             "t.fingerprint))"
         )
 
-    def _missing_keys(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
-        return missing_keys(self._session, self._application, release_id, buckets=buckets)
+    def _missing_keys(
+        self, release_id: str, *, buckets: Collection[int] | None = None, documents: AskedDocuments | None = None
+    ) -> str:
+        return missing_keys(self._session, self._application, release_id, buckets=buckets, documents=documents)
 
     def _missing_sql(self, release_id: str, *, limit: int | None, buckets: Collection[int] | None) -> str:
         documents = self._session.relation(self._application, "documents")

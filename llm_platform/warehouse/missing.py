@@ -10,8 +10,10 @@ from itertools import pairwise, zip_longest
 from typing import Any
 
 from llm_platform.records import DocumentRow
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.warehouse.engine import execute, literal
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
+from llm_platform.warehouse.shares import asked
 from llm_platform.warehouse.tallies import Tallies
 from llm_platform.warehouse.watch import Watch
 
@@ -47,12 +49,20 @@ class MissingTexts:
 
     Args:
         buckets: Look in these only; None means all.
+        documents: Look at these only; None means all.
     """
 
     def __init__(
-        self, session: Session, application: str, release_id: str, *, buckets: Collection[int] | None = None
+        self,
+        session: Session,
+        application: str,
+        release_id: str,
+        *,
+        buckets: Collection[int] | None = None,
+        documents: AskedDocuments | None = None,
     ) -> None:
         self._session, self._application, self._release_id, self._buckets = session, application, release_id, buckets
+        self._asked = documents
         self._cursor = session.open()
         self._documents: Watch | None = None
         # A database cursor must not be used, or closed, by two threads at once.
@@ -73,7 +83,9 @@ class MissingTexts:
     def look(self) -> bool:
         """Find what is missing now; whether the documents are others than those of the look before."""
         before, self._documents = self._documents, Watch(self._session, self._application, "documents")
-        keys = missing_keys(self._session, self._application, self._release_id, buckets=self._buckets)
+        keys = missing_keys(
+            self._session, self._application, self._release_id, buckets=self._buckets, documents=self._asked
+        )
         with self._lock, self._session.errors("look for unanswered texts in"):
             self._session.sparingly(
                 lambda: self._cursor.execute(
@@ -157,10 +169,18 @@ def in_turns(rows: Sequence[tuple[Any, ...]], side_by_side: int) -> list[tuple[A
     return ordered
 
 
-def missing_keys(session: Session, application: str, release_id: str, *, buckets: Collection[int] | None = None) -> str:
+def missing_keys(
+    session: Session,
+    application: str,
+    release_id: str,
+    *,
+    buckets: Collection[int] | None = None,
+    documents: AskedDocuments | None = None,
+) -> str:
     """SQL for document_id, fingerprint and bucket of each sendable text without an answer, here and upstream.
 
     A text belongs to the bucket of its smallest document: two holders of different buckets never have the same text.
+    It is asked about where any of its documents is.
     """
     release = "'" + release_id.replace("'", "''") + "'"
     catalogs = [LAKE, UPSTREAM] if session.has_upstream else [LAKE]
@@ -174,7 +194,10 @@ def missing_keys(session: Session, application: str, release_id: str, *, buckets
         for relation in stored
     )
     bucket = "arg_min(d.bucket, d.document_id)"
-    having = "" if buckets is None else f" HAVING {_among(bucket, buckets)}"
+    conditions = [] if buckets is None else [_among(bucket, buckets)]
+    if documents is not None:
+        conditions.append(f"bool_or({asked(documents, session.relation(application, 'references'))})")
+    having = f" HAVING {' AND '.join(conditions)}" if conditions else ""
     return (
         f"SELECT min(d.document_id) AS document_id, d.fingerprint, {bucket} AS bucket "
         f"FROM {session.relation(application, 'documents')} d "

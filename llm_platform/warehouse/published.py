@@ -21,6 +21,7 @@ from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import is_published, number_of, published_table
 from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.shares import route_of
 from llm_platform.warehouse.stored_reasons import in_own_words
 
 VERSIONED = ("release_id", "variant", "status", "fingerprint", "answered_at", "confidence")
@@ -114,6 +115,13 @@ class Published:
         """Columns that a published table has; none where there is no such table."""
         return self._session.columns(self._application, published_table(contract))
 
+    def unanswered(self, served: Served) -> int:
+        """How many sendable documents would have no answer."""
+        with self._session.cursor() as cursor:
+            transaction = Transaction(self._session, cursor, self._application)
+            _stage_wanted(transaction, served)
+            return transaction.count("SELECT count(*) FROM wanted WHERE status = 'unanswered'")
+
     def table(self, contract: int, *, at_snapshot: int | None = None) -> pa.Table:
         """The published rows in the order of their keys."""
         relation = self._session.relation(self._application, published_table(contract), at_snapshot=at_snapshot)
@@ -188,7 +196,7 @@ def _stage_wanted(transaction: Transaction, served: Served) -> None:
     """Fill the temporary table `wanted`: one row per document, with the stored answer."""
     # One table first: a document's place is computed once, and the joins below are equations.
     transaction.run(
-        f"CREATE OR REPLACE TEMP TABLE routed AS SELECT *, {_route(served.routes)} AS route "
+        f"CREATE OR REPLACE TEMP TABLE routed AS SELECT *, {route_of(served.routes)} AS route "
         f"FROM {transaction.relation('documents')} WHERE origin IS NULL"
     )
     transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served)}")
@@ -260,17 +268,6 @@ def _violations(transaction: Transaction, contract: Contract, relation: str) -> 
         for index, (kind, _) in enumerate(found)
         if row[1 + 2 * index]
     ]
-
-
-def _route(routes: Sequence[Route]) -> str:
-    """SQL for the place of a document's route, NULL for the champion; the number drawn is `rollout.routing`'s."""
-    cases = " ".join(
-        # The length keeps ids apart that would run into each other.
-        f"WHEN ('0x' || substr(sha256({literal(f'{len(one.rollout_id)}:{one.rollout_id}:')} || document_id), 1, 14))"
-        f"::UBIGINT / 72057594037927936.0 < {literal(repr(one.share))}::DOUBLE THEN {at}"
-        for at, one in enumerate(routes)
-    )
-    return f"CASE {cases} END" if cases else "NULL::INTEGER"
 
 
 def _wanted(transaction: Transaction, served: Served) -> str:

@@ -48,9 +48,10 @@ class ReferencesTable:
                 )
             return self._session.write(self._application, _replace, cursor=cursor)[1]
 
-    def table(self) -> pa.Table:
-        """References in the order of their keys."""
-        return self._session.table(f"SELECT * FROM {self._relation()} ORDER BY document_id")
+    def table(self, *, at_snapshot: int | None = None) -> pa.Table:
+        """References in the order of their keys, as they are or were at a snapshot."""
+        relation = self._session.relation(self._application, "references", at_snapshot=at_snapshot)
+        return self._session.table(f"SELECT * FROM {relation} ORDER BY document_id")
 
     def version(self, *, split: Split | None = None) -> str:
         """Hash of the references, of one split or of both."""

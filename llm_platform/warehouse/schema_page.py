@@ -166,7 +166,7 @@ COLUMN_WORDS = {
     "rollout_steps.policy": "JSON: the policy that it was entered under",
     "rollout_steps.policy_hash": "hash of it",
     "rollout_steps.role": "the person's role at that time",
-    "rollout_steps.authenticated": "a token says so",
+    "authenticated": "a token says that it was `by`; NULL in rows of before that was asked",
     "rollout_steps.spent_usd": "by the challenger so far; NULL where its model has no price",
     "rollout_steps.spent_tokens": "by the challenger so far",
     "rollout_steps.references_snapshot": "snapshot of the lake at which it was entered",

@@ -29,6 +29,7 @@ from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform.warehouse.runs import Runs
 from llm_platform.warehouse.scores import Scores
 from llm_platform.warehouse.session import Session
+from llm_platform.warehouse.shares import Shares
 from llm_platform.warehouse.tallies import Tallies
 from llm_platform.warehouse.trials import Trials
 
@@ -59,6 +60,7 @@ class ApplicationStore:
         self.rollout_steps = RolloutSteps(session, application)
         self.contracts = Contracts(session, application)
         self.copies = Copies(session, application)
+        self.shares = Shares(session, application)
         self.published = Published(session, application)
         self.runs = Runs(session, application)
         self.drift = DriftTable(session, application)

@@ -12,6 +12,7 @@ from llm_platform.inference.engine import Progress
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.spending import spent_by
+from llm_platform.operations.live import asked_documents
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, senders
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource
@@ -83,6 +84,7 @@ def answer_beside(
                     snapshot=lake.snapshot(),
                     on_progress=partial(on_progress, name),
                     buckets=buckets,
+                    documents=None if name == CHAMPION else asked_documents(store, application, release),
                     waits_for_others=False,
                     spent=spent_by(store, loaded, run_id),
                 )

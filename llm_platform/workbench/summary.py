@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from contextlib import suppress
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.answering.spending import budget_line, spent_by, used_up
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
+from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release, requesting
 from llm_platform.records import Release, RolloutEvent, TokenUsage
@@ -23,9 +25,10 @@ from llm_platform.workbench.runs import Checks, materialize
 
 def publish_now(settings: Settings, loaded: LoadedApplication, *, console: Console) -> None:
     """Let the published table follow a decision at once."""
-    materialize(
-        settings, loaded.application.name, console=console, only=["rollout", "completions_champion", "published"]
-    )
+    only = ["rollout", "completions_champion", "published"]
+    if loaded.application.rollout.stages:
+        only.append("completions_challengers")
+    materialize(settings, loaded.application.name, console=console, only=only)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, loaded, settings, console=console, checks=None)
 
@@ -107,13 +110,18 @@ def _print_published(
     rows = store.published.table(application.publish.contract)
     export = settings.cards_folder / application.name / f"published_v{application.publish.contract}.parquet"
     served = f"{champion.variant} (release {champion.release_id})"
-    older = ", ".join(sorted(set(rows["release_id"].to_pylist()) - {champion.release_id}))
+    challengers = {one.release_id: one for one in live_rollouts(store).challengers}
+    counts = Counter(rows["release_id"].to_pylist())
+    older = ", ".join(sorted(counts.keys() - {champion.release_id} - challengers.keys()))
     if not rows.num_rows:
         console.print(f"Published   {table} has no rows; {served} serves it")
     elif older:
         console.print(f"Published   {table}, {rows.num_rows} rows by release {older}; {served} is next")
     else:
         console.print(f"Published   {table}, {rows.num_rows} rows by {served}")
+    for release_id, one in challengers.items():
+        given = f"{counts[release_id]} rows by" if one.publishes else "no rows by"
+        console.print(f"            {given} {one.variant} (release {release_id}), {one.stage.name}")
     if missing := store.completions.missing_count(champion.release_id):
         console.print(f"            as it was before: {missing} documents have no answer of {champion.variant} yet")
     if not rows.num_rows:

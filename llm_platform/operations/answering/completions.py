@@ -96,6 +96,7 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
                 tried=tried,
                 prefix=prefix,
                 side_by_side=asking.side_by_side,
+                documents=asking.documents,
             ) as work,
         ):
             if work.begin():

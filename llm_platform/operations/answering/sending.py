@@ -30,6 +30,7 @@ from llm_platform.records import (
     Release,
     TokenUsage,
 )
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.missing import SIDE_BY_SIDE
@@ -50,6 +51,7 @@ class Asking:
         discover: Gives those there are now, while they are asked; None where they do not come and go.
         snapshot: The lake's snapshot that documents are read at; written on every answer.
         buckets: Only documents in these; None means all.
+        documents: Only these; None means all.
         waits_for_others: Whether to wait for other processes that answer for the same release, and take over what they
             leave, so that nothing is missing in the end; else to end as soon as only they have something to do.
         side_by_side: Prefixes whose documents are sent in turns: no more than the slots of an endpoint.
@@ -66,6 +68,7 @@ class Asking:
     snapshot: int | None = None
     on_progress: Callable[[Progress], None] | None = None
     buckets: Collection[int] | None = None
+    documents: AskedDocuments | None = None
     waits_for_others: bool = True
     side_by_side: int = SIDE_BY_SIDE
     on_wait: Callable[[str], None] | None = None

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from llm_platform.records import DocumentRow
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.store import ApplicationStore
@@ -27,6 +28,7 @@ class SharedWork:
         recover: Stores what dead processes had received; called after each claim, for their buckets may be in it.
         buckets: Only these; None means all.
         tried: Not these: this process has had them, and what is missing there it could not get.
+        documents: Only these; None means all.
         prefix, side_by_side: The order of documents, as in `Completions.missing_batches`.
 
     Attributes:
@@ -43,11 +45,12 @@ class SharedWork:
         tried: Collection[int],
         prefix: Sequence[str],
         side_by_side: int,
+        documents: AskedDocuments | None = None,
     ) -> None:
         self._store, self._lease, self._recover = store, lease, recover
         self._buckets, self._tried = buckets, tried
         self._prefix, self._side_by_side = prefix, side_by_side
-        self._missing = store.completions.missing_texts(lease.release_id, buckets=buckets)
+        self._missing = store.completions.missing_texts(lease.release_id, buckets=buckets, documents=documents)
         self._taken: tuple[int, ...] = ()
         self._read = 0
         self._expected = 0

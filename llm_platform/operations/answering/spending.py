@@ -10,10 +10,12 @@ from llm_platform.application.model import Budget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.models.entries import LockEntry
+from llm_platform.operations.live import asked_documents
 from llm_platform.operations.releases import LoadedApplication, champion_release, requesting
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import fixed_prefix
 from llm_platform.records import InferenceRun, ModelPin, Prices, Release, TokenUsage
+from llm_platform.records.rollout import AskedDocuments
 from llm_platform.warehouse.missing import MissingSize
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -95,15 +97,25 @@ def estimates(store: ApplicationStore, loaded: LoadedApplication) -> list[Estima
     champion = champion_release(store)
     if champion is not None and requesting(champion).release_id not in {one.release_id for one in wanted.values()}:
         wanted["champion"] = requesting(champion)
-    return [estimate(store, loaded, name, release) for name, release in wanted.items()]
+    return [
+        estimate(store, loaded, name, release, documents=asked_documents(store, loaded.application, release))
+        for name, release in wanted.items()
+    ]
 
 
-def estimate(store: ApplicationStore, loaded: LoadedApplication, variant: str, release: Release) -> Estimate:
-    """What the missing answers of `release`, which sends requests, will take."""
+def estimate(
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    variant: str,
+    release: Release,
+    *,
+    documents: AskedDocuments | None = None,
+) -> Estimate:
+    """What the missing answers of `release`, which sends requests, will take; of some documents, or all."""
     entry = loaded.lock.get(release.model.entry)
     rates = _rates(store, loaded, release)
     room = rates.room_bytes(release)
-    missing = store.completions.missing_size(release.release_id, room_bytes=room)
+    missing = store.completions.missing_size(release.release_id, room_bytes=room, documents=documents)
     prompt, completion = rates.tokens(missing, release, room_bytes=room)
     rate = _tokens_per_second(store, release.model)
     seconds = None if rate is None else (prompt + completion) / rate

@@ -12,10 +12,12 @@ from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, read_references
 from llm_platform.operations.answering.recorded import recorded_answers
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases, present_report
-from llm_platform.operations.release.contracts import filled_by, routes_that_fill
-from llm_platform.operations.release.rollout import evidence
+from llm_platform.operations.live import asked_documents, live_rollouts
+from llm_platform.operations.release.contracts import filled_by
+from llm_platform.operations.release.rollout import evidence, served_by
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.records import RolloutEvent
+from llm_platform.records.rollout import AskedDocuments, AskedShare
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -90,14 +92,27 @@ def _completions(store: ApplicationStore, loaded: LoadedApplication) -> list[Ste
             if loaded.requesting(variant, store) is not None:
                 steps.append(Step(f"completions_{variant}", "its calibration is not fitted yet"))
             continue
-        missing = store.completions.missing_count(release.release_id)
+        asked = asked_documents(store, loaded.application, release)
+        missing = store.completions.missing_count(release.release_id, documents=asked)
         if missing:
             steps.append(
                 Step(f"completions_{variant}", f"{missing} texts have no answer of release {release.release_id}")
             )
+    steps += _challengers(store)
     champion = champion_release(store)
     if champion is not None and (missing := store.completions.missing_count(champion.release_id)):
         steps.append(Step("completions_champion", f"{missing} texts have no answer of release {champion.release_id}"))
+    return steps
+
+
+def _challengers(store: ApplicationStore) -> list[Step]:
+    steps = []
+    for one in live_rollouts(store).challengers:
+        share = AskedDocuments(shares=(AskedShare(rollout_id=one.rollout_id, share=one.stage.share),))
+        missing = store.completions.missing_count(one.release_id, documents=share) if one.asks else 0
+        if missing:
+            said = f"{missing} texts of {one.stage.name} have no answer of {one.variant} (release {one.release_id})"
+            steps.append(Step("completions_challengers", said))
     return steps
 
 
@@ -141,14 +156,10 @@ def _published(store: ApplicationStore, loaded: LoadedApplication, champion: Rol
         return []
     try:
         filled = filled_by(store, loaded.application, release)
+        served = served_by(store, loaded.application, champion, filled.contracts)
     except ContractBroken as error:
         # Said by the step itself.
         return [Step("published", str(error))]
-    pending = store.published.pending(
-        champion.release_id,
-        filled.contracts,
-        variant=champion.variant,
-        routes=routes_that_fill(store, filled.contracts),
-    )
+    pending = store.published.pending(served.release_id, filled.contracts, variant=served.variant, routes=served.routes)
     steps = [Step("published", f"{pending} rows differ from what the champion says")] if pending else []
     return steps + [Step("published", f"published_v{number} is retired") for number in filled.retired]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from jsonschema import Draft202012Validator
@@ -24,10 +25,13 @@ from llm_platform.operations.evidence.evaluation import (
     present_report,
 )
 from llm_platform.operations.release.contracts import filled_by, routes_that_fill
+from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
 from llm_platform.records.contracts import Contract
+from llm_platform.records.rollout import Route
 from llm_platform.warehouse.copies import FolderPlace, Place
+from llm_platform.warehouse.published import Served
 from llm_platform.warehouse.store import ApplicationStore
 
 AUTOMATIC = "rollout: first_champion automatic"
@@ -93,23 +97,41 @@ def promote(
     release: Release,
     by: str,
     note: str = "",
+    authenticated: bool = False,
 ) -> RolloutEvent:
     """Let `release` serve the published table from now on.
 
     Raises:
-        EvidenceMissing: it has no passing report of its own.
+        EvidenceMissing: it has no passing report of its own, or the application states stages that it has to go
+            through.
         TransientError: somebody else promoted in the meantime.
     """
     # Read first: whoever decides while the evidence is looked at makes this decision fail.
     before = store.rollout.champion()
+    policy, name = loaded.application.rollout.policy, loaded.application.name
+    if policy is not None and not policy.dry_run and before is not None:
+        raise EvidenceMissing(
+            f"{name} states stages, which {variant!r} has to go through before it serves. Enter it: llm-platform "
+            f"rollout start {name} {variant}. What served before is reinstated at once by: llm-platform rollback {name}"
+        )
     evaluation_id = current_evaluation_id(store, loaded)
     report = evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
-    event = _event("promote", loaded.application, variant, release=release, report=report, by=by, note=note)
+    event = promotion_event(
+        loaded.application,
+        variant,
+        release=release,
+        report=report,
+        by=by,
+        note=note,
+        authenticated=authenticated,
+    )
     store.rollout.append(event, expected_previous=before.event_id if before else None)
     return event
 
 
-def rollback(store: ApplicationStore, loaded: LoadedApplication, *, by: str, note: str = "") -> RolloutEvent:
+def rollback(
+    store: ApplicationStore, loaded: LoadedApplication, *, by: str, note: str = "", authenticated: bool = False
+) -> RolloutEvent:
     """Let the release that served before the present champion serve again, if it passes the present gates.
 
     It goes down the history: what somebody went back from is not gone back to, whoever asks how often.
@@ -120,7 +142,7 @@ def rollback(store: ApplicationStore, loaded: LoadedApplication, *, by: str, not
     """
     name = loaded.application.name
     current = store.rollout.champion()
-    earlier = before_champion(store.rollout.history())
+    earlier = before_champion(store.rollout.history(), withdrawn=withdrawn_releases(store))
     release = store.releases.get(earlier.release_id) if earlier is not None else None
     if current is None or earlier is None or release is None:
         raise EvidenceMissing(
@@ -134,15 +156,29 @@ def rollback(store: ApplicationStore, loaded: LoadedApplication, *, by: str, not
             f"present known answers and gates. Nothing was changed.\n{_failures(report)}"
         )
     require_contracts(store, loaded.application, release)
-    event = _event("rollback", loaded.application, earlier.variant, release=release, report=report, by=by, note=note)
+    event = promotion_event(
+        loaded.application,
+        earlier.variant,
+        release=release,
+        report=report,
+        by=by,
+        note=note,
+        authenticated=authenticated,
+        action="rollback",
+    )
     store.rollout.append(event, expected_previous=current.event_id)
     return event
 
 
-def before_champion(history: Sequence[RolloutEvent]) -> RolloutEvent | None:
+def before_champion(
+    history: Sequence[RolloutEvent], *, withdrawn: Collection[str] = frozenset()
+) -> RolloutEvent | None:
     """The decision that a rollback returns to; None when there is none.
 
     A promotion is laid on top of what served; a rollback takes off what it leaves, until that is promoted again.
+
+    Args:
+        withdrawn: Releases that a rollout has withdrawn since they served last.
     """
     served: list[RolloutEvent] = []
     for event in history:
@@ -150,7 +186,17 @@ def before_champion(history: Sequence[RolloutEvent]) -> RolloutEvent | None:
             served = [one for one in served if one.release_id != served[-1].release_id]
         served = [one for one in served if one.release_id != event.release_id]
         served.append(event)
-    return served[-2] if len(served) > 1 else None
+    earlier = [one for one in served[:-1] if one.release_id not in withdrawn]
+    return earlier[-1] if earlier else None
+
+
+def withdrawn_releases(store: ApplicationStore) -> frozenset[str]:
+    """Releases that a rollout has withdrawn, and that nobody has promoted since."""
+    promoted = {event.release_id: event.at for event in store.rollout.history()}
+    ended = [step for step in store.rollout_steps.newest() if step.status == "withdrawn"]
+    return frozenset(
+        step.release_id for step in ended if step.release_id not in promoted or promoted[step.release_id] < step.at
+    )
 
 
 @dataclass(frozen=True)
@@ -256,25 +302,21 @@ def publish(
             f"See the report card, then: llm-platform promote {application.name} VARIANT"
         )
     _require_evidence(store, application, champion)
-    missing = store.completions.missing_count(champion.release_id)
-    if missing:
-        raise ContractBroken(
-            f"{application.name}: {missing} sendable documents have no answer of the champion {champion.variant!r} "
-            f"(release {champion.release_id}); nothing was published. Materialize completions_champion."
-        )
     release = _stored_release(store, application, champion)
-    broken = contract_violations(store.completions.answered(champion.release_id), release)
-    if broken:
-        raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
-    _require_present_verdict(store, loaded, champion, release)
     filled = filled_by(store, application, release, today=today)
+    served = served_by(store, application, champion, filled.contracts)
+    for one in dict.fromkeys((champion.release_id, served.release_id)):
+        broken = contract_violations(store.completions.answered(one), store.releases.get(one) or release)
+        if broken:
+            raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
+    _require_present_verdict(store, loaded, champion)
     first = filled.contracts[0]
     waited = store.published.waiting_hours(first.number)
     change = store.published.publish(
-        champion.release_id,
+        served.release_id,
         filled.contracts,
-        variant=champion.variant,
-        routes=routes_that_fill(store, filled.contracts),
+        variant=served.variant,
+        routes=served.routes,
         retired=filled.retired,
     )
     copied = store.copies.bring(filled.contracts, [FolderPlace(export_folder), *places], files=contract_files)
@@ -300,6 +342,50 @@ def _stored_release(store: ApplicationStore, application: Application, champion:
     return release
 
 
+def served_by(
+    store: ApplicationStore, application: Application, champion: RolloutEvent, contracts: Sequence[Contract]
+) -> Served:
+    """Whose answers are published: the champion's, with the canaries' shares.
+
+    A challenger has answered its share by the time it becomes the champion, and not all documents: until it has,
+    readers keep the answers of the champion before for the rest.
+
+    Raises:
+        ContractBroken: a sendable document would have no answer.
+    """
+    routes = tuple(one for one in routes_that_fill(store, contracts) if _keeps_contract(store, one))
+    missing = store.completions.missing_count(champion.release_id)
+    if not missing:
+        return Served(champion.release_id, champion.variant, routes)
+    before = _replaced(store, champion)
+    if before is not None:
+        whole = Route(rollout_id=champion.event_id, variant=champion.variant, release_id=champion.release_id, share=1.0)
+        served = Served(before.release_id, before.variant, (*routes, whole))
+        missing = store.published.unanswered(served)
+        if not missing:
+            return served
+    raise ContractBroken(
+        f"{application.name}: {missing} sendable documents have no answer of the champion {champion.variant!r} "
+        f"(release {champion.release_id}); nothing was published. Materialize completions_champion."
+    )
+
+
+def _keeps_contract(store: ApplicationStore, route: Route) -> bool:
+    """Whether a canary's answers are what readers may get; the documents of one whose are not stay the champion's."""
+    release = store.releases.get(route.release_id)
+    return release is not None and not contract_violations(store.completions.answered(route.release_id), release)
+
+
+def _replaced(store: ApplicationStore, champion: RolloutEvent) -> RolloutEvent | None:
+    """What served before a champion that came out of a rollout; None for one that was promoted at once."""
+    rollouts = store.rollout_steps.newest()
+    if not any(one.status == "champion" and one.release_id == champion.release_id for one in rollouts):
+        return None
+    history = store.rollout.history()
+    places = [at for at, event in enumerate(history) if event.event_id == champion.event_id]
+    return history[places[0] - 1] if places and places[0] > 0 else None
+
+
 def _require_evidence(store: ApplicationStore, application: Application, champion: RolloutEvent) -> None:
     if champion.event_id not in {event.event_id for event in store.rollout.history()}:
         # Upstream's champion: its report stays in upstream, and the gates it was held against came with the decision.
@@ -317,30 +403,43 @@ def _require_evidence(store: ApplicationStore, application: Application, champio
         )
 
 
-def _require_present_verdict(
-    store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent, release: Release
-) -> None:
-    """Refuse to publish what the present gates refuse on the documents, answers and labels that there are now.
+def champion_failure(store: ApplicationStore, loaded: LoadedApplication) -> str | None:
+    """Why what serves may publish nothing new: the present gates or a guard refuse it; None where they do not.
 
     A decision of our own stands until something is measured to be on the wrong side of its limit: what cannot be
     measured now, as with a judge that is down, or could still turn with more labels, keeps no answers from readers.
     Upstream's decision was held against upstream's gates, so here it has to pass ours.
     """
+    champion = store.rollout.champion()
+    release = None if champion is None else store.releases.get(champion.release_id)
+    if champion is None or release is None:
+        return None
+    broken = [one for one in breaches(store, loaded, release, rollout_id=None) if one.action != "alert"]
+    if broken:
+        return "\n".join(f"  {one.name} is {one.measured}." for one in broken)
     ours = champion.event_id in {event.event_id for event in store.rollout.history()}
     try:
         report = hold_champion(store, loaded, champion.variant, release)
     except (SpecificationError, ContractBroken):
         if ours:
-            return
+            return None
         raise
     measured_wrong = any(gate.upper is not None and not gate.is_reached_by_value for gate in _failed(report))
     if report.standing == "approved" or (ours and not measured_wrong):
-        return
+        return None
+    return _failures(report)
+
+
+def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication, champion: RolloutEvent) -> None:
+    """Refuse to publish what the present gates or guards refuse, unless the application says that it is published."""
     name = loaded.application.name
+    failure = champion_failure(store, loaded)
+    if failure is None or loaded.application.rollout.on_champion_failure == "publish_and_alert":
+        return
     raise EvidenceMissing(
         f"{name}: the champion {champion.variant!r} (release {champion.release_id}) does not pass on the present "
         f"documents, answers and known answers; nothing was published, and readers keep what they have.\n"
-        f"{_failures(report)}\n"
+        f"{failure}\n"
         f"Mend the documents, promote a variant that passes, or: llm-platform rollback {name}"
     )
 
@@ -377,21 +476,29 @@ def _allowed(release: Release) -> Callable[[object], bool]:
     return lambda answer: isinstance(answer, str) and validator.is_valid(json.loads(answer))
 
 
-def _event(
-    action: str, application: Application, variant: str, *, release: Release, report: Report, by: str, note: str
+def promotion_event(
+    application: Application,
+    variant: str,
+    *,
+    release: Release,
+    report: Report,
+    by: str,
+    note: str = "",
+    authenticated: bool = False,
+    action: Literal["promote", "rollback"] = "promote",
 ) -> RolloutEvent:
-    return RolloutEvent.model_validate(
-        {
-            "application": application.name,
-            "event_id": uuid.uuid4().hex,
-            "action": action,
-            "variant": variant,
-            "release_id": release.release_id,
-            "report_id": report.report_id,
-            "evaluation_id": report.evaluation_id,
-            "by": by,
-            "at": datetime.now(UTC),
-            "evidence": report.gates,
-            "note": note,
-        }
+    """The event that makes a release the champion, on a report."""
+    return RolloutEvent(
+        application=application.name,
+        event_id=uuid.uuid4().hex,
+        action=action,
+        variant=variant,
+        release_id=release.release_id,
+        report_id=report.report_id,
+        evaluation_id=report.evaluation_id,
+        by=by,
+        at=datetime.now(UTC),
+        evidence=report.gates,
+        note=note,
+        authenticated=authenticated,
     )

@@ -15,6 +15,7 @@ from llm_platform.operations.releases import LoadedApplication
 from llm_platform.warehouse.store import ApplicationStore
 
 CANNOT_TELL = "no answer"
+TABLE = "table"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,25 @@ def decided_so_far(store: ApplicationStore, loaded: LoadedApplication, names: tu
     texts = _with_labels(store, loaded)
     a, b = (_side(store, loaded, texts, name) for name in names)
     return Decided(*names, labelled_difference(_rows(texts, a, b), rules=Rules.of(loaded.application)))
+
+
+def difference_so_far(
+    store: ApplicationStore, loaded: LoadedApplication, names: tuple[str, str], *, rules: Rules
+) -> tuple[LabelledDifference, int]:
+    """The same with the known answers of the table first, and how many of these texts have a label.
+
+    Nobody chose the texts of that table by how they were answered, so each of them counts as it is; the rest follows in
+    its random order, up to the first that still waits for its label.
+    """
+    texts = _with_labels(store, loaded)
+    a, b = (_side(store, loaded, texts, name) for name in names)
+    given = store.references.table().to_pylist()
+    tabled = {row["document_id"] for row in given if row["provenance"] == TABLE}
+    documents = zip(texts["fingerprint"].to_pylist(), texts["document_id"].to_pylist(), strict=True)
+    first = {key for key, document_id in documents if document_id in tabled}
+    rows = sorted(_rows(texts, a, b), key=lambda row: row.text not in first)
+    found = labelled_difference(rows, rules=rules)
+    return found, sum(row.judged for row in rows[: found.texts])
 
 
 def _with_labels(store: ApplicationStore, loaded: LoadedApplication) -> pa.Table:

@@ -1,0 +1,98 @@
+"""What the evidence on a challenger stands on, by hash: where one of them moves, evidence and approvals are void."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from llm_platform.errors import PlatformError
+from llm_platform.models.lock import lock_hash
+from llm_platform.operations.evidence.judging import judge_versions
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.records import Release, content_hash
+from llm_platform.records.rollout import RolloutPolicy, RolloutStep
+from llm_platform.warehouse.store import ApplicationStore
+
+AdapterBytes = Callable[[Release], None]
+"""Holds the files of a release's adapter against their manifest; raises an error of ours where they are others."""
+
+KNOWN_ANSWERS = "a known answer"
+
+
+def underneath(
+    store: ApplicationStore, loaded: LoadedApplication, variant: str, policy: RolloutPolicy
+) -> dict[str, str]:
+    """What is in the files now, name → hash; the name stands in the sentence that says what has changed."""
+    application = loaded.application
+    found = {
+        "the policy": policy.hash,
+        "the way answers are judged": content_hash(
+            [
+                application.evaluation.model_dump(mode="json"),
+                list(application.labels),
+                {name: field.content() for name, field in application.fields.items()},
+                judge_versions(store, loaded),
+            ]
+        ),
+    }
+    spec = application.variants.get(variant)
+    if spec is None:
+        return {**found, "the variant": "gone"}
+    if spec.model in loaded.lock:
+        found["the lock entry"] = lock_hash(loaded.lock[spec.model])
+    if spec.prompt in loaded.prompts:
+        found["the prompt"] = loaded.prompts[spec.prompt].version
+    found["the schema"] = content_hash(application.output_schema())
+    adapter = None if spec.adapter is None else loaded.adapter(spec.adapter, store)
+    found["the adapter"] = "none" if adapter is None else adapter.adapter_id
+    release = loaded.release(variant, store)
+    found["the release"] = "none" if release is None else release.release_id
+    return found
+
+
+def moved(
+    store: ApplicationStore,
+    step: RolloutStep,
+    *,
+    present: dict[str, str],
+    stored: dict[str, str],
+    adapter_bytes: AdapterBytes | None = None,
+) -> str | None:
+    """What has changed since a challenger was entered, in words; None where nothing has."""
+    # The release is made of the others: it is named where none of them says what it was.
+    names = [name for name in stored if present.get(name) != stored[name]]
+    if len(names) > 1 and "the release" in names:
+        names.remove("the release")
+    if _known_answers_changed(store, step):
+        names.append(KNOWN_ANSWERS)
+    release = store.releases.get(step.release_id)
+    if release is not None and release.adapter is not None and adapter_bytes is not None:
+        try:
+            adapter_bytes(release)
+        except PlatformError:
+            names.append("a file of the adapter")
+    return " and ".join(names) if names else None
+
+
+def _known_answers_changed(store: ApplicationStore, step: RolloutStep) -> bool:
+    """Whether an answer that was known at the start is another one now; that more are known is what a stage is for."""
+    if step.references_snapshot is None:
+        return False
+    try:
+        before = _rows(store.references.table(at_snapshot=step.references_snapshot))
+    except PlatformError:
+        # The snapshot has expired: what was known then cannot be told any more.
+        return True
+    now = _rows(store.references.table())
+    if any(now[key] != value for key, value in before.items() if key in now):
+        return True
+    taken_out = before.keys() - now.keys()
+    # A document that has left the source takes its label along; one that is still there does not lose it by itself.
+    documents = store.documents.table(columns=["document_id"])["document_id"].to_pylist() if taken_out else []
+    return not taken_out.isdisjoint(documents)
+
+
+def _rows(table: pa.Table) -> dict[str, tuple[str, str]]:
+    columns = (table[name].to_pylist() for name in ("document_id", "answer", "split"))
+    return {key: (answer, split) for key, answer, split in zip(*columns, strict=True)}

@@ -1,0 +1,145 @@
+"""One look at what serves and at every rollout: decided, acted on, and told, without a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from llm_platform.errors import ContractBroken, EvidenceMissing, PlatformError, SpecificationError, TransientError
+from llm_platform.operations.live import open_rollouts
+from llm_platform.operations.release.guards import breaches
+from llm_platform.operations.release.rollout import champion_failure, rollback
+from llm_platform.operations.release.rollouts import AUTOMATIC, Decided, Look, decide_rollout
+from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.watching.alerts import note
+from llm_platform.records import RolloutEvent
+from llm_platform.warehouse.alerts import Event
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.store import ApplicationStore
+
+CHAMPION_FAILING = "champion_failing"
+GUARD = "guard_broken"
+HELD, WITHDRAWN = "rollout_held", "rollout_withdrawn"
+UNDECIDED = "rollout_not_decided"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one look did.
+
+    Attributes:
+        champion_trouble: Why what serves may publish nothing new; None where it may.
+        rolled_back: The decision that brought back what served before.
+        decided: One for each rollout that is not over.
+        troubles: Variant → why its rollout could not be decided.
+    """
+
+    champion_trouble: str | None = None
+    rolled_back: RolloutEvent | None = None
+    decided: tuple[Decided, ...] = ()
+    troubles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changes_readers(self) -> bool:
+        """Whether readers get something else from now on."""
+        return self.rolled_back is not None or any(one.changes_readers for one in self.decided)
+
+    @property
+    def changes_asking(self) -> bool:
+        """Whether a rollout moved, so that other documents are asked about from now on."""
+        return any(one.is_news and one.step.applied and one.step.decision == "promote" for one in self.decided)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was decided, a line each."""
+        lines = [] if self.champion_trouble is None else [f"the champion does not pass: {self.champion_trouble}"]
+        if self.rolled_back is not None:
+            lines.append(f"{self.rolled_back.variant} (release {self.rolled_back.release_id}) serves again")
+        lines += [one.line for one in self.decided]
+        return lines + [f"{variant}: {trouble}" for variant, trouble in self.troubles.items()]
+
+
+def watch_rollouts(
+    lake: Warehouse, loaded: LoadedApplication, *, look: Look, quiet: timedelta = timedelta(hours=6)
+) -> Watched:
+    """Look at the champion, then at every rollout, the oldest first; store what is decided, and tell people.
+
+    What cannot be decided for one rollout is no matter of the others.
+
+    Args:
+        quiet: Trouble that goes on is told again after this.
+    """
+    name = loaded.application.name
+    store = lake.application(name)
+    if not loaded.application.rollout.is_watched:
+        return Watched()
+    trouble, back = _champion(store, loaded)
+    events = _champion_events(store, loaded, trouble, back)
+    decided: list[Decided] = []
+    troubles: dict[str, str] = {}
+    for rollout in open_rollouts(store):
+        try:
+            one = decide_rollout(store, loaded, rollout.rollout_id, look=look)
+        except TransientError:
+            raise
+        except PlatformError as error:
+            troubles[rollout.variant] = str(error)
+            events.append(Event(UNDECIDED, name, rollout.variant, failing=True, message=str(error)))
+            continue
+        decided.append(one)
+        events += _events(name, one)
+    note(lake, events, now=look.now, quiet=quiet)
+    return Watched(trouble, back, tuple(decided), troubles)
+
+
+def _champion(store: ApplicationStore, loaded: LoadedApplication) -> tuple[str | None, RolloutEvent | None]:
+    try:
+        trouble = champion_failure(store, loaded)
+    except (SpecificationError, ContractBroken) as error:
+        return str(error), None
+    if trouble is None or loaded.application.rollout.on_champion_failure != "rollback":
+        return trouble, None
+    try:
+        return trouble, rollback(store, loaded, by=AUTOMATIC, note=f"on_champion_failure: {' '.join(trouble.split())}")
+    except EvidenceMissing as error:
+        # Nothing to go back to: nothing new is published, as with `hold`.
+        return f"{trouble}\n  and nothing to go back to: {error}", None
+
+
+def _champion_events(
+    store: ApplicationStore, loaded: LoadedApplication, trouble: str | None, back: RolloutEvent | None
+) -> list[Event]:
+    name, policy = loaded.application.name, loaded.application.rollout.on_champion_failure
+    done = {
+        "hold": "Nothing new is published, and readers keep what they have.",
+        "rollback": "What served before serves again." if back is not None else "Nothing new is published.",
+        "publish_and_alert": "Its answers are published all the same, as application.yaml says.",
+    }[policy]
+    said = "passes" if trouble is None else f"does not pass. {done}\n{trouble}"
+    events = [Event(CHAMPION_FAILING, name, "", trouble is not None and back is None, f"What serves {name} {said}")]
+    if back is not None:
+        events.append(Event("champion_rolled_back", name, back.variant, True, f"What served {name} {said}"))
+    champion = store.rollout.champion()
+    release = store.releases.get(champion.release_id) if champion is not None else None
+    broken = breaches(store, loaded, release, rollout_id=None) if release is not None else ()
+    told = [f"{one.name} is {one.measured}" for one in broken if one.action == "alert"]
+    events.append(Event(GUARD, name, "", bool(told), f"What serves {name}: {'; '.join(told) or 'within its guards'}."))
+    return events
+
+
+def _events(name: str, one: Decided) -> list[Event]:
+    step, seen = one.step, one.observed.evidence
+    variant, why = step.variant, "; ".join(step.reasons)
+    told = [f"{breach.name} is {breach.measured}" for breach in seen.breaches if breach.action == "alert"]
+    dry = "" if step.applied else " (dry run: nothing was changed)"
+    held = step.decision == "hold" and not one.is_over
+    events = [
+        Event(GUARD, name, variant, bool(told), f"{variant} at {step.stage_name}: {'; '.join(told) or 'within'}."),
+        Event(HELD, name, variant, held, f"The rollout of {variant} is held at {step.stage_name}{dry}: {why}."),
+        Event(UNDECIDED, name, variant, False, f"The rollout of {variant} is decided again."),
+    ]
+    if step.decision == "withdraw":
+        events.append(Event(WITHDRAWN, name, variant, True, f"{variant} was withdrawn{dry}: {why}."))
+    elif step.decision == "promote":
+        events.append(Event(WITHDRAWN, name, variant, False, f"{variant} is at {step.stage_name}{dry}."))
+    return events
