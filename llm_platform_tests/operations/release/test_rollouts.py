@@ -1,0 +1,483 @@
+"""A challenger from its start to the champion, and out again: on stored evidence, a step at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError
+from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.release.rollout import promote, rollback
+from llm_platform.operations.release.rollouts import Who, decide_rollout, preview
+from llm_platform.operations.release.watching import watch_rollouts
+from llm_platform.rollout.routing import place_of
+from llm_platform.warehouse.rollout_steps import RolloutSteps
+from llm_platform_tests.operations.release.site import ANN, STAGES, Site, answers
+from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.team import NAME
+
+
+@pytest.fixture
+def model() -> Iterator[ScriptedServer]:
+    with ScriptedServer(answer=answers, keep_bodies=True) as server:
+        yield server
+
+
+@pytest.fixture
+def site(tmp_path: Path, model: ScriptedServer) -> Site:
+    """`clear` serves, and has answered everything."""
+    there = Site(tmp_path, model)
+    there.serve()
+    return there
+
+
+def share_of(rollout_id: str, share: float, documents: int = 120) -> set[str]:
+    return {f"{number}" for number in range(documents) if place_of(rollout_id, f"{number}") < share}
+
+
+def of(published: dict[str, str], variant: str) -> set[str]:
+    return {document for document, by in published.items() if by == variant}
+
+
+def test_a_challenger_goes_through_its_stages_to_the_champion(site: Site) -> None:
+    """Shadow, 5 %, 25 %, all: each stage reaches the readers it says, those it had stay, and each is paid once."""
+    before = site.asked_of("Please say clearly")
+    rollout_id = site.start("clearer").rollout_id
+    assert set(site.published().values()) == {"clear"}
+
+    site.run()
+    assert (site.newest().stage_name, site.newest().status) == ("canary 0.05", "running")
+    five = of(site.published(), "clearer")
+    assert five == share_of(rollout_id, 0.05)
+    # Known answers and the share of the shadow were asked for, and nothing else.
+    asked = {f"{number}" for number in range(60)} | share_of(rollout_id, 0.5)
+    assert site.asked_of("Please say clearly") <= len(asked)
+    assert site.asked_of("Please say clearly") > before
+
+    site.run()
+    quarter = of(site.published(), "clearer")
+    assert quarter == share_of(rollout_id, 0.25)
+    assert five <= quarter
+
+    site.run()
+    assert site.newest().status == "champion"
+    assert set(site.published().values()) == {"clearer"}
+    with site.store() as store:
+        champion = store.rollout.champion()
+        assert champion is not None
+        assert (champion.variant, champion.by) == ("clearer", "rollout")
+        assert rollout_id in champion.note
+        decided = [one for one in store.rollout_steps.of(rollout_id) if one.kind == "decide"]
+        assert [one.decision for one in decided] == ["promote", "promote", "promote"]
+        assert all(one.evidence and one.report_id and one.git_commit == "commit" for one in decided)
+    assert site.asked_of("Please say clearly") == 120
+
+
+def test_a_challenger_that_is_worse_is_withdrawn_and_never_published(tmp_path: Path, model: ScriptedServer) -> None:
+    """Paired evidence that it is worse ends a shadow by itself."""
+    site = Site(tmp_path, model)
+    site.serve()
+    site.start("vague")
+
+    site.run()
+
+    newest = site.newest()
+    assert (newest.status, newest.decision) == ("withdrawn", "withdraw")
+    assert "worse than the champion" in newest.reasons[0]
+    assert set(site.published().values()) == {"clear"}
+    assert newest.spent_tokens > 0
+
+
+GUARDED: dict[str, Any] = {
+    "guards": {"valid_rate": {"minimum": 0.9, "action": "withdraw", "reason": "a hole in ten is too many"}}
+}
+
+
+def test_a_guard_withdraws_a_challenger_within_one_look(tmp_path: Path, model: ScriptedServer) -> None:
+    """Nobody has to be awake when a challenger answers with what is no label."""
+    site = Site(tmp_path, model, **GUARDED)
+    site.serve()
+    site.start("mumbles")
+    site.answer()
+
+    watched = site.tick()
+
+    newest = site.newest()
+    assert newest.status == "withdrawn"
+    assert newest.reasons[0].startswith("valid_rate is 0.000")
+    assert [one.step.variant for one in watched.decided] == ["mumbles"]
+    with site.team.warehouse.open() as lake:
+        assert {("rollout_withdrawn", "mumbles")} <= {(one.kind, one.variant) for one in lake.alerts.open()}
+    assert site.tick().decided == ()
+
+
+def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_again(site: Site) -> None:
+    """What was good enough yesterday may break today: readers are given back what the champion says."""
+    site.start("clearer")
+    site.run()
+    assert "clearer" in site.published().values()
+
+    site.ask("withdraw")
+    watched = site.tick()
+    assert watched.changes_readers
+    site.run()
+
+    assert set(site.published().values()) == {"clear"}
+    assert site.newest().status == "withdrawn"
+    with pytest.raises(SpecificationError, match="Running: none"):
+        site.ask("resume")
+
+
+def test_a_held_challenger_goes_no_further_until_it_is_resumed(site: Site) -> None:
+    """A person's word is stored before it is acted on, and outlives the process that took it."""
+    site.start("clearer")
+    site.ask("hold")
+    site.run()
+    assert (site.newest().status, site.newest().stage) == ("held", 0)
+    site.run()
+    assert (site.newest().status, site.newest().stage) == ("held", 0)
+
+    site.ask("resume")
+    site.run()
+
+    assert site.newest().stage == 1
+
+
+def approving(count: int, *roles: str) -> list[dict[str, Any]]:
+    stages = [dict(stage) for stage in STAGES]
+    stages[0] |= {"approvals": count, **({"roles": list(roles)} if roles else {})}
+    return stages
+
+
+def test_people_approve_who_are_who_they_say(tmp_path: Path, model: ScriptedServer) -> None:
+    """A login is whatever somebody sets: where approvals are asked for it approves nothing."""
+    site = Site(tmp_path, model, stages=approving(2, "adjudicator"))
+    site.serve()
+    site.start("clearer")
+    site.run()
+    assert site.newest().reasons == ("0 of 2 approvals of adjudicator",)
+
+    assert "LLM_PLATFORM_IDENTITY_TOKEN" in site.refusal("approve")
+    assert "'ben' is reviewer" in site.refusal("approve", Who("ben", "reviewer", authenticated=True))
+    site.ask("approve", ANN)
+    site.ask("approve", ANN)
+    site.tick()
+    assert site.newest().stage == 0
+    assert site.newest().reasons == ("1 of 2 approvals of adjudicator",)
+
+    site.ask("approve", Who("eve", "adjudicator", authenticated=True))
+    site.tick()
+
+    assert site.newest().stage == 1
+
+
+def test_an_approval_is_void_when_the_prompt_moved(tmp_path: Path, model: ScriptedServer) -> None:
+    """Somebody approved something; what stands in the files now is something else."""
+    site = Site(tmp_path, model, stages=approving(1))
+    site.serve()
+    site.start("clearer")
+    site.answer()
+    site.ask("approve", ANN)
+    site.team.write_prompt("clearer", "Say very clearly whether this is HAPPY or SAD: {{ text }}")
+
+    site.tick()
+
+    assert (site.newest().status, site.newest().stage) == ("held", 0)
+    assert "the prompt has changed since it was entered" in site.newest().reasons[0]
+
+
+def moved_prompt(site: Site) -> None:
+    site.team.write_prompt("clearer", "Say very clearly whether this is HAPPY or SAD: {{ text }}")
+
+
+def moved_lock(site: Site) -> None:
+    site.team.lock = {**site.team.lock, "context_length": 2048}
+    site.team.write_lock()
+
+
+def moved_gates(site: Site) -> None:
+    site.team.specification["evaluation"]["gates"]["accuracy"]["minimum"] = 0.1
+    site.team.write_specification()
+
+
+def moved_policy(site: Site) -> None:
+    site.team.specification["rollout"]["stages"] = [{**STAGES[0], "margin": 0.9}, *STAGES[1:]]
+    site.team.write_specification()
+
+
+def moved_label(site: Site) -> None:
+    known = {f"{number}": ("SAD" if number == 1 else "HAPPY" if number % 2 else "SAD") for number in range(60)}
+    site.team.write_references(known)
+    site.answer()
+
+
+def fewer_labels(site: Site) -> None:
+    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(40)})
+    site.answer()
+
+
+@pytest.mark.parametrize(
+    ("move", "said"),
+    [
+        pytest.param(moved_prompt, "the prompt", id="prompt"),
+        pytest.param(moved_lock, "the lock entry", id="lock-entry"),
+        pytest.param(moved_gates, "the way answers are judged", id="gates"),
+        pytest.param(moved_policy, "the policy", id="policy"),
+        pytest.param(moved_label, "a known answer", id="known-answer-changed"),
+        pytest.param(fewer_labels, "a known answer", id="known-answers-left-out"),
+    ],
+)
+def test_evidence_is_void_when_anything_underneath_moved(site: Site, move: Any, said: str) -> None:
+    """It was gathered about something else: nothing is promoted on it, however good it looks."""
+    site.start("clearer")
+    site.answer()
+
+    move(site)
+    site.tick()
+
+    assert site.newest().status == "held"
+    assert said in site.newest().reasons[0]
+
+
+def test_more_labels_void_nothing(site: Site) -> None:
+    """That is what a stage waits for."""
+    site.start("clearer")
+    site.answer()
+    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(80)})
+    site.answer()
+
+    site.tick()
+
+    assert site.newest().stage == 1
+
+
+def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path, model: ScriptedServer) -> None:
+    """A policy is tried on live traffic before it may move anything, or spend anything."""
+    site = Site(tmp_path, model, dry_run=True)
+    site.serve()
+    site.run()
+    before = model.counts.requests
+    site.start("clearer")
+
+    site.run()
+
+    newest = site.newest()
+    assert (newest.decision, newest.applied, newest.stage) == ("promote", False, 0)
+    assert set(site.published().values()) == {"clear"}
+    assert model.counts.requests == before
+    with site.store() as store:
+        assert live_rollouts(store).challengers == ()
+
+
+def test_a_shadow_ends_when_its_budget_is_spent(tmp_path: Path, model: ScriptedServer) -> None:
+    """It is asked nothing beyond its budget, and ends by itself with its cost beside the verdict."""
+    stages = [{**STAGES[0], "least_labels": 1000, "budget_tokens": 200}, *STAGES[1:]]
+    site = Site(tmp_path, model, stages=stages)
+    site.serve()
+    site.run()
+    site.start("clearer")
+    before = site.asked_of("Please say clearly")
+
+    site.run()
+    site.run()
+
+    newest = site.newest()
+    assert newest.status == "withdrawn"
+    assert any("tokens" in reason for reason in newest.reasons)
+    assert 0 < newest.spent_tokens <= 220
+    assert 0 < site.asked_of("Please say clearly") - before < len(share_of(newest.rollout_id, 0.5))
+
+
+def test_a_stage_that_takes_too_long_ends(tmp_path: Path, model: ScriptedServer) -> None:
+    """A challenger that nobody labels for must not answer for ever."""
+    from datetime import timedelta
+
+    site = Site(tmp_path, model, stages=[{**STAGES[0], "least_labels": 1000, "longest_hours": 24}, *STAGES[1:]])
+    site.serve()
+    site.start("clearer")
+    site.tick()
+    assert site.newest().status == "running"
+
+    site.later = timedelta(hours=25)
+    site.tick()
+
+    assert site.newest().status == "withdrawn"
+    assert "of at most 24 hours" in site.newest().reasons[0]
+
+
+def test_documents_that_do_not_reach_a_canary_hold_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split that is not as stated makes every comparison over it wrong."""
+    rollout_id = site.start("clearer").rollout_id
+    site.answer()
+    site.tick()
+    site.answer()
+    site.tick()
+    assert site.newest().stage_name == "canary 0.25"
+    site.answer()
+    lost = share_of(rollout_id, 0.25)
+    with site.store() as store, store._session.cursor() as cursor:
+        # As a queue would that drops what is slow.
+        listed = ", ".join(f"'{one}'" for one in lost)
+        cursor.execute(
+            f"DELETE FROM lake.{NAME}.completions WHERE release_id = '{site.newest().release_id}' "
+            f"AND document_id IN ({listed})"
+        )
+
+    site.tick()
+
+    assert site.newest().status == "held"
+    assert "documents do not reach the variants in the stated shares" in site.newest().reasons
+
+
+def test_a_kill_in_the_middle_of_a_decision_loses_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked and answered stays, and the next look decides the same, once."""
+    site.start("clearer")
+    site.answer()
+
+    def killed(*_: Any, **__: Any) -> int:
+        raise StorageError("the machine is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RolloutSteps, "append", killed)
+        assert site.tick().troubles == {"clearer": "the machine is gone"}
+    assert [one.kind for one in _steps(site)] == ["start"]
+
+    site.tick()
+    site.tick()
+
+    decided = [one for one in _steps(site) if one.kind == "decide"]
+    assert next((one.decision, one.stage) for one in decided) == ("promote", 1)
+
+
+def _steps(site: Site) -> list[Any]:
+    with site.store() as store:
+        return store.rollout_steps.history()
+
+
+def test_a_look_that_finds_nothing_new_writes_nothing(site: Site) -> None:
+    """A sensor looks every half minute; the table is a history and no clock."""
+    site.start("clearer")
+    site.ask("hold")
+    site.answer()
+    site.tick()
+    before = len(_steps(site))
+
+    site.tick()
+    site.tick()
+
+    assert len(_steps(site)) == before
+
+
+def test_a_preview_writes_nothing(site: Site) -> None:
+    """`rollout status` may be run by whoever may read."""
+    rollout = site.start("clearer")
+    site.answer()
+    with site.store() as store:
+        found = preview(store, site.team.loaded, rollout.rollout_id, look=site.look)
+
+    assert found.step.decision == "promote"
+    assert [one.kind for one in _steps(site)] == ["start"]
+
+
+def test_what_a_rollout_withdrew_is_not_gone_back_to(site: Site) -> None:
+    """`clear` served, lost, was tried again and withdrawn: a rollback must not bring it back in a hurry."""
+    site.start("clearer")
+    for _ in range(3):
+        site.run()
+    assert site.newest().status == "champion"
+    site.start("clear")
+    site.ask("withdraw")
+    site.tick()
+
+    with site.store() as store, pytest.raises(EvidenceMissing, match="no earlier champion"):
+        rollback(store, site.team.loaded, by="somebody")
+
+
+def test_stages_are_not_walked_around_by_promote(site: Site) -> None:
+    """Otherwise they would be a recommendation."""
+    loaded = site.team.loaded
+    with site.store() as store:
+        release = loaded.release("clearer", store)
+        assert release is not None
+        with pytest.raises(EvidenceMissing, match="rollout start tickets clearer"):
+            promote(store, loaded, "clearer", release=release, by="somebody")
+
+
+def test_a_forged_row_publishes_nothing(site: Site) -> None:
+    """Whoever may write to the lake may write a row; evidence that leads to it cannot be written as easily."""
+    site.start("vague")
+    site.answer()
+    with site.store() as store:
+        newest = store.rollout_steps.newest()[-1]
+        policy = newest.stages()
+        forged = newest.model_copy(
+            update={
+                "step_id": "forged",
+                "kind": "decide",
+                "decision": "promote",
+                "evidence": json.dumps({"documents": 60, "labels": 60}),
+                "stage": 2,
+                "stage_name": policy.stages[2].name,
+                "share": 0.25,
+            }
+        )
+        store.rollout_steps.append(forged, expected_previous=newest.step_id)
+        assert live_rollouts(store).challengers == ()
+
+    watched = site.run()
+
+    assert set(site.published().values()) == {"clear"}
+    assert "Somebody wrote to 'rollout_steps'" in watched.troubles["vague"]
+
+
+def test_a_rollout_starts_from_what_can_be_held_against_something(site: Site) -> None:
+    """What serves, what runs already, and what is not there are refused with what to do."""
+    site.start("clearer")
+    with pytest.raises(EvidenceMissing, match="is in the rollout"):
+        site.start("clearer")
+    with pytest.raises(EvidenceMissing, match="serves already"):
+        site.start("clear")
+    with pytest.raises(SpecificationError, match="has no variant 'clearest'"):
+        site.start("clearest")
+    del site.team.specification["rollout"]["stages"]
+    site.team.write_specification()
+    with pytest.raises(SpecificationError, match="states no stages"):
+        site.start("vague")
+
+
+def test_challengers_run_beside_each_other(site: Site) -> None:
+    """Two at once: each has its own share and its own verdict, and the worse one's end is no matter of the better."""
+    site.start("clearer")
+    site.start("vague")
+
+    site.run()
+
+    with site.store() as store:
+        found = {one.variant: one.status for one in store.rollout_steps.newest()}
+    assert found == {"clearer": "running", "vague": "withdrawn"}
+    assert "vague" not in site.published().values()
+
+
+def test_two_looks_at_once_decide_once(site: Site) -> None:
+    """A run and a sensor may look at the same moment; the loser looks again and finds it done."""
+    rollout = site.start("clearer")
+    site.answer()
+    with site.store() as store:
+        real, raced = store.rollout_steps.append, []
+
+        def append(*args: Any, **kwargs: Any) -> int:
+            if not raced:
+                raced.append(True)
+                with site.team.warehouse.open() as other:
+                    watch_rollouts(other, site.team.loaded, look=site.look)
+            return real(*args, **kwargs)
+
+        store.rollout_steps.append = append  # type: ignore[method-assign]
+        decide_rollout(store, site.team.loaded, rollout.rollout_id, look=site.look)
+
+    decided = [one.stage for one in _steps(site) if one.decision == "promote"]
+    assert decided == sorted(set(decided))
