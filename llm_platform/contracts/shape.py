@@ -26,7 +26,7 @@ def contract_of(application: Application) -> Contract:
         title=application.title,
         description=publish.description or application.description,
         owner=publish.owner or next(iter(application.owners), ""),
-        source=application.source.address,
+        source=_without_secrets(application.source.address),
         columns=columns,
         freshness_hours=publish.freshness_hours,
         completeness=publish.completeness,
@@ -35,8 +35,19 @@ def contract_of(application: Application) -> Contract:
 
 def _key(application: Application) -> tuple[Column, ...]:
     key = next(one for one in STANDARD_COLUMNS if one.name == KEY)
-    said = f"Key of the document: {application.source.key} of {application.source.address}. One row for each document."
+    place = _without_secrets(application.source.address)
+    said = f"Key of the document: {application.source.key} of {place}. One row for each document."
     return (key.model_copy(update={"description": said}),)
+
+
+def _without_secrets(address: str) -> str:
+    """An address as readers may see it: a URL may name a user, and have a token in its query."""
+    if "://" not in address:
+        return address
+    scheme, _, rest = address.partition("://")
+    place = rest.partition("?")[0].partition("#")[0]
+    host, slash, path = place.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _others() -> tuple[Column, ...]:

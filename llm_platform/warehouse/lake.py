@@ -42,6 +42,11 @@ MADE_BEFORE = "CREATE_IF_NOT_EXISTS false"
 NOT_MADE = "creating a new DuckLake is explicitly disabled"
 """What DuckLake says where a database is there and holds no lake."""
 
+
+class NoLake(StorageError):
+    """There is no lake where one is to be read: nobody has written it yet."""
+
+
 ROW_GROUP_ROWS = 4_096
 """Rows of a Parquet file that are read together at least.
 
@@ -273,9 +278,7 @@ def _require_new(connection: duckdb.DuckDBPyConnection, location: LakeLocation) 
 def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str, read_only: bool) -> None:
     doing = f"attach the lake at {location.address}"
     if location.kind == "sqlite" and read_only and not os.path.exists(location.target):
-        raise StorageError(
-            f"There is no lake at {location.address} yet. Run 'llm-platform demo', or materialize something."
-        )
+        raise NoLake(f"There is no lake at {location.address} yet. Run 'llm-platform demo', or materialize something.")
     try:
         load(connection, "ducklake", f"{location.kind}_scanner")
         if location.is_remote or location.encrypted:
@@ -297,7 +300,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
             connection.execute(attach_statement(location, alias=alias, read_only=read_only, options=options))
     except duckdb.Error as error:
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
-            raise StorageError(f"There is no lake at {location.address} yet; nobody has written it.") from None
+            raise NoLake(f"There is no lake at {location.address} yet; nobody has written it.") from None
         raise platform_error(error, doing) from None
 
 

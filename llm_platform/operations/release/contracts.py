@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from llm_platform.application.model import Application
 from llm_platform.contracts.changes import Change, changes, next_version, parts
+from llm_platform.contracts.consumers import Break, Promises, Query, breaks_of, tables_read
 from llm_platform.contracts.shape import contract_of, filled_from, why_not_filled
-from llm_platform.errors import ContractBroken
+from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Release
 from llm_platform.records.contracts import ANSWER, Contract, text_contract
 from llm_platform.records.rollout import Route
@@ -49,8 +51,17 @@ class Filled:
     waiting: str | None = None
 
 
-def tables_of(store: ApplicationStore, application: Application, *, today: date | None = None) -> Tables:
-    """The contracts of an application: published, described, and whether the one may follow the other."""
+def tables_of(
+    store: ApplicationStore, application: Application, *, today: date | None = None, upstream: bool = False
+) -> Tables:
+    """The contracts of an application: published, described, and whether the one may follow the other.
+
+    Args:
+        store: Of the application.
+        application: Its files.
+        today: Day on which tables are retired; None is the clock's, in UTC.
+        upstream: Hold the files against what the namespace below publishes, if it does: its readers are the real ones.
+    """
     day = today or datetime.now(UTC).date()
     stored = store.contracts.published()
     # Tables from before contracts were stored have an answer that is one text, whatever the task.
@@ -58,6 +69,8 @@ def tables_of(store: ApplicationStore, application: Application, *, today: date 
         number: stored.get(number) or text_contract(number, application=application.name)
         for number in store.published.numbers()
     }
+    if upstream:
+        there = store.contracts.published(upstream=True) or there
     beside = {int(number): spec for number, spec in application.publish.beside.items()}
     retired = tuple(n for n, spec in beside.items() if n in there and spec.retired is not None and spec.retired <= day)
     published = {
@@ -69,7 +82,7 @@ def tables_of(store: ApplicationStore, application: Application, *, today: date 
         return Tables(published, described, retired=retired)
     described = _with_kept_answer(described, before)
     found = changes(before, described)
-    if described.number not in stored:
+    if described.number not in stored and not upstream:
         # From before contracts were stored, nobody was promised a version.
         found = tuple(one for one in found if one.kind == "breaking")
     versioned, broken = _versioned(application, before, described, found)
@@ -156,3 +169,106 @@ def _versioned(
 
 def _free(application: Application, before: Contract) -> int:
     return max([before.number, *map(int, application.publish.beside)]) + 1
+
+
+@dataclass(frozen=True)
+class ContractCheck:
+    """The working tree held against what is published, and against the queries of consumers.
+
+    Attributes:
+        tables: What is published and what the files describe.
+        breaks: Consumers that break, on which column.
+        unfilled: Variant → why it could not be promoted, if none could; empty where one could.
+        unread: Consumers of which no query reads a published table, and why that is not as it should be.
+    """
+
+    tables: Tables
+    breaks: tuple[Break, ...] = ()
+    unfilled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody breaks: readers, consumers, and the next promotion."""
+        return self.tables.broken is None and not (self.breaks or self.unfilled or self.unread)
+
+
+def check_contract(
+    store: ApplicationStore | None, loaded: LoadedApplication, *, today: date | None = None
+) -> ContractCheck:
+    """Hold the working tree against what is published here, or in the namespace that this one stands on.
+
+    Args:
+        store: None where nothing was ever published.
+        loaded: The files.
+        today: Day on which tables are retired; None is the clock's, in UTC.
+
+    Raises:
+        SpecificationError: a query is no SQL.
+    """
+    application = loaded.application
+    if store is None:
+        tables = Tables({}, contract_of(application))
+    else:
+        tables = tables_of(store, application, today=today, upstream=True)
+    promises = _promises(application, tables)
+    queries = consumer_queries(application)
+    breaks = [one for query in queries for one in breaks_of(query, promises)]
+    reading = {query: tables_read(query, promises) for query in queries}
+    others = [one for number, one in tables.published.items() if number != tables.described.number]
+    lacking = {
+        variant: tuple(f"{one.table}: {why}" for one in others for why in why_not_filled(one, release))
+        for variant, release in ((name, loaded.without_adapter(name)) for name in application.variants)
+    }
+    return ContractCheck(
+        tables,
+        tuple(breaks),
+        unfilled=lacking if all(lacking.values()) else {},
+        unread=tuple(
+            f"{query.consumer} ({query.name}) reads no published table of {application.name}"
+            for query, read in reading.items()
+            if not read
+        ),
+        notes=tuple(_notes(application, tables, reading)),
+    )
+
+
+def consumer_queries(application: Application) -> list[Query]:
+    """The files of SQL that `publish.consumers` names.
+
+    Raises:
+        SpecificationError: one cannot be read.
+    """
+    found = []
+    for name, consumer in application.publish.consumers.items():
+        for file in consumer.queries:
+            try:
+                sql = (application.folder / file).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                raise SpecificationError(
+                    f"{application.name}: {file!r} of consumer {name!r} cannot be read as text in UTF-8."
+                ) from None
+            found.append(Query(name, file, sql, consumer.dialect))
+    return found
+
+
+def _promises(application: Application, tables: Tables) -> Promises:
+    before = {one.table: one for one in tables.published.values()}
+    after = {**before, tables.described.table: tables.described}
+    beside = application.publish.beside
+    retired = {f"published_v{n}": f"it is retired since {beside[str(n)].retired}" for n in tables.retired}
+    return Promises(application.name, before, after, retired)
+
+
+def _notes(application: Application, tables: Tables, reading: Mapping[Query, frozenset[str]]) -> Iterator[str]:
+    for number, contract in tables.published.items():
+        if number == tables.described.number:
+            continue
+        spec = application.publish.beside.get(str(number))
+        readers = sorted({query.consumer for query, read in reading.items() if contract.table in read})
+        who = f"; read by {', '.join(readers)}" if readers else ""
+        if spec is None or spec.retired is None:
+            yield f"{contract.table} is filled until 'publish.beside.{number}.retired' says a day{who}"
+        else:
+            yield f"{contract.table} is filled until {spec.retired}{who}"
