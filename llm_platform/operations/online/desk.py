@@ -96,7 +96,7 @@ class OnlineDesk:
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._others: set[asyncio.Task[None]] = set()
         self._problem: str | None = "The decision which release serves has not been read yet."
-        self._is_stale = False
+        self._mark: object = None
         self._skipped_shadows = 0
         self._kept = KeptDocuments(place.lake, name, place.journals)
 
@@ -151,11 +151,16 @@ class OnlineDesk:
         """Follow the stored decision; where it cannot be read, the last one holds."""
         loop = asyncio.get_running_loop()
         try:
-            now = await loop.run_in_executor(self._threads, self._read_decision)
+            mark, now = await loop.run_in_executor(self._threads, self._read_decision)
         except PlatformError as error:
-            self._problem, self._is_stale = str(error), True
+            self._problem, self._mark = str(error), None
             return
-        self._is_stale = False
+        for asker in list(self._askers.values()):
+            with suppress(PlatformError):  # it is in the ledger's problems
+                await loop.run_in_executor(self._threads, asker.ledger.look)
+        if mark == self._mark:
+            return
+        self._mark = mark
         if now is None:
             self._problem = (
                 f"{self._name} has no champion: nothing has been promoted yet. Run it first: llm-platform run "
@@ -177,7 +182,7 @@ class OnlineDesk:
     @property
     def is_cut_off(self) -> bool:
         """Whether the lake could not be read or written the last time."""
-        return self._is_stale or any(asker.ledger.problems for asker in self._askers.values())
+        return self._mark is None or any(asker.ledger.problems for asker in self._askers.values())
 
     async def close(self) -> None:
         """Wait for what is in flight, and store everything."""
@@ -190,15 +195,19 @@ class OnlineDesk:
         with suppress(PlatformError):
             await asyncio.get_running_loop().run_in_executor(self._threads, self._kept.close)
 
-    def _read_decision(self) -> _Now | None:
-        """In a thread."""
-        store = self._place.lake.lake().application(self._name)
+    def _read_decision(self) -> tuple[object, _Now | None]:
+        """The mark of the lake, and what it says where that is another one; in a thread."""
+        lake = self._place.lake.lake()
+        mark = lake.mark()
+        if mark == self._mark:
+            return mark, None
+        store = lake.application(self._name)
         decision = live_decision(store, self._loaded)
         if decision is None:
-            return None
+            return mark, None
         application = self._loaded.application
         read = columns_read(self._loaded, store)
-        return _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+        return mark, _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
 
     def _follow(self, now: _Now) -> None:
         wanted: dict[Key, Arm] = {}
