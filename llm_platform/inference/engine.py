@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_platform.inference.core import EngineResult, complete
-from llm_platform.inference.feed import RowFeed
+from llm_platform.inference.feed import Left, RowFeed
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.outbox import Origin
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
@@ -53,6 +53,7 @@ def run_completions(
     discover: Discover | None = None,
     has_answers: Callable[[], bool] = lambda: False,
     wire: WireFactory = default_wire,
+    left: Left = lambda rows: rows,
 ) -> InferenceRun:
     """Answer documents and store the answers.
 
@@ -68,6 +69,8 @@ def run_completions(
         discover: Asked now and then for the endpoints there are, so that they may join and leave; called in a thread.
         has_answers: Whether the release has answers from before; called in a thread, and only when that is in question.
         total: Documents there are, for the time left; a function where that may change.
+        left: Gives those of some rows that nobody else has answered since they were read; called in the thread that
+            renders them, shortly before they are sent.
         on_progress: Called in this thread.
         on_finish: Called in this thread with the account of the run, also when the run is about to raise.
 
@@ -86,7 +89,7 @@ def run_completions(
         client = wire(connection, policy)
         try:
             return await complete(
-                lambda outbox: RowFeed(rows, render=render, builder=builder, outbox=outbox),
+                lambda outbox: RowFeed(rows, render=render, builder=builder, outbox=outbox, left=left),
                 release=release,
                 endpoints=endpoints,
                 wire=client,
