@@ -155,23 +155,9 @@ def _report(
     endpoints: Sequence[EndpointTarget],
 ) -> InferenceRun:
     """The account of a run, once its engine has ended."""
-    record = account_of(future.result(), release, run_id=run_id, started_at=started_at, endpoints=endpoints)
-    if on_finish is not None:
-        on_finish(record)
-    return record
-
-
-def account_of(
-    result: EngineResult,
-    release: Release,
-    *,
-    run_id: str,
-    started_at: datetime,
-    endpoints: Sequence[EndpointTarget],
-) -> InferenceRun:
-    """What an engine did, as a row."""
+    result = future.result()
     meter = result.meter
-    return InferenceRun(
+    record = InferenceRun(
         run_id=run_id,
         release_id=release.release_id,
         started_at=started_at,
@@ -194,6 +180,9 @@ def account_of(
         idle_share=_mean([one.idle_share for one in result.endpoints if one.idle_share is not None]),
         causes=_causes(result),
     )
+    if on_finish is not None:
+        on_finish(record)
+    return record
 
 
 def _mean(values: Sequence[float]) -> float | None:

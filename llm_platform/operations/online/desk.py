@@ -30,8 +30,8 @@ from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
 
 logger = logging.getLogger(__name__)
 
-AskingOf = Callable[[Arm, str], Asking]
-"""How the release that sends an arm's requests is asked, on behalf of a run, within what the arm may still take."""
+AskingOf = Callable[[Release, str], Asking]
+"""How a release is asked, on behalf of a run."""
 AWAY_SECONDS = 5.0
 """What callers are told to wait where nobody knows how long an endpoint will be away."""
 LONGEST_WAIT_SHARE = 0.5
@@ -230,7 +230,7 @@ class OnlineDesk:
         asker = Asker(
             arm.sender,
             application=self._loaded.application,
-            asking=self._asking_of(arm, place.run_id),
+            asking=self._asking_of(arm.sender, place.run_id),
             ledger=ledger,
             lake=place.lake,
             threads=self._threads,
@@ -319,10 +319,24 @@ class OnlineDesk:
         """Have shadows answer, once the reply is on its way; where they have no room, they do not."""
         for arm in decision.shadows_of(row.document_id):
             asker = self._asker_of(arm)
-            if not arm.may_be_asked or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
+            if not self._may_spend(arm, asker) or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
                 self._skipped_shadows += 1
                 continue
             self._spawn(self._shadowed(asker, row, until=until + 600.0))
+
+    def _may_spend(self, arm: Arm, asker: Asker) -> bool:
+        """Whether a shadow's budget leaves anything, with what is not on record yet."""
+        usage, seconds = asker.account.unrecorded
+        if arm.budget_tokens is not None and usage.total >= arm.budget_tokens:
+            return False
+        if arm.budget_usd is None:
+            return True
+        return self._loaded.prices(arm.sender.model.entry).cost_usd(seconds, usage) < arm.budget_usd
+
+    async def put_on_record(self) -> None:
+        """Store what was sent and paid since the last time."""
+        for asker in list(self._askers.values()):
+            await asker.put_on_record()
 
     async def _shadowed(self, asker: Asker, row: DocumentRow, *, until: float) -> None:
         with suppress(PlatformError, TimeoutError):
