@@ -20,7 +20,7 @@ class _Sums:
     sent: int = 0
     stored: int = 0
     wasted_tokens: int = 0
-    usage: TokenUsage = TokenUsage()
+    usage: TokenUsage = field(default_factory=TokenUsage)
     failed: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
 
