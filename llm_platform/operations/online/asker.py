@@ -258,7 +258,7 @@ class Asker:
         return None if result.error is None else str(result.error)
 
     async def put_on_record(self) -> None:
-        """Store what was sent and paid since the last time; where the lake is away, with what is paid until the next."""
+        """Store what was sent and paid since the last time; where the lake is away, the next time."""
         run = self.account.since_the_last(self._asking)
         if run is None:
             return
