@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_platform.inference.core import EngineResult, complete
-from llm_platform.inference.feed import RowFeed
+from llm_platform.inference.feed import Left, RowFeed
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.outbox import Origin
 from llm_platform.inference.policy import EndpointTarget, EnginePolicy
@@ -53,6 +53,7 @@ def run_completions(
     discover: Discover | None = None,
     has_answers: Callable[[], bool] = lambda: False,
     wire: WireFactory = default_wire,
+    left: Left = lambda rows: rows,
 ) -> InferenceRun:
     """Answer documents and store the answers.
 
@@ -68,6 +69,8 @@ def run_completions(
         discover: Asked now and then for the endpoints there are, so that they may join and leave; called in a thread.
         has_answers: Whether the release has answers from before; called in a thread, and only when that is in question.
         total: Documents there are, for the time left; a function where that may change.
+        left: Gives those of some rows that nobody else has answered since they were read; called in the thread that
+            renders them, shortly before they are sent.
         on_progress: Called in this thread.
         on_finish: Called in this thread with the account of the run, also when the run is about to raise.
 
@@ -86,7 +89,7 @@ def run_completions(
         client = wire(connection, policy)
         try:
             return await complete(
-                lambda outbox: RowFeed(rows, render=render, builder=builder, outbox=outbox),
+                lambda outbox: RowFeed(rows, render=render, builder=builder, outbox=outbox, left=left),
                 release=release,
                 endpoints=endpoints,
                 wire=client,
@@ -152,23 +155,9 @@ def _report(
     endpoints: Sequence[EndpointTarget],
 ) -> InferenceRun:
     """The account of a run, once its engine has ended."""
-    record = account_of(future.result(), release, run_id=run_id, started_at=started_at, endpoints=endpoints)
-    if on_finish is not None:
-        on_finish(record)
-    return record
-
-
-def account_of(
-    result: EngineResult,
-    release: Release,
-    *,
-    run_id: str,
-    started_at: datetime,
-    endpoints: Sequence[EndpointTarget],
-) -> InferenceRun:
-    """What an engine did, as a row."""
+    result = future.result()
     meter = result.meter
-    return InferenceRun(
+    record = InferenceRun(
         run_id=run_id,
         release_id=release.release_id,
         started_at=started_at,
@@ -191,6 +180,9 @@ def account_of(
         idle_share=_mean([one.idle_share for one in result.endpoints if one.idle_share is not None]),
         causes=_causes(result),
     )
+    if on_finish is not None:
+        on_finish(record)
+    return record
 
 
 def _mean(values: Sequence[float]) -> float | None:

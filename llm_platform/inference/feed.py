@@ -28,6 +28,9 @@ _LEAST_ROWS_LEFT = 64
 _LOOK_SECONDS = 0.02
 
 
+Left = Callable[[Sequence[DocumentRow]], Sequence[DocumentRow]]
+
+
 class Feed(Protocol):
     """Gives requests one at a time, never waiting."""
 
@@ -135,6 +138,9 @@ class RowFeed:
 
     Rendering may block, for example to count tokens: in the event loop it would hold up every request in flight. The
     next batch is asked for when the last one is nearly used up: to ask may mean to take it from others.
+
+    Args:
+        left: Gives those of some rows that nobody else has answered since they were read.
     """
 
     def __init__(
@@ -144,6 +150,7 @@ class RowFeed:
         render: Callable[[DocumentRow], PromptToSend | None],
         builder: RequestBuilder,
         outbox: Outbox,
+        left: Left = lambda rows: rows,
     ) -> None:
         # One thread for all batches: a database cursor belongs to the thread that uses it.
         self._reader = ThreadPoolExecutor(
@@ -155,7 +162,7 @@ class RowFeed:
         self._used_up = True
         self._prepared_rows = self._taken_rows = 0
         self._started = time.monotonic()
-        self._render, self._builder, self._outbox = render, builder, outbox
+        self._render, self._builder, self._outbox, self._left = render, builder, outbox, left
 
     @property
     def exhausted(self) -> bool:
@@ -196,19 +203,22 @@ class RowFeed:
     ) -> AsyncIterator[list[PreparedRequest | _Unsendable]]:
         loop = asyncio.get_running_loop()
         while (batch := await loop.run_in_executor(self._reader, next, batches, None)) is not None:
-            for start in range(0, len(batch), _CHUNK_ROWS):
-                rows = batch[start : start + _CHUNK_ROWS]
+            start = 0
+            while start < len(batch):
+                # Where sending is slow, few at once: others may answer meanwhile what is made ready.
+                rows = batch[start : start + min(_CHUNK_ROWS, round(self._rows_of_a_second()))]
+                start += len(rows)
                 chunk = await loop.run_in_executor(self._reader, self._prepare, rows)
                 self._prepared_rows += len(chunk)
                 yield chunk
-            while self._prepared_rows - self._taken_rows > self._rows_of_a_second():
-                await asyncio.sleep(_LOOK_SECONDS)
+                while self._prepared_rows - self._taken_rows > self._rows_of_a_second():
+                    await asyncio.sleep(_LOOK_SECONDS)
 
     def _rows_of_a_second(self) -> float:
         return max(_LEAST_ROWS_LEFT, self._taken_rows / max(time.monotonic() - self._started, 1.0))
 
     def _prepare(self, rows: Sequence[DocumentRow]) -> list[PreparedRequest | _Unsendable]:
-        return [prepared for row in rows if (prepared := self._prepared(row)) is not None]
+        return [prepared for row in self._left(rows) if (prepared := self._prepared(row)) is not None]
 
     def _prepared(self, row: DocumentRow) -> PreparedRequest | _Unsendable | None:
         try:

@@ -69,6 +69,7 @@ class LiveAnswers:
     Attributes:
         progress: Of the engine, a tenth of a second old at most; None before it runs.
         away_since: When the last endpoint was seen to be away; None while one is there.
+        busy_seconds: Time in which somebody waited for an answer: what a service costs where time is paid for.
     """
 
     release: Release
@@ -78,6 +79,8 @@ class LiveAnswers:
     on_answer: Callable[[Completion], None] = lambda _: None
     progress: Progress | None = None
     away_since: float | None = None
+    busy_seconds: float = 0.0
+    _busy_since: float | None = None
     _queue: deque[_Asked] = field(default_factory=deque)
     _asked: dict[str, _Asked] = field(default_factory=dict)
     _wake: Callable[[], None] = lambda: None
@@ -167,7 +170,7 @@ class LiveAnswers:
         asked = _Asked(request, asyncio.get_running_loop().create_future(), until)
         # Who waits may have left before the answer, or its failure, comes.
         asked.answer.add_done_callback(_seen)
-        self._asked[request.fingerprint] = asked
+        self._note(asked)
         self._queue.append(asked)
         self._wake()
         return asked.answer
@@ -182,9 +185,19 @@ class LiveAnswers:
         assert self._outbox is not None  # it runs
         asked = _Asked(request, asyncio.get_running_loop().create_future(), time.monotonic())
         asked.answer.add_done_callback(_seen)
-        self._asked[request.fingerprint] = asked
+        self._note(asked)
         self._outbox.add(request, ReadAnswer(CompletionStatus.REJECTED, reason=reason), attempts=0)
         return asked.answer
+
+    def _note(self, asked: _Asked) -> None:
+        if self._busy_since is None:
+            self._busy_since = time.monotonic()
+        self._asked[asked.request.fingerprint] = asked
+
+    def _rest(self) -> None:
+        if not self._asked and self._busy_since is not None:
+            self.busy_seconds += time.monotonic() - self._busy_since
+            self._busy_since = None
 
     def _require_endpoint(self) -> None:
         if self.is_away:
@@ -202,6 +215,7 @@ class LiveAnswers:
             if asked.until >= now:
                 return asked.request
             self._asked.pop(asked.request.fingerprint, None)
+            self._rest()
             _fail(asked, Withdrawn("The deadline passed before it was sent."))
         return None
 
@@ -224,6 +238,7 @@ class LiveAnswers:
             asked = self._asked.pop(row.fingerprint, None)
             if asked is not None and not asked.answer.done():
                 asked.answer.set_result(row)
+        self._rest()
 
     def _look(self, progress: Progress) -> None:
         self.progress = progress
@@ -242,6 +257,7 @@ class LiveAnswers:
         asked, self._asked = self._asked, {}
         for one in asked.values():
             _fail(one, error)
+        self._rest()
 
 
 class _LiveFeed:

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 LARGEST_BODY = 4 * 1024 * 1024
 """Bytes of a request; a document may have fewer characters, see `documents.max_characters`."""
+MOST_READ = 8 * LARGEST_BODY
 JSON = "application/json"
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 Handler = Callable[[Request, Caller], Awaitable[Response]]
@@ -200,14 +201,24 @@ class _Service:
 
 
 async def _body(request: Request) -> bytes:
+    """The body.
+
+    Raises:
+        Turned: it is too large. It is read and dropped first, within bounds: a caller that is still sending reads no
+            reply.
+    """
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length[:20]) > LARGEST_BODY:
+    if length.isdecimal() and int(length[:20]) > MOST_READ:
         raise _too_large()
-    body = bytearray()
+    body, read = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise _too_large()
+        read += len(chunk)
+        if read <= LARGEST_BODY:
+            body += chunk
+        elif read > MOST_READ:
+            break
+    if read > LARGEST_BODY:
+        raise _too_large()
     return bytes(body)
 
 

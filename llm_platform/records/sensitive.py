@@ -8,7 +8,7 @@ from __future__ import annotations
 
 WORDS = frozenset(
     {
-        *("text", "attributes"),  # of documents
+        *("text", "attributes", "columns"),  # of documents
         *("answer", "raw", "said", "label_logprobs", "judged", "reason"),  # of answers, and what was made of them
         *("body", "note", "example"),  # what people wrote, and what a model is trained on
         *("request", "response", "error"),  # of requests of people's own code
@@ -37,7 +37,7 @@ OURS = frozenset(
         *("drift_id", "run_id", "git_commit", "against"),
         # Words of a fixed set.
         *("action", "kind", "subject_kind", "status", "split", "queue", "role", "verdict", "provenance"),
-        *("measured_on", "channel", "scorer"),
+        *("measured_on", "channel", "scorer", "origin"),
         # Names that files of the application and of the deployment give.
         *("application", "variant", "name", "prompt_name", "judge", "entry", "model", "model_entry"),
         *("endpoint", "endpoints", "base_url", "limits"),
@@ -52,7 +52,7 @@ OURS = frozenset(
         *("end_to_end", "queue_time", "reused", "blind", "matches", "passed", "selected", "delivered", "healthy"),
         *("streamed", "complete", "preferred", "at", "imported_at", "updated_at", "consumed_at", "published_at"),
         *("created_at", "retried_at", "started_at", "frozen_at", "considered_at", "attempted_at", "scraped_at"),
-        *("observed_at",),
+        *("observed_at", "received_at"),
         # Steps of rollouts: words of a fixed set, hashes, numbers.
         *("rollout_id", "step_id", "champion_release_id", "stage", "stage_name", "share", "decision"),
         *("applied", "underneath", "policy", "policy_hash", "authenticated", "spent_usd", "spent_tokens"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 from llm_platform.application.model import Application
 from llm_platform.inference.engine import EndpointTarget, Progress
 from llm_platform.operations.adapters.adapters import ServedAdapter
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import NOTHING, Spent, within_budget
-from llm_platform.operations.online.deciding import Arm
 from llm_platform.records import Release
 from llm_platform.records.rollout import AskedDocuments
 from llm_platform.resources.handed import adapter_folders, serving_of
@@ -88,14 +86,9 @@ def asking_documents(
     )
 
 
-def asking_online(settings: Settings, arm: Arm, run_id: str) -> Asking:
-    """How an arm is asked for callers that wait, within what its budget leaves, where it has one."""
-    asking = asking_of(settings, arm.sender, max_failed_share=1.0, run_id=run_id)
-    if arm.budget_tokens is None and arm.budget_usd is None:
-        return asking
-    prices = NIMResource.of(settings, arm.sender.model.entry).pinned.prices
-    policy = replace(asking.policy, budget_tokens=arm.budget_tokens, budget_usd=arm.budget_usd, prices=prices)
-    return replace(asking, policy=policy)
+def asking_online(settings: Settings, release: Release, run_id: str) -> Asking:
+    """How a release is asked for callers that wait."""
+    return asking_of(settings, release, max_failed_share=1.0, run_id=run_id)
 
 
 def _verified(

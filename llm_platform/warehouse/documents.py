@@ -233,7 +233,8 @@ def _apply(
     if named:
         transaction.run(
             f"CREATE OR REPLACE TEMP TABLE touched AS SELECT document_id, origin, {', '.join(COMPARED)} "
-            f"FROM {stored} d JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) USING (document_id)"
+            f"FROM {stored} d JOIN (SELECT document_id FROM staged UNION SELECT document_id FROM keys) "
+            "USING (document_id)"
         )
         stored = "touched"
     # A document that a caller has sent before the source had it is the source's from now on.

@@ -1,4 +1,4 @@
-"""`online_documents`: what callers have sent, until the documents take it in. Append-only."""
+"""`online_documents`: what callers have sent and the source does not have."""
 
 from __future__ import annotations
 
@@ -47,8 +47,23 @@ class OnlineDocuments:
             cursor.register("sent", table)
             return self._session.write(self._application, body, cursor=cursor)[0]
 
+    def hand_over(self) -> int:
+        """Forget what the source has by now: when it leaves there, it leaves. Returns how many rows that were."""
+        if not self._session.exists(self._application, "online_documents"):
+            return 0
+
+        def body(transaction: Transaction) -> int:
+            theirs = f"(SELECT document_id FROM {transaction.relation('documents')} WHERE origin IS NULL)"
+            among = f"document_id IN {theirs}"
+            count = transaction.count(f"SELECT count(*) FROM {transaction.relation('online_documents')} WHERE {among}")
+            if count:
+                transaction.run(f"DELETE FROM {transaction.target('online_documents')} WHERE {among}")
+            return count
+
+        return self._session.write(self._application, body)[0]
+
     def newest(self, *, only_new: bool) -> list[tuple[str, dict[str, Any]]]:
-        """Key → columns of each, as it was sent last, in the order of keys; none that the source has.
+        """Key → columns of each, as it was sent last, in the order of keys.
 
         Args:
             only_new: Those that the documents have not taken in yet.

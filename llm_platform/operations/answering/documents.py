@@ -106,6 +106,7 @@ def _with_online(
     """Take in what callers have sent since; with what the source has changed, as one change."""
     application = loaded.application
     making = OneByOne(application.source, application.documents, read_by_prompts=columns_read(loaded, store))
+    store.online_documents.hand_over()
     sent = store.online_documents.newest(only_new=only_new)
     batches = [
         prepared_batch(

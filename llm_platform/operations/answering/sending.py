@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from llm_platform.warehouse.missing import SIDE_BY_SIDE
 from llm_platform.warehouse.store import ApplicationStore
 
 LOOK_AGAIN_SECONDS = 0.5
+LOOK_AT_OTHERS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,7 @@ class _Sending:
                 total=total,
                 on_progress=asking.on_progress,
                 on_finish=self.account.runs.append,
+                left=_NotAnsweredByOthers(lease),
             )
 
     @contextmanager
@@ -325,6 +328,22 @@ class _Sending:
                 if self._asking.on_wait is not None:
                     self._asking.on_wait(str(other))
             threading.Event().wait(LOOK_AGAIN_SECONDS)
+
+
+class _NotAnsweredByOthers:
+    """Leaves out what others, a service for instance, have answered since a run began; looks once a second."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._looked_at = time.monotonic()
+
+    def __call__(self, rows: Sequence[DocumentRow]) -> Sequence[DocumentRow]:
+        watch, now = self._lease.watch, time.monotonic()
+        if watch is None or now - self._looked_at < LOOK_AT_OTHERS_SECONDS:
+            return rows
+        self._looked_at = now
+        answered = watch.answered_by_others([row.fingerprint for row in rows])
+        return [row for row in rows if row.fingerprint not in answered]
 
 
 def _is_used_up(policy: EnginePolicy) -> bool:

@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 from llm_platform.application.model import Application
 from llm_platform.errors import EndpointUnavailable, PlatformError, RequestRejected
-from llm_platform.inference.engine import account_of, default_wire
+from llm_platform.inference.engine import default_wire
 from llm_platform.inference.live import LiveAnswers, live_policy
 from llm_platform.inference.policy import EndpointTarget
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
@@ -23,6 +22,7 @@ from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.sending import Asking, renderer_of, require_told_apart
+from llm_platform.operations.online.account import Account
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.prompts.render import RenderedPrompt
@@ -60,6 +60,8 @@ class Asker:
     Attributes:
         problem: Why no endpoint is asked now, in words; None while it is.
         live: The requests that wait, and what the engine says.
+        account: What it has sent and paid.
+        asked_again: Texts that were asked again, since their stored answers could not be read.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Asker:
         self.live = LiveAnswers(
             release, live_policy(asking.policy), ledger.keep, asking.run_id, on_answer=self._on_answer
         )
+        self.account = Account(release.release_id, self.live)
         self.asked_again = 0
         self._application, self._asking, self._lake, self._threads = application, asking, lake, threads
         # Counting tokens waits for an endpoint, and one document after the other is enough.
@@ -90,7 +93,6 @@ class Asker:
         self._wanted: dict[str, asyncio.Future[Completion | None]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        self._is_spent = False
 
     @property
     def is_ready(self) -> bool:
@@ -106,8 +108,6 @@ class Asker:
                 targets = await self._in_thread(self._bring_up)
                 self.problem = None
                 self.problem = await self._answer_until_it_ends(targets)
-                if self._is_spent:
-                    return
             except PlatformError as error:
                 self.problem = str(error)
             pause = FIRST_PAUSE_SECONDS if time.monotonic() - began > 60.0 else min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -243,7 +243,7 @@ class Asker:
 
     async def _answer_until_it_ends(self, targets: Sequence[EndpointTarget]) -> str | None:
         wire = default_wire(self._asking.connection, self.live.policy)
-        started_at = datetime.now(UTC)
+        self.account.begin()
         try:
             result = await self.live.run(
                 tuple(targets),
@@ -254,16 +254,17 @@ class Asker:
             )
         finally:
             await wire.close()
-        if result.meter.sent:
-            run = account_of(
-                result, self.release, run_id=self._asking.run_id, started_at=started_at, endpoints=targets
-            ).model_copy(update={"git_commit": self._asking.git_commit})
-            with suppress(PlatformError):  # an account that is lost loses no answer
-                await self._in_thread(lambda: self.ledger.append_run(run))
-        if (result.stopped or "").startswith("budget_"):
-            self._is_spent = True
-            return f"Its {result.stopped} is used up."
+        await self.put_on_record()
         return None if result.error is None else str(result.error)
+
+    async def put_on_record(self) -> None:
+        """Store what was sent and paid since the last time; where the lake is away, the next time."""
+        run = self.account.since_the_last(self._asking)
+        if run is None:
+            return
+        with suppress(PlatformError):
+            await self._in_thread(partial(self.ledger.append_run, run))
+            self.account.is_stored()
 
     def _has_answers(self) -> bool:
         return self._has_valid or bool(self.ledger.answered)

@@ -20,7 +20,7 @@ class Arm:
 
     Attributes:
         shadow: Its rollout, where nobody gets its answers.
-        budget_tokens, budget_usd: What a shadow may still take; None for no end.
+        budget_tokens, budget_usd: What a shadow may still take, as far as is on record; None for no end.
     """
 
     variant: str
@@ -48,11 +48,6 @@ class Arm:
     def key(self) -> Key:
         """Equal for arms that are asked together: a shadow has a budget of its own."""
         return self.sender_id, self.shadow
-
-    @property
-    def may_be_asked(self) -> bool:
-        """Whether its budget leaves anything."""
-        return all(left is None or left > 0 for left in (self.budget_tokens, self.budget_usd))
 
 
 @dataclass(frozen=True)

@@ -27,17 +27,18 @@ from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
+from llm_platform.warehouse.store import ApplicationStore
 
 logger = logging.getLogger(__name__)
 
-AskingOf = Callable[[Arm, str], Asking]
-"""How the release that sends an arm's requests is asked, on behalf of a run, within what the arm may still take."""
+AskingOf = Callable[[Release, str], Asking]
+"""How a release is asked, on behalf of a run."""
 AWAY_SECONDS = 5.0
 """What callers are told to wait where nobody knows how long an endpoint will be away."""
 LONGEST_WAIT_SHARE = 0.5
 """A request that would wait longer than this share of its deadline before it is sent is turned away at once."""
-UNKNOWN_PACE_ROWS = 16
-"""So many may wait while nothing is known of the pace."""
+UNKNOWN_PACE_ROWS = 32
+"""So many may wait while nothing is known of the pace, or twice as many as are in flight."""
 SHADOWED_ROWS = 200
 """So many documents may wait for a shadow; callers come first."""
 
@@ -71,6 +72,7 @@ class OnlineDesk:
     Args:
         loading: Reads the files of the application.
         asking_of: How a release is asked.
+        deciding: Who answers, as is stored.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class OnlineDesk:
         asking_of: AskingOf,
         place: Place,
         threads: ThreadPoolExecutor,
+        deciding: Callable[[ApplicationStore, LoadedApplication], LiveDecision | None] = live_decision,
     ) -> None:
+        self._deciding = deciding
         self._name, self._loading, self._asking_of = name, loading, asking_of
         self._place, self._threads = place, threads
         self._loaded = loading()
@@ -92,18 +96,18 @@ class OnlineDesk:
         if self.text_column not in source.text_columns:
             self.text_column = None  # a template of one column
         self._now: _Now | None = None
-        self._askers: dict[Key, Asker] = {}
+        self.askers: dict[Key, Asker] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._others: set[asyncio.Task[None]] = set()
         self._problem: str | None = "The decision which release serves has not been read yet."
-        self._is_stale = False
+        self._mark: object = None
         self._skipped_shadows = 0
         self._kept = KeptDocuments(place.lake, name, place.journals)
 
     def state(self) -> DeskState:
         """How it is now."""
-        now, askers = self._now, list(self._askers.values())
-        champion = None if now is None else self._askers.get(now.decision.champion.key)
+        now, askers = self._now, list(self.askers.values())
+        champion = None if now is None else self.askers.get(now.decision.champion.key)
         problem = self._problem if now is None or champion is None else None
         if champion is not None and not champion.is_ready:
             problem = champion.problem or "The model does not answer now."
@@ -151,11 +155,16 @@ class OnlineDesk:
         """Follow the stored decision; where it cannot be read, the last one holds."""
         loop = asyncio.get_running_loop()
         try:
-            now = await loop.run_in_executor(self._threads, self._read_decision)
+            mark, now = await loop.run_in_executor(self._threads, self._read_decision)
         except PlatformError as error:
-            self._problem, self._is_stale = str(error), True
+            self._problem, self._mark = str(error), None
             return
-        self._is_stale = False
+        for asker in list(self.askers.values()):
+            with suppress(PlatformError):  # it is in the ledger's problems
+                await loop.run_in_executor(self._threads, asker.ledger.look)
+        if mark == self._mark:
+            return
+        self._mark = mark
         if now is None:
             self._problem = (
                 f"{self._name} has no champion: nothing has been promoted yet. Run it first: llm-platform run "
@@ -168,7 +177,7 @@ class OnlineDesk:
     async def commit(self) -> None:
         """Store what waits; where that fails, it is kept, and `state` says why."""
         loop = asyncio.get_running_loop()
-        for asker in list(self._askers.values()):
+        for asker in list(self.askers.values()):
             with suppress(PlatformError):
                 await loop.run_in_executor(self._threads, asker.ledger.commit)
         with suppress(PlatformError):
@@ -177,28 +186,32 @@ class OnlineDesk:
     @property
     def is_cut_off(self) -> bool:
         """Whether the lake could not be read or written the last time."""
-        return self._is_stale or any(asker.ledger.problems for asker in self._askers.values())
+        return self._mark is None or any(asker.ledger.problems for asker in self.askers.values())
 
     async def close(self) -> None:
         """Wait for what is in flight, and store everything."""
-        for asker in self._askers.values():
+        for asker in self.askers.values():
             asker.stop()
         await asyncio.gather(*self._running.values(), *self._others, return_exceptions=True)
-        for asker in self._askers.values():
+        for asker in self.askers.values():
             with suppress(PlatformError):  # whoever answers next stores what is left
                 await asker.close()
         with suppress(PlatformError):
             await asyncio.get_running_loop().run_in_executor(self._threads, self._kept.close)
 
-    def _read_decision(self) -> _Now | None:
-        """In a thread."""
-        store = self._place.lake.lake().application(self._name)
-        decision = live_decision(store, self._loaded)
+    def _read_decision(self) -> tuple[object, _Now | None]:
+        """The mark of the lake, and what it says where that is another one; in a thread."""
+        lake = self._place.lake.lake()
+        mark = lake.mark()
+        if mark == self._mark:
+            return mark, None
+        store = lake.application(self._name)
+        decision = self._deciding(store, self._loaded)
         if decision is None:
-            return None
+            return mark, None
         application = self._loaded.application
         read = columns_read(self._loaded, store)
-        return _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+        return mark, _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
 
     def _follow(self, now: _Now) -> None:
         wanted: dict[Key, Arm] = {}
@@ -208,11 +221,11 @@ class OnlineDesk:
             if arm.release.calibration is not None:
                 derived.setdefault(arm.key, []).append(arm.release)
         for key, arm in wanted.items():
-            if key not in self._askers:
+            if key not in self.askers:
                 self._start(arm)
-            self._askers[key].ledger.derived = tuple(derived.get(key, ()))
+            self.askers[key].ledger.derived = tuple(derived.get(key, ()))
         self._now = now
-        for key in [one for one in self._askers if one not in wanted]:
+        for key in [one for one in self.askers if one not in wanted]:
             self._retire(key)
 
     def _start(self, arm: Arm) -> None:
@@ -221,17 +234,17 @@ class OnlineDesk:
         asker = Asker(
             arm.sender,
             application=self._loaded.application,
-            asking=self._asking_of(arm, place.run_id),
+            asking=self._asking_of(arm.sender, place.run_id),
             ledger=ledger,
             lake=place.lake,
             threads=self._threads,
         )
-        self._askers[arm.key] = asker
+        self.askers[arm.key] = asker
         self._running[arm.key] = asyncio.create_task(asker.run())
 
     def _retire(self, key: Key) -> None:
         """Let what is in flight come back, and store it."""
-        asker, running = self._askers.pop(key), self._running.pop(key)
+        asker, running = self.askers.pop(key), self._running.pop(key)
         asker.stop()
 
         async def close() -> None:
@@ -251,7 +264,7 @@ class OnlineDesk:
         return prepared
 
     def _asker_of(self, arm: Arm) -> Asker:
-        return self._askers[arm.key]
+        return self.askers[arm.key]
 
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
         try:
@@ -293,7 +306,8 @@ class OnlineDesk:
         wait = live.wait_seconds
         allowed = LONGEST_WAIT_SHARE * (until - time.monotonic())
         is_full = live.queued >= self._place.most_queued
-        if is_full or (wait is None and live.queued >= UNKNOWN_PACE_ROWS) or (wait is not None and wait > allowed):
+        most = max(UNKNOWN_PACE_ROWS, 2 * live.progress.limit if live.progress is not None else 0)
+        if is_full or (wait is None and live.queued >= most) or (wait is not None and wait > allowed):
             seconds = math.ceil(min(max(wait or 1.0, 1.0), 60.0))
             raise Turned(
                 429, "too_many_requests", f"{live.queued} documents of {self._name} wait already. Try again in "
@@ -310,10 +324,24 @@ class OnlineDesk:
         """Have shadows answer, once the reply is on its way; where they have no room, they do not."""
         for arm in decision.shadows_of(row.document_id):
             asker = self._asker_of(arm)
-            if not arm.may_be_asked or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
+            if not self._may_spend(arm, asker) or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
                 self._skipped_shadows += 1
                 continue
             self._spawn(self._shadowed(asker, row, until=until + 600.0))
+
+    def _may_spend(self, arm: Arm, asker: Asker) -> bool:
+        """Whether a shadow's budget leaves anything, with what is not on record yet."""
+        usage, seconds = asker.account.unrecorded
+        if arm.budget_tokens is not None and usage.total >= arm.budget_tokens:
+            return False
+        if arm.budget_usd is None:
+            return True
+        return self._loaded.prices(arm.sender.model.entry).cost_usd(seconds, usage) < arm.budget_usd
+
+    async def put_on_record(self) -> None:
+        """Store what was sent and paid since the last time."""
+        for asker in list(self.askers.values()):
+            await asker.put_on_record()
 
     async def _shadowed(self, asker: Asker, row: DocumentRow, *, until: float) -> None:
         with suppress(PlatformError, TimeoutError):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ TICK_SECONDS = 1.0
 """So often the decision is read: a promotion reaches callers within it."""
 COMMIT_SECONDS = 2.0
 """So long an answer is on the disk only."""
+ACCOUNT_SECONDS = 300.0
+"""So often what was sent and paid is put on record."""
 CUT_OFF_TICKS = 5
 """After so many ticks without the lake it is opened anew."""
 # The threads of the sinks and the loop take turns on one core: with Python's 5 ms, a reply waits for that long.
@@ -130,10 +133,15 @@ async def _tick(desks: Mapping[str, OnlineDesk], callers: Callers, lake: OpenLak
 
 
 async def _commit(desks: Mapping[str, OnlineDesk]) -> None:
+    recorded_at = time.monotonic()
     while True:
         await asyncio.sleep(COMMIT_SECONDS)
         for desk in desks.values():
             await desk.commit()
+        if time.monotonic() - recorded_at >= ACCOUNT_SECONDS:
+            recorded_at = time.monotonic()
+            for desk in desks.values():
+                await desk.put_on_record()
 
 
 def _listen(host: str, port: int) -> socket.socket:

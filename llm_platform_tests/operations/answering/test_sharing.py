@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from llm_platform.inference.engine import EndpointTarget, EnginePolicy
 from llm_platform.operations.answering.completions import Sent, answer_missing
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.answering.sending import Asking
+from llm_platform.records import Completion, CompletionStatus
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.servers.faults import Fault, Status
@@ -41,6 +44,7 @@ def send(
     waits: list[str],
     *,
     verify: Callable[[], None] | None = None,
+    limit: int = 8,
 ) -> Sent:
     store, loaded = lake.application(NAME), team.loaded
     release = loaded.requesting("clear", store)
@@ -48,7 +52,7 @@ def send(
     store.releases.put(release)
     asking = Asking(
         endpoints=lambda: [EndpointTarget(model.url)],
-        policy=EnginePolicy(limit=8, attempts=1, attempts_seconds=0.0, backoff_seconds=0.01, probe_seconds=0.05),
+        policy=EnginePolicy(limit=limit, attempts=1, attempts_seconds=0.0, backoff_seconds=0.01, probe_seconds=0.05),
         connection=Connection(),
         run_id=run_id,
         git_commit="",
@@ -122,3 +126,44 @@ def test_answers_of_weights_that_were_swapped_are_taken_back(
     assert honest is not None
     assert sum(store.completions.counts(release.release_id).values()) == honest.stored == DOCUMENTS
     assert store.completions.missing_count(release.release_id) == 20
+
+
+def test_what_a_service_answers_while_a_run_is_at_work_is_not_sent_by_the_run(
+    lakes: tuple[Team, ScriptedServer, list[Warehouse]],
+) -> None:
+    """A run of hours begins with a list of what is missing; callers do not wait for its end to ask about those."""
+    team, model, (first, second) = lakes
+    store = second.application(NAME)
+    release = team.loaded.requesting("clear", store)
+    assert release is not None
+
+    def answered_elsewhere() -> int:
+        """Once the run has begun, everything that it has not asked about."""
+        while model.counts.requests < 10:
+            threading.Event().wait(0.01)
+        rows = store.documents.table(columns=["document_id", "fingerprint"]).to_pylist()
+        left = [row for row in rows if not model.counts.asked[row["document_id"]]]
+        return store.completions.restore(
+            [
+                Completion(
+                    release_id=release.release_id,
+                    request_id=release.request_id,
+                    fingerprint=row["fingerprint"],
+                    document_id=row["document_id"],
+                    status=CompletionStatus.VALID,
+                    answer="HAPPY",
+                    created_at=datetime.now(UTC),
+                )
+                for row in left
+            ]
+        )
+
+    with ThreadPoolExecutor(1) as thread:
+        stored = thread.submit(answered_elsewhere)
+        sent = send(first, team, model, "run", [], limit=4)
+
+    assert stored.result() > 200
+    assert sent.run is not None
+    assert sent.run.sent == model.counts.requests < DOCUMENTS - 20
+    assert set(model.counts.asked.values()) == {1}
+    assert store.completions.of_release(release.release_id).num_rows == DOCUMENTS

@@ -1,0 +1,244 @@
+"""Whose answer a caller gets, who answers after the reply, and which documents are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_platform.online.desk import Answered, Question
+from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.live import Challenger, LiveRollouts, Serving
+from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
+from llm_platform.operations.online.desk import OnlineDesk, Place
+from llm_platform.operations.online.open_lake import OpenLake
+from llm_platform.operations.releases import LoadedApplication, loaded_application
+from llm_platform.records.rollout import RolloutStage
+from llm_platform.resources.asking import asking_online
+from llm_platform.warehouse.store import ApplicationStore
+from llm_platform_tests.online.cases import PATIENCE_SECONDS, promoted, stored
+from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.team import NAME, Team, answer, right_answer
+
+
+@dataclass
+class Rollout:
+    """A decision that a test makes: `clear` serves, `vague` challenges it at some stage."""
+
+    stage: RolloutStage | None = None
+    budget_tokens: int | None = None
+    found: LiveDecision | None = field(default=None)
+
+    def decide(self, store: ApplicationStore, loaded: LoadedApplication) -> LiveDecision | None:
+        decision = live_decision(store, loaded)
+        release = loaded.release("vague", store)
+        if decision is None or release is None or self.stage is None:
+            return decision
+        store.releases.put(release)
+        challenger = Challenger("rollout", "vague", release.release_id, self.stage, is_held=False)
+        is_shadow = self.stage.stage == "shadow"
+        arm = Arm("vague", release, "rollout" if is_shadow else None, budget_tokens=self.budget_tokens)
+        rollouts = replace(decision.rollouts, challengers=(challenger,))
+        self.found = LiveDecision(rollouts, {**decision.arms, release.release_id: arm})
+        return self.found
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[tuple[Team, ScriptedServer]]:
+    with ScriptedServer(answer=answer) as model:
+        found = Team(tmp_path, model.url)
+        promoted(found)
+        yield found, model
+
+
+def served(team: Team, rollout: Rollout, use: Callable[[OnlineDesk], Awaitable[None]]) -> None:
+    """Use a desk that is ready, then close it."""
+    settings = team.settings
+
+    async def run() -> None:
+        lake = OpenLake(team.warehouse.open)
+        with ThreadPoolExecutor(2) as threads:
+            desk = OnlineDesk(
+                NAME,
+                partial(loaded_application, *settings.application_files, NAME),
+                asking_of=partial(asking_online, settings),
+                place=Place(lake, settings.namespace_folder / "journal", "serve-test", most_queued=100),
+                threads=threads,
+                deciding=rollout.decide,
+            )
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await desk.refresh()
+                await until(lambda: desk.state().problem is None and not desk.state().degraded)
+                await use(desk)
+                await desk.close()
+            lake.close()
+
+    asyncio.run(run())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.02)
+
+
+async def ask(desk: OnlineDesk, number: int, **values: Any) -> Answered:
+    return await desk.answer(Question(str(number), {"body": Team.text(number), **values}, PATIENCE_SECONDS))
+
+
+def test_a_canary_answers_its_share_and_no_other_document(team: tuple[Team, ScriptedServer]) -> None:
+    """A caller and a reader of the table get the same variant's answer about a document."""
+    files, _ = team
+    rollout = Rollout(RolloutStage(stage="canary", share=0.4))
+    answers: list[Answered] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        for start in range(0, 60, 20):
+            answers.extend(await asyncio.gather(*(ask(desk, number) for number in range(start, start + 20))))
+
+    served(files, rollout, use)
+
+    assert rollout.found is not None
+    wanted = [rollout.found.rollouts.variant_of(str(number)) for number in range(60)]
+    assert [one.variant for one in answers] == [one.variant for one in wanted if one is not None]
+    assert 10 < sum(one.variant == "vague" for one in answers) < 40
+    said = {number: one.completion.answer for number, one in enumerate(answers)}
+    assert said == {
+        number: right_answer(number) if one.variant == "clear" else "SAD" for number, one in enumerate(answers)
+    }
+
+
+def test_a_shadow_answers_after_the_reply_and_nobody_gets_it(team: tuple[Team, ScriptedServer]) -> None:
+    """What it would have said is stored, to be compared with what callers got."""
+    files, model = team
+    rollout = Rollout(RolloutStage(stage="shadow", share=1.0))
+
+    async def use(desk: OnlineDesk) -> None:
+        answers = await asyncio.gather(*(ask(desk, number) for number in range(20)))
+        assert {one.variant for one in answers} == {"clear"}
+        await until(lambda: model.counts.requests == 40)
+
+    served(files, rollout, use)
+
+    assert rollout.found is not None
+    challenger = rollout.found.rollouts.challengers[0]
+    found = stored(files, challenger.release_id)
+    assert {row["document_id"] for row in found} == set(map(str, range(20)))
+    with files.warehouse.open(read_only=True) as lake:
+        runs = lake.application(NAME).runs.of_release(challenger.release_id)
+    # What it has cost stands where the rollout looks for it.
+    assert sum(run.usage.total for run in runs) == 20 * 45
+
+
+def test_a_shadow_ends_with_its_budget(team: tuple[Team, ScriptedServer]) -> None:
+    """A challenger that nobody has decided about must not cost without end."""
+    files, model = team
+    rollout = Rollout(RolloutStage(stage="shadow", share=1.0, budget_tokens=200), budget_tokens=200)
+
+    async def use(desk: OnlineDesk) -> None:
+        for number in range(30):
+            await ask(desk, number)
+            await asyncio.sleep(0.12)
+        assert desk.state().skipped_shadows >= 20
+
+    served(files, rollout, use)
+
+    # 200 tokens are five answers; what is in flight when they are used up is paid, too.
+    assert 30 + 5 <= model.counts.requests <= 30 + 8
+
+
+def test_a_challenger_whose_model_is_away_keeps_no_caller_waiting(team: tuple[Team, ScriptedServer]) -> None:
+    """The champion answers, whatever becomes of what is tried beside it."""
+    files, _ = team
+    rollout = Rollout(RolloutStage(stage="shadow", share=1.0))
+
+    async def use(desk: OnlineDesk) -> None:
+        key = next(key for key in desk.askers if key[1] is not None)
+        desk.askers[key].stop()
+        await until(lambda: not desk.askers[key].is_ready)
+        assert (await ask(desk, 1)).completion.answer == right_answer(1)
+        assert desk.state().problem is None
+        assert desk.state().skipped_shadows == 1
+
+    served(files, rollout, use)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_callers_send_becomes_documents_where_the_application_says_so(
+    team: tuple[Team, ScriptedServer], keeps: bool
+) -> None:
+    """Live documents are what quality is measured on; without the setting nothing of them is kept but the answer."""
+    files, _ = team
+    files.specification["online"] = {"keep_documents": keeps}
+    files.write_specification()
+
+    async def use(desk: OnlineDesk) -> None:
+        await desk.answer(Question(None, {"body": Team.text(777), "team": "green"}, PATIENCE_SECONDS))
+        await desk.answer(Question("3", {"body": Team.text(3), "team": "blue"}, PATIENCE_SECONDS))
+        await desk.answer(Question("later", {"body": Team.text(778)}, PATIENCE_SECONDS))
+
+    served(files, Rollout(), use)
+    with files.warehouse.open() as lake:
+        update_documents(lake, files.loaded)
+        documents = {row["document_id"]: row for row in lake.application(NAME).documents.table().to_pylist()}
+        online = {key: row for key, row in documents.items() if row["origin"] == "online"}
+
+    texts = {row["text"]: json.loads(row["attributes"]) for row in online.values()}
+    assert texts == ({Team.text(777): {"team": "green"}, Team.text(778): {"team": None}} if keeps else {})
+    assert len(documents) == 60 + len(online)
+    assert documents["3"]["origin"] is None
+
+
+def test_a_document_of_a_caller_outlives_updates_of_the_source_until_the_source_has_it(
+    team: tuple[Team, ScriptedServer],
+) -> None:
+    """The source says what leaves of its own rows; a caller's document is none of them until it comes there."""
+    files, model = team
+    files.specification["online"] = {"keep_documents": True}
+    files.write_specification()
+
+    async def use(desk: OnlineDesk) -> None:
+        for number in (900, 901):
+            await ask(desk, number)
+
+    served(files, Rollout(), use)
+
+    def documents(texts: dict[str, str]) -> dict[str, str | None]:
+        files.write_documents(texts)
+        with files.warehouse.open() as lake:
+            update_documents(lake, files.loaded)
+            rows = lake.application(NAME).documents.table(columns=["document_id", "origin"]).to_pylist()
+        return {row["document_id"]: row["origin"] for row in rows}
+
+    source = {str(number): Team.text(number) for number in range(50)}
+    first = documents(source)
+    second = documents({**source, "900": Team.text(900)})
+    third = documents(source)
+
+    assert len(first) == 52
+    assert (first["900"], first["901"]) == ("online", "online")
+    assert (second["900"], second["901"]) == (None, "online")
+    assert "900" not in third
+    assert third["901"] == "online"
+    # Its answer is that of the caller: the document, now the source's, is not paid again.
+    assert model.counts.asked["900"] == 1
+
+
+def test_decisions_follow_the_rows_of_the_lake(team: tuple[Team, ScriptedServer]) -> None:
+    """The service decides nothing of its own."""
+    files, _ = team
+    with files.warehouse.open() as lake:
+        store = lake.application(NAME)
+        decision = live_decision(store, files.loaded)
+        champion = store.rollout.champion()
+
+    assert decision is not None
+    assert champion is not None
+    assert decision.rollouts == LiveRollouts(Serving(champion.variant, champion.release_id))
+    assert decision.arm_of("anything").release_id == champion.release_id
