@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.operations.reviewing.deciding import Decided, decided_so_far
+from llm_platform.operations.evidence.deciding import LabelledSoFar, decided_so_far
 from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.records import ReviewQueue
 from llm_platform.review.desk import Submitted
@@ -65,7 +65,7 @@ def judge(lake: Warehouse, team: Team, *, most: int, tells: bool = True) -> list
     return seen
 
 
-def decided(lake: Warehouse, team: Team) -> Decided:
+def decided(lake: Warehouse, team: Team) -> LabelledSoFar:
     return decided_so_far(lake.application(NAME), team.loaded, ("vague", "clear"))
 
 

@@ -19,7 +19,7 @@ TABLE = "table"
 
 
 @dataclass(frozen=True)
-class Decided:
+class LabelledSoFar:
     """Two releases as they were named, and what is known of them."""
 
     a: str
@@ -43,7 +43,7 @@ class Decided:
         )
 
 
-def decided_so_far(store: ApplicationStore, loaded: LoadedApplication, names: tuple[str, str]) -> Decided:
+def decided_so_far(store: ApplicationStore, loaded: LoadedApplication, names: tuple[str, str]) -> LabelledSoFar:
     """Compare two releases on live texts, with the labels there are.
 
     Texts of the training split are left out, labelled or not: a release may have been made from them.
@@ -53,7 +53,7 @@ def decided_so_far(store: ApplicationStore, loaded: LoadedApplication, names: tu
     """
     texts = _with_labels(store, loaded)
     a, b = (_side(store, loaded, texts, name) for name in names)
-    return Decided(*names, labelled_difference(_rows(texts, a, b), rules=Rules.of(loaded.application)))
+    return LabelledSoFar(*names, labelled_difference(_rows(texts, a, b), rules=Rules.of(loaded.application)))
 
 
 def difference_so_far(
