@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -184,6 +185,54 @@ def decide(application: ApplicationName, *, now: Now = False) -> None:
         console.print(line, markup=False)
     if watched.changes_readers:
         _published(settings, loaded, now=now)
+
+
+@rollouts.command()
+def replay(
+    application: ApplicationName,
+    variant: Annotated[str, typer.Argument(help="A variant, or the beginning of a release id.")],
+    *,
+    snapshot: Annotated[int | None, typer.Option(help="Documents as they were at this snapshot of the lake.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Documents that changed last at or after this, UTC.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Documents that changed last before this, UTC.")] = None,
+    documents: Annotated[int | None, typer.Option(help="At most so many, drawn by hash.", min=1)] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Send nothing beyond this.", min=1)] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Send nothing beyond this.", min=0.0)] = None,
+) -> None:
+    """Let a release answer documents of the past, beside what serves; nothing of it is published."""
+    import uuid
+
+    from llm_platform.operations.release.replay import Window
+    from llm_platform.operations.release.replay import replay as replay_release
+    from llm_platform.resources.asking import asking_of
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded = application_named(settings, application)
+    window = Window(
+        snapshot=snapshot,
+        since=None if since is None else since.replace(tzinfo=UTC),
+        until=None if until is None else until.replace(tzinfo=UTC),
+        most=documents,
+        budget_tokens=budget_tokens,
+        budget_usd=budget_usd,
+    )
+    with WarehouseResource.of(settings).open() as lake:
+        found = replay_release(
+            lake.application(application),
+            loaded,
+            variant,
+            window,
+            asking=lambda release: asking_of(
+                settings,
+                release,
+                max_failed_share=loaded.application.max_failed_share,
+                run_id=f"replay-{uuid.uuid4().hex[:12]}",
+                snapshot=lake.snapshot(),
+            ),
+        )
+    for line in found.lines:
+        console.print(line, markup=False)
 
 
 @rollouts.command()

@@ -16,6 +16,7 @@ from llm_platform.operations.adapters.adapter_panels import adapter_panels
 from llm_platform.operations.answering.documents import known_answer_panels
 from llm_platform.operations.evidence.judging import judge_panels
 from llm_platform.operations.evidence.long_document_panels import long_document_panels
+from llm_platform.operations.release.rollout_panels import rollout_panels
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.watching.drift_panels import drift_panels
 from llm_platform.warehouse.store import ApplicationStore
@@ -24,6 +25,7 @@ PanelSource = Callable[[ApplicationStore, LoadedApplication], Sequence[Panel]]
 
 PANELS: tuple[PanelSource, ...] = (
     known_answer_panels,
+    rollout_panels,
     judge_panels,
     long_document_panels,
     drift_panels,

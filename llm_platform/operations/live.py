@@ -6,12 +6,13 @@ whoever keeps a `LiveRollouts` for longer than a request looks again.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from llm_platform.application.model import Application
-from llm_platform.evaluation.report import Report
-from llm_platform.records import Release
+from llm_platform.evaluation.gates import standing
+from llm_platform.records import GateResult, Release
 from llm_platform.records.rollout import AskedDocuments, RolloutStage, RolloutStep, Route
 from llm_platform.rollout.chain import broken_at
 from llm_platform.rollout.routing import LiveShare, place_of, route
@@ -113,8 +114,9 @@ def not_borne_out(store: ApplicationStore, newest: RolloutStep) -> str | None:
         return broken
     for report_id in dict.fromkeys(step.report_id for step in reversed(steps) if step.report_id is not None):
         row = store.reports.get(report_id)
-        report = Report.model_validate_json(row.report) if row is not None else None
-        if report is not None and report.release_id == newest.release_id and report.standing == "approved":
+        report = {} if row is None else json.loads(row.report)
+        gates = tuple(GateResult.model_validate(gate) for gate in report.get("gates", ()))
+        if report.get("release_id") == newest.release_id and standing(gates) == "approved":
             return None
     return f"no passing report on its release {newest.release_id} is stored"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import pytest
 from llm_platform.errors import TransientError
 from llm_platform.operations.live import live_rollouts
 from llm_platform.records.rollout import RolloutPolicy, RolloutStage, RolloutStep
+from llm_platform.rollout.decision import StageEvidence
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.warehouse.builders import NOON, RELEASE_ID, answer_all, event, fill
 
 POLICY = RolloutPolicy(
     stages=(
-        RolloutStage(stage="shadow", share=0.4),
-        RolloutStage(stage="canary", share=0.2),
-        RolloutStage(stage="canary", share=0.6),
+        RolloutStage(stage="shadow", share=0.4, shows="nothing"),
+        RolloutStage(stage="canary", share=0.2, shows="nothing"),
+        RolloutStage(stage="canary", share=0.6, shows="nothing"),
         RolloutStage(stage="champion"),
     )
 )
@@ -59,9 +61,34 @@ def step(rollout_id: str, *, stage: int, step_id: str, policy: RolloutPolicy = P
     return RolloutStep(**{**fields, **values})
 
 
-def started(lake: Warehouse, rollout_id: str, *, stage: int, **values: Any) -> None:
-    row = step(rollout_id, stage=stage, step_id=f"{rollout_id}-1", **values)
-    lake.application("reviews").rollout_steps.append(row, expected_previous=None)
+def started(lake: Warehouse, rollout_id: str, *, stage: int, policy: RolloutPolicy = POLICY, held: bool = False) -> str:
+    """Enter a challenger and decide it, on a stored report, until it is at a stage; the id of its newest step."""
+    steps = lake.application("reviews").rollout_steps
+    report_id = f"report of {rollout_id}"
+    gates = [gate.model_dump(mode="json") for gate in event("any").evidence]
+    lake.application("reviews").reports.append(
+        report_id=report_id,
+        release_id=f"release of {rollout_id}",
+        variant=f"variant of {rollout_id}",
+        evaluation_id="e",
+        measured_on="m",
+        passed=True,
+        report=json.dumps({"release_id": f"release of {rollout_id}", "gates": gates}),
+        created_at=NOON,
+    )
+    seen: dict[str, Any] = {"evidence": StageEvidence().model_dump_json(), "report_id": report_id, "policy": policy}
+    rows = [step(rollout_id, stage=0, step_id=f"{rollout_id}-0", kind="start", policy=policy)]
+    rows += [
+        step(rollout_id, stage=reached, step_id=f"{rollout_id}-{reached}", decision="promote", **seen)
+        for reached in range(1, stage + 1)
+    ]
+    if held:
+        seen["evidence"] = StageEvidence(held_by="ann").model_dump_json()
+        last = f"{rollout_id}-held"
+        rows.append(step(rollout_id, stage=stage, step_id=last, decision="hold", status="held", **seen))
+    for before, row in zip([None, *rows], rows, strict=False):
+        steps.append(row, expected_previous=None if before is None else before.step_id)
+    return rows[-1].step_id
 
 
 def test_readers_get_what_the_routing_says(lake: Warehouse) -> None:
@@ -114,8 +141,9 @@ def test_a_withdrawn_challengers_documents_are_the_champions_again(lake: Warehou
     store.published.publish(RELEASE_ID, 1, variant="plain", routes=live_rollouts(store).routes)
     assert "variant of bad" in store.published.table(1)["variant"].to_pylist()
 
-    over = step("bad", stage=2, step_id="bad-2", status="withdrawn", decision="withdraw")
-    store.rollout_steps.append(over, expected_previous="bad-1")
+    gone = StageEvidence(withdrawn_by="ann").model_dump_json()
+    over = step("bad", stage=2, step_id="over", status="withdrawn", decision="withdraw", evidence=gone)
+    store.rollout_steps.append(over, expected_previous="bad-2")
     store.published.publish(RELEASE_ID, 1, variant="plain", routes=live_rollouts(store).routes)
 
     assert set(store.published.table(1)["variant"].to_pylist()) == {"plain"}
@@ -131,8 +159,8 @@ def test_a_dry_run_is_nowhere(lake: Warehouse) -> None:
 
 def test_a_held_canary_keeps_its_documents_and_a_held_shadow_asks_nothing(lake: Warehouse) -> None:
     """A hold is a pause: readers are not thrown back and forth, and no money is spent on what waits for a person."""
-    started(lake, "canary", stage=1, status="held")
-    started(lake, "shade", stage=0, status="held")
+    started(lake, "canary", stage=1, held=True)
+    started(lake, "shade", stage=0, held=True)
     live = live_rollouts(lake.application("reviews"))
 
     assert [one.rollout_id for one in live.routes] == ["canary"]
@@ -143,30 +171,43 @@ def test_a_step_that_was_decided_on_an_older_state_is_refused(lake: Warehouse) -
     """Somebody withdraws while a tick promotes: one of them has to look again, or the withdrawal would be lost."""
     store = lake.application("reviews")
     started(lake, "raced", stage=0)
-    store.rollout_steps.append(step("raced", stage=0, step_id="raced-2", kind="withdraw"), expected_previous="raced-1")
+    store.rollout_steps.append(step("raced", stage=0, step_id="raced-1", kind="withdraw"), expected_previous="raced-0")
 
     with pytest.raises(TransientError, match="rollout status reviews"):
-        store.rollout_steps.append(step("raced", stage=1, step_id="raced-3"), expected_previous="raced-1")
+        store.rollout_steps.append(step("raced", stage=1, step_id="raced-2"), expected_previous="raced-0")
 
-    assert [one.step_id for one in store.rollout_steps.of("raced")] == ["raced-1", "raced-2"]
+    assert [one.step_id for one in store.rollout_steps.of("raced")] == ["raced-0", "raced-1"]
 
 
 def test_a_challenger_becomes_the_champion_in_one_transaction_or_not_at_all(lake: Warehouse) -> None:
     """A rollout that is over without a new champion, or the other way round, would be a state nobody decided."""
     store = lake.application("reviews")
     started(lake, "winner", stage=2)
-    last = step("winner", stage=3, step_id="winner-2", status="champion", decision="promote")
+    before_last = ["winner-0", "winner-1", "winner-2"]
+    last = step("winner", stage=3, step_id="winner-3", status="champion", decision="promote")
     crowned = event("crowned", release_id="release of winner")
 
     with pytest.raises(TransientError):
-        store.rollout_steps.append(last, expected_previous="winner-1", event=crowned, expected_champion="nobody")
-    assert [one.step_id for one in store.rollout_steps.of("winner")] == ["winner-1"]
+        store.rollout_steps.append(last, expected_previous="winner-2", event=crowned, expected_champion="nobody")
+    assert [one.step_id for one in store.rollout_steps.of("winner")] == before_last
     before = store.rollout.champion()
     assert before is not None
 
-    store.rollout_steps.append(last, expected_previous="winner-1", event=crowned, expected_champion=before.event_id)
+    store.rollout_steps.append(last, expected_previous="winner-2", event=crowned, expected_champion=before.event_id)
 
     champion = live_rollouts(store).champion
     assert champion is not None
     assert champion.release_id == "release of winner"
     assert live_rollouts(store).challengers == ()
+
+
+def test_a_canary_without_evidence_is_nowhere(lake: Warehouse) -> None:
+    """A row that says so makes no canary: neither one that no decision led to, nor one without a passing report."""
+    store = lake.application("reviews")
+    store.rollout_steps.append(step("forged", stage=1, step_id="f", kind="start"), expected_previous=None)
+    started(lake, "bare", stage=1)
+    started(lake, "real", stage=1)
+    with store._session.cursor() as cursor:
+        cursor.execute("DELETE FROM lake.reviews.reports WHERE report_id = 'report of bare'")
+
+    assert [one.rollout_id for one in live_rollouts(store).routes] == ["real"]

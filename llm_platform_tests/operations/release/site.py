@@ -78,6 +78,23 @@ class Site:
             self.team.specification["variants"][name] = {**clear, "prompt": name}
         self.team.write_specification()
 
+    def publish(self) -> None:
+        """What readers get, without anything being asked."""
+        with self.store() as store:
+            publish(store, self.team.loaded, export_folder=self.team.root / "cards")
+
+    def shares(self) -> None:
+        """The challengers answer what is theirs now."""
+        with self.store() as store:
+            answer_challengers(store, self.team.loaded, self.share)
+
+    def forget(self) -> None:
+        """Leave out every rollout, and every champion after the first."""
+        with self.store() as store, store._session.cursor() as cursor:
+            if store._session.exists(NAME, "rollout_steps"):
+                cursor.execute(f"DELETE FROM lake.{NAME}.rollout_steps")
+            cursor.execute(f'DELETE FROM lake.{NAME}.rollout WHERE "sequence" > 1')
+
     @contextmanager
     def store(self) -> Iterator[ApplicationStore]:
         with self.team.warehouse.open() as lake:
@@ -114,6 +131,14 @@ class Site:
                 how = replace(self.asking(variant, release), documents=asked)
                 answer_release(store, release, application=loaded.application, calibrate=False, asking=how)
             answer_challengers(store, loaded, self.share)
+            score_releases(lake, loaded)
+            report_releases(lake, loaded, cards_folder=self.team.root / "cards")
+
+    def known(self) -> None:
+        """Read the known answers, and grade and report by them."""
+        loaded = self.team.loaded
+        with self.team.warehouse.open() as lake:
+            lake.application(NAME).references.replace(known_answers(lake, loaded.application).rows)
             score_releases(lake, loaded)
             report_releases(lake, loaded, cards_folder=self.team.root / "cards")
 

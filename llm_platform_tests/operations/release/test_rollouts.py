@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError
 from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.release.replay import Window, replay
 from llm_platform.operations.release.rollout import promote, rollback
+from llm_platform.operations.release.rollout_panels import rollout_panels
 from llm_platform.operations.release.rollouts import Who, decide_rollout, preview
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.rollout.routing import place_of
@@ -21,18 +25,46 @@ from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Iterator[ScriptedServer]:
     with ScriptedServer(answer=answers, keep_bodies=True) as server:
         yield server
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, model: ScriptedServer) -> Site:
+    """`clear` serves, and every variant has answered what it can be judged by."""
+    site = Site(tmp_path_factory.mktemp("site"), model)
+    site.serve()
+    site.answer()
+    return site
+
+
 @pytest.fixture
-def site(tmp_path: Path, model: ScriptedServer) -> Site:
-    """`clear` serves, and has answered everything."""
-    there = Site(tmp_path, model)
-    there.serve()
-    return there
+def site(serving: Site) -> Iterator[Site]:
+    """The same for each test: rollouts are forgotten, and files are as they were."""
+    team = serving.team
+    files = [path for path in team.root.rglob("*") if path.is_file() and path.suffix in (".yaml", ".md", ".csv")]
+    before = {path: path.read_bytes() for path in files if "state" not in path.parts}
+    specification, lock = copy.deepcopy(team.specification), dict(team.lock)
+    yield serving
+    for path, content in before.items():
+        path.write_bytes(content)
+    team.specification, team.lock, serving.later = specification, lock, timedelta()
+    serving.forget()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, model: ScriptedServer) -> Site:
+    """A site of its own, for what counts requests."""
+    site = Site(tmp_path, model)
+    site.serve()
+    return site
+
+
+def with_policy(site: Site, **rollout: Any) -> None:
+    site.team.specification["rollout"] = {**site.team.specification["rollout"], **rollout}
+    site.team.write_specification()
 
 
 def share_of(rollout_id: str, share: float, documents: int = 120) -> set[str]:
@@ -43,30 +75,31 @@ def of(published: dict[str, str], variant: str) -> set[str]:
     return {document for document, by in published.items() if by == variant}
 
 
-def test_a_challenger_goes_through_its_stages_to_the_champion(site: Site) -> None:
+@pytest.mark.slow
+def test_a_challenger_goes_through_its_stages_to_the_champion(fresh: Site) -> None:
     """Shadow, 5 %, 25 %, all: each stage reaches the readers it says, those it had stay, and each is paid once."""
-    before = site.asked_of("Please say clearly")
-    rollout_id = site.start("clearer").rollout_id
-    assert set(site.published().values()) == {"clear"}
+    before = fresh.asked_of("Please say clearly")
+    rollout_id = fresh.start("clearer").rollout_id
+    assert set(fresh.published().values()) == {"clear"}
 
-    site.run()
-    assert (site.newest().stage_name, site.newest().status) == ("canary 0.05", "running")
-    five = of(site.published(), "clearer")
+    fresh.run()
+    assert (fresh.newest().stage_name, fresh.newest().status) == ("canary 0.05", "running")
+    five = of(fresh.published(), "clearer")
     assert five == share_of(rollout_id, 0.05)
     # Known answers and the share of the shadow were asked for, and nothing else.
     asked = {f"{number}" for number in range(60)} | share_of(rollout_id, 0.5)
-    assert site.asked_of("Please say clearly") <= len(asked)
-    assert site.asked_of("Please say clearly") > before
+    assert fresh.asked_of("Please say clearly") <= len(asked)
+    assert fresh.asked_of("Please say clearly") > before
 
-    site.run()
-    quarter = of(site.published(), "clearer")
+    fresh.run()
+    quarter = of(fresh.published(), "clearer")
     assert quarter == share_of(rollout_id, 0.25)
     assert five <= quarter
 
-    site.run()
-    assert site.newest().status == "champion"
-    assert set(site.published().values()) == {"clearer"}
-    with site.store() as store:
+    fresh.run()
+    assert fresh.newest().status == "champion"
+    assert set(fresh.published().values()) == {"clearer"}
+    with fresh.store() as store:
         champion = store.rollout.champion()
         assert champion is not None
         assert (champion.variant, champion.by) == ("clearer", "rollout")
@@ -74,16 +107,16 @@ def test_a_challenger_goes_through_its_stages_to_the_champion(site: Site) -> Non
         decided = [one for one in store.rollout_steps.of(rollout_id) if one.kind == "decide"]
         assert [one.decision for one in decided] == ["promote", "promote", "promote"]
         assert all(one.evidence and one.report_id and one.git_commit == "commit" for one in decided)
-    assert site.asked_of("Please say clearly") == 120
+    assert fresh.asked_of("Please say clearly") == 120
 
 
-def test_a_challenger_that_is_worse_is_withdrawn_and_never_published(tmp_path: Path, model: ScriptedServer) -> None:
+def test_a_challenger_that_is_worse_is_withdrawn_and_never_published(site: Site) -> None:
     """Paired evidence that it is worse ends a shadow by itself."""
-    site = Site(tmp_path, model)
-    site.serve()
     site.start("vague")
+    site.shares()
 
-    site.run()
+    site.tick()
+    site.publish()
 
     newest = site.newest()
     assert (newest.status, newest.decision) == ("withdrawn", "withdraw")
@@ -97,12 +130,11 @@ GUARDED: dict[str, Any] = {
 }
 
 
-def test_a_guard_withdraws_a_challenger_within_one_look(tmp_path: Path, model: ScriptedServer) -> None:
+def test_a_guard_withdraws_a_challenger_within_one_look(site: Site) -> None:
     """Nobody has to be awake when a challenger answers with what is no label."""
-    site = Site(tmp_path, model, **GUARDED)
-    site.serve()
+    with_policy(site, **GUARDED)
     site.start("mumbles")
-    site.answer()
+    site.shares()
 
     watched = site.tick()
 
@@ -118,13 +150,15 @@ def test_a_guard_withdraws_a_challenger_within_one_look(tmp_path: Path, model: S
 def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_again(site: Site) -> None:
     """What was good enough yesterday may break today: readers are given back what the champion says."""
     site.start("clearer")
-    site.run()
+    site.tick()
+    site.shares()
+    site.publish()
     assert "clearer" in site.published().values()
 
     site.ask("withdraw")
     watched = site.tick()
     assert watched.changes_readers
-    site.run()
+    site.publish()
 
     assert set(site.published().values()) == {"clear"}
     assert site.newest().status == "withdrawn"
@@ -136,13 +170,13 @@ def test_a_held_challenger_goes_no_further_until_it_is_resumed(site: Site) -> No
     """A person's word is stored before it is acted on, and outlives the process that took it."""
     site.start("clearer")
     site.ask("hold")
-    site.run()
+    site.tick()
     assert (site.newest().status, site.newest().stage) == ("held", 0)
-    site.run()
+    site.tick()
     assert (site.newest().status, site.newest().stage) == ("held", 0)
 
     site.ask("resume")
-    site.run()
+    site.tick()
 
     assert site.newest().stage == 1
 
@@ -153,12 +187,11 @@ def approving(count: int, *roles: str) -> list[dict[str, Any]]:
     return stages
 
 
-def test_people_approve_who_are_who_they_say(tmp_path: Path, model: ScriptedServer) -> None:
+def test_people_approve_who_are_who_they_say(site: Site) -> None:
     """A login is whatever somebody sets: where approvals are asked for it approves nothing."""
-    site = Site(tmp_path, model, stages=approving(2, "adjudicator"))
-    site.serve()
+    with_policy(site, stages=approving(2, "adjudicator"))
     site.start("clearer")
-    site.run()
+    site.tick()
     assert site.newest().reasons == ("0 of 2 approvals of adjudicator",)
 
     assert "LLM_PLATFORM_IDENTITY_TOKEN" in site.refusal("approve")
@@ -175,12 +208,10 @@ def test_people_approve_who_are_who_they_say(tmp_path: Path, model: ScriptedServ
     assert site.newest().stage == 1
 
 
-def test_an_approval_is_void_when_the_prompt_moved(tmp_path: Path, model: ScriptedServer) -> None:
+def test_an_approval_is_void_when_the_prompt_moved(site: Site) -> None:
     """Somebody approved something; what stands in the files now is something else."""
-    site = Site(tmp_path, model, stages=approving(1))
-    site.serve()
+    with_policy(site, stages=approving(1))
     site.start("clearer")
-    site.answer()
     site.ask("approve", ANN)
     site.team.write_prompt("clearer", "Say very clearly whether this is HAPPY or SAD: {{ text }}")
 
@@ -212,12 +243,12 @@ def moved_policy(site: Site) -> None:
 def moved_label(site: Site) -> None:
     known = {f"{number}": ("SAD" if number == 1 else "HAPPY" if number % 2 else "SAD") for number in range(60)}
     site.team.write_references(known)
-    site.answer()
+    site.known()
 
 
 def fewer_labels(site: Site) -> None:
     site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(40)})
-    site.answer()
+    site.known()
 
 
 @pytest.mark.parametrize(
@@ -234,10 +265,11 @@ def fewer_labels(site: Site) -> None:
 def test_evidence_is_void_when_anything_underneath_moved(site: Site, move: Any, said: str) -> None:
     """It was gathered about something else: nothing is promoted on it, however good it looks."""
     site.start("clearer")
-    site.answer()
 
     move(site)
     site.tick()
+    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(60)})
+    site.known()
 
     assert site.newest().status == "held"
     assert said in site.newest().reasons[0]
@@ -246,24 +278,25 @@ def test_evidence_is_void_when_anything_underneath_moved(site: Site, move: Any, 
 def test_more_labels_void_nothing(site: Site) -> None:
     """That is what a stage waits for."""
     site.start("clearer")
-    site.answer()
     site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(80)})
-    site.answer()
+    site.known()
 
     site.tick()
 
-    assert site.newest().stage == 1
+    assert site.newest().status == "running"
+    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(60)})
+    site.known()
 
 
-def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path, model: ScriptedServer) -> None:
+def test_a_dry_run_decides_and_changes_nothing(site: Site, model: ScriptedServer) -> None:
     """A policy is tried on live traffic before it may move anything, or spend anything."""
-    site = Site(tmp_path, model, dry_run=True)
-    site.serve()
-    site.run()
+    with_policy(site, dry_run=True)
     before = model.counts.requests
     site.start("clearer")
 
-    site.run()
+    site.tick()
+    site.shares()
+    site.publish()
 
     newest = site.newest()
     assert (newest.decision, newest.applied, newest.stage) == ("promote", False, 0)
@@ -273,6 +306,7 @@ def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path, model: ScriptedSe
         assert live_rollouts(store).challengers == ()
 
 
+@pytest.mark.slow
 def test_a_shadow_ends_when_its_budget_is_spent(tmp_path: Path, model: ScriptedServer) -> None:
     """It is asked nothing beyond its budget, and ends by itself with its cost beside the verdict."""
     stages = [{**STAGES[0], "least_labels": 1000, "budget_tokens": 200}, *STAGES[1:]]
@@ -292,12 +326,9 @@ def test_a_shadow_ends_when_its_budget_is_spent(tmp_path: Path, model: ScriptedS
     assert 0 < site.asked_of("Please say clearly") - before < len(share_of(newest.rollout_id, 0.5))
 
 
-def test_a_stage_that_takes_too_long_ends(tmp_path: Path, model: ScriptedServer) -> None:
+def test_a_stage_that_takes_too_long_ends(site: Site) -> None:
     """A challenger that nobody labels for must not answer for ever."""
-    from datetime import timedelta
-
-    site = Site(tmp_path, model, stages=[{**STAGES[0], "least_labels": 1000, "longest_hours": 24}, *STAGES[1:]])
-    site.serve()
+    with_policy(site, stages=[{**STAGES[0], "least_labels": 1000, "longest_hours": 24}, *STAGES[1:]])
     site.start("clearer")
     site.tick()
     assert site.newest().status == "running"
@@ -309,34 +340,34 @@ def test_a_stage_that_takes_too_long_ends(tmp_path: Path, model: ScriptedServer)
     assert "of at most 24 hours" in site.newest().reasons[0]
 
 
-def test_documents_that_do_not_reach_a_canary_hold_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_documents_that_do_not_reach_a_canary_hold_it(fresh: Site) -> None:
     """A split that is not as stated makes every comparison over it wrong."""
-    rollout_id = site.start("clearer").rollout_id
-    site.answer()
-    site.tick()
-    site.answer()
-    site.tick()
-    assert site.newest().stage_name == "canary 0.25"
-    site.answer()
+    fresh.answer()
+    rollout_id = fresh.start("clearer").rollout_id
+    fresh.tick()
+    fresh.shares()
+    fresh.tick()
+    assert fresh.newest().stage_name == "canary 0.25"
+    fresh.shares()
     lost = share_of(rollout_id, 0.25)
-    with site.store() as store, store._session.cursor() as cursor:
+    with fresh.store() as store, store._session.cursor() as cursor:
         # As a queue would that drops what is slow.
         listed = ", ".join(f"'{one}'" for one in lost)
         cursor.execute(
-            f"DELETE FROM lake.{NAME}.completions WHERE release_id = '{site.newest().release_id}' "
+            f"DELETE FROM lake.{NAME}.completions WHERE release_id = '{fresh.newest().release_id}' "
             f"AND document_id IN ({listed})"
         )
 
-    site.tick()
+    fresh.tick()
 
-    assert site.newest().status == "held"
-    assert "documents do not reach the variants in the stated shares" in site.newest().reasons
+    assert fresh.newest().status == "held"
+    assert "documents do not reach the variants in the stated shares" in fresh.newest().reasons
 
 
 def test_a_kill_in_the_middle_of_a_decision_loses_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked and answered stays, and the next look decides the same, once."""
     site.start("clearer")
-    site.answer()
 
     def killed(*_: Any, **__: Any) -> int:
         raise StorageError("the machine is gone")
@@ -362,7 +393,6 @@ def test_a_look_that_finds_nothing_new_writes_nothing(site: Site) -> None:
     """A sensor looks every half minute; the table is a history and no clock."""
     site.start("clearer")
     site.ask("hold")
-    site.answer()
     site.tick()
     before = len(_steps(site))
 
@@ -375,7 +405,6 @@ def test_a_look_that_finds_nothing_new_writes_nothing(site: Site) -> None:
 def test_a_preview_writes_nothing(site: Site) -> None:
     """`rollout status` may be run by whoever may read."""
     rollout = site.start("clearer")
-    site.answer()
     with site.store() as store:
         found = preview(store, site.team.loaded, rollout.rollout_id, look=site.look)
 
@@ -387,7 +416,8 @@ def test_what_a_rollout_withdrew_is_not_gone_back_to(site: Site) -> None:
     """`clear` served, lost, was tried again and withdrawn: a rollback must not bring it back in a hurry."""
     site.start("clearer")
     for _ in range(3):
-        site.run()
+        site.tick()
+        site.shares()
     assert site.newest().status == "champion"
     site.start("clear")
     site.ask("withdraw")
@@ -410,7 +440,6 @@ def test_stages_are_not_walked_around_by_promote(site: Site) -> None:
 def test_a_forged_row_publishes_nothing(site: Site) -> None:
     """Whoever may write to the lake may write a row; evidence that leads to it cannot be written as easily."""
     site.start("vague")
-    site.answer()
     with site.store() as store:
         newest = store.rollout_steps.newest()[-1]
         policy = newest.stages()
@@ -428,7 +457,8 @@ def test_a_forged_row_publishes_nothing(site: Site) -> None:
         store.rollout_steps.append(forged, expected_previous=newest.step_id)
         assert live_rollouts(store).challengers == ()
 
-    watched = site.run()
+    watched = site.tick()
+    site.publish()
 
     assert set(site.published().values()) == {"clear"}
     assert "Somebody wrote to 'rollout_steps'" in watched.troubles["vague"]
@@ -454,7 +484,8 @@ def test_challengers_run_beside_each_other(site: Site) -> None:
     site.start("clearer")
     site.start("vague")
 
-    site.run()
+    site.tick()
+    site.publish()
 
     with site.store() as store:
         found = {one.variant: one.status for one in store.rollout_steps.newest()}
@@ -465,7 +496,6 @@ def test_challengers_run_beside_each_other(site: Site) -> None:
 def test_two_looks_at_once_decide_once(site: Site) -> None:
     """A run and a sensor may look at the same moment; the loser looks again and finds it done."""
     rollout = site.start("clearer")
-    site.answer()
     with site.store() as store:
         real, raced = store.rollout_steps.append, []
 
@@ -481,3 +511,38 @@ def test_two_looks_at_once_decide_once(site: Site) -> None:
 
     decided = [one.stage for one in _steps(site) if one.decision == "promote"]
     assert decided == sorted(set(decided))
+
+
+def test_a_replay_answers_the_past_and_publishes_nothing(site: Site, model: ScriptedServer) -> None:
+    """What a release would have said is known before any reader gets it, for what was asked and no more."""
+    before = site.published()
+    with site.store() as store:
+        found = replay(store, site.team.loaded, "vague", Window(most=90), asking=lambda one: site.asking("vague", one))
+        again = replay(store, site.team.loaded, "vague", Window(most=90), asking=lambda one: site.asking("vague", one))
+        past = Window(until=datetime(2020, 1, 1, tzinfo=UTC))
+        with pytest.raises(SpecificationError, match="no document"):
+            replay(store, site.team.loaded, "vague", past, asking=lambda one: site.asking("vague", one))
+    site.publish()
+
+    assert (found.documents, found.answered) == (90, 90)
+    assert found.run is not None
+    assert found.run.sent < 90
+    assert again.run is None
+    assert found.paired is not None
+    assert found.paired.is_worse
+    assert found.differing > 20
+    assert site.published() == before
+
+
+def test_the_card_shows_where_a_rollout_went(site: Site) -> None:
+    """Who looks at the card sees what was decided, on how many labels, and how sure that was."""
+    site.start("clearer")
+    site.tick()
+    with site.store() as store:
+        shares, difference = rollout_panels(store, site.team.loaded)
+
+    assert "clearer: canary 0.05" in shares.title
+    assert [row[1] for row in shares.rows] == ["start", "promote"]
+    assert "<svg" in shares.picture
+    assert "interval that holds at every look" in difference.note
+    assert "bar-line" in difference.picture
