@@ -93,12 +93,12 @@ def _statements(query: Query) -> list[exp.Expr]:
 
     try:
         parsed = sqlglot.parse(query.sql, dialect=query.dialect)
-    except ValueError as error:
-        if isinstance(error, SqlglotError):
-            raise SpecificationError(
-                f"{query.consumer}: {query.name} cannot be read as SQL of {query.dialect!r}. Correct it, or name its "
-                "dialect under 'publish.consumers'."
-            ) from None
+    except SqlglotError:
+        raise SpecificationError(
+            f"{query.consumer}: {query.name} cannot be read as SQL of {query.dialect!r}. Correct it, or name its "
+            "dialect under 'publish.consumers'."
+        ) from None
+    except ValueError:
         raise SpecificationError(
             f"{query.consumer}: there is no dialect {query.dialect!r} of SQL. Take one of sqlglot's: duckdb, postgres, "
             "snowflake, bigquery, trino, spark, …"

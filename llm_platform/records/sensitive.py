@@ -52,11 +52,13 @@ OURS = frozenset(
         *("end_to_end", "queue_time", "reused", "blind", "matches", "passed", "selected", "delivered", "healthy"),
         *("streamed", "complete", "preferred", "at", "imported_at", "updated_at", "consumed_at", "published_at"),
         *("created_at", "retried_at", "started_at", "frozen_at", "considered_at", "attempted_at", "scraped_at"),
-        *("observed_at", "received_at"),
+        *("observed_at", "received_at", "answered_at"),
         # Steps of rollouts: words of a fixed set, hashes, numbers.
         *("rollout_id", "step_id", "champion_release_id", "stage", "stage_name", "share", "decision"),
         *("applied", "underneath", "policy", "policy_hash", "authenticated", "spent_usd", "spent_tokens"),
         *("references_snapshot",),
+        # Contracts with readers: a number, a hash.
+        *("contract", "content_id"),
     }
 )
 """Columns of which a smallest and a largest value may stand in the catalog: no words, and nobody's."""

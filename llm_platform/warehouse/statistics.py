@@ -23,6 +23,7 @@ import psycopg2
 
 from llm_platform.errors import PlatformError, StorageError, TransientError
 from llm_platform.records.sensitive import OURS
+from llm_platform.records.tables import TO_EVERY_READER
 from llm_platform.warehouse.engine import identifier, literal, platform_error, redacted, with_deadline
 from llm_platform.warehouse.session import LAKE
 
@@ -122,10 +123,13 @@ def _rules(kind: str) -> str:
 
 def _is_ours(prefix: str, row: str) -> str:
     """SQL: whether a row of statistics is of a column that may have them."""
-    names = ", ".join(map(literal, sorted(OURS)))
+    names, published = (", ".join(map(literal, sorted(one))) for one in (OURS, OURS & set(TO_EVERY_READER)))
     return (
         f"EXISTS (SELECT 1 FROM {prefix}ducklake_column c WHERE c.table_id = {row}table_id "
-        f"AND c.column_id = {row}column_id AND c.column_name IN ({names}))"
+        f"AND c.column_id = {row}column_id AND c.column_name IN ({names}) "
+        # Further columns of a published table hold fields of answers, which may be called like a column of ours.
+        f"AND (c.column_name IN ({published}) OR NOT EXISTS (SELECT 1 FROM {prefix}ducklake_table t "
+        "WHERE t.table_id = c.table_id AND t.table_name LIKE 'published%')))"
     )
 
 

@@ -14,6 +14,7 @@ from llm_platform.records.tables import PUBLISHED, TABLES
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.lake import LakeLocation, Warehouse, attach_statement
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, completion, consumed, document, fill
+from llm_platform_tests.warehouse.test_contract_tables import answered, invoices
 
 CANARY = "Zwetschgenknödelgeheimnis"
 STATISTICS = ("ducklake_file_column_stats", "ducklake_table_column_stats")
@@ -46,6 +47,19 @@ def test_no_statistics_hold_what_documents_and_models_say(location: LakeLocation
         ).fetchall()
     assert {row[0] for row in known} >= {"release_id", "created_at", "prompt_tokens"}
     assert {row[0] for row in known} <= OURS
+
+
+def test_fields_of_answers_that_are_called_like_columns_of_ours_have_none(location: LakeLocation) -> None:
+    """Fields have columns of their own in the published table, and a team calls them as it likes."""
+    fields = {name: {"type": "string"} for name in ("name", "version", "model", "status", "score")}
+
+    with Warehouse.attach(location, threads=2) as lake:
+        answered(lake, {"a": dict.fromkeys(fields, CANARY)})
+        lake.application("reviews").published.publish(RELEASE_ID, [invoices(fields)], variant="plain")
+        assert lake.application("reviews").published.table(1)["version"].to_pylist() == [CANARY]
+
+    assert secrets(location) == []
+    assert bytes_of(location).count(CANARY.encode()) == 0
 
 
 def test_a_lake_of_an_older_version_is_mended_when_it_is_next_opened_for_writing(location: LakeLocation) -> None:
