@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ModelName, console, entry_named
+from llm_platform.cli.console import ModelName, application_named, console, entry_named, errors
 from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llm_platform.models.lock import Lock
     from llm_platform.nim.manifests.pods import Manifest
+    from llm_platform.operations.serving.serving import Serving
 
 Output = Annotated[Path | None, typer.Option(help="File to write; the terminal if not given.")]
 
@@ -39,23 +41,72 @@ def nim_render(model: ModelName, output: Output = None) -> None:
 
 
 def nim_route(
-    name: Annotated[str, typer.Argument(help="Name of the route.")],
-    to: Annotated[list[str], typer.Option(help="ENTRY=WEIGHT, once for each model that shares the requests.")],
+    name: Annotated[str | None, typer.Argument(help="Name of the route; that of the application if not given.")] = None,
+    *,
+    to: Annotated[
+        list[str] | None, typer.Option(help="ENTRY=WEIGHT, once for each model that shares the requests.")
+    ] = None,
     mirror: Annotated[str | None, typer.Option(help="Entry that gets a copy of every request.")] = None,
+    from_rollout: Annotated[
+        str | None, typer.Option(help="Application whose champion and challengers share the requests.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="InferencePool of the base, where its adapters share the requests.")
+    ] = None,
     hostname: Annotated[str | None, typer.Option(help="Name that clients ask; every one if not given.")] = None,
     output: Output = None,
 ) -> None:
-    """Write an HTTPRoute that shares other clients' requests between models, by weight."""
+    """Write an HTTPRoute that shares other clients' requests between models, by weight.
+
+    With --from-rollout, weights and mirrors are those of the stored rollout; over adapters of one base it is an
+    InferenceModelRewrite of llm-d.
+    """
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.pods import route_of
     from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
-    lock = load_lock(settings.models_lock)
+    lock, serving = load_lock(settings.models_lock), serving_of(settings)
+    if from_rollout is not None:
+        if to or mirror:
+            raise SpecificationError(
+                "--from-rollout takes weights and mirrors from the lake: leave out --to, --mirror."
+            )
+        _give_rollout(from_rollout, lock, serving, name=name, hostname=hostname, pool=pool, output=output)
+        return
+    if name is None or not to:
+        raise SpecificationError("A route needs a name and --to ENTRY=WEIGHT, or --from-rollout APPLICATION.")
     shares = _shares(to)
     for entry in (*shares, *([mirror] if mirror else [])):
         entry_named(lock, entry)
-    _give([route_of(name, shares, lock=lock, serving=serving_of(settings), mirror=mirror, hostname=hostname)], output)
+    mirrors = {mirror: 1.0} if mirror else None
+    _give([route_of(name, shares, lock=lock, serving=serving, mirrors=mirrors, hostname=hostname)], output)
+
+
+def _give_rollout(
+    application: str,
+    lock: Lock,
+    serving: Serving,
+    *,
+    name: str | None,
+    hostname: str | None,
+    pool: str | None,
+    output: Path | None,
+) -> None:
+    from llm_platform.operations.live import live_rollouts
+    from llm_platform.operations.release.gateways import gateway_objects
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    application_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        store = lake.application(application)
+        found = gateway_objects(
+            store, live_rollouts(store), lock=lock, serving=serving, name=name, hostname=hostname, pool=pool
+        )
+    for sentence in found.left_out:
+        errors.print(f"left out: {sentence}", markup=False)
+    _give(found.objects, output)
 
 
 def nim_pool(

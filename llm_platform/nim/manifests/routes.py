@@ -1,9 +1,11 @@
-"""An HTTPRoute over several models: shares of requests, and a mirror that answers nobody.
+"""An HTTPRoute over several models: shares of requests, and mirrors that answer nobody.
 
-For clients other than this platform, which itself decides by document which release answers, and keeps what a shadow
-says. The operator's own route knows one backend and no weights.
+For clients that bring prompts of their own: a gateway draws for every request anew, and drops what a mirror says. What
+an application's documents are answered by is decided by document, in `operations.live`, and a shadow's answers are kept
+in the ledger. The operator's own route knows one backend and no weights.
 
-Source: Kubernetes Gateway API 1.4, `gateway.networking.k8s.io/v1`.
+Source: Kubernetes Gateway API 1.4, `gateway.networking.k8s.io/v1`; shares of a mirror are in its standard channel since
+1.3.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from llm_platform.nim.manifests.pods import PORT, Manifest, PodSettings
 
 MAX_BACKENDS = 16
 MAX_WEIGHT = 1_000_000
+PARTS = 10_000
+"""Of a share of mirrored requests."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,12 @@ class Gateway:
 
 
 def route_object(
-    name: str, weights: Mapping[str, int], *, gateway: Gateway, pods: PodSettings, mirror: str | None = None
+    name: str,
+    weights: Mapping[str, int],
+    *,
+    gateway: Gateway,
+    pods: PodSettings,
+    mirrors: Mapping[str, float] | None = None,
 ) -> Manifest:
     """An HTTPRoute that shares requests between services.
 
@@ -38,21 +47,21 @@ def route_object(
         weights: Service → weight; a service's share is its weight over their sum.
         gateway: Where requests come in.
         pods: Says in which namespace the services are.
-        mirror: Service that gets a copy of every request; its answers are dropped.
+        mirrors: Service → share of requests that it gets a copy of; its answers are dropped.
 
     Raises:
         SpecificationError: no service gets a request, a weight is impossible, or a service would mirror itself.
     """
-    _require_sense(name, weights, mirror)
+    mirrors = mirrors or {}
+    _require_sense(name, weights, mirrors)
     rule: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}],
         "backendRefs": [{"name": service, "port": PORT, "weight": weight} for service, weight in weights.items()],
         # An answer may take minutes; the client has a deadline of its own.
         "timeouts": {"request": "0s"},
     }
-    if mirror is not None:
-        backend = {"name": mirror, "port": PORT}
-        rule["filters"] = [{"type": "RequestMirror", "requestMirror": {"backendRef": backend}}]
+    if mirrors:
+        rule["filters"] = [_mirror(service, share) for service, share in mirrors.items()]
     spec: Manifest = {"parentRefs": [{"name": gateway.name, "namespace": gateway.namespace}], "rules": [rule]}
     if gateway.hostname is not None:
         spec["hostnames"] = [gateway.hostname]
@@ -65,7 +74,14 @@ def route_object(
     }
 
 
-def _require_sense(name: str, weights: Mapping[str, int], mirror: str | None) -> None:
+def _mirror(service: str, share: float) -> Manifest:
+    copied: Manifest = {"backendRef": {"name": service, "port": PORT}}
+    if share < 1.0:
+        copied["fraction"] = {"numerator": round(share * PARTS), "denominator": PARTS}
+    return {"type": "RequestMirror", "requestMirror": copied}
+
+
+def _require_sense(name: str, weights: Mapping[str, int], mirrors: Mapping[str, float]) -> None:
     impossible = {service: weight for service, weight in weights.items() if not 0 <= weight <= MAX_WEIGHT}
     if impossible:
         raise SpecificationError(f"Route {name!r}: weights are 0 to {MAX_WEIGHT}; found {impossible}.")
@@ -73,7 +89,10 @@ def _require_sense(name: str, weights: Mapping[str, int], mirror: str | None) ->
         raise SpecificationError(f"Route {name!r} sends no request anywhere: give one service a weight above 0.")
     if len(weights) > MAX_BACKENDS:
         raise SpecificationError(f"Route {name!r} has {len(weights)} services; a rule takes at most {MAX_BACKENDS}.")
-    if mirror is not None and weights.get(mirror):
-        raise SpecificationError(
-            f"Route {name!r} would send {mirror!r} its own requests twice. Mirror to a service without a weight."
-        )
+    if len(mirrors) > MAX_BACKENDS:
+        raise SpecificationError(f"Route {name!r} has {len(mirrors)} mirrors; a rule takes at most {MAX_BACKENDS}.")
+    for mirror in mirrors:
+        if weights.get(mirror):
+            raise SpecificationError(
+                f"Route {name!r} would send {mirror!r} its own requests twice. Mirror to a service without a weight."
+            )

@@ -69,7 +69,7 @@ def route_of(
     *,
     lock: Mapping[str, LockEntry],
     serving: Serving,
-    mirror: str | None = None,
+    mirrors: Mapping[str, float] | None = None,
     hostname: str | None = None,
 ) -> Manifest:
     """An HTTPRoute that shares requests between entries which serve under one name.
@@ -79,7 +79,7 @@ def route_of(
         shares: Lock entry → weight.
         lock: Every entry by name.
         serving: Names the gateway.
-        mirror: Entry that gets a copy of every request and whose answers are dropped.
+        mirrors: Entry → share of requests that it gets a copy of; its answers are dropped.
         hostname: Name that clients ask; None: every name of the gateway.
 
     Raises:
@@ -87,7 +87,8 @@ def route_of(
     """
     if not serving.gateway:
         raise SpecificationError("A route needs a gateway. Name it in LLM_PLATFORM_NIM_GATEWAY, as 'namespace/name'.")
-    entries = [lock[entry] for entry in (*shares, *([mirror] if mirror else []))]
+    mirrors = mirrors or {}
+    entries = [lock[entry] for entry in (*shares, *mirrors)]
     served = {entry.served_name for entry in entries}
     if len(served) > 1:
         raise SpecificationError(
@@ -105,5 +106,5 @@ def route_of(
         {services[entry]: weight for entry, weight in shares.items()},
         gateway=Gateway(gateway, namespace, hostname),
         pods=serving.required_pods(),
-        mirror=lock[mirror].service_name if mirror else None,
+        mirrors={lock[entry].service_name: share for entry, share in mirrors.items()},
     )

@@ -23,6 +23,7 @@ FILES = {
     "NIMCache": "apps.nvidia.com_nimcaches.yaml",
     "ScaledObject": "keda.sh_scaledobjects.yaml",
     "HTTPRoute": "gateway.networking.k8s.io_httproutes.yaml",
+    "InferenceModelRewrite": "llm-d.ai_inferencemodelrewrites.yaml",
 }
 """Names of the CRDs' files in the repositories of their projects."""
 

@@ -14,6 +14,7 @@ import pytest
 
 from llm_platform.nim.manifests.capacity import GpuPool, pool_objects
 from llm_platform.nim.manifests.pods import Manifest
+from llm_platform.nim.manifests.rewrites import rewrite_object
 from llm_platform.nim.manifests.routes import Gateway, route_object
 from llm_platform_tests.nim.manifests.cases import PODS, one, table
 from llm_platform_tests.nim.manifests.structural import (
@@ -32,7 +33,13 @@ ROUTES = {
     "route-to-one": [route_object("chat", {"nim-a": 1}, gateway=GATEWAY, pods=PODS)],
     "route-by-weight": [route_object("chat", {"nim-a": 90, "nim-b": 10}, gateway=GATEWAY, pods=PODS)],
     "route-with-mirror": [
-        route_object("chat", {"nim-a": 1, "nim-b": 0}, gateway=Gateway("g", "n"), pods=PODS, mirror="nim-b")
+        route_object("chat", {"nim-a": 1, "nim-b": 0}, gateway=Gateway("g", "n"), pods=PODS, mirrors={"nim-b": 1.0})
+    ],
+    "route-with-shares-of-mirrors": [
+        route_object("chat", {"nim-a": 1}, gateway=GATEWAY, pods=PODS, mirrors={"nim-b": 0.25, "nim-c": 0.0001})
+    ],
+    "rewrite-between-adapters": [
+        rewrite_object("tickets", "tickets", {"base": 9500, "tickets-1": 500, "tickets-2": 0}, pool="nim-a", pods=PODS)
     ],
 }
 ALL = {**OBJECTS, **ROUTES, "pool": pool_objects(GpuPool(8, 5, development_namespaces=("nim-dev", "nim-team")))}
@@ -76,7 +83,13 @@ SPOILT: list[tuple[str, tuple[str | int, ...], Any, bool]] = [
     ("HTTPRoute", ("spec", "rules", 0, "filters", 0, "requestMirror"), REMOVED, True),
     ("HTTPRoute", ("spec", "rules", 0, "filters", 0, "requestMirror", "backendRef", "port"), REMOVED, True),
     ("HTTPRoute", ("spec", "rules", 0, "filters", 0, "type"), "Mirror", True),
+    ("HTTPRoute", ("spec", "rules", 0, "filters", 0, "requestMirror", "fraction"), {"numerator": -1}, True),
     ("HTTPRoute", ("spec", "rules", 0, "timeouts", "request"), "1 minute", True),
+    ("InferenceModelRewrite", ("spec", "poolRef", "name"), REMOVED, True),
+    ("InferenceModelRewrite", ("spec", "rules", 0, "targets"), REMOVED, False),
+    ("InferenceModelRewrite", ("spec", "rules", 0, "targets", 0, "modelRewrite"), REMOVED, True),
+    ("InferenceModelRewrite", ("spec", "rules", 0, "targets", 0, "weight"), 1_000_001, True),
+    ("InferenceModelRewrite", ("spec", "rules", 0, "matches", 0, "model", "type"), "Prefix", True),
     ("HTTPRoute", ("spec", "parentRefs", 0, "name"), REMOVED, True),
 ]
 
@@ -101,6 +114,7 @@ def spoilt(kind: str, path: tuple[str | int, ...], value: Any) -> Manifest:
         "NIMCache": one(OBJECTS["nim-2.x-adapters-8gpu-one"], "NIMCache"),
         "ScaledObject": one(OBJECTS["nim-2.x-base-1gpu-keda"], "ScaledObject"),
         "HTTPRoute": ROUTES["route-with-mirror"][0],
+        "InferenceModelRewrite": ROUTES["rewrite-between-adapters"][0],
     }
     manifest: Any = copy.deepcopy(good[kind])
     place = manifest

@@ -79,9 +79,9 @@ def test_shares_that_do_not_add_up_are_refused(pool: GpuPool, complaint: str) ->
 
 def test_a_route_shares_requests_by_weight_and_may_copy_them() -> None:
     """The operator's own route has one backend and no weights."""
-    [rule] = route_object("chat", {"nim-a": 90, "nim-b": 10}, gateway=GATEWAY, pods=PODS, mirror="nim-c")["spec"][
-        "rules"
-    ]
+    [rule] = route_object("chat", {"nim-a": 90, "nim-b": 10}, gateway=GATEWAY, pods=PODS, mirrors={"nim-c": 1.0})[
+        "spec"
+    ]["rules"]
 
     assert [(backend["name"], backend["weight"]) for backend in rule["backendRefs"]] == [("nim-a", 90), ("nim-b", 10)]
     assert [copied["requestMirror"]["backendRef"]["name"] for copied in rule["filters"]] == ["nim-c"]
@@ -108,4 +108,4 @@ def test_a_route_does_not_cut_long_answers_off() -> None:
 def test_a_route_that_makes_no_sense_is_refused(weights: dict[str, int], mirror: Any, complaint: str) -> None:
     """The gateway would take it and answer 500, or double a model's load."""
     with pytest.raises(SpecificationError, match=complaint):
-        route_object("chat", weights, gateway=GATEWAY, pods=PODS, mirror=mirror)
+        route_object("chat", weights, gateway=GATEWAY, pods=PODS, mirrors={mirror: 1.0} if mirror else None)

@@ -144,7 +144,7 @@ def test_a_route_is_between_models_that_serve_under_one_name() -> None:
 
     route = route_of("chat", {"old": 9, "new": 1}, lock=lock, serving=deployment)
     with pytest.raises(SpecificationError, match="models of different names: meta/llama, mistral"):
-        route_of("chat", {"old": 9}, lock=lock, serving=deployment, mirror="other")
+        route_of("chat", {"old": 9}, lock=lock, serving=deployment, mirrors={"other": 1.0})
     twins = {"a": entry("a", service="nim"), "b": entry("b", service="nim")}
     with pytest.raises(SpecificationError, match="one and the same service"):
         route_of("chat", {"a": 9, "b": 1}, lock=twins, serving=deployment)
