@@ -276,7 +276,7 @@ class Tallies:
                 session.counted[key] = kept
                 return kept
             if upstream is None and (moved := self._moved(move, kept, at)) is not None:
-                session.counted[key] = _Kept(at, upstream, moved)
+                session.counted[key] = _Kept(at, upstream, {**moved, "moved": True})
                 return session.counted[key]
         if not in_full:
             return None
