@@ -349,7 +349,8 @@ class Tallies:
         ledger = LEDGER_SUMS.sums(cursor.execute(LEDGER_SUMS.select(answers)).fetchall()[0])
         texts = (
             f"(SELECT t.n, t.fingerprint, {_listed('c')} FROM (SELECT fingerprint, count(*) AS n FROM "
-            f"{self._at(DOCUMENTS, at)} WHERE status = 'sendable' GROUP BY 1) t LEFT JOIN {answers} c USING (fingerprint))"
+            f"{self._at(DOCUMENTS, at)} WHERE status = 'sendable' GROUP BY 1) t "
+            f"LEFT JOIN {answers} c USING (fingerprint))"
         )
         counted = TEXT_SUMS.sums(cursor.execute(TEXT_SUMS.select(texts)).fetchall()[0])
         return {"ledger": ledger.to_json(), "texts": counted.to_json()}
@@ -425,7 +426,8 @@ class Tallies:
     def _still_unanswered(cursor: duckdb.DuckDBPyConnection, before: list[str], expected: int) -> list[str] | None:
         """Of what was unanswered before, what has not changed; of what has, what is unanswered now."""
         rows = cursor.execute(
-            "SELECT k.fingerprint, k.is_now > 0 AND s.status IS NULL FROM counted k LEFT JOIN said s USING (fingerprint)"
+            "SELECT k.fingerprint, k.is_now > 0 AND s.status IS NULL FROM counted k "
+            "LEFT JOIN said s USING (fingerprint)"
         ).fetchall()
         changed = dict(rows)
         found = [one for one in before if one not in changed] + [one for one, missing in rows if missing]
