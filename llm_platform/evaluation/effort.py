@@ -113,13 +113,22 @@ class Ordered:
         count, tail = self.count, (1.0 - confidence) / 2.0
         if not count or share**count > tail:
             return None
-        from scipy.stats import binom
-
-        low = max(0, int(binom.ppf(tail, count, share)) - 1)
-        high = min(count - 1, int(binom.ppf(1.0 - tail, count, share)))
+        low = max(0, binomial_quantile(tail, count, share) - 1)
+        high = min(count - 1, binomial_quantile(1.0 - tail, count, share))
         value = self.quantile(share)
         lower, upper = min(self.at(low), value), max(self.at(high), value)
         return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=count)
+
+
+def binomial_quantile(probability: float, count: int, share: float) -> int:
+    """The smallest number of successes that is reached with this probability; `scipy.stats.binom.ppf`.
+
+    `scipy.stats` itself takes a second and a half to import, in every process that makes a report.
+    """
+    from scipy.special import bdtr, bdtrik
+
+    found = math.ceil(bdtrik(probability, count, share))
+    return found - 1 if found > 0 and bdtr(found - 1, count, share) >= probability else found
 
 
 def _point(value: float, *, confidence: float, count: int) -> Interval:

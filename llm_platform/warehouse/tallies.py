@@ -219,6 +219,15 @@ class Tallies:
         found: list[str] | None = kept.content.get("unanswered")
         return found
 
+    def remember(self, name: str, content: dict[str, Any]) -> None:
+        """Have `keep` store what was made of some rows, with what tells whether they are the same still."""
+        self._session.counted[self._application, name] = _Kept(self._session.snapshot(), None, content)
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """What was remembered last under a name."""
+        kept = self._session.counted.get((self._application, name)) or self._stored(name)
+        return None if kept is None else kept.content
+
     def keep(self) -> None:
         """Store what was counted since the last time, so that the next process begins from there."""
         new = {

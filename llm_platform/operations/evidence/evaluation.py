@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+BASELINE, BASELINE_VERSION = "baseline", 1
+"""Name under which it is kept, and a number that is raised when equal documents would get another one."""
+
 
 @dataclass(frozen=True)
 class Grading:
@@ -132,6 +135,7 @@ def report_releases(
     )
     for variant in judged:
         _store_report(store, variant.report)
+    store.tallies.keep()
     card = write_text(cards_folder / "card.html", html)
     serving = champion_release(store)
     reports = {variant.report.variant: variant.report for variant in judged}
@@ -257,11 +261,36 @@ def _beside(store: ApplicationStore, loaded: LoadedApplication) -> _Beside:
     return _Beside(
         references=references,
         texts=texts,
-        baseline=baseline_of(texts, references, application=loaded.application),
+        baseline=_baseline(store, loaded.application, texts, references),
         champion=None
         if serving is None
         else ChampionScores(serving.release_id, _stored_scores(store, serving), _challengers(store, loaded, serving)),
     )
+
+
+def _baseline(
+    store: ApplicationStore, application: Application, texts: pd.DataFrame, references: pd.DataFrame
+) -> Baseline | None:
+    """What the labelled documents yield without a language model: measured once for the same ones."""
+    rows = zip(*(texts[name].tolist() for name in ("document_id", "fingerprint", "document_status")), strict=True)
+    made_of = content_hash(
+        {
+            "method": BASELINE_VERSION,
+            "task": application.task,
+            "labels": list(application.labels),
+            "fields": {name: field.content() for name, field in application.fields.items()},
+            "confidence": application.evaluation.gates.confidence,
+            "documents": sorted(map(list, rows)),
+            "references": store.references.version(),
+        }
+    )
+    kept = store.tallies.recall(BASELINE)
+    if kept is not None and kept["made_of"] == made_of:
+        return None if kept["baseline"] is None else Baseline.model_validate(kept["baseline"])
+    found = baseline_of(texts, references, application=application)
+    content = None if found is None else found.model_dump(mode="json")
+    store.tallies.remember(BASELINE, {"made_of": made_of, "baseline": content})
+    return found
 
 
 def _measured(
