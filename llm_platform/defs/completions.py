@@ -212,6 +212,7 @@ def _results(
     release = answered.release
     counts = store.completions.counts(release.release_id)
     stored, valid = sum(counts.values()), counts.get(CompletionStatus.VALID, 0)
+    store.tallies.keep()
     yield dg.AssetCheckResult(check_name=ANSWERED, passed=missing == 0, metadata={"missing": missing, "stored": stored})
     yield dg.AssetCheckResult(
         check_name=VALID,

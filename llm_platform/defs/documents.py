@@ -68,6 +68,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
             store = lake.application(application.name)
             counts, change = store.documents.counts(), update.change
             version = store.documents.data_version()
+            store.tallies.keep()
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
             metadata={

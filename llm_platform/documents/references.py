@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -59,16 +59,19 @@ class KnownAnswers:
         )
 
 
-def matched(rows: pa.Table, documents: Iterable[str]) -> KnownAnswers:
+def matched(
+    rows: pa.Table, documents: Iterable[str], *, others: Callable[[], Iterable[str]] | None = None
+) -> KnownAnswers:
     """Known answers, and which of them name no document.
 
     Args:
         rows: Columns of `REFERENCES_SCHEMA`.
-        documents: Keys of all documents.
+        documents: Keys of the documents that they name, or of all.
+        others: Gives keys that they may have been meant to be; asked for only where one names no document.
     """
     there = set(documents)
     without = [key for key in rows["document_id"].to_pylist() if key not in there]
-    like = {alike(key) for key in there} if without else set()
+    like = {alike(key) for key in (there if others is None else others())} if without else set()
     return KnownAnswers(
         rows,
         unmatched=len(without),
@@ -125,19 +128,27 @@ def _read(rows: pa.Table, documents: pa.Table, application: Application) -> tupl
     return table, unlabelled
 
 
-def known_answers_of(rows: pa.Table, approved: pa.Table, documents: pa.Table, application: Application) -> KnownAnswers:
+def known_answers_of(
+    rows: pa.Table,
+    approved: pa.Table,
+    documents: pa.Table,
+    application: Application,
+    *,
+    others: Callable[[], Iterable[str]] | None = None,
+) -> KnownAnswers:
     """References of a table and of verdicts, and what is to be said of both.
 
     Args:
         rows: As `references_table` takes it.
         approved: As `with_verdicts` takes it.
-        documents: Columns document_id and fingerprint.
+        documents: Columns document_id and fingerprint, of the documents that either names.
         application: The application.
+        others: As `matched` takes it.
     """
     known, unlabelled = _read(rows, documents, application)
     together = with_verdicts(known, approved, documents, application)
     return replace(
-        matched(together.rows, documents["document_id"].to_pylist()),
+        matched(together.rows, documents["document_id"].to_pylist(), others=others),
         unlabelled=unlabelled,
         held_back=together.held_back,
         impossible=together.impossible,

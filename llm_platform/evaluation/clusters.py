@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,6 +65,67 @@ def clusters_of(rows: pd.DataFrame) -> list[str]:
 
 
 @dataclass(frozen=True)
+class RightSums:
+    """What is to be known of right-or-wrong scores, however many: a store gives it without giving the rows.
+
+    Attributes:
+        count, right: Documents, and those that are right.
+        clusters: How many clusters they are in.
+        squares, right_squares, products: Sums over clusters: of squared sizes, of squared numbers of right ones, and of
+            sizes times numbers of right ones.
+    """
+
+    count: int = 0
+    right: int = 0
+    clusters: int = 0
+    squares: int = 0
+    right_squares: int = 0
+    products: int = 0
+
+    def with_cluster(self, size: int, right: int, *, times: int = 1) -> RightSums:
+        """The same with a cluster more, or with `times=-1` without one that it has."""
+        return RightSums(
+            self.count + times * size,
+            self.right + times * right,
+            self.clusters + times,
+            self.squares + times * size * size,
+            self.right_squares + times * right * right,
+            self.products + times * size * right,
+        )
+
+    @classmethod
+    def of(cls, flags: Sequence[bool], clusters: Sequence[str]) -> RightSums:
+        """Of rows."""
+        sizes, right = Counter(clusters), Counter(one for flag, one in zip(flags, clusters, strict=True) if flag)
+        sums = cls()
+        for cluster, size in sizes.items():
+            sums = sums.with_cluster(size, right[cluster])
+        return sums
+
+    @property
+    def all_right(self) -> RightSums:
+        """The same documents, all of them right."""
+        return RightSums(self.count, self.count, self.clusters, self.squares, self.squares, self.squares)
+
+    @property
+    def fewest(self) -> float:
+        """Effective number of documents, were each cluster one answer; see `effective_count`."""
+        return self.count**2 / self.squares
+
+    @property
+    def measured(self) -> float:
+        """The same with the likeness that is measured; see `measured_count`."""
+        mean = self.right / self.count
+        apart = mean * (1.0 - mean) / self.count
+        if self.clusters < 2 or apart <= 0.0:
+            return self.fewest
+        squares = self.right_squares - 2.0 * mean * self.products + mean * mean * self.squares
+        together = squares / self.count**2 * self.clusters / (self.clusters - 1)
+        count = float(self.count)
+        return min(count, max(self.fewest, count * apart / together)) if together > 0.0 else count
+
+
+@dataclass(frozen=True)
 class Method:
     """How intervals of mean scores are made.
 
@@ -96,6 +157,22 @@ class Method:
             lower, upper = wilson_bounds(plain.value, count, confidence=self.confidence)
         lower, upper = min(lower, plain.value), max(upper, plain.value)
         return plain.model_copy(update={"lower": lower, "upper": upper})
+
+    def share(self, sums: RightSums) -> Interval:
+        """`mean` of right-or-wrong scores of which only the sums are known; there is at least one."""
+        value, count = sums.right / sums.count, self.effective_of(sums)
+        if self.looks == "any":
+            lower, upper = sequence_bounds(value, count, confidence=self.confidence)
+        else:
+            lower, upper = wilson_bounds(value, count, confidence=self.confidence)
+        lower, upper = min(lower, value), max(upper, value)
+        return Interval(value=value, lower=lower, upper=upper, confidence=self.confidence, count=sums.count)
+
+    def effective_of(self, sums: RightSums) -> float:
+        """`effective` of the same."""
+        if not sums.count:
+            return 0.0
+        return sums.fewest if self.shared else sums.measured
 
     def effective(self, scores: Sequence[float], clusters: Sequence[str]) -> float:
         """Number of independent documents that carry as much evidence as these."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.statistics import bootstrap_bounds
+from llm_platform.evaluation.whole import Whole
 from llm_platform.records import InferenceRun, Interval, Prices, Record, TokenUsage
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 NO_PRICES = Prices()
 SLOWEST = 0.95
 
@@ -44,7 +46,7 @@ class Effort(Record):
 
 
 def measured_effort(
-    answers: pd.DataFrame,
+    whole: Whole,
     runs: Sequence[InferenceRun],
     *,
     prices: Prices = NO_PRICES,
@@ -55,54 +57,78 @@ def measured_effort(
     """Tokens and latencies of the stored answers, speed and cost of the runs that made them.
 
     Args:
-        answers: `fingerprint` and `status`; optional are the token columns, `latency_seconds` and `reused`.
+        whole: What the answers took.
         runs: All of one release.
         prices: Of the model, by the hour or by the token.
         graded: Evaluated documents with `score`, for what a correct answer took.
         accuracy: Their mean score.
         confidence: Of the intervals.
     """
-    paid = answers.loc[answers["status"].notna()].drop_duplicates("fingerprint")
-    if "reused" in paid.columns:
-        paid = paid.loc[[value is not True for value in paid["reused"].astype(object).tolist()]]
-    tokens = {name: int(paid[name].fillna(0).sum()) for name in TOKEN_COLUMNS if name in paid.columns}
     seconds = math.fsum(run.seconds for run in runs)
     total, stored = sum(run.usage.total for run in runs), sum(run.stored for run in runs)
     cost = math.fsum(prices.cost_usd(run.seconds, run.usage) for run in runs) if prices.are_known and runs else None
     each = None if cost is None or not stored else cost / stored
+    latencies = Ordered(whole.latencies)
     return Effort(
-        usage=TokenUsage(**tokens),
+        usage=whole.usage,
         cost_usd=cost,
         tokens_per_second=total / seconds if seconds > 0 else None,
-        latency_p50_seconds=_latency(paid, 0.5),
-        latency_p95_seconds=_latency(paid, SLOWEST),
+        latency_p50_seconds=latencies.quantile(0.5) if latencies.count else None,
+        latency_p95_seconds=latencies.quantile(SLOWEST) if latencies.count else None,
         cost_usd_per_document=None if each is None else _point(each, confidence=confidence, count=stored),
         cost_usd_per_correct_answer=_over(each, accuracy),
-        latency_p95=quantile_interval(_seconds(paid), SLOWEST, confidence=confidence),
+        latency_p95=latencies.interval(SLOWEST, confidence=confidence),
         latency_seconds_per_correct_answer=_seconds_per_correct(graded, confidence=confidence),
     )
 
 
-def quantile_interval(values: Sequence[float], share: float, *, confidence: float) -> Interval | None:
-    """The value below which `share` of all lie, bounded by two of the measured values; None while they are too few.
+class Ordered:
+    """Values in order, given as how often each occurs: as many as there are answers, in as little room as differ."""
 
-    The number of values below the true quantile is binomial, whatever their distribution. Of few values even the
-    largest is no upper bound: for the 95th percentile at 0.95 it takes 72.
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        ordered = sorted((float(value), count) for value, count in counts.items())
+        self._values = [value for value, _ in ordered]
+        self._ends = list(accumulate(count for _, count in ordered))
+        self.count = self._ends[-1] if ordered else 0
 
-    Source: Hahn and Meeker 1991, section 5.2.
+    def at(self, index: int) -> float:
+        """The value at a place of the order, from 0."""
+        return self._values[bisect_right(self._ends, index)]
+
+    def quantile(self, share: float) -> float:
+        """Between the two values beside it, as numpy and pandas have it."""
+        place = (self.count - 1) * share
+        below = math.floor(place)
+        lower, upper = self.at(below), self.at(min(below + 1, self.count - 1))
+        return lower + (upper - lower) * (place - below)
+
+    def interval(self, share: float, *, confidence: float) -> Interval | None:
+        """The value below which `share` of all lie, bounded by two measured values; None while they are too few.
+
+        The number of values below the true quantile is binomial, whatever their distribution. Of few values even the
+        largest is no upper bound: for the 95th percentile at 0.95 it takes 72.
+
+        Source: Hahn and Meeker 1991, section 5.2.
+        """
+        count, tail = self.count, (1.0 - confidence) / 2.0
+        if not count or share**count > tail:
+            return None
+        low = max(0, binomial_quantile(tail, count, share) - 1)
+        high = min(count - 1, binomial_quantile(1.0 - tail, count, share))
+        value = self.quantile(share)
+        lower, upper = min(self.at(low), value), max(self.at(high), value)
+        return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=count)
+
+
+def binomial_quantile(probability: float, count: int, share: float) -> int:
+    """The smallest number of successes that is reached with this probability; `scipy.stats.binom.ppf`.
+
+    `scipy.stats` itself takes a second and a half to import, in every process that makes a report.
     """
-    if not values or share ** len(values) > (1.0 - confidence) / 2.0:
-        return None
-    import numpy as np
-    from scipy.stats import binom
+    from scipy.special import bdtr, bdtrik
 
-    ordered, tail = np.sort(np.asarray(values, dtype=np.float64)), (1.0 - confidence) / 2.0
-    count = len(ordered)
-    low = max(0, int(binom.ppf(tail, count, share)) - 1)
-    high = min(count - 1, int(binom.ppf(1.0 - tail, count, share)))
-    value = float(np.quantile(ordered, share))
-    lower, upper = min(float(ordered[low]), value), max(float(ordered[high]), value)
-    return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=count)
+    found = math.ceil(bdtrik(probability, count, share))
+    return found - 1 if found > 0 and bdtr(found - 1, count, share) >= probability else found
 
 
 def _point(value: float, *, confidence: float, count: int) -> Interval:
@@ -141,15 +167,3 @@ def _seconds_per_correct(graded: pd.DataFrame | None, *, confidence: float) -> I
     value = float(columns[:, 0].sum() / columns[:, 1].sum())
     lower, upper = min(1.0 / fastest, value), max(1.0 / slowest, value)
     return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=len(timed))
-
-
-def _seconds(paid: pd.DataFrame) -> list[float]:
-    if "latency_seconds" not in paid.columns:
-        return []
-    return [float(value) for value in paid["latency_seconds"].dropna().tolist()]
-
-
-def _latency(paid: pd.DataFrame, share: float) -> float | None:
-    if "latency_seconds" not in paid.columns or paid["latency_seconds"].notna().sum() == 0:
-        return None
-    return float(paid["latency_seconds"].astype("float64").quantile(share))

@@ -19,8 +19,9 @@ from llm_platform.evaluation.regression import AgainstChampion, ChampionScores, 
 from llm_platform.evaluation.selection import sendable
 from llm_platform.evaluation.sequential import labels_needed_at_any_look
 from llm_platform.evaluation.statistics import labels_needed
+from llm_platform.evaluation.whole import Whole
 from llm_platform.evaluation.wording import counted
-from llm_platform.records import CompletionStatus, Decision, Interval, Release
+from llm_platform.records import Decision, Interval, Release
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ class Evidence:
 
 def gather(
     labelled: pd.DataFrame,
-    outside: pd.DataFrame,
+    whole: Whole,
     measures: Measures,
     *,
     application: Application,
@@ -107,7 +108,7 @@ def gather(
 
     Args:
         labelled: Documents of the evaluation split, with `score` and why it is missing.
-        outside: Answered documents outside the training split, labelled or not.
+        whole: All documents, labelled or not.
         measures: Of the labelled documents that have a score.
         champion: What is published now.
         further: Metrics by further scorers and the application's own.
@@ -116,8 +117,8 @@ def gather(
     return Evidence(
         accuracy=measures.accuracy,
         accuracy_count=_effective(rows, rows["score"].tolist(), application),
-        valid_rate=_valid_rate(outside, application),
-        valid_count=_effective(outside, [1.0] * len(outside), application),
+        valid_rate=method_of(application).share(whole.outside) if whole.outside.count else None,
+        valid_count=method_of(application).effective_of(whole.outside.all_right),
         unanswered=int((sendable(labelled) & labelled["status"].isna()).sum()),
         invalid=int(rows["predicted"].isna().sum()),
         favourite=_favourite(measures),
@@ -137,13 +138,6 @@ def gather(
         metrics={metric.name: metric for metric in further},
         constants=constants(rows, measures, application, baseline=baseline),
     )
-
-
-def _valid_rate(outside: pd.DataFrame, application: Application) -> Interval | None:
-    if outside.empty:
-        return None
-    flags = [float(status == str(CompletionStatus.VALID)) for status in outside["status"].tolist()]
-    return method_of(application).mean(flags, clusters_of(outside))
 
 
 def _effective(rows: pd.DataFrame, scores: list[float], application: Application) -> float:

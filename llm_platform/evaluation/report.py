@@ -18,15 +18,13 @@ from llm_platform.evaluation.measures import Measures, measure
 from llm_platform.evaluation.regression import AgainstChampion, ChampionScores
 from llm_platform.evaluation.scorers import scorers_of
 from llm_platform.evaluation.selection import (
-    answered_outside_training,
     evaluation_rows,
     require_columns,
     scored_rows,
-    sendable,
 )
+from llm_platform.evaluation.whole import Whole, whole_of
 from llm_platform.evaluation.yardstick import evaluation_id
 from llm_platform.records import (
-    CompletionStatus,
     Decision,
     Dialect,
     GateResult,
@@ -160,6 +158,7 @@ def build_report(
     judges: Mapping[str, str] | None = None,
     judge_agreement: Interval | None = None,
     measured_on: str = "",
+    whole: Whole | None = None,
 ) -> Report:
     """The report on one release. Only the evaluation split is evaluated, and no text that the training split has.
 
@@ -179,6 +178,7 @@ def build_report(
         judges: Judge → version of the verdicts that count.
         judge_agreement: As it was measured for the judge that scores or gates.
         measured_on: Version of all the tables above.
+        whole: All documents in sums, where `answers` has those with a reference only.
 
     Raises:
         ContractBroken: a table lacks a column or repeats a document, or a score is of another release or other
@@ -192,8 +192,9 @@ def build_report(
     evaluated = labelled.loc[labelled["score"].notna()].reset_index(drop=True)
     measures = measure(evaluated, application)
     further = further_metrics(rows, scores, evaluated, scorers=others, application=application)
+    whole = whole or whole_of(answers, references)
     effort = measured_effort(
-        answers,
+        whole,
         [run for run in runs if run.release_id == release.release_id],
         prices=prices,
         graded=evaluated,
@@ -202,7 +203,7 @@ def build_report(
     )
     evidence = gather(
         labelled,
-        answered_outside_training(answers, references),
+        whole,
         measures,
         application=application,
         release=release,
@@ -231,7 +232,7 @@ def build_report(
         scorer=decisive.name,
         created_at=created_at,
         release=ReleaseFacts.of(release),
-        counts=_counts(answers, references, labelled),
+        counts=_counts(whole, answers, references, labelled),
         valid_rate=evidence.valid_rate,
         baseline=baseline,
         effort=effort,
@@ -258,14 +259,14 @@ def _require_own(scores: Sequence[Score], *, release: Release, references_versio
         )
 
 
-def _counts(answers: pd.DataFrame, references: pd.DataFrame, labelled: pd.DataFrame) -> Counts:
+def _counts(whole: Whole, answers: pd.DataFrame, references: pd.DataFrame, labelled: pd.DataFrame) -> Counts:
     held_out = references.loc[references["split"] == "evaluation", "document_id"]
     ungraded = labelled.loc[labelled["score"].isna(), "ungraded"]
     return Counts(
-        documents=len(answers),
-        sendable=int(sendable(answers).sum()),
-        answered=int(answers["status"].notna().sum()),
-        valid=int((answers["status"] == str(CompletionStatus.VALID)).sum()),
+        documents=whole.documents,
+        sendable=whole.sendable,
+        answered=whole.answered,
+        valid=whole.valid,
         labelled=len(labelled),
         evaluated=int(labelled["score"].notna().sum()),
         seen_in_training=int(answers["document_id"].isin(held_out).sum()) - len(labelled),

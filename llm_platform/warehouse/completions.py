@@ -15,7 +15,7 @@ from llm_platform.records import Completion, Release, TokenUsage, content_hash, 
 from llm_platform.records.rollout import AskedDocuments
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
-from llm_platform.warehouse.engine import execute, identifier
+from llm_platform.warehouse.engine import execute, identifier, json_pointer, literal, one_of
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.leases import Lease, stored_leases
@@ -25,6 +25,7 @@ from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.tallies import AnswersTally, Tallies
 from llm_platform.warehouse.watch import AnswersWatch
 
+MEASURED_TEXTS = 4_000
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
@@ -126,7 +127,7 @@ class Completions:
     ) -> int:
         """How many texts have no answer, of some buckets or documents, or all."""
         if buckets is None and documents is None:
-            return self._tally(release_id).missing
+            return self.tally(release_id).missing
         sql = f"SELECT count(*) FROM ({self._missing_keys(release_id, buckets=buckets, documents=documents)})"
         return int(self._session.sparingly(lambda: self._session.value(sql)))
 
@@ -173,10 +174,15 @@ class Completions:
     def measured_tokens(self, release_id: str) -> MeasuredTokens | None:
         """What the stored answers of a release took, against the length of their texts; None before the first."""
         documents = self._session.relation(self._application, "documents")
+        # Some thousands say how long a token is; a pass over all texts would take longer than what it tells.
+        some = (
+            f"(SELECT fingerprint, any_value(strlen(text)) AS size FROM (SELECT fingerprint, text FROM {documents} "
+            f"WHERE status = 'sendable' LIMIT {MEASURED_TEXTS:d}) GROUP BY 1)"
+        )
         found = self._session.rows(
-            "SELECT count(*), regr_slope(c.prompt_tokens, strlen(d.text)), "
-            "regr_intercept(c.prompt_tokens, strlen(d.text)), avg(c.prompt_tokens), avg(c.completion_tokens) "
-            f"FROM {self._answers('release_id')} c JOIN {documents} d USING (document_id, fingerprint) "
+            "SELECT count(*), regr_slope(c.prompt_tokens, d.size), "
+            "regr_intercept(c.prompt_tokens, d.size), avg(c.prompt_tokens), avg(c.completion_tokens) "
+            f"FROM {self._answers('release_id')} c JOIN {some} d USING (fingerprint) "
             "WHERE NOT c.reused AND c.prompt_tokens > 0",
             {"key": release_id},
         )[0]
@@ -300,27 +306,58 @@ class Completions:
             {"key": request_id},
         )
 
-    def answered(self, release_id: str) -> pa.Table:
-        """One row per document that has an answer, in the order of the keys; equal texts share theirs."""
+    def answered(self, release_id: str, *, document_ids: Sequence[str] | None = None) -> pa.Table:
+        """One row per document that has an answer, in the order of the keys; equal texts share theirs.
+
+        With `document_ids`, of those only: neither table is read whole.
+        """
         documents = self._session.relation(self._application, "documents")
+        answers = self._answers("release_id")
+        if document_ids is not None:
+            documents = f"(SELECT * FROM {documents} WHERE {one_of('document_id', document_ids)})"
+            texts = self._session.rows(f"SELECT DISTINCT fingerprint FROM {documents} WHERE status = 'sendable'")
+            answers = f"(SELECT * FROM {answers} WHERE {one_of('fingerprint', [row[0] for row in texts])})"
         return self._session.table(
-            f"SELECT {ANSWERED_COLUMNS} FROM {documents} d JOIN {self._answers('release_id')} c USING (fingerprint) "
+            f"SELECT {ANSWERED_COLUMNS} FROM {documents} d JOIN {answers} c USING (fingerprint) "
             "WHERE d.status = 'sendable' ORDER BY d.document_id",
             {"key": release_id},
         )
 
+    def tally(self, release_id: str) -> AnswersTally:
+        """What a release has answered, in sums."""
+        return Tallies(self._session, self._application).answers(release_id)
+
+    def outside(self, release_id: str, *, by: str, without: Sequence[str]) -> tuple[int, ...]:
+        """Sums of `RightSums` over answered documents, clustered by an attribute, else by their text.
+
+        Args:
+            by: The attribute.
+            without: Texts that are left out.
+        """
+        documents = self._session.relation(self._application, "documents")
+        cluster = f"coalesce(d.attributes ->> {literal(json_pointer(by))}, d.fingerprint)"
+        found = self._session.rows(
+            "SELECT coalesce(sum(n), 0), coalesce(sum(r), 0), count(*), coalesce(sum(n * n), 0), "
+            "coalesce(sum(r * r), 0), coalesce(sum(n * r), 0) FROM ("
+            f"SELECT count(*) AS n, count(*) FILTER (c.status = 'valid') AS r FROM {documents} d "
+            f"JOIN {self._answers('release_id')} c USING (fingerprint) WHERE d.status = 'sendable' "
+            f"AND NOT ({one_of('d.fingerprint', without)}) GROUP BY {cluster})",
+            {"key": release_id},
+        )
+        return tuple(map(int, found[0]))
+
     def counts(self, release_id: str) -> dict[str, int]:
         """Status → number of answers of a release."""
-        return dict(sorted(self._tally(release_id).ledger.counts["status"].items()))
+        return dict(sorted(self.tally(release_id).ledger.counts["status"].items()))
 
     def long_documents(self, release_id: str) -> LongDocumentCounts:
         """How many answers of a release are to documents that do not fit the model's context."""
-        numbers = self._tally(release_id).ledger.numbers
+        numbers = self.tally(release_id).ledger.numbers
         return LongDocumentCounts(*(numbers[field.name] for field in fields(LongDocumentCounts)))
 
     def usage(self, release_id: str) -> TokenUsage:
         """Tokens paid for the answers of a release, reused ones not counted."""
-        numbers = self._tally(release_id).ledger.numbers
+        numbers = self.tally(release_id).ledger.numbers
         return TokenUsage(**{name: numbers[name] for name in TokenUsage.model_fields})
 
     def data_version(self, release_id: str, *, buckets: Collection[int] | None = None) -> str:
@@ -329,7 +366,7 @@ class Completions:
         With `buckets`, to the documents in these.
         """
         if buckets is None:
-            return self._tally(release_id).data_version
+            return self.tally(release_id).data_version
         documents = self._session.relation(self._application, "documents")
         inside = f" AND bucket IN ({', '.join(f'{one:d}' for one in buckets)})"
         current = f"fingerprint IN (SELECT fingerprint FROM {documents} WHERE status = 'sendable'{inside})"
@@ -341,10 +378,7 @@ class Completions:
         known answers. Unlike in `data_version`, equal texts count each, and so does what no prompt reads.
         """
         documents = Tallies(self._session, self._application).documents()
-        return content_hash([documents.judged_version, self._tally(release_id).data_version])
-
-    def _tally(self, release_id: str) -> AnswersTally:
-        return Tallies(self._session, self._application).answers(release_id)
+        return content_hash([documents.judged_version, self.tally(release_id).data_version])
 
     def _answers(self, key: str) -> str:
         """Answers with `key` = $key: ours, then those of the upstream that we lack."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -13,7 +13,7 @@ from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.records import RowsChanged, SourceState
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.changes import AllBut
-from llm_platform.warehouse.engine import identifier
+from llm_platform.warehouse.engine import identifier, one_of
 from llm_platform.warehouse.schema import columns_of
 from llm_platform.warehouse.session import Session, Transaction
 from llm_platform.warehouse.tallies import Tallies
@@ -127,6 +127,32 @@ class DocumentsTable:
         return self._session.table(
             f"SELECT {selected} FROM {self._relation('documents', at_snapshot)} ORDER BY document_id"
         )
+
+    def known(self, columns: Sequence[str]) -> pa.Table:
+        """Documents that have a known answer, in the order of their keys."""
+        return self._session.table(f"{self.named_sql(columns, self._known_keys())} ORDER BY document_id")
+
+    def some(self, document_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Documents with these keys, as far as they are there, in the order of their keys."""
+        return self._session.table(f"{self.named_sql(columns, document_ids)} ORDER BY document_id")
+
+    def shared(self, fingerprints: Collection[str]) -> dict[str, int]:
+        """Text → how many sendable documents have it, of these texts."""
+        if not fingerprints:
+            return {}
+        sql = (
+            f"SELECT fingerprint, count(*) FROM {self._relation('documents')} WHERE status = 'sendable' AND "
+            f"{one_of('fingerprint', sorted(fingerprints))} GROUP BY 1"
+        )
+        return dict(self._session.rows(sql))
+
+    def named_sql(self, columns: Sequence[str], document_ids: Sequence[str]) -> str:
+        """SQL of documents with these keys."""
+        selected = ", ".join(identifier(column) for column in columns)
+        return f"SELECT {selected} FROM {self._relation('documents')} WHERE {one_of('document_id', document_ids)}"
+
+    def _known_keys(self) -> list[str]:
+        return [row[0] for row in self._session.rows(f"SELECT document_id FROM {self._relation('references')}")]
 
     def rows(self, document_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Texts of some documents: document_id, fingerprint, text and attributes, in the order of their keys.

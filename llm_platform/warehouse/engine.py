@@ -122,6 +122,18 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def one_of(column: str, values: Sequence[str]) -> str:
+    """SQL that a column has one of these values, written out: files that have none of them are passed over."""
+    # A statement ends at a NUL, and no row of ours has one in a key.
+    written = ", ".join(literal(value) for value in values if "\0" not in value)
+    return f"{column} IN ({written})" if written else "false"
+
+
+def json_pointer(name: str) -> str:
+    """Where a JSON object has a field of any name."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
 def redacted(text: str) -> str:
     """`text` without the passwords that connection strings hold."""
     without_pairs = re.sub(r"(?i)(password|secret)\s*=\s*('[^']*'|\S+)", r"\1=***", text)

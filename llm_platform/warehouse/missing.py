@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_platform.records import DocumentRow
 from llm_platform.records.rollout import AskedDocuments
-from llm_platform.warehouse.engine import execute, literal
+from llm_platform.warehouse.engine import execute, one_of
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 from llm_platform.warehouse.shares import asked
 from llm_platform.warehouse.tallies import Tallies
@@ -119,7 +119,7 @@ class MissingTexts:
         wanted = "true" if buckets is None else _among("bucket", buckets)
         few = self._run(f"SELECT document_id FROM missing WHERE {wanted} LIMIT {READ_ROWS + 1:d}")
         # Those of one page are named, so that files that hold none of them are passed over.
-        named = f"document_id IN ({', '.join(literal(row[0]) for row in few)})" if 0 < len(few) <= READ_ROWS else "true"
+        named = one_of("document_id", [row[0] for row in few]) if len(few) <= READ_ROWS else "true"
         bounds = self._run(
             f"SELECT document_id FROM (SELECT document_id, row_number() OVER () - 1 AS position FROM missing "
             f"WHERE {wanted}) WHERE position > 0 AND position % $rows = 0 ORDER BY 1",
@@ -186,7 +186,7 @@ def missing_keys(
     catalogs = [LAKE, UPSTREAM] if session.has_upstream else [LAKE]
     known = Tallies(session, application).unanswered(release_id)
     # Where it is known which they are, neither table is looked through for others.
-    these = "" if known is None else f" AND fingerprint IN ({', '.join(map(literal, known)) or 'NULL'})"
+    these = "" if known is None else f" AND {one_of('fingerprint', known)}"
     stored = [session.relation(application, "completions", catalog=catalog) for catalog in catalogs]
     absent = " ".join(
         f"AND NOT EXISTS (SELECT 1 FROM (SELECT fingerprint FROM {relation} WHERE release_id = {release}{these}) c "

@@ -103,6 +103,16 @@ class Published:
         relation = self._session.relation(self._application, published_table(contract))
         return int(self._session.value(f"SELECT count(*) FROM {relation}"))
 
+    def releases(self, contract: int) -> dict[str, int]:
+        """Release → how many rows are by it."""
+        relation = self._session.relation(self._application, published_table(contract))
+        return dict(self._session.rows(f"SELECT release_id, count(*) FROM {relation} GROUP BY 1"))
+
+    def first_key(self, contract: int) -> str:
+        """The first key in their order, of a table that has rows."""
+        relation = self._session.relation(self._application, published_table(contract))
+        return str(self._session.value(f"SELECT document_id FROM {relation} ORDER BY document_id LIMIT 1"))
+
     def _contracts(self, contract: int | Sequence[Contract]) -> Sequence[Contract]:
         return [text_contract(contract, application=self._application)] if isinstance(contract, int) else contract
 

@@ -21,6 +21,7 @@ from llm_platform.warehouse.engine import (
     is_race,
     literal,
     load,
+    one_of,
     platform_error,
     rollback,
 )
@@ -410,11 +411,9 @@ class Transaction:
         them are passed over.
         """
         found = self.run(f"SELECT DISTINCT {column} FROM {table} LIMIT {FEW_KEYS + 1:d}")
-        if not found:
-            return "false"
         if len(found) > FEW_KEYS:
             return f"{column} IN (SELECT {column} FROM {table})"
-        return f"{column} IN ({', '.join(literal(row[0]) for row in found)})"
+        return one_of(column, [row[0] for row in found])
 
     def run(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Rows of one statement; for INSERT and DELETE one row with the count."""

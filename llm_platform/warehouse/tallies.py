@@ -219,6 +219,15 @@ class Tallies:
         found: list[str] | None = kept.content.get("unanswered")
         return found
 
+    def remember(self, name: str, content: dict[str, Any]) -> None:
+        """Have `keep` store what was made of some rows, with what tells whether they are the same still."""
+        self._session.counted[self._application, name] = _Kept(self._session.snapshot(), None, content)
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """What was remembered last under a name."""
+        kept = self._session.counted.get((self._application, name)) or self._stored(name)
+        return None if kept is None else kept.content
+
     def keep(self) -> None:
         """Store what was counted since the last time, so that the next process begins from there."""
         new = {
@@ -276,7 +285,7 @@ class Tallies:
                 session.counted[key] = kept
                 return kept
             if upstream is None and (moved := self._moved(move, kept, at)) is not None:
-                session.counted[key] = _Kept(at, upstream, moved)
+                session.counted[key] = _Kept(at, upstream, {**moved, "moved": True})
                 return session.counted[key]
         if not in_full:
             return None
@@ -349,7 +358,8 @@ class Tallies:
         ledger = LEDGER_SUMS.sums(cursor.execute(LEDGER_SUMS.select(answers)).fetchall()[0])
         texts = (
             f"(SELECT t.n, t.fingerprint, {_listed('c')} FROM (SELECT fingerprint, count(*) AS n FROM "
-            f"{self._at(DOCUMENTS, at)} WHERE status = 'sendable' GROUP BY 1) t LEFT JOIN {answers} c USING (fingerprint))"
+            f"{self._at(DOCUMENTS, at)} WHERE status = 'sendable' GROUP BY 1) t "
+            f"LEFT JOIN {answers} c USING (fingerprint))"
         )
         counted = TEXT_SUMS.sums(cursor.execute(TEXT_SUMS.select(texts)).fetchall()[0])
         return {"ledger": ledger.to_json(), "texts": counted.to_json()}
@@ -425,7 +435,8 @@ class Tallies:
     def _still_unanswered(cursor: duckdb.DuckDBPyConnection, before: list[str], expected: int) -> list[str] | None:
         """Of what was unanswered before, what has not changed; of what has, what is unanswered now."""
         rows = cursor.execute(
-            "SELECT k.fingerprint, k.is_now > 0 AND s.status IS NULL FROM counted k LEFT JOIN said s USING (fingerprint)"
+            "SELECT k.fingerprint, k.is_now > 0 AND s.status IS NULL FROM counted k "
+            "LEFT JOIN said s USING (fingerprint)"
         ).fetchall()
         changed = dict(rows)
         found = [one for one in before if one not in changed] + [one for one, missing in rows if missing]

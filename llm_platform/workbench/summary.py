@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from contextlib import suppress
 
 from rich.console import Console
@@ -107,28 +106,29 @@ def _print_published(
 ) -> None:
     application = loaded.application
     table = f"{application.name}.published_v{application.publish.contract}"
-    rows = store.published.table(application.publish.contract)
+    rows = store.published.releases(application.publish.contract)
     export = settings.cards_folder / application.name / f"published_v{application.publish.contract}.parquet"
     served = f"{champion.variant} (release {champion.release_id})"
     challengers = {one.release_id: one for one in live_rollouts(store).challengers}
-    counts = Counter(rows["release_id"].to_pylist())
-    older = ", ".join(sorted(counts.keys() - {champion.release_id} - challengers.keys()))
-    if not rows.num_rows:
+    older = ", ".join(sorted(rows.keys() - {champion.release_id} - challengers.keys()))
+    count = sum(rows.values())
+    if not count:
         console.print(f"Published   {table} has no rows; {served} serves it")
     elif older:
-        console.print(f"Published   {table}, {rows.num_rows} rows by release {older}; {served} is next")
+        console.print(f"Published   {table}, {count} rows by release {older}; {served} is next")
     else:
-        console.print(f"Published   {table}, {rows.num_rows} rows by {served}")
+        console.print(f"Published   {table}, {count} rows by {served}")
     for release_id, one in challengers.items():
-        given = f"{counts[release_id]} rows by" if one.publishes else "no rows by"
+        given = f"{rows.get(release_id, 0)} rows by" if one.publishes else "no rows by"
         console.print(f"            {given} {one.variant} (release {release_id}), {one.stage.name}")
     if missing := store.completions.missing_count(champion.release_id):
         console.print(f"            as it was before: {missing} documents have no answer of {champion.variant} yet")
-    if not rows.num_rows:
+    if not count:
         return
     console.print(f"            as a file: {export}")
     # Keys hold spaces and brackets: a shell and the console would read something else in them.
-    explained = f"llm-platform explain {application.name} {shlex.quote(rows['document_id'][0].as_py())}"
+    first = store.published.first_key(application.publish.contract)
+    explained = f"llm-platform explain {application.name} {shlex.quote(first)}"
     console.print(f"Next        make dev   |   {explained}   |   llm-platform application new", markup=False)
 
 

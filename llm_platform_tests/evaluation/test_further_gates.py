@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from llm_platform.application.model import Evaluation, Gates, RegressionGate, SliceGate
-from llm_platform.evaluation.effort import quantile_interval
+from llm_platform.evaluation.effort import Ordered
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.regression import ChampionScores
 from llm_platform.evaluation.report import Report
@@ -276,7 +277,7 @@ def test_a_quantile_is_bounded_as_often_as_it_says() -> None:
     generator = np.random.default_rng(29)
     truth, held = float(np.exp(1.6448536)), 0
     for _ in range(300):
-        interval = quantile_interval(generator.lognormal(size=200).tolist(), 0.95, confidence=0.9)
+        interval = Ordered(Counter(map(str, generator.lognormal(size=200).tolist()))).interval(0.95, confidence=0.9)
         assert interval is not None
         held += interval.lower <= truth <= interval.upper
 

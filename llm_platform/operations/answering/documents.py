@@ -15,6 +15,7 @@ from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
 from llm_platform.records import RowsChanged, SourceState, content_hash
+from llm_platform.tables.columns import texts
 from llm_platform.warehouse.documents import dropped
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.sources import SourceReader
@@ -27,6 +28,8 @@ KEY_FORM = "NFC, whole numbers without a point"
 """The form of keys: part of the rules by which rows become documents, so that another one has all rows read again."""
 
 ONLINE_ROWS = 1000
+MOST_COMPARED = 100_000
+"""Documents whose keys are looked through for one that is nearly what a known answer names."""
 
 Ref = TypeVar("Ref", bound=TableRef)
 
@@ -180,8 +183,10 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
     """
     rows = read_known(lake.sources, application)
     store = lake.application(application.name)
-    documents = store.documents.table(columns=["document_id", "fingerprint"])
-    return known_answers_of(rows, store.annotations.approved(), documents, application)
+    approved, spec = store.annotations.approved(), application.references
+    named = {*texts(rows[spec.key]), *approved["document_id"].to_pylist()} if spec is not None else set()
+    documents = store.documents.some(sorted(filter(None, named)), ["document_id", "fingerprint"])
+    return known_answers_of(rows, approved, documents, application, others=lambda: _keys_to_compare(store))
 
 
 def read_known(sources: SourceReader, application: Application) -> pa.Table:
@@ -204,12 +209,22 @@ def read_known(sources: SourceReader, application: Application) -> pa.Table:
 
 def known_answer_panels(store: ApplicationStore, loaded: LoadedApplication) -> list[Panel]:  # noqa: ARG001
     """What a reader has to know of the known answers: those that judge nothing, because no document is theirs."""
-    known = matched(store.references.table(), store.documents.table(["document_id"])["document_id"].to_pylist())
+    references = store.references.table()
+    there = store.documents.some(references["document_id"].to_pylist(), ["document_id"])["document_id"].to_pylist()
+    known = matched(references, there, others=lambda: _keys_to_compare(store))
     if not known.unmatched:
         return []
     left = known.rows.num_rows - known.unmatched
     note = f"{known.unmatched_note}, so these reports rest on at most {left}. Compare references.key with source.key."
     return [Panel(title="Known answers without a document", note=note)]
+
+
+def _keys_to_compare(store: ApplicationStore) -> list[str]:
+    """Keys that a known answer without a document may have meant; none where looking through them would take long."""
+    if sum(store.documents.counts().values()) > MOST_COMPARED:
+        return []
+    keys: list[str] = store.documents.table(["document_id"])["document_id"].to_pylist()
+    return keys
 
 
 def require_judgeable(lake: Warehouse, loaded: LoadedApplication) -> None:

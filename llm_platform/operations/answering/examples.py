@@ -131,7 +131,7 @@ def _front_matter(text: str) -> str:
 
 def _labelled(store: ApplicationStore) -> list[dict[str, str]]:
     """Documents that can be sent, each with its known answer and split."""
-    documents = store.documents.table(columns=["document_id", "fingerprint", "text", "attributes", "status"])
+    documents = store.documents.known(["document_id", "fingerprint", "text", "attributes", "status"])
     joined = documents.join(store.references.table(), keys="document_id", join_type="inner")
     sendable = joined.filter(pc.equal(joined["status"], DocumentStatus.SENDABLE.value))
     rows: list[dict[str, str]] = sendable.sort_by("document_id").to_pylist()

@@ -61,7 +61,7 @@ def recorded_answers(lake: Warehouse, loaded: LoadedApplication, variant: str) -
             f"The predictions of {application.name}/{variant} were written while they were read. Nothing was stored of "
             "them; run again."
         )
-    documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pylist()
+    documents = store.documents.some(list(given), ["document_id", "fingerprint", "status"]).to_pylist()
     stored = {
         row["document_id"]: row["fingerprint"]
         for row in store.completions.of_release(release.release_id, ["document_id", "fingerprint"]).to_pylist()

@@ -113,6 +113,21 @@ def estimate(
 ) -> Estimate:
     """What the missing answers of `release`, which sends requests, will take; of some documents, or all."""
     entry = loaded.lock.get(release.model.entry)
+    if store.tallies.unanswered(release.release_id) == []:
+        return Estimate(
+            variant=variant,
+            release_id=release.release_id,
+            documents=0,
+            long_documents=0,
+            policy=release.long_documents.policy if release.long_documents is not None else "reject",
+            prompt_tokens=0,
+            completion_tokens=0,
+            tokens_from="nothing is missing",
+            tokens_per_second=None,
+            seconds=0.0,
+            gpu_hours=0.0,
+            cost_usd=0.0,
+        )
     rates = _rates(store, loaded, release)
     room = rates.room_bytes(release)
     missing = store.completions.missing_size(release.release_id, room_bytes=room, documents=documents)

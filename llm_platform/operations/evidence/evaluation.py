@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -10,23 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 from llm_platform.application.model import Application
 from llm_platform.evaluation.baseline import Baseline, baseline_of
-from llm_platform.evaluation.clusters import CLUSTER, cluster_of
+from llm_platform.evaluation.clusters import CLUSTER, RightSums, cluster_of, clusters_of
 from llm_platform.evaluation.comparison import JudgedVariant
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.regression import ChampionScores
 from llm_platform.evaluation.report import Report, build_report
 from llm_platform.evaluation.scorers import score_answers, scorers_of
+from llm_platform.evaluation.selection import training_fingerprints
+from llm_platform.evaluation.whole import Whole
 from llm_platform.evaluation.yardstick import evaluation_id
 from llm_platform.files import write_text
 from llm_platform.operations.evidence.cards import card_html, pending_variants
 from llm_platform.operations.evidence.judging import judge_kappa, judge_versions, stored_verdicts
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, requesting
-from llm_platform.records import InferenceRun, Release, Score, content_hash
+from llm_platform.records import (
+    CompletionStatus,
+    DocumentStatus,
+    InferenceRun,
+    Release,
+    Score,
+    TokenUsage,
+    content_hash,
+)
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+BASELINE, BASELINE_VERSION = "baseline", 1
+"""Name under which it is kept, and a number that is raised when equal documents would get another one."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,7 @@ def report_releases(
     )
     for variant in judged:
         _store_report(store, variant.report)
+    store.tallies.keep()
     card = write_text(cards_folder / "card.html", html)
     serving = champion_release(store)
     reports = {variant.report.variant: variant.report for variant in judged}
@@ -203,7 +219,7 @@ def hold_former(store: ApplicationStore, loaded: LoadedApplication, variant: str
 
 def evaluation_id_against(store: ApplicationStore, loaded: LoadedApplication, champion_release_id: str | None) -> str:
     """`current_evaluation_id`, were this release the champion."""
-    documents = store.documents.table(columns=["document_id", "fingerprint", "status"]).to_pandas()
+    documents = store.documents.known(["document_id", "fingerprint", "status"]).to_pandas()
     documents = documents.rename(columns={"status": "document_status"})
     return evaluation_id(
         documents,
@@ -245,11 +261,36 @@ def _beside(store: ApplicationStore, loaded: LoadedApplication) -> _Beside:
     return _Beside(
         references=references,
         texts=texts,
-        baseline=baseline_of(texts, references, application=loaded.application),
+        baseline=_baseline(store, loaded.application, texts, references),
         champion=None
         if serving is None
         else ChampionScores(serving.release_id, _stored_scores(store, serving), _challengers(store, loaded, serving)),
     )
+
+
+def _baseline(
+    store: ApplicationStore, application: Application, texts: pd.DataFrame, references: pd.DataFrame
+) -> Baseline | None:
+    """What the labelled documents yield without a language model: measured once for the same ones."""
+    rows = zip(*(texts[name].tolist() for name in ("document_id", "fingerprint", "document_status")), strict=True)
+    made_of = content_hash(
+        {
+            "method": BASELINE_VERSION,
+            "task": application.task,
+            "labels": list(application.labels),
+            "fields": {name: field.content() for name, field in application.fields.items()},
+            "confidence": application.evaluation.gates.confidence,
+            "documents": sorted(map(list, rows)),
+            "references": store.references.version(),
+        }
+    )
+    kept = store.tallies.recall(BASELINE)
+    if kept is not None and kept["made_of"] == made_of:
+        return None if kept["baseline"] is None else Baseline.model_validate(kept["baseline"])
+    found = baseline_of(texts, references, application=application)
+    content = None if found is None else found.model_dump(mode="json")
+    store.tallies.remember(BASELINE, {"made_of": made_of, "baseline": content})
+    return found
 
 
 def _measured(
@@ -263,12 +304,12 @@ def _measured(
 ) -> JudgedVariant:
     application = loaded.application
     measured = measured_on(store, loaded, release)
-    answers = with_clusters(answers_frame(store, release), with_what.texts, application)
+    answers = with_clusters(known_answers_frame(store, release), with_what.texts, application)
     if answered_only:
         answers = answers[answers["status"].notna()].reset_index(drop=True)
     scores = _stored_scores(store, release)
     # What is measured on a part, or while others write, is measured on nothing that is there now.
-    whole = not answered_only and measured == measured_on(store, loaded, release)
+    is_whole = not answered_only and measured == measured_on(store, loaded, release)
     report = build_report(
         answers,
         with_what.references,
@@ -284,7 +325,8 @@ def _measured(
         champion=with_what.champion,
         judges=judge_versions(store, loaded),
         judge_agreement=judge_kappa(store, loaded),
-        measured_on=measured if whole else "",
+        measured_on=measured if is_whole else "",
+        whole=_whole(store, application, release, answers, with_what.references, answered_only=answered_only),
     )
     return JudgedVariant(report, answers, scores)
 
@@ -315,9 +357,20 @@ def _with_column(frame: pd.DataFrame, name: str, values: list[Any]) -> pd.DataFr
 
 def answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
     """One row per document: its answer by `release`, or null columns where there is none."""
-    documents = store.documents.table(columns=["document_id", "fingerprint", "attributes", "status"]).to_pandas()
-    documents = documents.rename(columns={"status": "document_status"})
-    answered = store.completions.answered(release.release_id).to_pandas()
+    columns = ["document_id", "fingerprint", "attributes", "status"]
+    return _with_answers(store, release, store.documents.table(columns=columns), among_them=False)
+
+
+def known_answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
+    """The same of documents with a known answer only: all that is graded."""
+    columns = ["document_id", "fingerprint", "attributes", "status"]
+    return _with_answers(store, release, store.documents.known(columns), among_them=True)
+
+
+def _with_answers(store: ApplicationStore, release: Release, found: pa.Table, *, among_them: bool) -> pd.DataFrame:
+    documents = found.to_pandas().rename(columns={"status": "document_status"})
+    keys = found["document_id"].to_pylist() if among_them else None
+    answered = store.completions.answered(release.release_id, document_ids=keys).to_pandas()
     answered = answered.drop(columns=["fingerprint", "attributes", "bucket"])
     # An answer derived from a stored one did cost what the stored one cost: the reader compares variants, not runs.
     answered["reused"] = False
@@ -325,9 +378,79 @@ def answers_frame(store: ApplicationStore, release: Release) -> pd.DataFrame:
     return frame
 
 
+def _whole(
+    store: ApplicationStore,
+    application: Application,
+    release: Release,
+    known: pd.DataFrame,
+    references: pd.DataFrame,
+    *,
+    answered_only: bool,
+) -> Whole:
+    """All documents in sums, from what the store keeps of them.
+
+    Args:
+        known: Documents with a known answer, as `with_clusters` gives them.
+        answered_only: Whether documents without an answer are left out.
+    """
+    tally, documents = store.completions.tally(release.release_id), store.documents.counts()
+    numbers, sendable = tally.texts.numbers, documents.get(DocumentStatus.SENDABLE, 0)
+    return Whole(
+        documents=numbers["answered"] if answered_only else sum(documents.values()),
+        sendable=numbers["answered"] if answered_only else sendable,
+        answered=numbers["answered"],
+        valid=numbers["valid"],
+        outside=_outside(store, application, release, known, trained=training_fingerprints(known, references)),
+        usage=TokenUsage(**{name: numbers[f"text_{name}"] for name in TokenUsage.model_fields}),
+        latencies=tally.texts.counts["latency"],
+    )
+
+
+def _outside(
+    store: ApplicationStore,
+    application: Application,
+    release: Release,
+    known: pd.DataFrame,
+    *,
+    trained: set[str],
+) -> RightSums:
+    """Validity of answered documents outside the training split: all of them, less those, with the clusters of `known`.
+
+    Documents without a known answer stand for their own text, so their clusters are texts, whose sums the store keeps.
+    """
+    if application.evaluation.cluster is not None:
+        by = application.evaluation.cluster
+        return RightSums(*store.completions.outside(release.release_id, by=by, without=sorted(trained)))
+    numbers = store.completions.tally(release.release_id).texts.numbers
+    sums = RightSums(
+        numbers["answered"],
+        numbers["valid"],
+        numbers["texts"],
+        numbers["answered_squares"],
+        numbers["valid_squares"],
+        numbers["valid_squares"],
+    )
+    answered = known.loc[known["status"].notna()]
+    is_valid = {
+        text: status == str(CompletionStatus.VALID)
+        for text, status in zip(answered["fingerprint"].tolist(), answered["status"].tolist(), strict=True)
+    }
+    labelled = Counter(answered["fingerprint"].tolist())
+    for text, count in store.documents.shared(is_valid.keys()).items():
+        sums = sums.with_cluster(count, count * is_valid[text], times=-1)
+        if (rest := count - labelled[text]) and text not in trained:
+            sums = sums.with_cluster(rest, rest * is_valid[text])
+    held_out = answered.loc[~answered["fingerprint"].isin(trained)]
+    clusters, texts = clusters_of(held_out), held_out["fingerprint"].tolist()
+    right = Counter(cluster for cluster, text in zip(clusters, texts, strict=True) if is_valid[text])
+    for cluster, count in Counter(clusters).items():
+        sums = sums.with_cluster(count, right[cluster])
+    return sums
+
+
 def _scores(store: ApplicationStore, release: Release, loaded: LoadedApplication) -> list[Score]:
     """Grades of documents that have an answer; a grade is stored once, so one that is still open is not."""
-    answers = answers_frame(store, release)
+    answers = known_answers_frame(store, release)
     return score_answers(
         answers[answers["status"].notna()],
         store.references.table().to_pandas(),
@@ -365,8 +488,5 @@ def _store_report(store: ApplicationStore, report: Report) -> None:
 
 def _referenced_texts(store: ApplicationStore) -> pd.DataFrame:
     """Documents that have a known answer, with their texts."""
-    documents = store.documents.table(columns=["document_id", "fingerprint", "text", "status"]).to_pandas()
-    known = set(store.references.table()["document_id"].to_pylist())
-    documents = documents.rename(columns={"status": "document_status"})
-    referenced: pd.DataFrame = documents.loc[documents["document_id"].isin(known)]
-    return referenced
+    documents: pd.DataFrame = store.documents.known(["document_id", "fingerprint", "text", "status"]).to_pandas()
+    return documents.rename(columns={"status": "document_status"})
