@@ -211,7 +211,9 @@ spec:
   ports: [{name: main, port: {{ .port }}, targetPort: main, protocol: TCP}]
 {{- end }}
 
+{{/* Nothing in a cluster that is older than the interface. */}}
 {{- define "lp.budget" -}}
+{{- if .root.Capabilities.APIVersions.Has "policy/v1" }}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
@@ -224,4 +226,5 @@ spec:
   selector:
     matchLabels:
       {{- include "lp.selector" . | nindent 6 }}
+{{- end }}
 {{- end }}
