@@ -56,11 +56,10 @@ LLM_PLATFORM_{{ upper $name }}: {{ $value | quote }}
 
 {{/* What Dagster's instance has beyond the shipped dagster.yaml. A run's pod is as hardened as the code location's. */}}
 {{- define "lp.instance" -}}
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
-    max_concurrent_runs: {{ .Values.runs.maxConcurrent }}
+concurrency:
+  runs: {max_concurrent_runs: {{ .Values.runs.maxConcurrent }}}
+  # One step at a time talks to a model, unless runs.poolLimits allows more.
+  pools: {default_limit: 1}
 run_monitoring:
   enabled: true
   start_timeout_seconds: {{ .Values.runs.startSeconds }}
