@@ -148,7 +148,8 @@ class Published:
                 f"SELECT w.document_id, w.status, w.release_id, {', '.join(ours)} FROM wanted w "
                 f"SEMI JOIN difference USING (document_id) {joins(contract)}) w "
                 f"FULL JOIN (SELECT * FROM {transaction.upstream(contract.table)} SEMI JOIN (SELECT document_id FROM "
-                "difference UNION ALL SELECT document_id FROM gone) USING (document_id)) p USING (document_id) ORDER BY 1",
+                "difference UNION ALL SELECT document_id FROM gone) USING (document_id)) p USING (document_id) "
+                "ORDER BY 1",
             ).to_arrow_table()
 
     def table(self, contract: int, *, at_snapshot: int | None = None) -> pa.Table:

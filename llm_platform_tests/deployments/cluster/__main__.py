@@ -345,7 +345,7 @@ def steps(archive: Path) -> None:
     log = (KEPT / "endpoint.log").open("w")
     endpoint = subprocess.Popen(
         [sys.executable, "-m", "llm_platform_tests.deployments.cluster.endpoint", NODE, str(ENDPOINT_PORT),
-         str(KEPT / "asked.json"), "0.5"],
+         str(KEPT / "asked.json"), "1.5"],
         stdout=log, stderr=log,
     )  # fmt: skip
     try:
@@ -357,11 +357,13 @@ def steps(archive: Path) -> None:
             look()
             raise
         step("the chart is installed; its migration has ended")
-        wait("all pods are ready", lambda: ready({"code-location", "webserver", "daemon"}), 420)
-
-        wait("the sensor has started a run", runs, 180)
-        wait("its Job is there", lambda: "dagster-run-" in kubectl("-n", NAMESPACE, "get", "jobs", "-o", "name"), 120)
+        wait(
+            "the sensor's run is a Job",
+            lambda: "dagster-run-" in kubectl("-n", NAMESPACE, "get", "jobs", "-o", "name"),
+            300,
+        )
         kill_the_pod_of_a_run()
+        wait("all pods are ready", lambda: ready({"code-location", "webserver", "daemon"}), 420)
         wait(f"{DOCUMENTS} rows are published", lambda: len(published()) == DOCUMENTS, 420)
         exact(DOCUMENTS)
 
@@ -401,7 +403,7 @@ def idle() -> None:
 
 def kill_the_pod_of_a_run() -> None:
     """The pod of the first run, killed once a third of its answers have been paid."""
-    wait("a third is answered", lambda: sum(asked()["answered"].values()) > DOCUMENTS * 2 // 3, 240, pause=0.2)
+    wait("a third is answered", lambda: sum(asked()["answered"].values()) > DOCUMENTS * 2 // 3, 300, pause=0.2)
     (pod, *_) = kubectl(
         "-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=run_worker", "-o", "name",
         "--field-selector=status.phase=Running",

@@ -3,6 +3,11 @@
 LLM_PLATFORM_DEPLOYMENT: {{ .Values.deployment | quote }}
 LLM_PLATFORM_NAMESPACE: {{ .Values.namespace | quote }}
 LLM_PLATFORM_SAMPLES: "false"
+LLM_PLATFORM_IMAGE_DIGEST: {{ .Values.image.digest | quote }}
+{{- if .Values.attestations.keysConfigMap }}
+LLM_PLATFORM_ATTESTATION_KEYS: /etc/llm-platform/attestation-keys
+LLM_PLATFORM_ATTESTATION_APPROVERS: {{ join "," .Values.attestations.approvers | quote }}
+{{- end }}
 LLM_PLATFORM_APPLICATIONS: {{ .Values.applications | quote }}
 LLM_PLATFORM_STATE: /state
 LLM_PLATFORM_CATALOG: {{ .Values.catalog.address | quote }}

@@ -81,6 +81,10 @@ seccompProfile: {type: RuntimeDefault}
 - name: models
   configMap: {name: {{ include "lp.name" . }}-models}
 {{- end }}
+{{- with .Values.attestations.keysConfigMap }}
+- name: attestation-keys
+  configMap: {name: {{ . }}}
+{{- end }}
 {{- end }}
 
 {{- define "lp.mounts" -}}
@@ -92,6 +96,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- if .Values.models.lock }}
 - {name: models, mountPath: /etc/llm-platform/models, readOnly: true}
+{{- end }}
+{{- if .Values.attestations.keysConfigMap }}
+- {name: attestation-keys, mountPath: /etc/llm-platform/attestation-keys, readOnly: true}
 {{- end }}
 {{- end }}
 
