@@ -40,6 +40,8 @@ from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import ENTRY, NAME, Team, answer
 
 IMAGE = "sha256:" + "a" * 64
+# Every one of them needs an application that was run; test_envelopes.py holds the rest in no time.
+pytestmark = pytest.mark.slow
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
