@@ -79,7 +79,7 @@ test-chart: .venv/.installed-dev ## Render the chart's profiles and check what i
 	@$(BIN)/python -m pytest -q -n 2 -m "not benchmark" llm_platform_tests/deployments/chart
 
 test-cluster: .venv/.installed-dev ## Install the chart on a real cluster and lose a pod there (CLUSTER=folder with its binaries; as root)
-	@CLUSTER="$(CLUSTER)" bash deploy/helm/cluster/test.sh
+	@CLUSTER="$(CLUSTER)" $(BIN)/python -m llm_platform_tests.deployments.cluster
 
 image: .venv/.installed ## Build an image with docker, podman or buildah; print digest and size (IMAGE=platform or finetuning)
 	@PYTHON=$(BIN)/python deploy/images/build.sh $(or $(IMAGE),platform) $(REFERENCE)

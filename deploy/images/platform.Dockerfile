@@ -41,4 +41,4 @@ EXPOSE 4000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
   CMD ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 4000), 3).close()"]
 ENTRYPOINT ["llm-platform", "exec"]
-CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--python-module", "llm_platform.definitions", "--location-name", "llm_platform"]
+CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "llm_platform.definitions", "--location-name", "llm_platform"]

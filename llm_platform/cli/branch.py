@@ -1,15 +1,23 @@
-"""`llm-platform branch`: namespaces that read another's tables."""
+"""`llm-platform branch`: namespaces that read another's tables, and what becomes of their answers."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import console
-from llm_platform.settings.settings import load_settings, namespace_name
+from llm_platform.cli.console import applications_of, console, new_table, show
+from llm_platform.errors import SpecificationError
+from llm_platform.settings.settings import Settings, load_settings, namespace_name
+
+if TYPE_CHECKING:
+    from llm_platform.operations.release.merging import BranchDiff
+    from llm_platform.operations.releases import LoadedApplication
 
 commands = typer.Typer(no_args_is_help=True, help="Namespaces that read another's tables and write only their own.")
+
+OneApplication = Annotated[str | None, typer.Option("--application", help="One application; all of them if not given.")]
 
 
 @commands.command("up")
@@ -18,26 +26,150 @@ def branch_up(
     upstream: Annotated[
         str | None, typer.Option("--from", help="Namespace to read; the present one if not given.")
     ] = None,
+    days: Annotated[
+        float | None, typer.Option("--days", help="After so many days 'down --expired' takes it down.", min=0.0)
+    ] = None,
 ) -> None:
     """Make a namespace that reads another's answers and champion, and writes only its own tables."""
     from llm_platform.operations.release.branches import make_branch
 
     settings = load_settings()
-    branch = make_branch(settings.state, namespace_name(name), namespace_name(upstream or settings.namespace))
-    console.print(f"Namespace {branch} reads {namespace_name(upstream or settings.namespace)}. Use it with:")
+    ends = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    read = namespace_name(upstream or settings.namespace)
+    branch = make_branch(settings.state, namespace_name(name), read, expires_at=ends)
+    console.print(f"Namespace {branch} reads {read}. Use it with:")
     console.print(f"  export LLM_PLATFORM_NAMESPACE={branch}")
 
 
 @commands.command("down")
 def branch_down(
-    name: Annotated[str, typer.Argument(help="Namespace to delete.")],
+    name: Annotated[str | None, typer.Argument(help="Namespace to delete.")] = None,
+    expired: Annotated[bool, typer.Option("--expired", help="All whose time is over.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a namespace that `branch up` made: its catalog, data and Dagster history."""
-    from llm_platform.operations.release.branches import remove_branch
+    from llm_platform.operations.release.branches import list_branches, remove_branch
 
     settings = load_settings()
-    if not yes:
-        typer.confirm(f"Delete everything of namespace {namespace_name(name)}?", abort=True)
-    remove_branch(settings.state, namespace_name(name))
-    console.print(f"Namespace {namespace_name(name)} is gone.")
+    if (name is None) is not expired:
+        raise SpecificationError("Name one branch, or give --expired for all whose time is over.")
+    now = datetime.now(UTC)
+    names = [one.name for one in list_branches(settings.state) if one.is_expired(now)] if expired else []
+    names = names if name is None else [namespace_name(name)]
+    if names and not yes:
+        typer.confirm(f"Delete everything of {', '.join(names)}?", abort=True)
+    for one in names:
+        remove_branch(settings.state, one)
+        console.print(f"Namespace {one} is gone.")
+    if not names:
+        console.print("No branch's time is over.")
+
+
+@commands.command("list")
+def branch_list() -> None:
+    """The branches of this state folder: what they read, since when, until when, and what they take."""
+    from llm_platform.operations.release.branches import list_branches
+
+    found, now = list_branches(load_settings().state), datetime.now(UTC)
+    if not found:
+        console.print("There is no branch here. Make one: llm-platform branch up NAME")
+        return
+    table = new_table("branch", "reads", "since", "until", "MB")
+    for one in found:
+        until = "" if one.expires_at is None else f"{one.expires_at:%Y-%m-%d %H:%M}"
+        until += " (over)" if one.is_expired(now) else ""
+        since = "" if one.made_at is None else f"{one.made_at:%Y-%m-%d %H:%M}"
+        table.add_row(one.name, one.upstream, since, until, f"{one.bytes / 1e6:.1f}")
+    show(table)
+
+
+@commands.command("diff")
+def branch_diff(
+    name: Annotated[str, typer.Argument(help="A branch; it has been run.")],
+    application: OneApplication = None,
+    variant: Annotated[
+        str | None, typer.Option(help="As if this variant were published; the branch's champion if not given.")
+    ] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Every published row that would change, by key.")] = False,
+    answers: Annotated[bool, typer.Option("--answers", help="With the answers before and after.")] = False,
+) -> None:
+    """What a branch would change in what it reads: prompts, models, published rows, measurements, and its cost."""
+    from llm_platform.operations.release import merging
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings().in_namespace(name)
+    _read_by(settings)
+    for loaded in _applications(settings, application):
+        with WarehouseResource.of(settings).open() as lake:
+            found = merging.branch_diff(lake.application(loaded.application.name), loaded, variant=variant)
+        _show_diff(loaded.application.name, found, rows=rows or answers, answers=answers)
+
+
+@commands.command("merge")
+def branch_merge(
+    name: Annotated[str, typer.Argument(help="A branch that has been run.")],
+    application: OneApplication = None,
+) -> None:
+    """Make a branch's paid answers those of what it reads, once they are verified; nothing is promoted.
+
+    The next run there, with the merged files, asks no model for what the branch was answered.
+    """
+    from llm_platform.models.lock import load_lock
+    from llm_platform.operations.release import merging
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    of_branch = load_settings().in_namespace(name)
+    into = of_branch.in_namespace(_read_by(of_branch)).model_copy(update={"upstream": of_branch.namespace})
+    lock = load_lock(into.models_lock)
+    for loaded in _applications(into, application):
+        with WarehouseResource.of(into).open() as lake:
+            done = merging.merge_branch(lake.application(loaded.application.name), lock, branch=of_branch.namespace)
+        taken = {table: count for table, count in done.rows.items() if count}
+        console.print(
+            f"{loaded.application.name}: {taken.get('completions', 0)} answers of {of_branch.namespace} are now those "
+            f"of {into.namespace}, with {taken.get('releases', 0)} releases."
+        )
+        for release, why in done.left.items():
+            console.print(f"  release {release} stays on the branch: {why}.", markup=False)
+    console.print(f"Next: merge the files, then run {into.namespace}: it asks nothing that the branch was answered.")
+
+
+def _read_by(settings: Settings) -> str:
+    upstream = settings.upstream_namespace
+    if upstream is None or upstream == settings.namespace:
+        raise SpecificationError(
+            f"Namespace {settings.namespace!r} reads no other one, so it is no branch. There are: llm-platform branch "
+            "list; on a shared catalog, set LLM_PLATFORM_UPSTREAM."
+        )
+    return upstream
+
+
+def _applications(settings: Settings, application: str | None) -> list[LoadedApplication]:
+    found = applications_of(settings)
+    if application is not None:
+        return [found.named(application)]
+    return [found[one] for one in sorted(found)]
+
+
+def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> None:
+    changed = found.rows.column("change").to_pylist()
+    console.print(f"[bold]{name}[/]: as release {found.release_id}")
+    for line in found.changes or ("no prompt, model or variant is another one",):
+        console.print(f"  {line}", markup=False)
+    counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))
+    console.print(f"  published rows that would change: {len(changed)} ({counts})")
+    if found.measured:
+        table = new_table("variant", "release", "standing", "accuracy", "labels", "valid")
+        for one in found.measured:
+            table.add_row(one.variant, one.release_id, one.standing, one.accuracy, str(one.labels), one.valid_rate)
+        show(table)
+    console.print(f"  upstream publishes: {found.upstream or 'nothing yet'}", markup=False)
+    money = "" if found.cost_usd is None else f", {found.cost_usd:,.2f} USD"
+    console.print(f"  paid on the branch: {found.usage.total:,} tokens{money}")
+    if rows:
+        shown = ("status", "answer") if answers else ("status",)
+        table = new_table("document", "change", *(f"{one} {when}" for one in shown for when in ("before", "after")))
+        for row in found.rows.to_pylist():
+            values = (row[f"{one}_{when}"] for one in shown for when in ("before", "after"))
+            table.add_row(row["document_id"], row["change"], *("" if value is None else str(value) for value in values))
+        show(table)

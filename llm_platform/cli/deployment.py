@@ -49,6 +49,19 @@ def migrate() -> None:
         console.print(f"The lake of namespace {settings.namespace} is at snapshot {lake.snapshot()}.")
 
 
+@commands.command("daemon-alive", hidden=True)
+def daemon_alive() -> None:
+    """For a probe: exit status 1 if a daemon of this deployment has been silent for minutes."""
+    from llm_platform.workbench.heartbeats import silent_daemons
+
+    settings = load_settings()
+    if settings.dagster_storage is None:
+        raise SpecificationError("LLM_PLATFORM_DAGSTER_STORAGE is not set: heartbeats are looked for in Postgres.")
+    if silent := silent_daemons(settings.dagster_storage, settings.dagster_storage_password_file):
+        console.print(f"Silent for minutes: {', '.join(silent)}.")
+        raise typer.Exit(1)
+
+
 @commands.command("webserver")
 def webserver(
     workspace: Annotated[Path, typer.Option(help="Where code locations are; Dagster's workspace.yaml.")],

@@ -12,6 +12,7 @@ from llm_platform.cli import (
     adapter,
     answering,
     application,
+    attest,
     bom,
     branch,
     contract,
@@ -65,6 +66,7 @@ for name, commands in {
     "lake": lake.commands,
     "state": state.commands,
     "branch": branch.commands,
+    "attest": attest.commands,
 }.items():
     app.add_typer(commands, name=name)
 

@@ -13,7 +13,7 @@ from llm_platform.operations.release.rollout import Publication, decide, publish
 from llm_platform.operations.release.rollouts import look_now
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.records.contracts import Contract
-from llm_platform.resources.handed import adapter_bytes, places_of
+from llm_platform.resources.handed import adapter_bytes, attested_by, places_of
 from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
@@ -112,7 +112,11 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
             done = publish(
-                store, graph.loaded, export_folder=graph.cards_folder, places=places_of(application, graph.settings)
+                store,
+                graph.loaded,
+                export_folder=graph.cards_folder,
+                places=places_of(application, graph.settings),
+                attested=attested_by(graph.settings),
             )
             first = done.contracts[0]
             broken = [line for one in done.contracts for line in store.published.violations(one)]

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from llm_platform.application.model import Application
 from llm_platform.application.publish_rules import POSTGRES
+from llm_platform.errors import SpecificationError
 from llm_platform.nim.manifests.names import owner_label
 from llm_platform.nim.manifests.pods import Autoscaling, PodSettings
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
+from llm_platform.operations.release.attestation import Attested
 from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
@@ -135,6 +137,22 @@ def adapter_bytes(settings: Settings) -> AdapterBytes:
             folders.find(release.adapter, release.model)
 
     return whole
+
+
+def attested_by(settings: Settings) -> Attested | None:
+    """What a publication has to show in this deployment besides its evidence; None where nothing is asked for.
+
+    Raises:
+        SpecificationError: keys are named, and which image runs is not.
+    """
+    if settings.attestation_keys is None:
+        return None
+    if settings.image_digest is None:
+        raise SpecificationError(
+            "LLM_PLATFORM_ATTESTATION_KEYS is set, and an attestation names the image that runs: set "
+            "LLM_PLATFORM_IMAGE_DIGEST, as the chart does."
+        )
+    return Attested(settings.attestation_keys, settings.attestation_approvers, settings.image_digest)
 
 
 def training_place(settings: Settings) -> TrainingPlace:

@@ -133,6 +133,17 @@ class Settings(PodFields, BaseSettings):
         validation_alias=AliasChoices("LLM_PLATFORM_GIT_COMMIT", "DAGSTER_CLOUD_GIT_SHA"),
         description="Commit of the code that runs.",
     )
+    image_digest: str | None = Field(
+        default=None, pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of the image that runs, for attestations."
+    )
+    attestation_keys: Path | None = Field(
+        default=None,
+        description="Public keys (PEM; a file or a folder): nothing is published without an `attestation.json` beside "
+        "`application.yaml` that one of them has signed. Unset: none is asked for.",
+    )
+    attestation_approvers: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="People whose promotions may be published then, separated by commas; unset: all."
+    )
     catalog: str | None = Field(
         default=None, description="`postgres:<libpq dsn>`, one schema a namespace; unset: SQLite in the state folder."
     )
@@ -345,7 +356,7 @@ class Settings(PodFields, BaseSettings):
             return tuple(Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part)
         return value
 
-    @field_validator("modules", "alert_email_to", mode="before")
+    @field_validator("modules", "alert_email_to", "attestation_approvers", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -33,10 +33,11 @@ class Contracts:
         return [(Contract.model_validate_json(content), at) for content, at in found]
 
 
-def stored_contract(transaction: Transaction, number: int) -> Contract | None:
-    """The newest contract of a number, as a transaction sees it."""
+def stored_contract(transaction: Transaction, number: int, *, upstream: bool = False) -> Contract | None:
+    """The newest contract of a number, as a transaction sees it, here or in the namespace that this one stands on."""
+    relation = transaction.upstream("contracts") if upstream else transaction.relation("contracts")
     found = transaction.run(
-        f'SELECT content FROM {transaction.relation("contracts")} WHERE contract = ? ORDER BY "sequence" DESC LIMIT 1',
+        f'SELECT content FROM {relation} WHERE contract = ? ORDER BY "sequence" DESC LIMIT 1',
         [number],
     )
     return Contract.model_validate_json(found[0][0]) if found else None

@@ -13,6 +13,7 @@ from llm_platform.errors import StorageError, UnstorableRow
 from llm_platform.records.tables import TABLES
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.leases import Lease
+from llm_platform.warehouse.provenance import sign
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
@@ -122,6 +123,7 @@ def _insert(transaction: Transaction, found: str, *, with_parts: bool) -> int:
     stored = transaction.count(
         f"INSERT INTO {transaction.target('completions')} ({LISTED}) SELECT {LISTED} FROM {found}"
     )
+    sign(transaction, found)
     if with_parts:
         transaction.run(
             f"INSERT INTO {transaction.target('made_of')} ({PARTS_LISTED}) SELECT {PARTS_LISTED} FROM made_of "

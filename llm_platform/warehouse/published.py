@@ -16,11 +16,11 @@ from llm_platform.records.rollout import Route
 from llm_platform.records.tables import TO_EVERY_READER
 from llm_platform.warehouse.answer_columns import differs, joins, reason, stage_amounts, value, violations
 from llm_platform.warehouse.contracts import store_contract, stored_contract
-from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, literal
 from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import is_published, number_of, published_table
-from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.shares import route_of
 from llm_platform.warehouse.stored_reasons import in_own_words
 
@@ -132,6 +132,36 @@ class Published:
             _stage_wanted(transaction, served)
             return transaction.count("SELECT count(*) FROM wanted WHERE status = 'unanswered'")
 
+    def changes_of_upstream(self, served: Served, contract: Contract) -> pa.Table:
+        """Every row of upstream's published table that would be another one if `served` were published there.
+
+        Judged on the documents that there are here. Columns document_id, change (`inserted`, `updated`, `deleted`), and
+        status, release_id and answer as they are and would be; an answer of several columns is JSON.
+        """
+        with self._session.cursor() as cursor:
+            transaction = Transaction(self._session, cursor, self._application)
+            _stage_wanted(transaction, served)
+            _differences(transaction, contract, upstream=True)
+            stage_amounts(transaction, contract)
+            has = self._session.columns(self._application, contract.table, catalog=UPSTREAM)
+            theirs = [identifier(one.name) for one in contract.answers if one.name in has]
+            ours = [f"{value(one, contract)} AS {identifier(one.name)}" for one in contract.answers]
+            before = _as_text([f"p.{name}" for name in theirs], theirs)
+            names = [identifier(one.name) for one in contract.answers]
+            after = _as_text([f"w.{name}" for name in names], names)
+            return execute(
+                cursor,
+                "SELECT coalesce(w.document_id, p.document_id) AS document_id, CASE WHEN p.document_id IS NULL "
+                "THEN 'inserted' WHEN w.document_id IS NULL THEN 'deleted' ELSE 'updated' END AS change, "
+                "p.status AS status_before, w.status AS status_after, p.release_id AS release_id_before, "
+                f"w.release_id AS release_id_after, {before} AS answer_before, {after} AS answer_after FROM ("
+                f"SELECT w.document_id, w.status, w.release_id, {', '.join(ours)} FROM wanted w "
+                f"SEMI JOIN difference USING (document_id) {joins(contract)}) w "
+                f"FULL JOIN (SELECT * FROM {transaction.upstream(contract.table)} SEMI JOIN (SELECT document_id FROM "
+                "difference UNION ALL SELECT document_id FROM gone) USING (document_id)) p USING (document_id) "
+                "ORDER BY 1",
+            ).to_arrow_table()
+
     def table(self, contract: int, *, at_snapshot: int | None = None) -> pa.Table:
         """The published rows in the order of their keys."""
         relation = self._session.relation(self._application, published_table(contract), at_snapshot=at_snapshot)
@@ -212,11 +242,23 @@ def _stage_wanted(transaction: Transaction, served: Served) -> None:
     transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served)}")
 
 
-def _differences(transaction: Transaction, contract: Contract) -> dict[str, int]:
-    """Fill the temporary tables `difference` and `gone` of one table; returns how many rows each way."""
-    stored = transaction.relation(contract.table)
-    before = stored_contract(transaction, contract.number)
-    has = transaction.columns(contract.table)
+def _as_text(values: Sequence[str], names: Sequence[str]) -> str:
+    """SQL of one text: the value itself, or JSON of several by name."""
+    if len(values) == 1:
+        return f"{values[0]}::VARCHAR"
+    packed = ", ".join(f"{name} := {one}" for name, one in zip(names, values, strict=True))
+    return f"to_json(struct_pack({packed}))::VARCHAR" if values else "NULL::VARCHAR"
+
+
+def _differences(transaction: Transaction, contract: Contract, *, upstream: bool = False) -> dict[str, int]:
+    """Fill the temporary tables `difference` and `gone` of one table; returns how many rows each way.
+
+    Args:
+        upstream: Compare with the table of the namespace that this one stands on.
+    """
+    stored = transaction.upstream(contract.table) if upstream else transaction.relation(contract.table)
+    before = stored_contract(transaction, contract.number, upstream=upstream)
+    has = transaction.columns(contract.table, upstream=upstream)
     # A column that is new, or filled from something else, gets a value in every row.
     refilled = (before is not None and before.filling != contract.filling) or not has.issuperset(
         one.name for one in contract.columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -30,6 +31,8 @@ from llm_platform.warehouse.schema import columns_of, empty_relation, is_publish
 
 LAKE = "lake"
 UPSTREAM = "upstream_lake"
+AUTHOR = "llm_platform"
+"""Author of our commits, in DuckLake's record of them."""
 ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 2.0
@@ -340,6 +343,8 @@ class Session:
         try:
             transaction = Transaction(self, cursor, application)
             result = body(transaction)
+            if transaction.answers:
+                cursor.execute(commit_statement(transaction.word))
             cursor.commit()
         except BaseException:
             rollback(cursor)
@@ -351,13 +356,21 @@ class Session:
 
 
 class Transaction:
-    """One open write transaction on the tables of one application."""
+    """One open write transaction on the tables of one application.
+
+    Attributes:
+        written: Tables that it made or widened.
+        answers: Whether it writes the table of answers, and `word` the hash of those that it stores; both are said in
+            the commit, so that a merge can tell what the platform wrote (`provenance`).
+    """
 
     def __init__(self, session: Session, cursor: duckdb.DuckDBPyConnection, application: str) -> None:
         self._session = session
         self._application = application
         self.cursor = cursor
         self.written: dict[str, frozenset[str]] = {}
+        self.answers = False
+        self.word: str | None = None
 
     def relation(self, table: str) -> str:
         """SQL to read a table of ours from, with what this transaction has written."""
@@ -365,8 +378,10 @@ class Transaction:
             return qualified(LAKE, self._application, table)
         return self._session.relation(self._application, table)
 
-    def columns(self, table: str) -> frozenset[str]:
-        """Columns that a table of ours has; none where nobody has written it."""
+    def columns(self, table: str, *, upstream: bool = False) -> frozenset[str]:
+        """Columns that a table of ours, or of the attached upstream, has; none where nobody has written it."""
+        if upstream:
+            return self._session.columns(self._application, table, catalog=UPSTREAM)
         return self.written[table] if table in self.written else self._session.columns(self._application, table)
 
     def upstream(self, table: str) -> str:
@@ -381,6 +396,7 @@ class Transaction:
             columns: Of a published table, which has those of its contract.
         """
         name = qualified(LAKE, self._application, table)
+        self.answers = self.answers or table == "completions"
         if table in self.written:
             return name
         wanted = columns if columns is not None else columns_of(table) or {}
@@ -422,6 +438,12 @@ class Transaction:
     def count(self, sql: str, parameters: Parameters = ()) -> int:
         """The first value of the first row, as a number."""
         return int(self.run(sql, parameters)[0][0])
+
+
+def commit_statement(word: str | None) -> str:
+    """What a commit of answers says: whose it is, and the hash of what it stored, if it stored any."""
+    said = json.dumps({"completions": word})
+    return f"CALL {LAKE}.set_commit_message({literal(AUTHOR)}, {literal('answers')}, extra_info => {literal(said)})"
 
 
 def qualified(catalog: str, schema: str, table: str) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSets
+from llm_platform.warehouse.adopting import Adoption
 from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.answer_pages import AnswerPages
 from llm_platform.warehouse.completions import Completions
@@ -53,6 +54,7 @@ class ApplicationStore:
         self.releases = Releases(session, application)
         self.models = Models(session, application)
         self.completions = Completions(session, application)
+        self.adoption = Adoption(session, application)
         self.failures = Failures(session, application)
         self.scores = Scores(session, application)
         self.reports = Reports(session, application)

@@ -112,6 +112,12 @@ def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
             end_dead_runs(instance)
             apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
             yield instance
+    except dg.DagsterInvalidConfigError as error:
+        # It names keys of the file, in which no secret stands.
+        raise SpecificationError(
+            f"Dagster does not take {settings.dagster_home / 'dagster.yaml'}: {error}. It is the shipped file with the "
+            "keys of LLM_PLATFORM_DAGSTER_INSTANCE."
+        ) from None
     except (DBAPIError, OSError) as error:
         said = _said_by_database(error) if isinstance(error, DBAPIError) else error.strerror or type(error).__name__
         if "not a database" in said or "malformed" in said:

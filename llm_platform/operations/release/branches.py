@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,54 @@ from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import BRANCH_NOTE, noted_upstream, write_text
 
 
-def make_branch(state: Path, name: str, upstream: str) -> str:
+@dataclass(frozen=True)
+class Branch:
+    """One branch of a state folder.
+
+    Attributes:
+        expires_at: None for one that stays until somebody takes it down.
+        bytes: What its folder takes.
+    """
+
+    name: str
+    upstream: str
+    made_at: datetime | None
+    expires_at: datetime | None
+    bytes: int
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+def list_branches(state: Path) -> list[Branch]:
+    """The branches of a state folder by name.
+
+    Raises:
+        SpecificationError: a note cannot be read.
+    """
+    found = []
+    for note in sorted((state / "namespaces").glob(f"*/{BRANCH_NOTE}")):
+        upstream = noted_upstream(note.parent)
+        said = json.loads(note.read_text(encoding="utf-8"))
+        size = sum(path.stat().st_size for path in note.parent.rglob("*") if path.is_file())
+        times = (_time(said.get("made_at")), _time(said.get("expires_at")))
+        found.append(Branch(note.parent.name, upstream or "", *times, size))
+    return found
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def make_branch(state: Path, name: str, upstream: str, *, expires_at: datetime | None = None) -> str:
     """Write down that namespace `name` reads `upstream`; the catalog is made at first use.
+
+    Args:
+        expires_at: When `down --expired` may take it down; another call moves it.
 
     Raises:
         SpecificationError: the names are equal, or `name` reads something else already.
@@ -41,7 +88,8 @@ def make_branch(state: Path, name: str, upstream: str) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"Cannot make namespace {name!r} in {folder}: {error.strerror}.") from error
-    write_text(note, json.dumps({"upstream": upstream, "made_at": datetime.now(UTC).isoformat()}))
+    said = {"upstream": upstream, "made_at": datetime.now(UTC).isoformat()}
+    write_text(note, json.dumps(said | ({"expires_at": expires_at.isoformat()} if expires_at else {})))
     return name
 
 

@@ -24,6 +24,7 @@ from llm_platform.operations.evidence.evaluation import (
     hold_former,
     present_report,
 )
+from llm_platform.operations.release.attestation import Attested
 from llm_platform.operations.release.contracts import filled_by, routes_that_fill
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.releases import LoadedApplication
@@ -276,6 +277,7 @@ def publish(
     export_folder: Path,
     places: Sequence[Place] = (),
     today: date | None = None,
+    attested: Attested | None = None,
 ) -> Publication:
     """Write the published tables from the stored answers of the champion and of canaries; bring copies up to them.
 
@@ -287,6 +289,7 @@ def publish(
         export_folder: Of the Parquet files and contracts that are kept beside the report card.
         places: Further copies.
         today: Day on which tables are retired; None is the clock's, in UTC.
+        attested: What a publication has to show besides; None where the deployment asks for no attestation.
 
     Raises:
         EvidenceMissing: there is no champion, the report it was promoted on is gone or did not pass, or what it has
@@ -302,6 +305,8 @@ def publish(
             f"See the report card, then: llm-platform promote {application.name} VARIANT"
         )
     _require_evidence(store, application, champion)
+    if attested is not None:
+        attested.require(store, loaded, now=datetime.now(UTC))
     release = _stored_release(store, application, champion)
     filled = filled_by(store, application, release, today=today)
     served = served_by(store, application, champion, filled.contracts)

@@ -16,6 +16,8 @@ import yaml
 
 from llm_platform.nim.manifests.capacity import GpuPool, pool_objects
 from llm_platform.settings.page import all_settings
+from llm_platform.settings.settings import Settings
+from llm_platform.workbench.instance import dagster_home
 from llm_platform_tests.deployments.chart.rendering import (
     CHART,
     NAMESPACE,
@@ -38,6 +40,7 @@ OF_OPERATORS = ("monitoring.coreos.com/", "keda.sh/", "external-secrets.io/")
 BETWEEN = pytest.mark.slow
 VERSIONS = [pytest.param(f"1.{minor}", marks=[BETWEEN] if 31 < minor < 37 else []) for minor in range(31, 38)]
 EVERYTHING: dict[str, Any] = {
+    "attestations": {"keysConfigMap": "keys", "approvers": ["ada@example.org"]},
     "serve": {"enabled": True, "autoscaling": "keda", "kedaQuery": "sum(rate(requests[1m]))"},
     "training": {"enabled": True, "image": "registry.example.org/finetuning@sha256:" + "2" * 64},
     "review": {"enabled": True, "peopleConfigMap": "people"},
@@ -197,6 +200,25 @@ def test_the_pod_of_a_run_is_as_hardened_and_as_bounded_as_the_code_location(pro
     assert job["spec"]["backoffLimit"] == 0
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("file", ["instance.yaml", "viewer.yaml"])
+def test_dagster_takes_the_instance_of_the_pods(profile: str, file: str, tmp_path: Path) -> None:
+    """Two ways of saying one limit are an error of Dagster's, which only a pod that starts would show."""
+    import dagster as dg
+
+    rendered = tmp_path / file
+    rendered.write_text(named(render(profile), "ConfigMap", "llm-platform-instance")["data"][file])
+    home = dagster_home(Settings(state=tmp_path / "state", namespace="test", dagster_instance=rendered))
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
+        assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs in (2, 10)
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled
+        assert not instance.telemetry_enabled
+
+
 def test_a_tag_of_a_run_cannot_replace_image_or_security(tmp_path: Path) -> None:
     """Whoever may launch could otherwise run any image, as root, beside every document."""
     harmless = {"dagster-k8s/config": json.dumps({"container_config": {"resources": {"limits": {"memory": "9Gi"}}}})}
@@ -207,6 +229,39 @@ def test_a_tag_of_a_run_cannot_replace_image_or_security(tmp_path: Path) -> None
     assert job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] == "9Gi"
     with pytest.raises(Exception, match=r"violated the allowed list: container_config\.image"):
         run_pod(objects, tmp_path, forged)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_pod_starts_a_command_that_there_is(profile: str, tmp_path: Path) -> None:
+    """An option that a program does not know is seen by nobody but the pod, again and again."""
+    import typer.main
+    from dagster._cli import create_dagster_cli
+    from dagster._daemon.cli import create_dagster_daemon_cli
+
+    from llm_platform.cli.main import app
+
+    programs = {
+        "dagster": create_dagster_cli(),
+        "dagster-daemon": create_dagster_daemon_cli(),
+        "llm-platform": typer.main.get_command(app),
+    }
+    later = {"serve"}
+    here = tmp_path / "workspace.yaml"
+    here.touch()
+    for name, pod in pods(render(profile, EVERYTHING)):
+        container = pod["spec"]["containers"][0]
+        probes = [
+            container.get(probe, {}).get("exec", {}).get("command", []) for probe in ("startupProbe", "livenessProbe")
+        ]
+        for command in [container["args"], *(probe for probe in probes if probe)]:
+            if command[0] not in programs or command[1] in later:
+                assert "proxy" in name or command[1] in later, command
+                continue
+            found, rest = programs[command[0]], command[1:]
+            while hasattr(found, "commands"):
+                found, rest = found.commands[rest[0]], rest[1:]
+            # Reads the options as the program would, and runs nothing.
+            found.make_context(name, [str(here) if one.endswith("/workspace.yaml") else one for one in rest])
 
 
 NAMED = {

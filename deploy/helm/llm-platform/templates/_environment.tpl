@@ -3,6 +3,11 @@
 LLM_PLATFORM_DEPLOYMENT: {{ .Values.deployment | quote }}
 LLM_PLATFORM_NAMESPACE: {{ .Values.namespace | quote }}
 LLM_PLATFORM_SAMPLES: "false"
+LLM_PLATFORM_IMAGE_DIGEST: {{ .Values.image.digest | quote }}
+{{- if .Values.attestations.keysConfigMap }}
+LLM_PLATFORM_ATTESTATION_KEYS: /etc/llm-platform/attestation-keys
+LLM_PLATFORM_ATTESTATION_APPROVERS: {{ join "," .Values.attestations.approvers | quote }}
+{{- end }}
 LLM_PLATFORM_APPLICATIONS: {{ .Values.applications | quote }}
 LLM_PLATFORM_STATE: /state
 LLM_PLATFORM_CATALOG: {{ .Values.catalog.address | quote }}
@@ -56,11 +61,10 @@ LLM_PLATFORM_{{ upper $name }}: {{ $value | quote }}
 
 {{/* What Dagster's instance has beyond the shipped dagster.yaml. A run's pod is as hardened as the code location's. */}}
 {{- define "lp.instance" -}}
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
-    max_concurrent_runs: {{ .Values.runs.maxConcurrent }}
+concurrency:
+  runs: {max_concurrent_runs: {{ .Values.runs.maxConcurrent }}}
+  # One step at a time talks to a model, unless runs.poolLimits allows more.
+  pools: {default_limit: 1}
 run_monitoring:
   enabled: true
   start_timeout_seconds: {{ .Values.runs.startSeconds }}

@@ -81,6 +81,10 @@ seccompProfile: {type: RuntimeDefault}
 - name: models
   configMap: {name: {{ include "lp.name" . }}-models}
 {{- end }}
+{{- with .Values.attestations.keysConfigMap }}
+- name: attestation-keys
+  configMap: {name: {{ . }}}
+{{- end }}
 {{- end }}
 
 {{- define "lp.mounts" -}}
@@ -92,6 +96,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- if .Values.models.lock }}
 - {name: models, mountPath: /etc/llm-platform/models, readOnly: true}
+{{- end }}
+{{- if .Values.attestations.keysConfigMap }}
+- {name: attestation-keys, mountPath: /etc/llm-platform/attestation-keys, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -211,7 +218,9 @@ spec:
   ports: [{name: main, port: {{ .port }}, targetPort: main, protocol: TCP}]
 {{- end }}
 
+{{/* Nothing in a cluster that is older than the interface. */}}
 {{- define "lp.budget" -}}
+{{- if .root.Capabilities.APIVersions.Has "policy/v1" }}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
@@ -224,4 +233,5 @@ spec:
   selector:
     matchLabels:
       {{- include "lp.selector" . | nindent 6 }}
+{{- end }}
 {{- end }}
