@@ -89,7 +89,7 @@ class Desk(Protocol):
     def answer_filters(self) -> AnswerFilters:
         """What there is to filter answers by."""
 
-    def opened(self, document_id: str) -> Opened:
+    def opened(self, document_id: str, person: Person) -> Opened:
         """One document by itself, to be judged where it was found."""
 
     def overview(self, person: Person) -> Overview:
@@ -100,6 +100,9 @@ class Desk(Protocol):
 
     def open(self, person: Person, queue: ReviewQueue, *, document_id: str | None = None) -> Opened | None:
         """The next document of a queue, or one that is named; None when nothing waits."""
+
+    def skip(self, person: Person, queue: ReviewQueue, document_id: str) -> None:
+        """Put a document at the end of a queue, for this person and for as long as the page runs."""
 
     def decide(self, person: Person, submitted: Submitted, *, at: datetime) -> None:
         """Store a decision."""

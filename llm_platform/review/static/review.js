@@ -53,7 +53,9 @@ document.addEventListener("submit", (event) => {
   if (form.id !== "decide" && form.id !== "undo-form") return;
   event.preventDefault();
   const label = event.submitter && event.submitter.querySelector(".label");
-  const said = form.id === "undo-form" ? "Taken back" : `Saved: ${label ? label.textContent : "your answer"}`;
+  const skipped = event.submitter && event.submitter.value === "skip";
+  const saved = skipped ? "Skipped" : `Saved: ${label ? label.textContent : "your answer"}`;
+  const said = form.id === "undo-form" ? "Taken back" : saved;
   send(form, event.submitter, said);
 });
 
