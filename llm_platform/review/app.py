@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -46,6 +48,9 @@ from llm_platform.review.status import Platform
 from llm_platform.review.views import agreement_view, item_view, verdict_view
 
 HISTORY_ROWS = 50
+LIVE_SECONDS = 1.0
+LIVE_LOOKS = 600
+"""Then the browser asks again, and who has signed out meanwhile is told nothing more."""
 WRONG = "wrong"
 """Name of the boxes that say of a field that it is wrong; their value is `<letter of the answer>.<field>`."""
 Handler = Callable[[Request, Person], Awaitable[Response]]
@@ -71,12 +76,12 @@ def review_app(
     pages = _Pages(desks, access, platform, clock)
     routes = [
         Route("/", pages.guarded(pages.start), name="start"),
+        Route("/live", pages.guarded(pages.live), name="live"),
         Route("/health", lambda _: PlainTextResponse("ok")),
         Route("/sign-in", pages.sign_in, name="sign_in", methods=["GET", "POST"]),
         Route("/sign-out", pages.sign_out, name="sign_out", methods=["POST"]),
         Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
         Route("/{application}", pages.guarded(pages.overview), name="overview"),
-        Route("/{application}/live", pages.guarded(pages.live), name="live"),
         Route("/{application}/cards/{page}", pages.guarded(pages.card), name="card"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.item), name="queue"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.decide), name="decide", methods=["POST"]),
@@ -142,9 +147,25 @@ class _Pages:
         return self._page(request, person, "start.html", found=found, platform=self._platform(), words=status)
 
     async def live(self, request: Request, person: Person) -> Response:
-        """What is under way, as the part of the start page that shows it."""
-        one = await run_in_threadpool(self._desk(request).status, now=self._clock())
-        return self._page(request, person, "live.html", one=one)
+        """What is under way, as server-sent events: the part of the start page that shows it, each time it changes."""
+        del person
+        template = self._templates.get_template("live.html")
+
+        async def events() -> AsyncIterator[str]:
+            shown: dict[str, str] = {}
+            for _ in range(LIVE_LOOKS):
+                for name, desk in self._desks.items():
+                    works = await run_in_threadpool(desk.under_way, now=self._clock())
+                    html = template.render(under_way=works)
+                    if shown.get(name) != html:
+                        shown[name] = html
+                        yield f"data: {json.dumps({'application': name, 'html': html, 'works': len(works)})}\n\n"
+                if await request.is_disconnected():
+                    return
+                await asyncio.sleep(LIVE_SECONDS)
+                yield ": still here\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
 
     async def card(self, request: Request, person: Person) -> Response:
         """A page that runs have written: the report card, drift, adapters."""

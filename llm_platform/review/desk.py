@@ -13,7 +13,7 @@ from llm_platform.review.agreement import Agreement
 from llm_platform.review.answers import AnswerFilters, AnswersPage
 from llm_platform.review.items import Item, ReviewDecision
 from llm_platform.review.people import Person
-from llm_platform.review.status import ApplicationStatus
+from llm_platform.review.status import ApplicationStatus, UnderWay
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ class Desk(Protocol):
 
     def status(self, *, now: datetime) -> ApplicationStatus:
         """Where the application stands; at most a minute old."""
+
+    def under_way(self, *, now: datetime) -> tuple[UnderWay, ...]:
+        """What is being asked now."""
 
     def card(self, page: str) -> str | None:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""

@@ -116,7 +116,12 @@ def test_what_waits_says_for_whom(status: ApplicationStatus, who: str, what: str
 
 def test_lines_and_json_say_what_the_page_says(lake: Warehouse, team: Team, cards: Path) -> None:
     """Three answers to one question would be two too many."""
-    given = {"namespace": "test", "broken": {"other": "application.yaml:3: no title"}, "cards_folder": cards}
+    given = {
+        "namespace": "test",
+        "broken": {"other": "application.yaml:3: no title"},
+        "cards_folder": cards,
+        "progress_folder": cards,
+    }
     status = platform_status(lake, {NAME: team.loaded}, now=NOON, **given)  # type: ignore[arg-type]
     desk = ReviewDesk(lake, team.loaded, cards_folder=cards / NAME)
     app = review_app(

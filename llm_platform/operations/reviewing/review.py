@@ -15,7 +15,7 @@ from llm_platform.errors import ContractBroken
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.releases import CHAMPION, LoadedApplication
 from llm_platform.operations.reviewing.answers import SERVES, answers_page
-from llm_platform.operations.reviewing.status import CARDS, application_status
+from llm_platform.operations.reviewing.status import CARDS, application_status, works_under_way
 from llm_platform.records import AnswersFilter, QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement, agreements
 from llm_platform.review.answers import AnswerFilters, AnswersPage
@@ -31,7 +31,7 @@ from llm_platform.review.items import (
     verdict_rows,
 )
 from llm_platform.review.people import Person
-from llm_platform.review.status import ApplicationStatus
+from llm_platform.review.status import ApplicationStatus, UnderWay
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.review_items import ReviewItems
 
@@ -55,11 +55,13 @@ class ReviewDesk:
         *,
         second_opinions: float = SECOND_OPINIONS,
         cards_folder: Path = Path(),
+        progress_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lake = lake
         self._loaded = loaded
         self._cards_folder = cards_folder
+        self._progress_folder = progress_folder
         self._status: tuple[int, float, ApplicationStatus] | None = None
         self._values: tuple[float, dict[str, list[str]]] | None = None
         self._store = lake.application(loaded.application.name)
@@ -82,7 +84,13 @@ class ReviewDesk:
         if known is None or known[0] != snapshot or self._clock() - known[1] >= STATUS_SECONDS:
             status = application_status(self._lake, self._loaded, cards_folder=self._cards_folder, now=now)
             self._status = known = (snapshot, self._clock(), status)
-        return known[2]
+        return known[2].model_copy(update={"under_way": self.under_way(now=now)})
+
+    def under_way(self, *, now: datetime) -> tuple[UnderWay, ...]:
+        """What is being asked now."""
+        if self._progress_folder is None:
+            return ()
+        return works_under_way(self._store, self._loaded, self._progress_folder, now=now)
 
     def card(self, page: str) -> str | None:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""

@@ -11,6 +11,7 @@ from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted
 from llm_platform.operations.answering.spending import budget_line, spent_by
+from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.release.rollout import AUTOMATIC, evidence
 from llm_platform.operations.releases import LoadedApplication
@@ -29,6 +30,7 @@ from llm_platform.review.status import (
     PlatformStatus,
     Serving,
     Spending,
+    UnderWay,
     Used,
     Waiting,
     Work,
@@ -40,6 +42,7 @@ from llm_platform.warehouse.store import ApplicationStore
 CARDS = {"card": "Report card", "drift": "Drift", "adapters": "Adapters"}
 """Files beside an application's report card, and what they are called."""
 NOTHING_MEASURED = "nothing was measured yet"
+SILENT_SECONDS = 15.0
 STALE_LOOK = timedelta(hours=6)
 
 
@@ -50,6 +53,7 @@ def platform_status(
     namespace: str,
     broken: Mapping[str, str],
     cards_folder: Path,
+    progress_folder: Path,
     now: datetime,
 ) -> PlatformStatus:
     """Where everything in a namespace stands."""
@@ -57,7 +61,9 @@ def platform_status(
         at=now,
         platform=platform_of(lake, applications, namespace=namespace, broken=broken),
         applications=tuple(
-            application_status(lake, loaded, cards_folder=cards_folder / name, now=now)
+            application_status(lake, loaded, cards_folder=cards_folder / name, now=now).model_copy(
+                update={"under_way": works_under_way(lake.application(name), loaded, progress_folder, now=now)}
+            )
             for name, loaded in applications.items()
         ),
     )
@@ -207,6 +213,30 @@ def _nothing_serves(challengers: Sequence[Challenger]) -> str:
     if all(one.state in ("no report", "not trained yet", "not fitted yet") for one in challengers):
         return NOTHING_MEASURED
     return "no variant clears its gates"
+
+
+def works_under_way(
+    store: ApplicationStore, loaded: LoadedApplication, folder: Path, *, now: datetime
+) -> tuple[UnderWay, ...]:
+    """What is being asked now of an application, on any machine that shares the state folder."""
+    return tuple(
+        UnderWay(
+            variant=_variant_of(store, loaded, one.release_id),
+            run_id=one.run_id,
+            done=one.done,
+            total=one.total,
+            tokens_per_second=one.tokens_per_second,
+            seconds_left=one.seconds_left,
+            used=Used(tokens=one.tokens, cost_usd=one.cost_usd),
+            expected=None
+            if one.expected_tokens is None
+            else Used(tokens=one.expected_tokens, cost_usd=one.expected_usd),
+            failed=one.failed,
+            retries=one.retries,
+            silent=silence if (silence := (now - one.at).total_seconds()) > SILENT_SECONDS else None,
+        )
+        for one in under_way(folder, store.name, now=now)
+    )
 
 
 def _last_run(store: ApplicationStore, loaded: LoadedApplication) -> Work | None:

@@ -97,3 +97,21 @@ document.addEventListener("keydown", (event) => {
 });
 
 dress();
+
+// What is under way is told by the server as it changes; once nothing is any more, the numbers around it are news.
+function follow() {
+  const place = find("#follow");
+  if (!place || !window.EventSource) return;
+  const busy = new Set();
+  const source = new EventSource(place.dataset.events);
+  source.onmessage = (event) => {
+    const told = JSON.parse(event.data);
+    const part = [...document.querySelectorAll("[data-live]")].find((one) => one.dataset.live === told.application);
+    if (part) part.innerHTML = told.html;
+    if (told.works) busy.add(told.application);
+    else if (busy.delete(told.application)) location.reload();
+  };
+  window.addEventListener("pagehide", () => source.close());
+}
+
+follow();
