@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -48,6 +50,8 @@ from llm_platform.review.status import Platform
 from llm_platform.review.views import agreement_view, item_view, verdict_view
 
 HISTORY_ROWS = 50
+DOCUMENT_ON_CARD = re.compile(r'<li class="id">(?P<key>[^<]+)</li>')
+"""How report cards list documents, escaped."""
 LIVE_SECONDS = 1.0
 LIVE_LOOKS = 600
 """Then the browser asks again, and who has signed out meanwhile is told nothing more."""
@@ -82,6 +86,7 @@ def review_app(
         Route("/sign-out", pages.sign_out, name="sign_out", methods=["POST"]),
         Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
         Route("/{application}", pages.guarded(pages.overview), name="overview"),
+        Route("/{application}/endpoints/{entry}", pages.guarded(pages.endpoints), name="endpoints"),
         Route("/{application}/cards/{page}", pages.guarded(pages.card), name="card"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.item), name="queue"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.decide), name="decide", methods=["POST"]),
@@ -169,10 +174,25 @@ class _Pages:
 
     async def card(self, request: Request, person: Person) -> Response:
         """A page that runs have written: the report card, drift, adapters."""
-        html = await run_in_threadpool(self._desk(request).card, request.path_params["page"])
+        del person
+        page = request.path_params["page"]
+        return await self._written(request, page, lambda desk: desk.card(page))
+
+    async def endpoints(self, request: Request, person: Person) -> Response:
+        """The page of one model's endpoints, which a look at them has written."""
+        del person
+        entry = request.path_params["entry"]
+        return await self._written(request, entry, lambda desk: desk.endpoints(entry))
+
+    async def _written(self, request: Request, here: str, read: Callable[[Desk], str | None]) -> Response:
+        desk = self._desk(request)
+        html = await run_in_threadpool(read, desk)
         if html is None:
             raise Refused(404, "No run has written this page yet. It comes with the next run of the application.")
-        del person
+        one = await run_in_threadpool(desk.status, now=self._clock())
+        around = self._templates.get_template("around.html").render(url=request.url_for, one=one, here=here)
+        answers = request.app.url_path_for("answers", application=desk.application.name)
+        html = _with_links(html.replace("<main>", f"{around}<main>", 1), answers=str(answers))
         return HTMLResponse(html, headers={"content-security-policy": CARD_POLICY})
 
     async def overview(self, request: Request, person: Person) -> Response:
@@ -398,6 +418,17 @@ def _see(request: Request, route: str, query: Mapping[str, str] | None = None, *
     """On to another of our pages; the target is always made from a route, never from what was sent."""
     target = request.app.url_path_for(route, **path)
     return RedirectResponse(f"{target}?{urlencode(query)}" if query else str(target), status_code=303)
+
+
+def _with_links(html: str, *, answers: str) -> str:
+    """A page that a run has written, with a link from every document that it names."""
+
+    def linked(found: re.Match[str]) -> str:
+        key = unescape(found["key"])
+        address = f"{answers}?{escape(urlencode({'id': key, 'open': key}))}"
+        return f'<li class="id"><a href="{address}">{found["key"]}</a></li>'
+
+    return DOCUMENT_ON_CARD.sub(linked, html)
 
 
 def _answers_wanted(request: Request) -> AnswersFilter:

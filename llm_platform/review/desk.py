@@ -86,6 +86,9 @@ class Desk(Protocol):
     def card(self, page: str) -> str | None:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
 
+    def endpoints(self, entry: str) -> str | None:
+        """The page of the endpoints of a lock entry, as HTML; None where nobody has looked at them yet."""
+
     def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
         """A page of documents with the answers of every variant, as far as the person may read them."""
 

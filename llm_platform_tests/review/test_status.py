@@ -155,6 +155,8 @@ def test_cards_are_served_to_everybody_who_is_known_and_run_no_script(lake: Ware
         ]
 
     assert card.status_code == 200
+    assert f'<a href="/{NAME}/answers?id=' in card.text
+    assert "Now: clear serves since" in card.text
     assert "Report card" in card.text
     assert card.headers["content-security-policy"] == CARD_POLICY
     assert missing == [404, 404, 404]

@@ -16,6 +16,7 @@ from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.releases import CHAMPION, LoadedApplication
 from llm_platform.operations.reviewing.answers import SERVES, answers_page
 from llm_platform.operations.reviewing.status import CARDS, application_status, works_under_way
+from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.records import AnswersFilter, QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement, agreements
 from llm_platform.review.answers import AnswerFilters, AnswersPage
@@ -96,6 +97,11 @@ class ReviewDesk:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
         path = self._cards_folder / f"{page}.html"
         return path.read_text(encoding="utf-8") if page in CARDS and path.is_file() else None
+
+    def endpoints(self, entry: str) -> str | None:
+        """The page of the endpoints of a lock entry, as HTML; None where nobody has looked at them yet."""
+        path = self._cards_folder.parent / ENDPOINT_PAGES / f"{entry}.html"
+        return path.read_text(encoding="utf-8") if entry in self._loaded.lock and path.is_file() else None
 
     def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
         """A page of documents with the answers of every variant, as far as the person may read them."""

@@ -15,6 +15,7 @@ from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.release.rollout import AUTOMATIC, evidence
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent, TokenUsage
 from llm_platform.review.status import (
@@ -98,7 +99,7 @@ def application_status(
         sendable=counts.get("sendable", 0),
         unsendable={status: count for status, count in counts.items() if status != "sendable"},
     )
-    endpoints = tuple(_endpoints(store, loaded, looks, now=now))
+    endpoints = tuple(_endpoints(store, loaded, looks, pages=cards_folder.parent / ENDPOINT_PAGES, now=now))
     found = ApplicationStatus(
         name=application.name,
         title=application.title,
@@ -309,18 +310,26 @@ def _used(store: ApplicationStore, loaded: LoadedApplication, *, since: datetime
 
 
 def _endpoints(
-    store: ApplicationStore, loaded: LoadedApplication, looks: Sequence[Mapping[str, Any]], *, now: datetime
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    looks: Sequence[Mapping[str, Any]],
+    *,
+    pages: Path,
+    now: datetime,
 ) -> Iterator[EndpointStanding]:
     for name, entry in loaded.lock.items():
+        has_page = (pages / f"{name}.html").is_file()
         found = [look for look in looks if look["entry"] == name]
         seen = store.models.latest(name)
         if seen is not None and not seen.matches:
             note = "it is not what models.lock.yaml pins"
-            yield EndpointStanding(entry=name, state="another model", note=note, at=seen.observed_at)
+            yield EndpointStanding(entry=name, state="another model", note=note, at=seen.observed_at, has_page=has_page)
         elif not found:
             resting = entry.mode == "embedded"
             note = "it starts on use" if resting else "llm-platform monitor endpoints --look"
-            yield EndpointStanding(entry=name, state="resting" if resting else "not looked at", note=note, at=None)
+            yield EndpointStanding(
+                entry=name, state="resting" if resting else "not looked at", note=note, at=None, has_page=has_page
+            )
         else:
             ill = [look for look in found if not look["healthy"]]
             at = max(look["scraped_at"] for look in found)
@@ -328,7 +337,7 @@ def _endpoints(
             old = "; the last look is old" if now - at > STALE_LOOK else ""
             state = "ready" if not ill else "not ready"
             note = ready + (f", {ill[0]['reason']}" if ill else "") + old
-            yield EndpointStanding(entry=name, state=state, note=note, at=at)
+            yield EndpointStanding(entry=name, state=state, note=note, at=at, has_page=has_page)
 
 
 def open_alert(one: Alert) -> OpenAlert:
