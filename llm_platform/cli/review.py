@@ -84,7 +84,7 @@ def compare_releases(
 ) -> None:
     """Say what the verdicts so far decide between two releases, on every text that both have answered."""
     from llm_platform.evaluation.wording import interval_text
-    from llm_platform.operations.reviewing.deciding import decided_so_far
+    from llm_platform.operations.evidence.deciding import decided_so_far
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.operations.reviewing.deciding import Decided, decided_so_far
+from llm_platform.operations.evidence.deciding import Decided, decided_so_far
 from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.records import ReviewQueue
 from llm_platform.review.desk import Submitted

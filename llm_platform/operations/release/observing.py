@@ -11,13 +11,13 @@ from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.sample_ratio import SampleRatio, StageCounts, sample_ratio
+from llm_platform.operations.evidence.deciding import difference_so_far
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.live import LiveRollouts, challenger
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.release.underneath import AdapterBytes, moved, underneath
 from llm_platform.operations.releases import LoadedApplication, requesting
-from llm_platform.operations.reviewing.deciding import difference_so_far
 from llm_platform.records import InferenceRun, Interval, Release, RolloutEvent
 from llm_platform.records.rollout import AskedDocuments, AskedShare, RolloutStage, RolloutStep
 from llm_platform.rollout.decision import Approval, StageEvidence
