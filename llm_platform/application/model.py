@@ -411,6 +411,18 @@ class Monitoring(Specification):
     labelling: Labelling = Labelling()
 
 
+class Review(Specification):
+    """What people who judge answers are told beside every document.
+
+    Attributes:
+        guidelines: How to judge, in a few paragraphs; an empty line begins a new one.
+        labels: Label → when it is right, for `classify`.
+    """
+
+    guidelines: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
 class Rollout(Specification):
     """Who decides what is published, and how a challenger comes into use.
 
@@ -550,6 +562,7 @@ class Application(Specification):
     publish: Publish = Publish()
     monitoring: Monitoring = Monitoring()
     online: Online = Online()
+    review: Review = Review()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
     budget: Budget = Budget()
     recordings: dict[str, RecordedVariant] = Field(default_factory=dict, exclude=True)

@@ -55,6 +55,7 @@ def broken_rules(
         *_budget(data, unpriced),
         *rollout_rules(data, unpriced),
         *publish_rules(data, folder),
+        *_review(data),
     ]
     together = _mapping(data, "long_documents")
     found += _prompt_file(("long_documents",), together, folder) if "prompt" in together else ()
@@ -314,6 +315,14 @@ def _added_gates(data: dict[str, Any], evaluation: dict[str, Any], gates: dict[s
             if name not in names and (names or key == "metrics"):
                 allowed = listed(names) if names else "a scorer after the first, or a function of 'evaluation.metrics'"
                 yield (*at, key, name), wording(f"a gate on {name!r}", allowed, nearest(name, names))
+
+
+def _review(data: dict[str, Any]) -> Broken:
+    labels = _texts(data, "labels")
+    for label in _mapping(_mapping(data, "review"), "labels"):
+        if label not in labels:
+            text = wording(f"label {label!r}", listed(labels), nearest(str(label), labels))
+            yield ("review", "labels", label), text
 
 
 def _budget(data: dict[str, Any], unpriced: Collection[str]) -> Broken:

@@ -38,6 +38,7 @@ def show_status(
             namespace=settings.namespace,
             broken=broken,
             cards_folder=settings.cards_folder,
+            progress_folder=settings.progress_folder,
             now=datetime.now(UTC),
         )
     if as_json:

@@ -70,7 +70,8 @@ def serve(
     with WarehouseResource.of(settings).open() as lake, contextlib.suppress(KeyboardInterrupt):
         serve_review(
             lake, chosen, who, host=host, port=port, second_opinions=second_opinions,
-            cards_folder=settings.cards_folder, namespace=settings.namespace, broken=broken,
+            cards_folder=settings.cards_folder, progress_folder=settings.progress_folder,
+            namespace=settings.namespace, broken=broken,
             ready=lambda url: console.print(f"Open {url} and stop with Ctrl-C."),
         )  # fmt: skip
 

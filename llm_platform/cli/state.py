@@ -21,6 +21,7 @@ NAMESPACE = (
     "data",
     "reports",
     "journal",
+    "progress",
     "calls",
     "adapters",
     "training",

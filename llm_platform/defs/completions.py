@@ -101,7 +101,8 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
         if spec is not None:
             require_judgeable(lake, graph.loaded)
         asked = None if spec is None else asked_documents(store, application, requesting(release))
-        context.log.info(estimate(store, graph.loaded, variant, requesting(release), documents=asked).line)
+        expected = estimate(store, graph.loaded, variant, requesting(release), documents=asked)
+        context.log.info(expected.line)
         answered = answer(
             store,
             release,
@@ -115,6 +116,7 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
                 snapshot=lake.snapshot(),
                 documents=asked,
                 spent=spent_by(store, graph.loaded, context.run.run_id),
+                expected=(expected.prompt_tokens + expected.completion_tokens, expected.cost_usd),
             ),
         )
         missing = store.completions.missing_count(answered.release.release_id, documents=asked)
@@ -139,6 +141,7 @@ def asking(
     buckets: Collection[int] | None = None,
     documents: AskedDocuments | None = None,
     spent: Spent = NOTHING,
+    expected: tuple[int, float | None] | None = None,
 ) -> Asking:
     """How the documents of a release are sent by this step; its endpoints serve its adapter before the first one is."""
     nim: NIMResource = getattr(context.resources, resource_key(release.model.entry))
@@ -153,6 +156,7 @@ def asking(
         buckets=buckets,
         documents=documents,
         spent=spent,
+        expected=expected,
         on_wait=context.log.info,
     )
 

@@ -8,14 +8,13 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
 from llm_platform.models.entries import LockEntry
-from llm_platform.operations.serving.endpoint_page import write_endpoint_page
+from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES, write_endpoint_page
 from llm_platform.operations.serving.monitoring import ERROR_RATE_REASON, QUEUE_REASON, Held, Place, Watched, watch
 from llm_platform.resources.handed import local_nim
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 
-FOLDER = "endpoints"
 JOB = "endpoint_monitoring"
 EVERY_FIVE_MINUTES = "*/5 * * * *"
 
@@ -44,7 +43,9 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
         place = Place(local_nim(settings), nim.connection(), settings.nim_cluster_namespace)
         with dagster_failures(context), warehouse.open() as lake:
             watched = watch(lake, entry, place, now=datetime.now(UTC))
-            page = write_endpoint_page(lake, watched, entry, applications, folder=settings.cards_folder / FOLDER)
+            page = write_endpoint_page(
+                lake, watched, entry, applications, folder=settings.cards_folder / ENDPOINT_PAGES
+            )
         for name, held in zip(CHECKS, (watched.healthy, watched.queue, watched.errors), strict=True):
             yield _checked(name, held)
         yield dg.MaterializeResult(

@@ -14,6 +14,7 @@ from llm_platform.defs.failures import trouble_of
 from llm_platform.evaluation.panel import Panel
 from llm_platform.operations.adapters.adapter_panels import adapter_panels
 from llm_platform.operations.answering.documents import known_answer_panels
+from llm_platform.operations.evidence.failure_panels import failure_panels
 from llm_platform.operations.evidence.judging import judge_panels
 from llm_platform.operations.evidence.long_document_panels import long_document_panels
 from llm_platform.operations.release.rollout_panels import rollout_panels
@@ -26,6 +27,7 @@ PanelSource = Callable[[ApplicationStore, LoadedApplication], Sequence[Panel]]
 PANELS: tuple[PanelSource, ...] = (
     known_answer_panels,
     rollout_panels,
+    failure_panels,
     judge_panels,
     long_document_panels,
     drift_panels,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.card_key import BADGES, accuracy_minimum, key_note, key_rows, standing_of
@@ -47,6 +48,7 @@ def render_card(
     pending: Mapping[str, str] | None = None,
     withheld: Mapping[str, str] | None = None,
     review_url: str | None = None,
+    serving: str = "",
 ) -> str:
     """A page that needs no script, network or other file, light or dark as the reader's system is, and printable.
 
@@ -61,7 +63,8 @@ def render_card(
         changes: What is different from each variant's last report.
         pending: Variants without a release, and what they wait for.
         withheld: Variants that clear their gates and may not be published yet, and what else they have to show.
-        review_url: Address of the review page.
+        review_url: Address of the page that serves this card; without it, the card has no links.
+        serving: Who serves, since when and by whose decision, when the card was written.
 
     Raises:
         ContractBroken: there is neither a report nor a pending variant, or the reports are of several applications.
@@ -83,13 +86,14 @@ def render_card(
         key_rows=key_rows(reports, held),
         steps=_steps(reports),
         changes=[changes_view(found) for found in changes],
-        comparisons=[_comparison(comparison, review_url=_queue(review_url, name)) for comparison in comparisons],
+        comparisons=[_comparison(comparison, base=_base(review_url, name)) for comparison in comparisons],
         variants=[variant_view(report) for report in reports],
         panels=panels,
         variant_names=[report.variant for report in reports],
         intervals=INTERVALS,
         sources=sources(reports, provenance or {}),
         measured_on=measured_on(reports),
+        serving=serving,
     )
 
 
@@ -106,8 +110,10 @@ def _waiting(variant: str, reason: str) -> dict[str, str]:
     return {"variant": variant, "state": "pending", "value": "–", "range": "no release to judge", "why": why}
 
 
-def _queue(review_url: str | None, application: str) -> str | None:
-    return None if review_url is None else f"{review_url.rstrip('/')}/{application}/queue/disagreements"
+def _base(review_url: str | None, application: str) -> str | None:
+    """What addresses of an application's pages begin with. None where nobody has said: a card is opened as a file, too,
+    and has no link then that leads nowhere. The page that serves it knows its own address, and links its documents."""
+    return None if review_url is None else f"{review_url.rstrip('/')}/{application}"
 
 
 def _date(reports: Sequence[Report]) -> str:
@@ -173,7 +179,7 @@ def _steps(reports: Sequence[Report]) -> list[dict[str, str | None]]:
     ]
 
 
-def _comparison(comparison: Comparison, *, review_url: str | None) -> dict[str, Any]:
+def _comparison(comparison: Comparison, *, base: str | None) -> dict[str, Any]:
     a, b, count = comparison.a, comparison.b, comparison.texts
     rows = [
         {"name": f"{a} right", "cells": [matrix_cell(n, count) for n in (comparison.both_right, comparison.only_a)]},
@@ -183,8 +189,12 @@ def _comparison(comparison: Comparison, *, review_url: str | None) -> dict[str, 
         "a": a,
         "b": b,
         "note": f"{comparison.summary} Difference {comparison.difference_text}, {comparison.test_text}.",
-        "review_url": review_url,
+        "review_url": base and f"{base}/queue/disagreements",
+        "answers_url": base and f"{base}/answers?only=differing",
         "columns": [f"{b} right", f"{b} wrong"],
         "rows": rows,
-        "ids": comparison.disagreements[:DISAGREEMENTS_SHOWN],
+        "ids": [
+            (one, base and f"{base}/answers?{urlencode({'id': one, 'open': one})}")
+            for one in comparison.disagreements[:DISAGREEMENTS_SHOWN]
+        ],
     }

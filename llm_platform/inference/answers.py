@@ -40,6 +40,9 @@ _UNLISTED = -30.0
 
 
 # An answer that was cut may be half of one.
+NO_LABEL = "the answer is none of the prompt's answer texts"
+NOT_JSON = "the answer is not JSON"
+
 _CUT = frozenset({"length", "content_filter"})
 # Ends of requests that say nothing about the document.
 _BROKEN_OFF = frozenset({"abort", "error"})
@@ -199,7 +202,7 @@ class AnswerReader:
             # Cut right behind a whole answer is no loss, unless it might have become a longer one.
             longer = cut and any(other != text and other.startswith(text) for other in self._labels)
             label = None if longer else self._labels.get(text)
-            return _Verdict(answer=label, reason=None if label else "the answer is none of the prompt's answer texts")
+            return _Verdict(answer=label, reason=None if label else NO_LABEL)
         if self._release.task == "extract":
             return self._parsed(raw)
         text = "" if cut else stored(one_form(raw.strip()))
@@ -219,7 +222,7 @@ class AnswerReader:
             return _Verdict(answer=canonical_json(value))
         except MALFORMED:
             # Also numbers that have no end, and nesting that has none.
-            return _Verdict(reason="the answer is not JSON")
+            return _Verdict(reason=NOT_JSON)
 
     def _scored(self, choice: dict[str, Any]) -> _Verdict:
         try:

@@ -76,6 +76,7 @@ class Annotation(Record):
         subject_id: Document id, prompt name, run id or release id; of an answer `<release_id>/<document_id>`.
         judged: The answer that was shown, for kind `verdict`; None where the release has no valid one.
         answer: The answer that the person holds right; None when wrong without a correction, or when unsure.
+        fields: Of an extraction judged field by field: JSON, field → `right` or `wrong`.
         body: The tag, or the note.
         queue: Where the person met the document, or `import`.
         blind: Whether the person did not see which variant gave which answer.
@@ -96,6 +97,7 @@ class Annotation(Record):
     verdict: Verdict | None = None
     judged: str | None = None
     answer: str | None = None
+    fields: str | None = None
     body: str | None = None
     queue: str | None = None
     blind: bool | None = None

@@ -38,6 +38,7 @@ def asking_of(
         git_commit=settings.git_commit,
         snapshot=snapshot,
         on_progress=on_progress,
+        progress=settings.progress_folder,
     )
 
 
@@ -55,6 +56,7 @@ def asking_documents(
     waits_for_others: bool = True,
     on_wait: Callable[[str], None] | None = None,
     spent: Spent = NOTHING,
+    expected: tuple[int, float | None] | None = None,
 ) -> Asking:
     """How an application's documents are sent: within its budget, with a journal, to endpoints that serve the adapter.
 
@@ -62,6 +64,7 @@ def asking_documents(
         nim: The endpoints of the release's lock entry.
         buckets, documents, waits_for_others, on_wait: As in `Asking`.
         spent: What the run has used of the budget already.
+        expected: As in `Asking`.
     """
     endpoints, verify = _verified(settings, nim, release)
     return Asking(
@@ -81,6 +84,8 @@ def asking_documents(
         side_by_side=min(SIDE_BY_SIDE, nim.known_slots or SIDE_BY_SIDE),
         on_wait=on_wait,
         journal=settings.namespace_folder / "journal",
+        progress=settings.progress_folder,
+        expected=expected,
         # A replica that joins late has not got the adapter yet.
         discover=(lambda: nim.discover(release.model)) if nim.may_scale and release.adapter is None else None,
     )

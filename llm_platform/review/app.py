@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -41,11 +45,18 @@ from llm_platform.review.guard import (
 )
 from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Access, Person
-from llm_platform.review.queues import QUEUES
+from llm_platform.review.queues import ONE, QUEUES
 from llm_platform.review.status import Platform
-from llm_platform.review.views import agreement_view, item_view
+from llm_platform.review.views import agreement_view, item_view, verdict_view
 
 HISTORY_ROWS = 50
+DOCUMENT_ON_CARD = re.compile(r'<li class="id">(?P<key>[^<]+)</li>')
+"""How report cards list documents, escaped."""
+LIVE_SECONDS = 1.0
+LIVE_LOOKS = 600
+"""Then the browser asks again, and who has signed out meanwhile is told nothing more."""
+WRONG = "wrong"
+"""Name of the boxes that say of a field that it is wrong; their value is `<letter of the answer>.<field>`."""
 Handler = Callable[[Request, Person], Awaitable[Response]]
 
 
@@ -69,12 +80,13 @@ def review_app(
     pages = _Pages(desks, access, platform, clock)
     routes = [
         Route("/", pages.guarded(pages.start), name="start"),
+        Route("/live", pages.guarded(pages.live), name="live"),
         Route("/health", lambda _: PlainTextResponse("ok")),
         Route("/sign-in", pages.sign_in, name="sign_in", methods=["GET", "POST"]),
         Route("/sign-out", pages.sign_out, name="sign_out", methods=["POST"]),
         Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
         Route("/{application}", pages.guarded(pages.overview), name="overview"),
-        Route("/{application}/live", pages.guarded(pages.live), name="live"),
+        Route("/{application}/endpoints/{entry}", pages.guarded(pages.endpoints), name="endpoints"),
         Route("/{application}/cards/{page}", pages.guarded(pages.card), name="card"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.item), name="queue"),
         Route("/{application}/queue/{queue}", pages.guarded(pages.decide), name="decide", methods=["POST"]),
@@ -82,6 +94,7 @@ def review_app(
         Route("/{application}/answers", pages.guarded(pages.judge), name="judge", methods=["POST"]),
         Route("/{application}/undo", pages.guarded(pages.undo), name="undo", methods=["POST"]),
         Route("/{application}/history", pages.guarded(pages.history), name="history"),
+        Route("/{application}/verdicts", pages.guarded(pages.verdicts), name="verdicts"),
         Route("/{application}/agreement", pages.guarded(pages.agreement), name="agreement"),
     ]
     return Starlette(
@@ -139,16 +152,47 @@ class _Pages:
         return self._page(request, person, "start.html", found=found, platform=self._platform(), words=status)
 
     async def live(self, request: Request, person: Person) -> Response:
-        """What is under way, as the part of the start page that shows it."""
-        one = await run_in_threadpool(self._desk(request).status, now=self._clock())
-        return self._page(request, person, "live.html", one=one)
+        """What is under way, as server-sent events: the part of the start page that shows it, each time it changes."""
+        del person
+        template = self._templates.get_template("live.html")
+
+        async def events() -> AsyncIterator[str]:
+            shown: dict[str, str] = {}
+            for _ in range(LIVE_LOOKS):
+                for name, desk in self._desks.items():
+                    works = await run_in_threadpool(desk.under_way, now=self._clock())
+                    html = template.render(under_way=works)
+                    if shown.get(name) != html:
+                        shown[name] = html
+                        yield f"data: {json.dumps({'application': name, 'html': html, 'works': len(works)})}\n\n"
+                if await request.is_disconnected():
+                    return
+                await asyncio.sleep(LIVE_SECONDS)
+                yield ": still here\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
 
     async def card(self, request: Request, person: Person) -> Response:
         """A page that runs have written: the report card, drift, adapters."""
-        html = await run_in_threadpool(self._desk(request).card, request.path_params["page"])
+        del person
+        page = request.path_params["page"]
+        return await self._written(request, page, lambda desk: desk.card(page))
+
+    async def endpoints(self, request: Request, person: Person) -> Response:
+        """The page of one model's endpoints, which a look at them has written."""
+        del person
+        entry = request.path_params["entry"]
+        return await self._written(request, entry, lambda desk: desk.endpoints(entry))
+
+    async def _written(self, request: Request, here: str, read: Callable[[Desk], str | None]) -> Response:
+        desk = self._desk(request)
+        html = await run_in_threadpool(read, desk)
         if html is None:
             raise Refused(404, "No run has written this page yet. It comes with the next run of the application.")
-        del person
+        one = await run_in_threadpool(desk.status, now=self._clock())
+        around = self._templates.get_template("around.html").render(url=request.url_for, one=one, here=here)
+        answers = request.app.url_path_for("answers", application=desk.application.name)
+        html = _with_links(html.replace("<main>", f"{around}<main>", 1), answers=str(answers))
         return HTMLResponse(html, headers={"content-security-policy": CARD_POLICY})
 
     async def overview(self, request: Request, person: Person) -> Response:
@@ -169,21 +213,30 @@ class _Pages:
         fields = await read_form(request)
         form = dict(fields)
         desk = self._desk(request)
+        name = desk.application.name
+        if form.get("decision") == "skip":
+            await run_in_threadpool(desk.skip, person, queue, form.get("document", ""))
+            return _see(
+                request, "queue", _query(queue, names=form.get("blind") != "1"), application=name, queue=queue.name
+            )
         try:
-            submitted = _submitted(form, [value for name, value in fields if name == "tag"], queue, desk, person)
+            submitted = _submitted(fields, queue, desk, person)
             await run_in_threadpool(desk.decide, person, submitted, at=self._clock())
         except ContractBroken as error:
             document_id = form.get("document")
             return await self._shown(
-                request, person, queue, document_id=document_id, mistake=str(error), typed=form, status=422
+                request,
+                person,
+                queue,
+                document_id=document_id,
+                mistake=str(error),
+                typed=form,
+                status=422,
+                wrong=[value for name, value in fields if name == WRONG],
             )
-        return _see(
-            request,
-            "queue",
-            _query(queue, names=not submitted.blind),
-            application=desk.application.name,
-            queue=queue.name,
-        )
+        if queue.name == "answers":
+            return _see(request, "answers", {"id": submitted.document_id}, application=name)
+        return _see(request, "queue", _query(queue, names=not submitted.blind), application=name, queue=queue.name)
 
     async def answers(self, request: Request, person: Person) -> Response:
         """Documents beside the answers of every variant, a page at a time."""
@@ -194,9 +247,9 @@ class _Pages:
         desk = self._desk(request)
         if not person.judges:
             raise Refused(403, "Verdicts are for reviewers.")
-        form = dict(await read_form(request))
+        fields = await read_form(request)
         try:
-            submitted = _submitted(form, [], ReviewQueue(name="answers"), desk, person)
+            submitted = _submitted(fields, ReviewQueue(name="answers"), desk, person)
             await run_in_threadpool(desk.decide, person, submitted, at=self._clock())
         except ContractBroken as error:
             return await self._answers(request, person, mistake=str(error), status=422)
@@ -221,6 +274,17 @@ class _Pages:
         rows = await run_in_threadpool(desk.history, by=by, before=int(before) if before.isdecimal() else None)
         more = rows[-1]["number"] if len(rows) == HISTORY_ROWS else None
         return self._page(request, person, "history.html", desk=desk, rows=rows, by=by, more=more)
+
+    async def verdicts(self, request: Request, person: Person) -> Response:
+        """What the person has said, newest first, with a way to say something else."""
+        desk, before = self._desk(request), request.query_params.get("before", "")
+        if not person.judges:
+            raise Refused(403, "You have said nothing: verdicts are for reviewers.")
+        number = int(before) if before.isdecimal() else None
+        rows = await run_in_threadpool(desk.history, by=person.name, before=number)
+        more = rows[-1]["number"] if len(rows) == HISTORY_ROWS else None
+        said = [verdict_view(row, desk.application) for row in rows if row["answers"]]
+        return self._page(request, person, "verdicts.html", desk=desk, rows=said, more=more)
 
     async def agreement(self, request: Request, person: Person) -> Response:
         """How far people agree, and what is undecided."""
@@ -268,7 +332,7 @@ class _Pages:
         opened = request.query_params.get("open") if person.judges else None
         view = None
         if opened in {row.document_id for row in found.rows}:
-            item = await run_in_threadpool(desk.opened, opened)
+            item = await run_in_threadpool(desk.opened, opened, person)
             view = item_view(item, desk.application, names=True, typed={})
         query = {name: value for name, value in request.query_params.items() if name != "open"}
         return self._page(
@@ -286,15 +350,16 @@ class _Pages:
         document_id: str | None,
         mistake: str | None = None,
         typed: Mapping[str, str] | None = None,
+        wrong: Sequence[str] = (),
         status: int = 200,
     ) -> Response:
         desk = self._desk(request)
         opened = await run_in_threadpool(desk.open, person, queue, document_id=document_id)
-        names = request.query_params.get("names") == "1"
-        shared: dict[str, Any] = {"desk": desk, "queue": queue, "text": QUEUES[queue.name], "names": names}
+        names = queue.name == "answers" or request.query_params.get("names") == "1"
+        shared: dict[str, Any] = {"desk": desk, "queue": queue, "text": QUEUES.get(queue.name, ONE), "names": names}
         if opened is None:
             return self._page(request, person, "empty.html", **shared)
-        view = item_view(opened, desk.application, names=names, typed=typed or {})
+        view = item_view(opened, desk.application, names=names, typed=typed or {}, wrong=wrong)
         group_id = (typed or {}).get("group") or uuid4().hex
         query = _query(queue, names=not names)
         return self._page(
@@ -320,7 +385,7 @@ class _Pages:
             queue = ReviewQueue.model_validate(values)
         except ValidationError as error:
             raise Refused(404, "There is no such queue.") from error
-        if queue.name not in QUEUES:
+        if queue.name == "answers" and "document" not in parameters:
             raise Refused(404, "There is no such queue.")
         if not person.judges:
             raise Refused(403, "You may look at progress, agreement and history; documents are for reviewers.")
@@ -355,6 +420,17 @@ def _see(request: Request, route: str, query: Mapping[str, str] | None = None, *
     return RedirectResponse(f"{target}?{urlencode(query)}" if query else str(target), status_code=303)
 
 
+def _with_links(html: str, *, answers: str) -> str:
+    """A page that a run has written, with a link from every document that it names."""
+
+    def linked(found: re.Match[str]) -> str:
+        key = unescape(found["key"])
+        address = f"{answers}?{escape(urlencode({'id': key, 'open': key}))}"
+        return f'<li class="id"><a href="{address}">{found["key"]}</a></li>'
+
+    return DOCUMENT_ON_CARD.sub(linked, html)
+
+
 def _answers_wanted(request: Request) -> AnswersFilter:
     parameters = request.query_params
     attribute, found, value = parameters.get("slice", "").partition("=")
@@ -381,20 +457,23 @@ def _query(queue: ReviewQueue, *, names: bool) -> dict[str, str]:
     }
 
 
-def _submitted(form: Mapping[str, str], tags: list[str], queue: ReviewQueue, desk: Desk, person: Person) -> Submitted:
+def _submitted(fields: Sequence[tuple[str, str]], queue: ReviewQueue, desk: Desk, person: Person) -> Submitted:
+    form = dict(fields)
     kind, _, letter = form.get("decision", "").partition(":")
-    if kind not in ("choice", "all", "none", "correction", "cannot_tell"):
+    if kind not in ("choice", "all", "none", "correction", "cannot_tell", "fields"):
         raise ContractBroken("No decision was made. Choose one of the buttons.")
     answer = corrected_answer({**form, **_chosen_label(letter)}, desk.application) if kind == "correction" else None
+    marked = [value.partition(".") for name, value in fields if name == WRONG]
+    wrong = frozenset((choice, field) for choice, _, field in marked)
     return Submitted(
         document_id=form.get("document", ""),
         shown=form.get("shown", ""),
-        decision=ReviewDecision(kind, letter or None, answer),  # type: ignore[arg-type]
+        decision=ReviewDecision(kind, letter or None, answer, wrong),  # type: ignore[arg-type]
         # Bound to the person: nobody can take the place of another one's decision.
         group_id=content_hash([form.get("group") or uuid4().hex, person.name]),
         queue=queue,
         blind=form.get("blind") == "1",
-        tags=[*tags, *form.get("tags", "").split(",")],
+        tags=[*(value for name, value in fields if name == "tag"), *form.get("tags", "").split(",")],
         note=form.get("note", ""),
     )
 

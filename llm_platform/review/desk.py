@@ -13,7 +13,7 @@ from llm_platform.review.agreement import Agreement
 from llm_platform.review.answers import AnswerFilters, AnswersPage
 from llm_platform.review.items import Item, ReviewDecision
 from llm_platform.review.people import Person
-from llm_platform.review.status import ApplicationStatus
+from llm_platform.review.status import ApplicationStatus, UnderWay
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,14 @@ class Desk(Protocol):
     def status(self, *, now: datetime) -> ApplicationStatus:
         """Where the application stands; at most a minute old."""
 
+    def under_way(self, *, now: datetime) -> tuple[UnderWay, ...]:
+        """What is being asked now."""
+
     def card(self, page: str) -> str | None:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
+
+    def endpoints(self, entry: str) -> str | None:
+        """The page of the endpoints of a lock entry, as HTML; None where nobody has looked at them yet."""
 
     def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
         """A page of documents with the answers of every variant, as far as the person may read them."""
@@ -89,7 +95,7 @@ class Desk(Protocol):
     def answer_filters(self) -> AnswerFilters:
         """What there is to filter answers by."""
 
-    def opened(self, document_id: str) -> Opened:
+    def opened(self, document_id: str, person: Person) -> Opened:
         """One document by itself, to be judged where it was found."""
 
     def overview(self, person: Person) -> Overview:
@@ -100,6 +106,9 @@ class Desk(Protocol):
 
     def open(self, person: Person, queue: ReviewQueue, *, document_id: str | None = None) -> Opened | None:
         """The next document of a queue, or one that is named; None when nothing waits."""
+
+    def skip(self, person: Person, queue: ReviewQueue, document_id: str) -> None:
+        """Put a document at the end of a queue, for this person and for as long as the page runs."""
 
     def decide(self, person: Person, submitted: Submitted, *, at: datetime) -> None:
         """Store a decision."""

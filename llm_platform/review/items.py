@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -72,14 +72,17 @@ class ReviewDecision:
 
     Attributes:
         kind: `choice`: that one answer is right; `all`: every answer shown is; `none`: no answer shown is, and the
-            person gives no other; `correction`: the person gives the right one; `cannot_tell`.
+            person gives no other; `correction`: the person gives the right one; `cannot_tell`; `fields`: the person
+            says of each field of an extraction whether it is right.
         letter: For `choice`.
         answer: For `correction`, in the form in which answers are stored.
+        wrong: For `fields`: (letter, field) of every value that is wrong; the others are right.
     """
 
-    kind: Literal["choice", "all", "none", "correction", "cannot_tell"]
+    kind: Literal["choice", "all", "none", "correction", "cannot_tell", "fields"]
     letter: str | None = None
     answer: str | None = None
+    wrong: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ def verdict_rows(
     """
     right = _right_answer(item, decision, application)
     rows = []
-    shown = [(choice.answer, one) for choice in item.choices for one in choice.given]
-    for number, (judged, one) in enumerate(shown):
+    shown = [(choice, choice.answer, one) for choice in item.choices for one in choice.given]
+    for number, (choice, judged, one) in enumerate(shown):
         verdict = _verdict(judged, decision, right)
         # Several free texts can be right at once: each is then an answer that holds.
         answer = judged if decision.kind == "all" else right
@@ -145,14 +148,45 @@ def verdict_rows(
                 verdict=verdict,
                 judged=judged,
                 answer=answer,
+                fields=_marks(choice, decision, application),
             )
         )
     return rows
 
 
+def _marks(choice: Choice, decision: ReviewDecision, application: Application) -> str | None:
+    """What was said of each field of an answer; None unless it was judged field by field."""
+    if decision.kind != "fields" or choice.answer is None:
+        return None
+    return canonical_json(
+        {name: "wrong" if (choice.letter, name) in decision.wrong else "right" for name in application.fields}
+    )
+
+
+def _by_fields(item: Item, wrong: Collection[tuple[str, str]], application: Application) -> str | None:
+    """The right answer, put together of the fields that are right; None where no answer has some field right.
+
+    Raises:
+        ContractBroken: two different values of a field are both called right.
+    """
+    answers = {choice.letter: json.loads(choice.answer) for choice in item.choices if choice.answer is not None}
+    right: dict[str, Any] = {}
+    for name in application.fields:
+        values = [answer.get(name) for letter, answer in answers.items() if (letter, name) not in wrong]
+        if any(value != values[0] for value in values):
+            raise ContractBroken(
+                f"Field {name!r} differs between the answers, and more than one is left as right. Mark what is wrong."
+            )
+        if values:
+            right[name] = values[0]
+    return canonical_json(right) if right.keys() == application.fields.keys() else None
+
+
 def _right_answer(item: Item, decision: ReviewDecision, application: Application) -> str | None:
     if decision.kind in ("none", "cannot_tell"):
         return None
+    if decision.kind == "fields":
+        return _by_fields(item, decision.wrong, application)
     if decision.kind == "correction":
         return comparable(decision.answer, application)
     if decision.kind == "all":
@@ -172,7 +206,8 @@ def _verdict(judged: str | None, decision: ReviewDecision, right: str | None) ->
         return Verdict.CANNOT_TELL
     if judged is not None and (decision.kind == "all" or judged == right):
         return Verdict.RIGHT
-    return Verdict.CORRECTED if decision.kind == "correction" else Verdict.WRONG
+    corrected = decision.kind == "correction" or (decision.kind == "fields" and right is not None)
+    return Verdict.CORRECTED if corrected else Verdict.WRONG
 
 
 def remark_rows(item: Item, occasion: Occasion, *, tags: Sequence[str], note: str) -> list[Annotation]:

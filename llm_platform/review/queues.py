@@ -29,3 +29,5 @@ QUEUES: dict[ReviewQueueName, QueueText] = {
     "mine": QueueText("Others saw it differently", "You judged these, and somebody has since said something else."),
     "adjudication": QueueText("To be decided", "People disagree, or contradict the known answer. Your word is final."),
 }
+ONE = QueueText("One document", "Opened from the answers or from your verdicts.")
+"""What is in no queue: a document that a person has asked for."""

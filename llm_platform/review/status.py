@@ -260,6 +260,8 @@ def _application(one: ApplicationStatus) -> Iterator[str]:
         known = "" if other.accuracy is None else f", accuracy {other.accuracy.text}"
         stage = f" ({other.stage})" if other.stage else ""
         yield from _told("Beside it", f"{other.variant}{stage}: {other.state}{known}. {other.why}".rstrip(" ."))
+    if one.under_way:
+        yield from _told("Under way", *map(under_way_line, one.under_way))
     yield from _told("Last run", "none" if one.last_run is None else work_line(one.last_run))
     yield from _told("Documents", documents_line(one.documents))
     yield from _told("Drift", drift_line(one.drift))
@@ -297,6 +299,18 @@ def work_line(found: Work) -> str:
     return (
         f"{found.variant} at {found.started_at:%Y-%m-%d %H:%M} UTC: {found.stored:,} answers in {found.seconds:,.0f} "
         f"s, {found.tokens_per_second:,.0f} tokens/s{failed}"
+    )
+
+
+def under_way_line(found: UnderWay) -> str:
+    """What is being asked, in a sentence."""
+    of = "" if found.total is None else f" of {found.total:,}"
+    left = "" if found.seconds_left is None else f", about {found.seconds_left:,.0f} s left"
+    expected = "" if found.expected is None else f" of about {found.expected.text}"
+    failed = f", {sum(found.failed.values()):,} without a valid answer" if found.failed else ""
+    return (
+        f"{found.variant}: {found.done:,}{of} texts, {found.tokens_per_second:,.0f} tokens/s{left}, "
+        f"{found.used.text}{expected}{failed}"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from llm_platform.application.model import Application, OutputField
 from llm_platform.records import QueueProgress
@@ -44,17 +46,35 @@ class ButtonView:
 
 @dataclass(frozen=True)
 class CellView:
-    """A field's value in one answer; `differs` when another answer has another one."""
+    """A field's value in one answer; `differs` when another answer has another one, `is_wrong` when it was marked."""
 
+    letter: str
     value: str
     pieces: tuple[MarkedText, ...]
     differs: bool
+    is_wrong: bool
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """What a person has said of one document, and the page on which to say something else.
+
+    Attributes:
+        queue: Where it is corrected: an adjudicator's word stays one.
+    """
+
+    document_id: str
+    at: datetime
+    said: str
+    undone: bool
+    queue: str
 
 
 @dataclass(frozen=True)
 class FieldView:
     """One field, across the answers and in the form for the right one."""
 
+    key: str
     name: str
     input_name: str
     description: str
@@ -86,9 +106,18 @@ class ItemView:
     reference: str | None
     progress: QueueProgress
     editing: bool
+    guidelines: tuple[str, ...]
+    meanings: tuple[tuple[str, str], ...]
 
 
-def item_view(opened: Opened, application: Application, *, names: bool, typed: Mapping[str, str]) -> ItemView:
+def item_view(
+    opened: Opened,
+    application: Application,
+    *,
+    names: bool,
+    typed: Mapping[str, str],
+    wrong: Collection[str] = (),
+) -> ItemView:
     """The page of a document.
 
     Args:
@@ -96,10 +125,11 @@ def item_view(opened: Opened, application: Application, *, names: bool, typed: M
         application: Its task decides which buttons there are.
         names: Show which variant gave which answer, and how sure it was.
         typed: A form that was refused, to be shown again.
+        wrong: The fields that were marked in it.
     """
     item = opened.item
     answers = [choice.answer for choice in item.choices]
-    fields = _fields(answers, application, typed) if application.task == "extract" else ()
+    fields = _fields(item.choices, application, typed, wrong) if application.task == "extract" else ()
     values = [cell.value for field in fields for cell in field.cells]
     return ItemView(
         document_id=item.document_id,
@@ -119,6 +149,12 @@ def item_view(opened: Opened, application: Application, *, names: bool, typed: M
         reference=opened.reference,
         progress=opened.progress,
         editing=typed.get("decision") == "correction",
+        guidelines=tuple(part.strip() for part in application.review.guidelines.split("\n\n") if part.strip()),
+        meanings=tuple(
+            (label, application.review.labels[label])
+            for label in application.labels
+            if label in application.review.labels
+        ),
     )
 
 
@@ -181,30 +217,56 @@ def _others(choices: Sequence[Choice], application: Application) -> tuple[Button
     return (ButtonView("none", wrong, "w"), ButtonView("cannot_tell", "Cannot tell", "c"))
 
 
-def _fields(answers: Sequence[str | None], application: Application, typed: Mapping[str, str]) -> tuple[FieldView, ...]:
-    columns = [shown_fields(answer, application) for answer in answers if answer is not None]
+def _fields(
+    choices: Sequence[Choice], application: Application, typed: Mapping[str, str], wrong: Collection[str]
+) -> tuple[FieldView, ...]:
+    valid = {choice.letter: shown_fields(choice.answer, application) for choice in choices if choice.answer is not None}
     return tuple(
-        _field(name, field, [column[name] for column in columns], typed) for name, field in application.fields.items()
+        _field(name, field, {letter: values[name] for letter, values in valid.items()}, typed, wrong)
+        for name, field in application.fields.items()
     )
 
 
-def _field(name: str, field: OutputField, values: Sequence[str], typed: Mapping[str, str]) -> FieldView:
-    differs = len(set(values)) > 1
+def _field(
+    name: str, field: OutputField, values: Mapping[str, str], typed: Mapping[str, str], wrong: Collection[str]
+) -> FieldView:
+    differs = len(set(values.values())) > 1
     cells = []
-    for number, value in enumerate(values):
-        other = next((one for index, one in enumerate(values) if index != number and one != value), value)
+    for letter, value in values.items():
+        other = next((one for key, one in values.items() if key != letter and one != value), value)
         pieces = tuple(differing(value, other)) if differs else (MarkedText(value),)
-        cells.append(CellView(value, pieces, differs))
+        cells.append(CellView(letter, value, pieces, differs, f"{letter}.{name}" in wrong))
+    given = [value for value in values.values() if value]
     return FieldView(
+        key=name,
         name=name.replace("_", " "),
         input_name=FIELD_PREFIX + name,
         description=field.description,
         kind=field.type,
         required=field.required,
         cells=tuple(cells),
-        typed=typed.get(FIELD_PREFIX + name, values[0] if values else ""),
-        suggestions=field.values or tuple(dict.fromkeys(value for value in values if value)),
+        typed=typed.get(FIELD_PREFIX + name, next(iter(values.values()), "")),
+        suggestions=field.values or tuple(dict.fromkeys(given)),
     )
+
+
+def verdict_view(row: Mapping[str, Any], application: Application) -> VerdictView:
+    """A decision as the person who made it sees it."""
+    if row["answer"] is not None:
+        said = _spoken(row["answer"], application)
+    elif row["rejected"]:
+        said = f"not {', '.join(_spoken(one, application) for one in row['rejected'])}"
+    else:
+        said = "cannot tell" if "cannot_tell" in (row["verdicts"] or []) else "none of these"
+    queue = "adjudication" if row["queue"] == "adjudication" else "answers"
+    return VerdictView(row["document_id"], row["at"], said, bool(row["undone"]), queue)
+
+
+def _spoken(answer: str, application: Application) -> str:
+    if application.task != "extract":
+        return answer
+    fields = shown_fields(answer, application)
+    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in fields.items() if value)
 
 
 @dataclass(frozen=True)

@@ -400,6 +400,11 @@ class Settings(PodFields, BaseSettings):
         return self.namespace_folder / "dagster"
 
     @property
+    def progress_folder(self) -> Path:
+        """Where runs write down how far they are."""
+        return self.namespace_folder / "progress"
+
+    @property
     def cards_folder(self) -> Path:
         """Folder of report cards and exports."""
         return self.namespace_folder / "reports"

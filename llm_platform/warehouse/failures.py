@@ -46,6 +46,25 @@ class Failures:
         )
         return self._found(release_id, "d.document_id", current)
 
+    def causes(self, release_id: str) -> list[tuple[str, str, int]]:
+        """(status, reason, documents) of answers that are not valid, the most frequent first."""
+        counts: dict[tuple[str, str], int] = {}
+        documents = self._session.relation(self._application, "documents")
+        ours = self._session.relation(self._application, "completions")
+        for catalog in (LAKE, UPSTREAM) if self._session.has_upstream else (LAKE,):
+            relation = self._session.relation(self._application, "completions", catalog=catalog)
+            known = f"SELECT 1 FROM {ours} o WHERE o.release_id = $key AND o.fingerprint = c.fingerprint"
+            lacking = "" if catalog == LAKE else f" AND NOT EXISTS ({known})"
+            rows = self._session.rows(
+                f"SELECT c.status, coalesce({in_own_words()}, ''), count(*) FROM "
+                f"(SELECT c.* FROM {relation} c JOIN {documents} d ON d.fingerprint = c.fingerprint "
+                f"WHERE d.status = 'sendable' AND c.release_id = $key AND c.status <> 'valid'{lacking}) c GROUP BY ALL",
+                {"key": release_id},
+            )
+            for status, reason, count in rows:
+                counts[status, reason] = counts.get((status, reason), 0) + count
+        return sorted(((*cause, count) for cause, count in counts.items()), key=lambda one: (-one[2], one[:2]))
+
     def of_judge(self, release_id: str) -> list[Failure]:
         """Verdicts of a judge that are not valid; they are about answers, not about documents."""
         return self._found(release_id, "c.document_id", "")

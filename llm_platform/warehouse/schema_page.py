@@ -120,6 +120,7 @@ COLUMN_WORDS = {
     "annotations.verdict": "`right`, `wrong`, `corrected` or `unsure`",
     "annotations.judged": "the answer that was shown",
     "annotations.answer": "the answer that the person holds right",
+    "annotations.fields": "JSON: field → `right` or `wrong`, of an extraction judged field by field",
     "annotations.body": "the tag, or the note",
     "annotations.queue": "where the person met the document",
     "annotations.blind": "the person did not see which variant answered",

@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.answering.documents import read_references, update_documents
+from llm_platform.operations.evidence.evaluation import report_releases, score_releases
+from llm_platform.operations.evidence.failure_panels import failure_panels
+from llm_platform.operations.release.rollout import decide
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Completion, CompletionStatus, canonical_json
 from llm_platform.warehouse.lake import Warehouse
@@ -72,6 +75,16 @@ def filled(lake: Warehouse, loaded: LoadedApplication, answers: Answers, *, conf
         ]
         with store.completions.lease(release.release_id, holder="test") as lease:
             store.completions.append(lease, rows)
+
+
+def judged(lake: Warehouse, loaded: LoadedApplication, *, cards_folder: Path) -> None:
+    """Grade what `filled` has stored, write the report card, and let the best variant serve."""
+    store = lake.application(loaded.application.name)
+    store.references.replace(read_references(lake, loaded.application))
+    score_releases(lake, loaded)
+    panels = failure_panels(store, loaded)
+    report_releases(lake, loaded, cards_folder=cards_folder, panels=panels)
+    decide(store, loaded)
 
 
 def open_lake(folder: Path) -> Any:

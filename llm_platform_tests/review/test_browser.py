@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,16 +12,12 @@ from llm_platform.operations.reviewing.review import CLAIM_SECONDS, ReviewDesk
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access, Person
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.review.browser import LACKING, PHONE, open_chromium
 from llm_platform_tests.review.cases import EXTRACT, FILM, OTHER_FILM, Clock, filled, open_lake, team_with
 from llm_platform_tests.review.served import served
 from llm_platform_tests.team import NAME, Team
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install-dev")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: make tools")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-PHONE = {"width": 390, "height": 844}
+pytestmark = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 TEXTS = {str(number): f"Ticket {number}. " + "The printer on the third floor burns again. " * 30 for number in range(6)}
 
 READABLE = """
@@ -71,10 +66,8 @@ UNNAMED = """
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from llm_platform.operations.answering.documents import read_references
-from llm_platform.operations.evidence.evaluation import report_releases, score_releases
-from llm_platform.operations.release.rollout import decide
 from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.operations.reviewing.status import application_status, platform_status
 from llm_platform.records import InferenceRun, TokenUsage
@@ -21,7 +18,7 @@ from llm_platform.review.people import Access, Person
 from llm_platform.review.status import ApplicationStatus, Platform, lines_of
 from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform_tests.review.cases import NOON, Clock, filled, open_lake
+from llm_platform_tests.review.cases import NOON, Clock, filled, judged, open_lake
 from llm_platform_tests.team import NAME, Team, right_answer
 
 DOCUMENTS = 60
@@ -49,10 +46,7 @@ def lake(team: Team, cards: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         wrong = dict.fromkeys(list(right)[:-1], "SAD")
         filled(lake, loaded, {"clear": right, "vague": wrong})
         store = lake.application(NAME)
-        store.references.replace(read_references(lake, loaded.application))
-        score_releases(lake, loaded)
-        report_releases(lake, loaded, cards_folder=cards / NAME)
-        decide(store, loaded)
+        judged(lake, loaded, cards_folder=cards / NAME)
         release = loaded.release("clear", store)
         assert release is not None
         for days, tokens in ((0, 1_000), (3, 20_000), (70, 300_000)):
@@ -116,7 +110,12 @@ def test_what_waits_says_for_whom(status: ApplicationStatus, who: str, what: str
 
 def test_lines_and_json_say_what_the_page_says(lake: Warehouse, team: Team, cards: Path) -> None:
     """Three answers to one question would be two too many."""
-    given = {"namespace": "test", "broken": {"other": "application.yaml:3: no title"}, "cards_folder": cards}
+    given = {
+        "namespace": "test",
+        "broken": {"other": "application.yaml:3: no title"},
+        "cards_folder": cards,
+        "progress_folder": cards,
+    }
     status = platform_status(lake, {NAME: team.loaded}, now=NOON, **given)  # type: ignore[arg-type]
     desk = ReviewDesk(lake, team.loaded, cards_folder=cards / NAME)
     app = review_app(
@@ -150,6 +149,8 @@ def test_cards_are_served_to_everybody_who_is_known_and_run_no_script(lake: Ware
         ]
 
     assert card.status_code == 200
+    assert f'<a href="/{NAME}/answers?id=' in card.text
+    assert "Now: clear serves since" in card.text
     assert "Report card" in card.text
     assert card.headers["content-security-policy"] == CARD_POLICY
     assert missing == [404, 404, 404]

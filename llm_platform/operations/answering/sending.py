@@ -23,6 +23,7 @@ from llm_platform.operations.answering.account import Account, Rows, require_val
 from llm_platform.operations.answering.examples import selector
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.long_documents import InParts
+from llm_platform.operations.answering.under_way import noted
 from llm_platform.records import (
     Completion,
     CompletionStatus,
@@ -60,6 +61,8 @@ class Asking:
         on_wait: Called in this thread with what is waited for, and for whom.
         journal: Folder on storage that outlives the process, in which answers are safe before they are committed, many
             at a time; without it they are committed a few times a second, each time at the cost of 30 ms.
+        progress: Folder in which it is written down how far it is, for who looks from elsewhere; None writes nothing.
+        expected: Tokens and money that were estimated before.
     """
 
     endpoints: Callable[[], Sequence[EndpointTarget]]
@@ -77,6 +80,8 @@ class Asking:
     journal: Path | None = None
     discover: Callable[[], Sequence[EndpointTarget]] | None = None
     verify: Callable[[], None] | None = None
+    progress: Path | None = None
+    expected: tuple[int, float | None] | None = None
 
 
 def ask(
@@ -291,7 +296,16 @@ class _Sending:
     ) -> None:
         """One run of the engine."""
         store, targets = self._store, self._targets
-        with _sink(store, lease, _journal(store, release, asking.journal)) as sink:
+        noting = noted(
+            asking.progress,
+            application=store.name,
+            release_id=release.release_id,
+            run_id=asking.run_id,
+            prices=asking.policy.prices,
+            expected=asking.expected,
+            also=asking.on_progress,
+        )
+        with _sink(store, lease, _journal(store, release, asking.journal)) as sink, noting as on_progress:
             require_told_apart(release, targets[0], self._client)
             run_completions(
                 release,
@@ -307,7 +321,7 @@ class _Sending:
                 discover=asking.discover,
                 has_answers=lambda: store.completions.counts(release.release_id).get(CompletionStatus.VALID, 0) > 0,
                 total=total,
-                on_progress=asking.on_progress,
+                on_progress=on_progress,
                 on_finish=self.account.runs.append,
                 left=_NotAnsweredByOthers(lease),
             )

@@ -59,6 +59,19 @@ def card_html(
         pending=pending_variants(store, loaded),
         withheld=_withheld(store, judged),
         review_url=review_url,
+        serving=serving_sentence(store),
+    )
+
+
+def serving_sentence(store: ApplicationStore) -> str:
+    """Who serves, since when and by whose decision."""
+    champion = store.rollout.champion()
+    if champion is None:
+        return "Nothing served when this was written."
+    note = f": “{champion.note}”" if champion.note else ""
+    return (
+        f"{champion.variant} serves since {champion.at:%Y-%m-%d %H:%M} UTC, by decision of {champion.by}{note} "
+        f"(release {champion.release_id})."
     )
 
 

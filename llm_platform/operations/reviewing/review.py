@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from llm_platform.errors import ContractBroken
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.releases import CHAMPION, LoadedApplication
 from llm_platform.operations.reviewing.answers import SERVES, answers_page
-from llm_platform.operations.reviewing.status import CARDS, application_status
+from llm_platform.operations.reviewing.status import CARDS, application_status, works_under_way
+from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.records import AnswersFilter, QueueProgress, ReviewQueue
 from llm_platform.review.agreement import Agreement, agreements
 from llm_platform.review.answers import AnswerFilters, AnswersPage
@@ -31,7 +32,7 @@ from llm_platform.review.items import (
     verdict_rows,
 )
 from llm_platform.review.people import Person
-from llm_platform.review.status import ApplicationStatus
+from llm_platform.review.status import ApplicationStatus, UnderWay
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.review_items import ReviewItems
 
@@ -55,17 +56,20 @@ class ReviewDesk:
         *,
         second_opinions: float = SECOND_OPINIONS,
         cards_folder: Path = Path(),
+        progress_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lake = lake
         self._loaded = loaded
         self._cards_folder = cards_folder
+        self._progress_folder = progress_folder
         self._status: tuple[int, float, ApplicationStatus] | None = None
         self._values: tuple[float, dict[str, list[str]]] | None = None
         self._store = lake.application(loaded.application.name)
         self._items: ReviewItems = self._store.review_items(second_opinions=second_opinions, clock=clock)
         self._clock = clock
         self._claims: dict[tuple[str, str], tuple[str, float]] = {}
+        self._skipped: dict[tuple[str, ReviewQueue], list[str]] = {}
         self._lock = threading.Lock()
         self._releases: tuple[dict[str, str], float] = ({}, -RELEASES_SECONDS)
 
@@ -81,12 +85,23 @@ class ReviewDesk:
         if known is None or known[0] != snapshot or self._clock() - known[1] >= STATUS_SECONDS:
             status = application_status(self._lake, self._loaded, cards_folder=self._cards_folder, now=now)
             self._status = known = (snapshot, self._clock(), status)
-        return known[2]
+        return known[2].model_copy(update={"under_way": self.under_way(now=now)})
+
+    def under_way(self, *, now: datetime) -> tuple[UnderWay, ...]:
+        """What is being asked now."""
+        if self._progress_folder is None:
+            return ()
+        return works_under_way(self._store, self._loaded, self._progress_folder, now=now)
 
     def card(self, page: str) -> str | None:
         """A page that runs have written beside the report card, as HTML; None where there is none of this name."""
         path = self._cards_folder / f"{page}.html"
         return path.read_text(encoding="utf-8") if page in CARDS and path.is_file() else None
+
+    def endpoints(self, entry: str) -> str | None:
+        """The page of the endpoints of a lock entry, as HTML; None where nobody has looked at them yet."""
+        path = self._cards_folder.parent / ENDPOINT_PAGES / f"{entry}.html"
+        return path.read_text(encoding="utf-8") if entry in self._loaded.lock and path.is_file() else None
 
     def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
         """A page of documents with the answers of every variant, as far as the person may read them."""
@@ -100,13 +115,15 @@ class ReviewDesk:
         names = tuple(name.removesuffix(SERVES) for name in self._shown().values())
         return AnswerFilters(variants=names, tags=tuple(self._store.answer_pages.tags()), values=self._values[1])
 
-    def opened(self, document_id: str) -> Opened:
+    def opened(self, document_id: str, person: Person) -> Opened:
         """One document by itself, to be judged where it was found.
 
         Raises:
             ContractBroken: it is gone.
         """
-        return Opened(self._item(document_id), QueueProgress(total=0, done=0, waiting=0))
+        item = self._item(document_id)
+        said = self._items.said([item.fingerprint]).get(item.fingerprint, [])
+        return Opened(item, QueueProgress(total=0, done=0, waiting=0), self._told(said, person))
 
     def overview(self, person: Person) -> Overview:
         """Progress of every queue that the person may use, except slices."""
@@ -131,10 +148,17 @@ class ReviewDesk:
         Raises:
             ContractBroken: the named document is gone.
         """
+        if queue.name == "answers":
+            return None if document_id is None else self.opened(document_id, person)
         self._refresh()
         if document_id is None:
             with self._lock:
-                found = self._items.next(queue, person.name, avoid=self._claimed_by_others(person, queue))
+                claimed, skipped = self._claimed_by_others(person, queue), self._skipped.get((person.name, queue), [])
+                found = self._items.next(queue, person.name, avoid=[*claimed, *skipped])
+                if found is None and skipped:
+                    # What was skipped is what is left: it comes again, in the order in which it was skipped.
+                    self._skipped.pop((person.name, queue))
+                    found = self._items.next(queue, person.name, avoid=claimed)
                 if found is None:
                     return None
                 self._claims[_lane(queue), found[1]] = (person.name, self._clock() + CLAIM_SECONDS)
@@ -143,6 +167,14 @@ class ReviewDesk:
         opinions = self._opinions(item, person) if queue.name in SECOND_LOOKS else ()
         reference = self._items.reference(item.fingerprint) if queue.name == "adjudication" else None
         return Opened(item, self._items.progress(queue, person.name), opinions, reference)
+
+    def skip(self, person: Person, queue: ReviewQueue, document_id: str) -> None:
+        """Put a document at the end of a queue, for this person and for as long as the page runs."""
+        fingerprint = self._store.documents.fingerprint(document_id)
+        with self._lock:
+            if fingerprint is not None:
+                self._skipped.setdefault((person.name, queue), []).append(fingerprint)
+                self._claims.pop((_lane(queue), fingerprint), None)
 
     def decide(self, person: Person, submitted: Submitted, *, at: datetime) -> None:
         """Store a decision with its tags and note, in one transaction.
@@ -226,14 +258,16 @@ class ReviewDesk:
 
     def _opinions(self, item: Item, person: Person) -> tuple[SecondOpinion, ...]:
         """What people said, as "You" and numbers: who said it must not count."""
-        found = self._items.opinions(item.fingerprint)
+        return self._told(self._items.opinions(item.fingerprint), person)
+
+    def _told(self, found: Sequence[Mapping[str, Any]], person: Person) -> tuple[SecondOpinion, ...]:
         others = 0
         opinions = []
         for row in found:
             others += row["by"] != person.name
             who = "You" if row["by"] == person.name else f"Person {others}"
             rejected = tuple(comparable(answer, self.application) or "" for answer in row["rejected"])
-            opinions.append(SecondOpinion(who, row["answer"], rejected, row["notes"] or ""))
+            opinions.append(SecondOpinion(who, row["answer"], rejected, row.get("notes") or ""))
         return tuple(opinions)
 
     def _claimed_by_others(self, person: Person, queue: ReviewQueue) -> list[str]:

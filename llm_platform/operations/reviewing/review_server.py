@@ -31,6 +31,7 @@ def serve_review(
     ready: Callable[[str], None],
     second_opinions: float = SECOND_OPINIONS,
     cards_folder: Path = Path(),
+    progress_folder: Path | None = None,
     namespace: str = "",
     broken: Mapping[str, str] | None = None,
 ) -> None:
@@ -39,6 +40,7 @@ def serve_review(
     Args:
         ready: Called with the address once the page can be opened.
         port: 0 takes a free one.
+        progress_folder: Where runs write down how far they are.
         cards_folder: Where runs leave report cards, in a folder for each application.
         broken: Applications that cannot be used, and why.
 
@@ -46,7 +48,13 @@ def serve_review(
         StorageError: the address is in use or may not be listened on.
     """
     desks = {
-        name: ReviewDesk(lake, loaded, second_opinions=second_opinions, cards_folder=cards_folder / name)
+        name: ReviewDesk(
+            lake,
+            loaded,
+            second_opinions=second_opinions,
+            cards_folder=cards_folder / name,
+            progress_folder=progress_folder,
+        )
         for name, loaded in applications.items()
     }
     # A page of another site can make its name point to this machine; it cannot make the browser say ours. Where people
@@ -61,7 +69,14 @@ def serve_review(
     name = f"[{host}]" if ":" in host else host
     # Addresses hold keys of documents; uvicorn's access log would keep them.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, http=LimitedProtocol
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        http=LimitedProtocol,
+        # A page that follows a run keeps its connection open.
+        timeout_graceful_shutdown=1,
     )
     # A fault of ours is logged with its trace, and that ends with what the error says.
     logging.getLogger("uvicorn.error").addFilter(without_messages)

@@ -11,9 +11,11 @@ from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted
 from llm_platform.operations.answering.spending import budget_line, spent_by
+from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.release.rollout import AUTOMATIC, evidence
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent, TokenUsage
 from llm_platform.review.status import (
@@ -29,6 +31,7 @@ from llm_platform.review.status import (
     PlatformStatus,
     Serving,
     Spending,
+    UnderWay,
     Used,
     Waiting,
     Work,
@@ -40,6 +43,7 @@ from llm_platform.warehouse.store import ApplicationStore
 CARDS = {"card": "Report card", "drift": "Drift", "adapters": "Adapters"}
 """Files beside an application's report card, and what they are called."""
 NOTHING_MEASURED = "nothing was measured yet"
+SILENT_SECONDS = 15.0
 STALE_LOOK = timedelta(hours=6)
 
 
@@ -50,6 +54,7 @@ def platform_status(
     namespace: str,
     broken: Mapping[str, str],
     cards_folder: Path,
+    progress_folder: Path,
     now: datetime,
 ) -> PlatformStatus:
     """Where everything in a namespace stands."""
@@ -57,7 +62,9 @@ def platform_status(
         at=now,
         platform=platform_of(lake, applications, namespace=namespace, broken=broken),
         applications=tuple(
-            application_status(lake, loaded, cards_folder=cards_folder / name, now=now)
+            application_status(lake, loaded, cards_folder=cards_folder / name, now=now).model_copy(
+                update={"under_way": works_under_way(lake.application(name), loaded, progress_folder, now=now)}
+            )
             for name, loaded in applications.items()
         ),
     )
@@ -92,7 +99,7 @@ def application_status(
         sendable=counts.get("sendable", 0),
         unsendable={status: count for status, count in counts.items() if status != "sendable"},
     )
-    endpoints = tuple(_endpoints(store, loaded, looks, now=now))
+    endpoints = tuple(_endpoints(store, loaded, looks, pages=cards_folder.parent / ENDPOINT_PAGES, now=now))
     found = ApplicationStatus(
         name=application.name,
         title=application.title,
@@ -209,6 +216,30 @@ def _nothing_serves(challengers: Sequence[Challenger]) -> str:
     return "no variant clears its gates"
 
 
+def works_under_way(
+    store: ApplicationStore, loaded: LoadedApplication, folder: Path, *, now: datetime
+) -> tuple[UnderWay, ...]:
+    """What is being asked now of an application, on any machine that shares the state folder."""
+    return tuple(
+        UnderWay(
+            variant=_variant_of(store, loaded, one.release_id),
+            run_id=one.run_id,
+            done=one.done,
+            total=one.total,
+            tokens_per_second=one.tokens_per_second,
+            seconds_left=one.seconds_left,
+            used=Used(tokens=one.tokens, cost_usd=one.cost_usd),
+            expected=None
+            if one.expected_tokens is None
+            else Used(tokens=one.expected_tokens, cost_usd=one.expected_usd),
+            failed=one.failed,
+            retries=one.retries,
+            silent=silence if (silence := (now - one.at).total_seconds()) > SILENT_SECONDS else None,
+        )
+        for one in under_way(folder, store.name, now=now)
+    )
+
+
 def _last_run(store: ApplicationStore, loaded: LoadedApplication) -> Work | None:
     run = store.runs.newest()
     if run is None:
@@ -279,18 +310,26 @@ def _used(store: ApplicationStore, loaded: LoadedApplication, *, since: datetime
 
 
 def _endpoints(
-    store: ApplicationStore, loaded: LoadedApplication, looks: Sequence[Mapping[str, Any]], *, now: datetime
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    looks: Sequence[Mapping[str, Any]],
+    *,
+    pages: Path,
+    now: datetime,
 ) -> Iterator[EndpointStanding]:
     for name, entry in loaded.lock.items():
+        has_page = (pages / f"{name}.html").is_file()
         found = [look for look in looks if look["entry"] == name]
         seen = store.models.latest(name)
         if seen is not None and not seen.matches:
             note = "it is not what models.lock.yaml pins"
-            yield EndpointStanding(entry=name, state="another model", note=note, at=seen.observed_at)
+            yield EndpointStanding(entry=name, state="another model", note=note, at=seen.observed_at, has_page=has_page)
         elif not found:
             resting = entry.mode == "embedded"
             note = "it starts on use" if resting else "llm-platform monitor endpoints --look"
-            yield EndpointStanding(entry=name, state="resting" if resting else "not looked at", note=note, at=None)
+            yield EndpointStanding(
+                entry=name, state="resting" if resting else "not looked at", note=note, at=None, has_page=has_page
+            )
         else:
             ill = [look for look in found if not look["healthy"]]
             at = max(look["scraped_at"] for look in found)
@@ -298,7 +337,7 @@ def _endpoints(
             old = "; the last look is old" if now - at > STALE_LOOK else ""
             state = "ready" if not ill else "not ready"
             note = ready + (f", {ill[0]['reason']}" if ill else "") + old
-            yield EndpointStanding(entry=name, state=state, note=note, at=at)
+            yield EndpointStanding(entry=name, state=state, note=note, at=at, has_page=has_page)
 
 
 def open_alert(one: Alert) -> OpenAlert:

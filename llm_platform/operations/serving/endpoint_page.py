@@ -21,6 +21,8 @@ from llm_platform.warehouse.store import ApplicationStore
 POINTS = 48
 """A day in half hours: what a chart of this width can show."""
 
+ENDPOINT_PAGES = "endpoints"
+"""Folder of these pages, beside those of applications."""
 RUNS_SHOWN = 12
 FOOTER = (
     "Percentiles are read from the endpoints' own histograms, from what was added between two looks; a restart counts "

@@ -35,12 +35,17 @@ def drift_tiles(report: DriftReport) -> dict[str, tuple[str, str]]:
     accuracy = report.accuracy
     value = "–" if accuracy.value is None else figure(accuracy.value)
     return {
-        "Drifted": (str(len(report.drifted)), ", ".join(report.drifted) or "nothing shown"),
+        "Drift": (report.state, _told(report)),
         "Texts before": (f"{report.reference_texts:,}", "reference window"),
         "Texts since": (f"{report.current_texts:,}", "current window"),
         "Live accuracy": (value, accuracy.standing),
         "Flagged": (f"{len(report.flagged):,}", "documents unlike those before"),
     }
+
+
+def _told(report: DriftReport) -> str:
+    told = sum(found.verdict != "cannot tell" for found in report.measurements)
+    return ", ".join(report.drifted) or f"{told} of {len(report.measurements)} properties could be told"
 
 
 def _measurements(report: DriftReport) -> Panel:

@@ -53,7 +53,9 @@ document.addEventListener("submit", (event) => {
   if (form.id !== "decide" && form.id !== "undo-form") return;
   event.preventDefault();
   const label = event.submitter && event.submitter.querySelector(".label");
-  const said = form.id === "undo-form" ? "Taken back" : `Saved: ${label ? label.textContent : "your answer"}`;
+  const skipped = event.submitter && event.submitter.value === "skip";
+  const saved = skipped ? "Skipped" : `Saved: ${label ? label.textContent : "your answer"}`;
+  const said = form.id === "undo-form" ? "Taken back" : saved;
   send(form, event.submitter, said);
 });
 
@@ -95,3 +97,21 @@ document.addEventListener("keydown", (event) => {
 });
 
 dress();
+
+// What is under way is told by the server as it changes; once nothing is any more, the numbers around it are news.
+function follow() {
+  const place = find("#follow");
+  if (!place || !window.EventSource) return;
+  const busy = new Set();
+  const source = new EventSource(place.dataset.events);
+  source.onmessage = (event) => {
+    const told = JSON.parse(event.data);
+    const part = [...document.querySelectorAll("[data-live]")].find((one) => one.dataset.live === told.application);
+    if (part) part.innerHTML = told.html;
+    if (told.works) busy.add(told.application);
+    else if (busy.delete(told.application)) location.reload();
+  };
+  window.addEventListener("pagehide", () => source.close());
+}
+
+follow();
