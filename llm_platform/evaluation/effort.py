@@ -127,7 +127,7 @@ def binomial_quantile(probability: float, count: int, share: float) -> int:
     """
     from scipy.special import bdtr, bdtrik
 
-    found = math.ceil(bdtrik(probability, count, share))
+    found: int = math.ceil(bdtrik(probability, count, share))
     return found - 1 if found > 0 and bdtr(found - 1, count, share) >= probability else found
 
 

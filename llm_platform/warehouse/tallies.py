@@ -279,21 +279,21 @@ class Tallies:
         session, key = self._session, (self._application, name)
         at = session.snapshot()
         upstream = session.snapshot(catalog=UPSTREAM) if session.has_upstream else None
-        kept = session.counted.get(key) or self._stored(name)
+        kept: _Kept | None = session.counted.get(key) or self._stored(name)
         if kept is not None and (kept.upstream is None) == (upstream is None):
             if self._is_same(kept, tables, at=at, upstream=upstream):
                 session.counted[key] = kept
                 return kept
             if upstream is None and (moved := self._moved(move, kept, at)) is not None:
-                session.counted[key] = _Kept(at, upstream, {**moved, "moved": True})
-                return session.counted[key]
+                kept = session.counted[key] = _Kept(at, upstream, {**moved, "moved": True})
+                return kept
         if not in_full:
             return None
         with session.errors("count"), closing(session.open()) as cursor:
             # The keys of a whole table are grouped: that may spill, and must not grow with it.
             content = session.sparingly(lambda: count(cursor, at))
-        session.counted[key] = _Kept(at, upstream, content)
-        return session.counted[key]
+        kept = session.counted[key] = _Kept(at, upstream, content)
+        return kept
 
     def _moved(
         self,

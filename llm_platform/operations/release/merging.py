@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from llm_platform.errors import ContractBroken, EvidenceMissing
 from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.wording import interval_text
 from llm_platform.models.lock import Lock, pin
 from llm_platform.operations.release.contracts import filled_by
 from llm_platform.operations.release.rollout import served_by
@@ -67,8 +68,11 @@ def branch_diff(store: ApplicationStore, loaded: LoadedApplication, *, variant: 
     """
     name = loaded.application.name
     champion = store.rollout.champion()
-    wanted = None if variant is None else loaded.release(variant, store)
-    release = wanted if variant is not None else champion and store.releases.get(champion.release_id)
+    release: Release | None = None
+    if variant is not None:
+        release = loaded.release(variant, store)
+    elif champion is not None:
+        release = store.releases.get(champion.release_id)
     if release is None:
         why = "neither branch nor upstream publishes" if variant is None else f"variant {variant!r} has no release yet"
         raise EvidenceMissing(f"{name}: nothing to compare: {why}. First, on the branch: llm-platform run {name}")
@@ -123,17 +127,12 @@ def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[Measur
                 variant=variant,
                 release_id=report.release_id,
                 standing=report.standing,
-                accuracy="–" if report.accuracy is None else str(_interval(report.accuracy)),
-                labels=0 if report.accuracy is None else report.accuracy.n,
-                valid_rate="–" if report.valid_rate is None else str(_interval(report.valid_rate)),
+                accuracy="–" if report.accuracy is None else interval_text(report.accuracy),
+                labels=0 if report.accuracy is None else report.accuracy.count,
+                valid_rate="–" if report.valid_rate is None else interval_text(report.valid_rate),
             )
         )
     return found
-
-
-def _interval(interval: object) -> str:
-    value, lower, upper = (getattr(interval, name) for name in ("value", "lower", "upper"))
-    return f"{value:.3f} [{lower:.3f}, {upper:.3f}]"
 
 
 def _paid(store: ApplicationStore, loaded: LoadedApplication) -> tuple[TokenUsage, float | None]:
