@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from llm_platform.errors import unexpected
 from llm_platform.online.callers import METRICS, Caller, Callers, Limits
-from llm_platform.online.desk import Answered, Desk, Question, Turned
+from llm_platform.online.desk import Answered, AnswerDesk, Question, Turned
 from llm_platform.online.figures import Figures
 from llm_platform.online.forms import (
     answer_body,
@@ -48,7 +48,7 @@ Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
 def online_app(
-    desks: Mapping[str, Desk],
+    desks: Mapping[str, AnswerDesk],
     callers: Callers,
     *,
     hosts: tuple[str, ...],
@@ -84,7 +84,7 @@ def online_app(
 class _Service:
     """Handlers."""
 
-    def __init__(self, desks: Mapping[str, Desk], callers: Callers, deadline_seconds: float) -> None:
+    def __init__(self, desks: Mapping[str, AnswerDesk], callers: Callers, deadline_seconds: float) -> None:
         self._desks, self._callers, self._deadline_seconds = desks, callers, deadline_seconds
         self._limits, self._figures = Limits(), Figures()
 
@@ -171,7 +171,7 @@ class _Service:
             raise Turned(403, "forbidden", f"{caller.name} may not read metrics; that is the scope {METRICS!r}.")
         return PlainTextResponse(self._figures.text(self._desks))
 
-    async def _answered(self, name: str, desk: Desk, question: Question) -> Answered:
+    async def _answered(self, name: str, desk: AnswerDesk, question: Question) -> Answered:
         began = time.perf_counter()
         answered = await desk.answer(question)
         self._figures.answered(name, time.perf_counter() - began, was_stored=answered.was_stored)
@@ -189,7 +189,7 @@ class _Service:
             raise Turned(401, "unauthorized", "Nobody has this token. Send one as 'Authorization: Bearer …'.")
         return caller
 
-    def _desk(self, name: str, caller: Caller) -> Desk:
+    def _desk(self, name: str, caller: Caller) -> AnswerDesk:
         desk = self._desks.get(name)
         # Who may not ask an application is not told whether there is one.
         if desk is None or not caller.may_use(name):

@@ -75,7 +75,7 @@ class DeskState:
     skipped_shadows: int = 0
 
 
-class Desk(Protocol):
+class AnswerDesk(Protocol):
     """Answers the documents of one application.
 
     Attributes:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from llm_platform.online.desk import Desk
+from llm_platform.online.desk import AnswerDesk
 
 BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -38,11 +38,11 @@ class Figures:
         found.total += seconds
         self.stored[application] += was_stored
 
-    def text(self, desks: Mapping[str, Desk]) -> str:
+    def text(self, desks: Mapping[str, AnswerDesk]) -> str:
         """All of it."""
         return "\n".join((*self._lines(desks), ""))
 
-    def _lines(self, desks: Mapping[str, Desk]) -> Iterator[str]:
+    def _lines(self, desks: Mapping[str, AnswerDesk]) -> Iterator[str]:
         yield from _head("requests_total", "counter", "Requests, by what their callers were told.")
         for (application, caller, status), count in sorted(self.requests.items()):
             labels = f'application="{_quoted(application)}",caller="{_quoted(caller)}",status="{status}"'

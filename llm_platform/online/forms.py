@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from llm_platform.online.desk import Answered, Desk, Question, Turned
+from llm_platform.online.desk import Answered, AnswerDesk, Question, Turned
 from llm_platform.records import CompletionStatus
 
 LONGEST_DEADLINE_SECONDS = 600.0
@@ -32,7 +32,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     return found
 
 
-def question_of(body: Mapping[str, Any], desk: Desk, *, deadline_seconds: float) -> Question:
+def question_of(body: Mapping[str, Any], desk: AnswerDesk, *, deadline_seconds: float) -> Question:
     """A question in our own form.
 
     Raises:
@@ -55,7 +55,7 @@ def question_of(body: Mapping[str, Any], desk: Desk, *, deadline_seconds: float)
     )
 
 
-def chat_question_of(body: Mapping[str, Any], desk: Desk, *, deadline_seconds: float) -> Question:
+def chat_question_of(body: Mapping[str, Any], desk: AnswerDesk, *, deadline_seconds: float) -> Question:
     """A question in OpenAI's form: one message of the user is the document.
 
     Its key may stand in `metadata.document_id`, attributes beside it. What would change how the model answers is the
@@ -83,7 +83,7 @@ def chat_question_of(body: Mapping[str, Any], desk: Desk, *, deadline_seconds: f
     return Question(document_id=document_id, values=_of_the_source(values, desk), deadline_seconds=deadline_seconds)
 
 
-def answer_body(answered: Answered, desk: Desk, *, application: str) -> bytes:
+def answer_body(answered: Answered, desk: AnswerDesk, *, application: str) -> bytes:
     """An answer in our own form."""
     row = answered.completion
     answer: Any = row.answer
@@ -173,7 +173,7 @@ def _only_message(messages: Any) -> str:
     return content
 
 
-def _columns_in(text: str, desk: Desk) -> dict[str, Any]:
+def _columns_in(text: str, desk: AnswerDesk) -> dict[str, Any]:
     try:
         found = from_json(text, allow_inf_nan=False)
     except (ValueError, RecursionError):
@@ -183,7 +183,7 @@ def _columns_in(text: str, desk: Desk) -> dict[str, Any]:
     return found
 
 
-def _of_the_source(values: Mapping[str, Any], desk: Desk) -> dict[str, Any]:
+def _of_the_source(values: Mapping[str, Any], desk: AnswerDesk) -> dict[str, Any]:
     columns = desk.columns
     if unknown := sum(name not in columns for name in values):
         raise _wrong(f"Found {unknown} columns that documents do not have; they have: {_named(desk)}.")
@@ -215,7 +215,7 @@ def _deadline(value: Any, most: float) -> float:
     return min(float(value), LONGEST_DEADLINE_SECONDS)
 
 
-def _named(desk: Desk) -> str:
+def _named(desk: AnswerDesk) -> str:
     return ", ".join(desk.columns)
 
 
