@@ -18,10 +18,12 @@ from llm_platform.errors import ContractBroken
 from llm_platform.models.lock import load_lock
 from llm_platform.operations.release.merging import branch_diff, merge_branch
 from llm_platform.records import Release
+from llm_platform.records.contracts import text_contract
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform.warehouse.published import Served
 from llm_platform_tests.deployments.test_branches import promote_variant, run, settings_of
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer
@@ -343,10 +345,12 @@ def prediction(root: Path, seed: int) -> None:
                     for key, text in rows.items()
                 ],
             )
-        said = store.published.changes_of_upstream(target.release_id, 1)
+        said = store.published.changes_of_upstream(
+            Served(target.release_id, None, ()), text_contract(1, application=NAME)
+        )
     with small.open("production") as lake:
         store = lake.application(NAME)
-        compared = ("answer", "confidence", "release_id", "status", "reason", "fingerprint")
+        compared = ("answer", "confidence", "release_id", "status", "reason", "fingerprint", "answered_at")
 
         def published() -> dict[str, tuple[Any, ...]]:
             return {
