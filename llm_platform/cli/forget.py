@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ApplicationName, applications_of, console, new_table, show
+from llm_platform.cli.console import (
+    ApplicationName,
+    application_named,
+    applications_of,
+    console,
+    new_table,
+    show,
+)
 from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llm_platform.operations.privacy.forgetting import Forgotten
     from llm_platform.records import Traces
 
 commands = typer.Typer()
@@ -40,10 +48,13 @@ def forget(
     of the tables cannot be read afterwards.
     """
     from llm_platform.resources.forgetting import forgetting
+    from llm_platform.resources.handed import places_of
     from llm_platform.resources.warehouse import WarehouseResource
 
+    settings = load_settings()
     keys = list(document_ids or ()) + _lines(file)
-    work = forgetting(WarehouseResource.of(load_settings()))
+    copies = places_of(application_named(settings, application).application, settings)
+    work = forgetting(WarehouseResource.of(settings), copies=copies)
     if dry_run:
         found = work.look(application, keys)
         _show(found)
@@ -81,8 +92,9 @@ def retention(
     applications = [one.application for one in applications_of(settings).values()]
     now = datetime.now(UTC)
     with warehouse.open() as lake:
+        done: list[Forgotten] = []
         if dry_run:
-            found, done = outdated(lake, applications, settings.retention_days, now=now), []
+            found = outdated(lake, applications, settings.retention_days, now=now)
         else:
             work = forgetting(warehouse)
             found, done = let_go(lake, applications, settings.retention_days, forgetting=work, now=now)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.application.model import Application
 from llm_platform.defs.failures import dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.errors import ContractBroken, DropHeld, TransientError
@@ -18,6 +17,7 @@ from llm_platform.operations.answering.documents import (
 from llm_platform.records import content_hash
 from llm_platform.records.tables import DOCUMENTS_SCHEMA, REFERENCES_SCHEMA
 from llm_platform.resources.forgetting import forgetting
+from llm_platform.resources.handed import places_of
 from llm_platform.resources.warehouse import WarehouseResource
 
 NO_MASS_LOSS, KNOWN_DOCUMENTS = "no_mass_loss", "known_documents"
@@ -70,7 +70,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
             store = lake.application(application.name)
             counts, change = store.documents.counts(), update.change
             version = store.documents.data_version()
-        forgotten = _forget_departed(context, warehouse, application)
+        forgotten = _forget_departed(context, warehouse, graph)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
             metadata={
@@ -90,13 +90,12 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
     return documents
 
 
-def _forget_departed(
-    context: dg.AssetExecutionContext, warehouse: WarehouseResource, application: Application
-) -> dict[str, str]:
+def _forget_departed(context: dg.AssetExecutionContext, warehouse: WarehouseResource, graph: Graph) -> dict[str, str]:
     """Forget what has left the source, where the application says so; the certificates, for metadata."""
+    application = graph.application
     if application.retention.deleted != "forget":
         return {}
-    work = forgetting(warehouse)
+    work = forgetting(warehouse, copies=places_of(application, graph.settings))
     work.ask_departed(application.name)
     try:
         done = work.finish(application.name)

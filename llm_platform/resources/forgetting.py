@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from llm_platform.keys import signing_key
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.coordination_postgres import catalog_schemas
+from llm_platform.warehouse.copies import Place
 
 
-def forgetting(warehouse: WarehouseResource) -> Forgetting:
+def forgetting(warehouse: WarehouseResource, *, copies: Sequence[Place] = ()) -> Forgetting:
     """What `forget` and `retention.deleted` work on: the lake's own namespace first, then all others.
+
+    Args:
+        copies: Where else the application's published tables are.
 
     Raises:
         SpecificationError: nobody said where the key that signs is.
@@ -26,7 +31,7 @@ def forgetting(warehouse: WarehouseResource) -> Forgetting:
     own = Path(warehouse.runs_folder)
     names = dict.fromkeys([own.name, *_names(warehouse)])
     places = [ForgetPlace(name, _beside(warehouse, own.name, name).alone, own.parent / name) for name in names]
-    return Forgetting(places, signing_key(Path(warehouse.signing_key), make=True), lambda: datetime.now(UTC))
+    return Forgetting(places, signing_key(Path(warehouse.signing_key), make=True), lambda: datetime.now(UTC), copies)
 
 
 def _names(warehouse: WarehouseResource) -> list[str]:

@@ -14,12 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from llm_platform.contracts.files import contract_files
 from llm_platform.errors import LeaseHeld, SpecificationError, StorageError, TransientError
 from llm_platform.files import write_text
 from llm_platform.keys import STATEMENT_TYPE, SigningKey
 from llm_platform.operations.privacy.files import forget_in_files
 from llm_platform.records import Bar, ForgetRequest, TableMeasure, Traces
 from llm_platform.warehouse.bars import forgotten_rows
+from llm_platform.warehouse.copies import Place
 from llm_platform.warehouse.lake import Warehouse
 
 PREDICATE_TYPE = "https://llm-platform.dev/forgotten/v1"
@@ -63,11 +65,13 @@ class Forgetting:
 
     Attributes:
         places: Every namespace of the deployment, the one whose command it is first; it keeps the request.
+        copies: Where else the first one's published tables are.
     """
 
     places: Sequence[ForgetPlace]
     key: SigningKey
     now: Callable[[], datetime]
+    copies: Sequence[Place] = ()
 
     def look(self, application: str, document_ids: Sequence[str]) -> dict[str, Traces]:
         """Namespace → what there is of some documents. Changes nothing."""
@@ -175,6 +179,8 @@ class Forgetting:
                 at=request.asked_at,
             )
             store.traces.remove(request.document_ids, together, barred=barred, bars=bars)
+        if self.copies and place is self.places[0]:
+            store.copies.bring(tuple(store.contracts.published().values()), self.copies, files=contract_files)
         files = forget_in_files(place.folder, request, together)
         return {**asdict(lake.erase()), "files": files}
 
@@ -251,6 +257,10 @@ class Forgetting:
                 "not_reached": {
                     **{f"namespace {name}": why for name, why in request.unreachable.items()},
                     **_refused(request.erased),
+                    **{
+                        f"past versions of the copy at {copy.address}": "kept there, if they are"
+                        for copy in self.copies
+                    },
                     "backups": "of the catalog's database, of buckets and of disks, until their own retention ends",
                     "source": "the table of documents and files of known answers belong to who keeps them",
                 },

@@ -43,7 +43,7 @@ def outdated(
     """
     rows: dict[str, int] = {}
     for application in applications:
-        kept = application.retention.days
+        kept = {str(table): limit for table, limit in application.retention.days.items()}
         retention = lake.application(application.name).retention
         if DOCUMENTS in kept:
             rows[f"{application.name}.documents"] = len(retention.old_documents(kept[DOCUMENTS], now=now))
@@ -69,7 +69,7 @@ def let_go(
     found = outdated(lake, applications, days, now=now)
     forgotten: list[Forgotten] = []
     for application in applications:
-        kept = application.retention.days
+        kept = {str(table): limit for table, limit in application.retention.days.items()}
         store = lake.application(application.name)
         store.retention.remove(kept, now=now)
         if DOCUMENTS in kept:
