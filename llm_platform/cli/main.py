@@ -18,6 +18,7 @@ from llm_platform.cli import (
     contract,
     deployment,
     failures,
+    forget,
     judge,
     lake,
     model,
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, pages, answering, failures, trial, rollout, bom, settings, deployment):
+for group in (pipeline, pages, answering, failures, forget, trial, rollout, bom, settings, deployment):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,
@@ -67,6 +68,7 @@ for name, commands in {
     "state": state.commands,
     "branch": branch.commands,
     "attest": attest.commands,
+    "certificate": forget.certificates,
 }.items():
     app.add_typer(commands, name=name)
 

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from llm_platform.errors import unexpected
 from llm_platform.online.callers import METRICS, Caller, Callers, Limits
-from llm_platform.online.desk import Answered, AnswerDesk, Question, Turned
+from llm_platform.online.desk import AnswerDesk, Answered, Question, Turned
 from llm_platform.online.figures import Figures
 from llm_platform.online.forms import (
     answer_body,

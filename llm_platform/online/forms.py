@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from llm_platform.online.desk import Answered, AnswerDesk, Question, Turned
+from llm_platform.online.desk import AnswerDesk, Answered, Question, Turned
 from llm_platform.records import CompletionStatus
 
 LONGEST_DEADLINE_SECONDS = 600.0
