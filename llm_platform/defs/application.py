@@ -18,6 +18,7 @@ from llm_platform.defs.finetuning import adapter_asset, training_examples_asset
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
+from llm_platform.defs.readers import reader_assets
 from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
@@ -78,7 +79,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     drift = drift_asset(graph, [rollout, documents, champion, *judged])
     adapter_reports = [adapter_reports_asset(graph, name, [report, adapter]) for name, adapter in adapters.items()]
     own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published, drift]
-    own += [*adapter_reports, *scoring]
+    own += [*adapter_reports, *scoring, *reader_assets(graph, published)]
     training = [*trainings.values(), *adapters.values()]
     kinds = (sweep_asset, learning_curve_asset)
     studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]

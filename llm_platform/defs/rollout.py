@@ -12,6 +12,7 @@ from llm_platform.defs.graph import Graph, unmeasured
 from llm_platform.operations.release.rollout import Publication, decide, publish
 from llm_platform.operations.release.rollouts import look_now
 from llm_platform.operations.release.watching import watch_rollouts
+from llm_platform.records import content_hash
 from llm_platform.records.contracts import Contract
 from llm_platform.resources.handed import adapter_bytes, attested_by, places_of
 from llm_platform.resources.warehouse import WarehouseResource
@@ -125,7 +126,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
             )
             yield _follows(done.waiting)
             yield _promises(first, done)
-            version = store.published.data_version(first.number)
+            version = _version([store.published.data_version(one.number) for one in done.contracts])
         change = done.change
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
@@ -144,6 +145,11 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         )
 
     return published
+
+
+def _version(tables: Sequence[str]) -> str:
+    """Of what readers get, from all tables."""
+    return tables[0] if len(tables) == 1 else content_hash(list(tables))
 
 
 def _column_schema(contract: Contract) -> dg.TableSchema:

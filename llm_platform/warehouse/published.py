@@ -167,6 +167,14 @@ class Published:
         relation = self._session.relation(self._application, published_table(contract), at_snapshot=at_snapshot)
         return self._session.table(f"SELECT * FROM {relation} ORDER BY document_id")
 
+    def query(self, sql: str, contracts: Sequence[int]) -> pa.Table:
+        """The rows of a query that names published tables without their schema."""
+        with self._session.cursor("query what is published in") as cursor:
+            for number in contracts:
+                relation = self._session.relation(self._application, published_table(number))
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {published_table(number)} AS SELECT * FROM {relation}")
+            return cursor.execute(sql).to_arrow_table()
+
     def export_parquet(self, contract: int, path: Path | str) -> int:
         """Write the published rows to a Parquet file, which appears whole or not at all; returns the number of rows.
 

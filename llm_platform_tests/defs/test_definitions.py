@@ -45,6 +45,7 @@ SHIPPED = {
     "movie_reviews/report",
     "movie_reviews/rollout",
     "movie_reviews/published",
+    "movie_reviews/daily_summary",
     "movie_reviews/drift",
 }
 
