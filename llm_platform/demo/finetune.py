@@ -154,7 +154,7 @@ def _line(found: Pair) -> str:
 
 
 def _print_published(store: ApplicationStore, loaded: LoadedApplication, console: Console) -> None:
-    champion, contract = store.rollout.champion(), loaded.application.publish.contract
+    champion, contract = store.rollout.champion(), store.published.present(loaded.application.publish.contract)
     if champion is None:
         console.print("Published   nothing: no variant passed its gates")
         return

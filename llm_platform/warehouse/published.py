@@ -121,6 +121,11 @@ class Published:
         tables = filter(is_published, self._session.tables(self._application))
         return tuple(sorted(number_of(table) for table in tables))
 
+    def present(self, contract: int) -> int:
+        """Number of the table that readers have: this one, or the newest while no release fills this one yet."""
+        numbers = self.numbers()
+        return contract if contract in numbers or not numbers else numbers[-1]
+
     def columns(self, contract: int) -> frozenset[str]:
         """Columns that a published table has; none where there is no such table."""
         return self._session.columns(self._application, published_table(contract))

@@ -105,9 +105,10 @@ def _print_published(
     console: Console,
 ) -> None:
     application = loaded.application
-    table = f"{application.name}.published_v{application.publish.contract}"
-    rows = store.published.releases(application.publish.contract)
-    export = settings.cards_folder / application.name / f"published_v{application.publish.contract}.parquet"
+    contract = store.published.present(application.publish.contract)
+    table = f"{application.name}.published_v{contract}"
+    rows = store.published.releases(contract)
+    export = settings.cards_folder / application.name / f"published_v{contract}.parquet"
     served = f"{champion.variant} (release {champion.release_id})"
     challengers = {one.release_id: one for one in live_rollouts(store).challengers}
     older = ", ".join(sorted(rows.keys() - {champion.release_id} - challengers.keys()))
@@ -127,7 +128,7 @@ def _print_published(
         return
     console.print(f"            as a file: {export}")
     # Keys hold spaces and brackets: a shell and the console would read something else in them.
-    first = store.published.first_key(application.publish.contract)
+    first = store.published.first_key(contract)
     explained = f"llm-platform explain {application.name} {shlex.quote(first)}"
     console.print(f"Next        make dev   |   {explained}   |   llm-platform application new", markup=False)
 

@@ -45,7 +45,8 @@ def explain_document(
         ContractBroken: there is no such document.
     """
     store = lake.application(application.name)
-    found = store.published.explain(document_id, contract=application.publish.contract, with_texts=texts)
+    contract = store.published.present(application.publish.contract)
+    found = store.published.explain(document_id, contract=contract, with_texts=texts)
     chain = {section: dict(values) for section, values in found.items() if isinstance(values, Mapping)}
     release = store.releases.get(chain["release"]["release_id"]) if "release" in chain else None
     if release is not None:

@@ -91,7 +91,9 @@ def application_status(
     application = loaded.application
     champion = store.rollout.champion()
     counts = store.documents.counts()
-    serving = None if champion is None else _serving(store, application.publish.contract, champion)
+    serving = (
+        None if champion is None else _serving(store, store.published.present(application.publish.contract), champion)
+    )
     serves = champion.release_id if champion is not None else None
     challengers = tuple(one for one in _variants(store, loaded) if one.release_id is None or one.release_id != serves)
     documents = Documents(
