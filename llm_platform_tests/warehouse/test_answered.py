@@ -80,3 +80,18 @@ def test_a_commit_of_its_owner_makes_no_look_necessary_and_stores_nothing_twice(
         assert stored == 1
         assert not lease.answered.is_current
     assert ours.completions.of_release(RELEASE_ID).num_rows == 4
+
+
+def test_whoever_only_reads_makes_no_look_necessary(tmp_path: Path) -> None:
+    """SQLite makes an empty log beside the catalog for every reader; a look for each would keep callers waiting."""
+    catalog = tmp_path / "catalog.sqlite"
+    location = LakeLocation(f"sqlite:{catalog}", str(tmp_path / "data"))
+    with Warehouse.attach(location, threads=1) as lake:
+        store = lake.application(NAME)
+        store.completions.restore(answers(1))  # type: ignore[arg-type]
+        with store.completions.online_lease(RELEASE_ID, holder="service") as lease:
+            log = catalog.with_name("catalog.sqlite-wal")
+            log.touch()
+            assert lease.answered.is_current
+            log.unlink()
+            assert lease.answered.is_current
