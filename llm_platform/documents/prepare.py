@@ -97,9 +97,11 @@ class OneByOne:
             ContractBroken: a text is no text, or the key is impossible.
         """
         said = {name: _given_text(values.get(name), name) for name in self._text_columns}
-        text, status, reason = _judged(composed(self._source.text, said), self._documents.max_characters)
+        data = composed(self._source.text, said)
+        text, status, reason = _judged(data, self._documents.max_characters)
         attributes = {name: _given_attribute(values.get(name)) for name in self._source.attributes}
-        fingerprint = fingerprint_of(text, canonical_json({name: attributes[name] for name in self._read}))
+        read = canonical_json({name: attributes[name] for name in self._read})
+        fingerprint = fingerprint_of(_told_apart(data, text, status), read)
         if key:
             key = one_form(key)
             require_possible([key], "the request")
@@ -168,10 +170,8 @@ def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read
     bodies, fingerprints, statuses, reasons = [], [], [], []
     for data, attribute_json in zip(_composed(batch, source), chosen, strict=True):
         text, status, reason = _judged(data, documents.max_characters)
-        # Two unreadable texts may look alike once decoded; their bytes tell them apart.
-        hashed = f"bytes:{hashlib.sha256(data or b'').hexdigest()}" if status is DocumentStatus.UNDECODABLE else text
         bodies.append(text)
-        fingerprints.append(fingerprint_of(hashed, attribute_json))
+        fingerprints.append(fingerprint_of(_told_apart(data, text, status), attribute_json))
         statuses.append(status.value)
         reasons.append(reason)
     buckets = [bucket_of(key, documents.buckets) for key in keys]
@@ -195,6 +195,11 @@ def _judged(data: bytes | None, max_characters: int) -> tuple[str, DocumentStatu
         reason = f"{len(text)} characters, more than documents.max_characters ({max_characters})"
         return text, DocumentStatus.OVERSIZED, reason
     return text, DocumentStatus.SENDABLE, None
+
+
+def _told_apart(data: bytes | None, text: str, status: DocumentStatus) -> str:
+    """What is hashed of a text: two unreadable ones may look alike once decoded; their bytes tell them apart."""
+    return f"bytes:{hashlib.sha256(data or b'').hexdigest()}" if status is DocumentStatus.UNDECODABLE else text
 
 
 def _check_columns(batch: pa.RecordBatch, source: Source) -> None:

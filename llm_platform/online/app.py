@@ -24,8 +24,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from llm_platform.errors import unexpected
-from llm_platform.online.callers import METRICS, Caller, Callers, Limits
-from llm_platform.online.desk import AnswerDesk, Answered, Question, Turned
+from llm_platform.online.callers import METRICS, CallerLimits, Callers, OnlineCaller
+from llm_platform.online.desk import AnswerDesk, OnlineAnswer, Question, Turned
 from llm_platform.online.figures import Figures
 from llm_platform.online.forms import (
     answer_body,
@@ -44,7 +44,7 @@ LARGEST_BODY = 4 * 1024 * 1024
 MOST_READ = 8 * LARGEST_BODY
 JSON = "application/json"
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
-Handler = Callable[[Request, Caller], Awaitable[Response]]
+Handler = Callable[[Request, OnlineCaller], Awaitable[Response]]
 
 
 def online_app(
@@ -86,7 +86,7 @@ class _Service:
 
     def __init__(self, desks: Mapping[str, AnswerDesk], callers: Callers, deadline_seconds: float) -> None:
         self._desks, self._callers, self._deadline_seconds = desks, callers, deadline_seconds
-        self._limits, self._figures = Limits(), Figures()
+        self._limits, self._figures = CallerLimits(), Figures()
 
     def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """A handler that meets known callers only, and whose refusals are replies."""
@@ -112,7 +112,7 @@ class _Service:
 
         return guarded
 
-    async def answers(self, request: Request, caller: Caller) -> Response:
+    async def answers(self, request: Request, caller: OnlineCaller) -> Response:
         """One document in our own form."""
         name = request.path_params["application"]
         desk = self._desk(name, caller)
@@ -122,7 +122,7 @@ class _Service:
             answered = await self._answered(name, desk, question)
             return Response(answer_body(answered, desk, application=name), media_type=JSON)
 
-    async def chat(self, request: Request, caller: Caller) -> Response:
+    async def chat(self, request: Request, caller: OnlineCaller) -> Response:
         """One document in OpenAI's form."""
         with self._limits.within(caller):
             body = parsed(await _body(request))
@@ -138,7 +138,7 @@ class _Service:
                 return Response(as_events(reply), media_type="text/event-stream", headers={"cache-control": "no-store"})
             return Response(to_json(reply), media_type=JSON)
 
-    async def models(self, _: Request, caller: Caller) -> Response:
+    async def models(self, _: Request, caller: OnlineCaller) -> Response:
         """The applications that a caller may ask, as OpenAI lists models."""
         cards = [
             {"id": name, "object": "model", "created": 0, "owned_by": "llm_platform"}
@@ -165,19 +165,19 @@ class _Service:
         told = {"status": "ready" if is_ready else "not ready", "callers": self._callers.problem, "applications": found}
         return Response(to_json(told), status_code=200 if is_ready else 503, media_type=JSON)
 
-    async def metrics(self, _: Request, caller: Caller) -> Response:
+    async def metrics(self, _: Request, caller: OnlineCaller) -> Response:
         """Figures, for Prometheus."""
         if not caller.may_use(METRICS):
             raise Turned(403, "forbidden", f"{caller.name} may not read metrics; that is the scope {METRICS!r}.")
         return PlainTextResponse(self._figures.text(self._desks))
 
-    async def _answered(self, name: str, desk: AnswerDesk, question: Question) -> Answered:
+    async def _answered(self, name: str, desk: AnswerDesk, question: Question) -> OnlineAnswer:
         began = time.perf_counter()
         answered = await desk.answer(question)
         self._figures.answered(name, time.perf_counter() - began, was_stored=answered.was_stored)
         return answered
 
-    def _caller(self, request: Request) -> Caller:
+    def _caller(self, request: Request) -> OnlineCaller:
         # A page of another site may send requests from the browser of somebody on this machine.
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
@@ -189,7 +189,7 @@ class _Service:
             raise Turned(401, "unauthorized", "Nobody has this token. Send one as 'Authorization: Bearer …'.")
         return caller
 
-    def _desk(self, name: str, caller: Caller) -> AnswerDesk:
+    def _desk(self, name: str, caller: OnlineCaller) -> AnswerDesk:
         desk = self._desks.get(name)
         # Who may not ask an application is not told whether there is one.
         if desk is None or not caller.may_use(name):

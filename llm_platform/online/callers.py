@@ -20,7 +20,7 @@ _MINUTE = 60.0
 
 
 @dataclass(frozen=True)
-class Caller:
+class OnlineCaller:
     """Somebody's program.
 
     Attributes:
@@ -39,7 +39,7 @@ class Caller:
         return ALL in self.scopes or scope in self.scopes
 
 
-LOCAL = Caller("local", frozenset({ALL}))
+LOCAL = OnlineCaller("local", frozenset({ALL}))
 """Whoever is on this machine, where nobody is told apart."""
 
 
@@ -54,7 +54,7 @@ class Callers:
         self.problem: str | None = None
         self._file = file
         self._seen: tuple[int, int] | None = None
-        self._by_hash: dict[str, Caller] = {}
+        self._by_hash: dict[str, OnlineCaller] = {}
         if file is not None:
             self._by_hash = read_callers(file)
             self._seen = _time_and_size(file)
@@ -64,7 +64,7 @@ class Callers:
         """Whether callers are told apart."""
         return self._file is not None
 
-    def of(self, authorization: str | None) -> Caller | None:
+    def of(self, authorization: str | None) -> OnlineCaller | None:
         """The caller that an `Authorization` header names; None for somebody unknown."""
         if self._file is None:
             return LOCAL
@@ -84,7 +84,7 @@ class Callers:
         self._seen, self.problem = seen, None
 
 
-class Limits:
+class CallerLimits:
     """What callers have used lately."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +98,7 @@ class Limits:
         return self._open.get(name, 0)
 
     @contextmanager
-    def within(self, caller: Caller) -> Iterator[None]:
+    def within(self, caller: OnlineCaller) -> Iterator[None]:
         """One request of a caller.
 
         Raises:
@@ -119,7 +119,7 @@ class Limits:
         finally:
             self._open[name] -= 1
 
-    def _take(self, caller: Caller) -> None:
+    def _take(self, caller: OnlineCaller) -> None:
         if caller.per_minute is None:
             return
         now, most = self._clock(), float(caller.per_minute)
@@ -150,7 +150,7 @@ def callers_for(host: str, file: Path | None) -> Callers:
     return Callers(file)
 
 
-def read_callers(path: Path) -> dict[str, Caller]:
+def read_callers(path: Path) -> dict[str, OnlineCaller]:
     """The file of callers: hash of the token → caller; `#` begins a comment.
 
     Raises:
@@ -161,7 +161,7 @@ def read_callers(path: Path) -> dict[str, Caller]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SpecificationError(f"Cannot read the callers of the service from {str(path)!r}: {reason}.") from error
-    found: dict[str, Caller] = {}
+    found: dict[str, OnlineCaller] = {}
     names: set[str] = set()
     mistakes = []
     for number, line in enumerate(lines, start=1):
@@ -174,13 +174,13 @@ def read_callers(path: Path) -> dict[str, Caller]:
             continue
         limits = {name: int(value) for name, _, value in (word.partition("=") for word in words[3:])}
         names.add(words[0])
-        found[words[2].lower()] = Caller(words[0], frozenset(words[1].split(",")), **limits)
+        found[words[2].lower()] = OnlineCaller(words[0], frozenset(words[1].split(",")), **limits)
     if mistakes:
         raise SpecificationError("\n".join(mistakes))
     return found
 
 
-def _mistake(words: list[str], names: Collection[str], found: Mapping[str, Caller]) -> str | None:
+def _mistake(words: list[str], names: Collection[str], found: Mapping[str, OnlineCaller]) -> str | None:
     if len(words) < 3:
         return f"found {len(words)} words, expected 'name applications token-hash'"
     if not all(words[1].split(",")):

@@ -24,7 +24,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class OnlineAnswer:
     """What a caller gets.
 
     Attributes:
@@ -91,7 +91,7 @@ class AnswerDesk(Protocol):
     def state(self) -> DeskState:
         """How it is now."""
 
-    async def answer(self, question: Question) -> Answered:
+    async def answer(self, question: Question) -> OnlineAnswer:
         """The answer to one document, once it is safe.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from llm_platform.online.desk import AnswerDesk, Answered, Question, Turned
+from llm_platform.online.desk import AnswerDesk, OnlineAnswer, Question, Turned
 from llm_platform.records import CompletionStatus
 
 LONGEST_DEADLINE_SECONDS = 600.0
@@ -83,7 +83,7 @@ def chat_question_of(body: Mapping[str, Any], desk: AnswerDesk, *, deadline_seco
     return Question(document_id=document_id, values=_of_the_source(values, desk), deadline_seconds=deadline_seconds)
 
 
-def answer_body(answered: Answered, desk: AnswerDesk, *, application: str) -> bytes:
+def answer_body(answered: OnlineAnswer, desk: AnswerDesk, *, application: str) -> bytes:
     """An answer in our own form."""
     row = answered.completion
     answer: Any = row.answer
@@ -105,7 +105,7 @@ def answer_body(answered: Answered, desk: AnswerDesk, *, application: str) -> by
     )
 
 
-def chat_body(answered: Answered, *, application: str) -> dict[str, Any]:
+def chat_body(answered: OnlineAnswer, *, application: str) -> dict[str, Any]:
     """An answer in OpenAI's form.
 
     Raises:

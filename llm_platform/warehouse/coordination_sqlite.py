@@ -183,4 +183,5 @@ def _time_and_size(file: str) -> tuple[int, int] | None:
         found = os.stat(file)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    # Whoever reads makes an empty log of writes for as long as that takes.
+    return (found.st_mtime_ns, found.st_size) if found.st_size else None

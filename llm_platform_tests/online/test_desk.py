@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.online.desk import Answered, Question
+from llm_platform.online.desk import OnlineAnswer, Question
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.live import Challenger, LiveRollouts, Serving
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
@@ -88,7 +88,7 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def ask(desk: OnlineDesk, number: int, **values: Any) -> Answered:
+async def ask(desk: OnlineDesk, number: int, **values: Any) -> OnlineAnswer:
     return await desk.answer(Question(str(number), {"body": Team.text(number), **values}, PATIENCE_SECONDS))
 
 
@@ -96,7 +96,7 @@ def test_a_canary_answers_its_share_and_no_other_document(team: tuple[Team, Scri
     """A caller and a reader of the table get the same variant's answer about a document."""
     files, _ = team
     rollout = Rollout(RolloutStage(stage="canary", share=0.4))
-    answers: list[Answered] = []
+    answers: list[OnlineAnswer] = []
 
     async def use(desk: OnlineDesk) -> None:
         for start in range(0, 60, 20):

@@ -323,7 +323,7 @@ class _Sending:
                 total=total,
                 on_progress=on_progress,
                 on_finish=self.account.runs.append,
-                left=_NotAnsweredByOthers(lease),
+                left=_NotAnsweredByOthers(store, lease, asking.journal),
             )
 
     @contextmanager
@@ -345,10 +345,14 @@ class _Sending:
 
 
 class _NotAnsweredByOthers:
-    """Leaves out what others, a service for instance, have answered since a run began; looks once a second."""
+    """Leaves out what others have answered since a run began: in the lake, and in the journals of services.
 
-    def __init__(self, lease: Lease) -> None:
+    It looks once a second.
+    """
+
+    def __init__(self, store: ApplicationStore, lease: Lease, journals: Path | None) -> None:
         self._lease = lease
+        self._online = None if journals is None else online_journal(journals, store.name, lease.release_id)
         self._looked_at = time.monotonic()
 
     def __call__(self, rows: Sequence[DocumentRow]) -> Sequence[DocumentRow]:
@@ -357,6 +361,8 @@ class _NotAnsweredByOthers:
             return rows
         self._looked_at = now
         answered = watch.answered_by_others([row.fingerprint for row in rows])
+        if self._online is not None:
+            answered |= {one.fingerprint for one in held(self._online, Completion)}
         return [row for row in rows if row.fingerprint not in answered]
 
 

@@ -25,7 +25,7 @@ class _Sums:
     retries: Counter[str] = field(default_factory=Counter)
 
 
-class Account:
+class OnlineAccount:
     """Sums of an engine that runs for weeks, told in rows like those of bulk runs.
 
     Where time is paid for, it is the time in which somebody waited: an idle service costs its documents nothing.

@@ -22,7 +22,7 @@ from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.sending import Asking, renderer_of, require_told_apart
-from llm_platform.operations.online.account import Account
+from llm_platform.operations.online.account import OnlineAccount
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.prompts.render import RenderedPrompt
@@ -79,7 +79,7 @@ class Asker:
         self.live = LiveAnswers(
             release, live_policy(asking.policy), ledger.keep, asking.run_id, on_answer=self._on_answer
         )
-        self.account = Account(release.release_id, self.live)
+        self.account = OnlineAccount(release.release_id, self.live)
         self.asked_again = 0
         self._application, self._asking, self._lake, self._threads = application, asking, lake, threads
         # Counting tokens waits for an endpoint, and one document after the other is enough.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from llm_platform.operations.live import LiveRollouts, live_rollouts
+from llm_platform.operations.release.observing import stage_budget
 from llm_platform.operations.releases import LoadedApplication, requesting
 from llm_platform.records import Release
 from llm_platform.warehouse.store import ApplicationStore
@@ -78,7 +79,7 @@ class LiveDecision:
         return [arm for arm in found if arm is not None]
 
 
-def live_decision(store: ApplicationStore, loaded: LoadedApplication) -> LiveDecision | None:  # noqa: ARG001
+def live_decision(store: ApplicationStore, loaded: LoadedApplication) -> LiveDecision | None:
     """The present decision; None before anything was promoted."""
     rollouts = live_rollouts(store)
     champion = rollouts.champion
@@ -93,6 +94,6 @@ def live_decision(store: ApplicationStore, loaded: LoadedApplication) -> LiveDec
         if one.publishes:
             arms[one.release_id] = Arm(one.variant, found)
         else:
-            tokens, usd = one.stage.budget_tokens, one.stage.budget_usd
+            tokens, usd = stage_budget(store, loaded, store.rollout_steps.of(one.rollout_id), found)
             arms[one.release_id] = Arm(one.variant, found, shadow=one.rollout_id, budget_tokens=tokens, budget_usd=usd)
     return LiveDecision(rollouts, arms)

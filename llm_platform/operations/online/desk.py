@@ -17,7 +17,7 @@ from llm_platform.documents.prepare import OneByOne, Prepared
 from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.live import Withdrawn
-from llm_platform.online.desk import Answered, DeskState, Question, Turned
+from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.online.asker import Asker, Found, TooLong
@@ -129,7 +129,7 @@ class OnlineDesk:
             skipped_shadows=self._skipped_shadows,
         )
 
-    async def answer(self, question: Question) -> Answered:
+    async def answer(self, question: Question) -> OnlineAnswer:
         """The answer to one document, once it is safe on the disk.
 
         Raises:
@@ -149,7 +149,7 @@ class OnlineDesk:
         if self._loaded.application.online.keep_documents:
             self._keep(row.document_id, question)
         self._shadow(now.decision, row, until=until)
-        return Answered(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
+        return OnlineAnswer(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
 
     async def refresh(self) -> None:
         """Follow the stored decision; where it cannot be read, the last one holds."""

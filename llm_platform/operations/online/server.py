@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 TICK_SECONDS = 1.0
 """So often the decision is read: a promotion reaches callers within it."""
-COMMIT_SECONDS = 2.0
-"""So long an answer is on the disk only."""
+COMMIT_SECONDS = 5.0
+"""So long an answer is on the disk only. A commit keeps the disk busy, and whoever waits for a sync meanwhile waits."""
 ACCOUNT_SECONDS = 300.0
 """So often what was sent and paid is put on record."""
 CUT_OFF_TICKS = 5

@@ -93,10 +93,8 @@ def _weights(store: ApplicationStore, live: LiveRollouts, lock: Mapping[str, Loc
     """Target → weight; releases that differ in what a gateway cannot see, such as the prompt, are one."""
     assert live.champion is not None  # looked at by the caller
     shares = expected_shares([LiveShare(rollout_id=one.rollout_id, share=one.share) for one in live.routes])
-    releases: dict[str | None, str] = {
-        None: live.champion.release_id,
-        **{one.rollout_id: one.release_id for one in live.routes},
-    }
+    releases: dict[str | None, str] = {None: live.champion.release_id}
+    releases |= {one.rollout_id: one.release_id for one in live.routes}
     exact: dict[_Target, float] = {}
     for rollout_id, release_id in releases.items():
         target = _target(store, release_id, lock)
