@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,9 +43,10 @@ def demo(
 def dev(
     port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    page_port: Annotated[int, typer.Option(help="Port of the pages of `llm-platform page`; 0 opens none.")] = 8765,
     open_to_others: OpenToOthers = False,
 ) -> None:
-    """Open Dagster's UI and daemon on this namespace, with sensors switched on."""
+    """Open Dagster's UI and daemon on this namespace, with sensors switched on, and beside it the platform's pages."""
     from llm_platform.workbench.instance import prepared_dagster_home
 
     require_guard(host, "Dagster's UI", "launch runs and delete their history", open_to_others=open_to_others)
@@ -52,7 +54,13 @@ def dev(
     environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
     program = Path(sys.executable).with_name("dagster")
     arguments = ["dev", "--workspace", str(SHIPPED / "workspace.yaml"), "--host", host, "--port", str(port)]
-    console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.")
+    beside = ""
+    if page_port:
+        page = Path(sys.executable).with_name("llm-platform")
+        # This process becomes Dagster's: the page ends with it, however it ends.
+        subprocess.Popen([str(page), "page", "--port", str(page_port), "--with-parent"], stdout=subprocess.DEVNULL)
+        beside = f" Where things stand: http://127.0.0.1:{page_port}."
+    console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.{beside}")
     os.execve(program, [str(program), *arguments], environment)
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
+import signal
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +20,8 @@ from llm_platform.cli.console import ApplicationName, application_named, applica
 from llm_platform.errors import SpecificationError
 from llm_platform.records import ReviewRole
 from llm_platform.settings.settings import load_settings
+
+PARENT_SECONDS = 1.0
 
 
 class ServeByDefault(TyperGroup):
@@ -48,8 +54,15 @@ def serve(
     second_opinions: Annotated[
         float, typer.Option(help="Share of documents that two people judge.", min=0.0, max=1.0)
     ] = 0.2,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="End with the process that started this one.")] = False,
 ) -> None:
-    """Open the review page. Without a name of a command, this is what `llm-platform review` does."""
+    """Open the pages: where things stand, answers, cards, and where people judge. Without a name of a command, this is
+    what `llm-platform review` does.
+
+    Others than this machine's user need people with tokens, or a proxy that signs them in.
+    """
+    if with_parent:
+        end_with_parent()
     from llm_platform.operations.reviewing.review_server import serve_review
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.review.people import access
@@ -162,6 +175,18 @@ def make_token(
     token = new_token()
     console.print(f"Line for the file that LLM_PLATFORM_REVIEW_PEOPLE names:\n{name} {_role(role)} {token_hash(token)}")
     console.print(f"Token for {name}; it is not stored anywhere:\n{token}")
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it has ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="llm-platform-parent", daemon=True).start()
 
 
 def _role(text: str) -> ReviewRole:

@@ -52,6 +52,7 @@ OURS = frozenset(
         *("latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds", "preemptions", "max_adapters"),
         *("prefix_cache_queries", "prefix_cache_hits", "prefix_cache_hit_rate", "time_to_first_token", "inter_token"),
         *("end_to_end", "queue_time", "reused", "blind", "matches", "passed", "selected", "delivered", "healthy"),
+        *("fields",),
         *("streamed", "complete", "preferred", "at", "imported_at", "updated_at", "consumed_at", "published_at"),
         *("created_at", "retried_at", "started_at", "frozen_at", "considered_at", "attempted_at", "scraped_at"),
         *("observed_at", "received_at", "left_at", "accepted_at", "answered_at", "counted_at", "key_id"),

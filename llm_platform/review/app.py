@@ -46,7 +46,7 @@ from llm_platform.review.guard import (
 from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Access, Person
 from llm_platform.review.queues import ONE, QUEUES
-from llm_platform.review.status import Platform
+from llm_platform.review.status import NamespaceStatus
 from llm_platform.review.views import agreement_view, item_view, verdict_view
 
 HISTORY_ROWS = 50
@@ -65,7 +65,7 @@ def review_app(
     access: Access,
     *,
     hosts: tuple[str, ...],
-    platform: Callable[[], Platform] = Platform,
+    platform: Callable[[], NamespaceStatus] = NamespaceStatus,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Starlette:
     """The page over the desks of some applications.
@@ -111,7 +111,7 @@ class _Pages:
         self,
         desks: Mapping[str, Desk],
         access: Access,
-        platform: Callable[[], Platform],
+        platform: Callable[[], NamespaceStatus],
         clock: Callable[[], datetime],
     ) -> None:
         self._desks = desks

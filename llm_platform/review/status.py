@@ -17,7 +17,7 @@ DriftState = Literal["no drift", "drifted", "too few to say"]
 Who = Literal["the next run", "a reviewer", "an adjudicator", "the owner", "the operator", "the source's owner"]
 
 
-class Measured(Record):
+class MeasuredShare(Record):
     """A share with its interval, and of how many it was measured."""
 
     value: float
@@ -31,7 +31,7 @@ class Measured(Record):
         return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] of {self.count:,}"
 
 
-class Serving(Record):
+class ServingStatus(Record):
     """Who serves the published table, since when, by whose decision and on what evidence.
 
     Attributes:
@@ -51,14 +51,14 @@ class Serving(Record):
     note: str
     action: str
     report_id: str
-    accuracy: Measured | None
+    accuracy: MeasuredShare | None
     gates: tuple[str, ...]
     rows: int
     missing: int
     holds: str | None
 
 
-class Challenger(Record):
+class VariantStatus(Record):
     """A variant that does not serve: whether it may, and why not.
 
     Attributes:
@@ -70,7 +70,7 @@ class Challenger(Record):
     release_id: str | None
     state: str
     why: str
-    accuracy: Measured | None
+    accuracy: MeasuredShare | None
     missing: int
     stage: str = ""
 
@@ -155,7 +155,7 @@ class LiveAccuracy(Record):
     drawn: int
 
 
-class Documents(Record):
+class DocumentCounts(Record):
     """Documents by what can be done with them."""
 
     total: int
@@ -163,7 +163,7 @@ class Documents(Record):
     unsendable: dict[str, int]
 
 
-class Waiting(Record):
+class WaitsFor(Record):
     """Something that waits for somebody.
 
     Attributes:
@@ -204,22 +204,22 @@ class ApplicationStatus(Record):
     name: str
     title: str
     owners: tuple[str, ...]
-    serving: Serving | None
+    serving: ServingStatus | None
     nothing_serves: str
-    challengers: tuple[Challenger, ...]
+    challengers: tuple[VariantStatus, ...]
     last_run: Work | None
     under_way: tuple[UnderWay, ...] = ()
-    documents: Documents
+    documents: DocumentCounts
     drift: DriftStanding | None
     live: LiveAccuracy | None
     spending: Spending
     endpoints: tuple[EndpointStanding, ...]
     alerts: tuple[OpenAlert, ...]
-    waiting: tuple[Waiting, ...]
+    waiting: tuple[WaitsFor, ...]
     cards: dict[str, str]
 
 
-class Platform(Record):
+class NamespaceStatus(Record):
     """What belongs to no application that can be used.
 
     Attributes:
@@ -235,7 +235,7 @@ class PlatformStatus(Record):
     """Where everything in a namespace stands."""
 
     at: datetime
-    platform: Platform
+    platform: NamespaceStatus
     applications: tuple[ApplicationStatus, ...]
 
 
@@ -287,7 +287,7 @@ def _serving(one: ApplicationStatus) -> list[str]:
     return lines if found.holds is None else [*lines, found.holds]
 
 
-def serving_line(found: Serving) -> str:
+def serving_line(found: ServingStatus) -> str:
     """Who serves, since when and by whose decision, in a sentence."""
     note = f" ({found.note})" if found.note else ""
     return f"{found.variant} (release {found.release_id}) since {found.since:%Y-%m-%d %H:%M} UTC, by {found.by}{note}"
@@ -314,7 +314,7 @@ def under_way_line(found: UnderWay) -> str:
     )
 
 
-def documents_line(found: Documents) -> str:
+def documents_line(found: DocumentCounts) -> str:
     """Documents in a sentence."""
     others = "".join(f", {count:,} {status}" for status, count in found.unsendable.items())
     return f"{found.total:,}, {found.sendable:,} can be sent{others}"

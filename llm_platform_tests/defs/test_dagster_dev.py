@@ -109,7 +109,7 @@ def dev(environment: dict[str, str], log: Path) -> Iterator[Dev]:
         port = free.getsockname()[1]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [BIN / "llm-platform", "dev", "--port", str(port)],
+            [BIN / "llm-platform", "dev", "--port", str(port), "--page-port", "0"],
             env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -266,3 +270,32 @@ def test_an_address_in_use_is_an_error_in_words(lake: Warehouse, team: Team) -> 
         port = taken.getsockname()[1]
         with pytest.raises(StorageError, match="Choose another --port"):
             serve_review(lake, {NAME: team.loaded}, access, host="127.0.0.1", port=port, ready=lambda _: None)
+
+
+def test_a_page_beside_dagster_ends_with_it() -> None:
+    """`dev` becomes Dagster's process: nobody is left to end the page, and the next `dev` would find its port taken."""
+    child = (
+        "import time; from llm_platform.cli.review import end_with_parent as end; end(); print(1, flush=True); "
+        "time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
+        "p.stdout.readline(); print(p.pid)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", parent, child], capture_output=True, text=True, check=True, timeout=120
+    )
+    pid = int(ended.stdout)
+
+    deadline = time.monotonic() + 60
+    while _is_alive(pid) and time.monotonic() < deadline:
+        threading.Event().wait(0.1)
+
+    assert not _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False

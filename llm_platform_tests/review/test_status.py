@@ -15,7 +15,7 @@ from llm_platform.records import InferenceRun, TokenUsage
 from llm_platform.review.app import review_app
 from llm_platform.review.guard import CARD_POLICY
 from llm_platform.review.people import Access, Person
-from llm_platform.review.status import ApplicationStatus, Platform, lines_of
+from llm_platform.review.status import ApplicationStatus, NamespaceStatus, lines_of
 from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, Clock, filled, judged, open_lake
@@ -164,4 +164,4 @@ def test_an_application_that_never_ran_waits_for_its_first_run(team: Team, tmp_p
     assert status.serving is None
     assert [one.command for one in status.waiting if one.who == "the next run"] == [f"llm-platform run {NAME}"]
     assert status.drift is None
-    assert Platform().alerts == ()
+    assert NamespaceStatus().alerts == ()

@@ -70,7 +70,7 @@ def serving_sentence(store: ApplicationStore) -> str:
         return "Nothing served when this was written."
     note = f": “{champion.note}”" if champion.note else ""
     return (
-        f"{champion.variant} serves since {champion.at:%Y-%m-%d %H:%M} UTC, by decision of {champion.by}{note} "
+        f"{champion.variant} serves since {champion.at:%Y-%m-%d %H:%M} UTC, decided by {champion.by}{note} "
         f"(release {champion.release_id})."
     )
 

@@ -13,27 +13,28 @@ from llm_platform.evaluation.wording import counted
 from llm_platform.operations.answering.spending import budget_line, spent_by
 from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
+from llm_platform.operations.live import asked_documents, open_rollouts
 from llm_platform.operations.release.rollout import AUTOMATIC, evidence
-from llm_platform.operations.releases import LoadedApplication
+from llm_platform.operations.releases import LoadedApplication, requesting
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent, TokenUsage
 from llm_platform.review.status import (
     ApplicationStatus,
-    Challenger,
-    Documents,
+    DocumentCounts,
     DriftStanding,
     EndpointStanding,
     LiveAccuracy,
-    Measured,
+    MeasuredShare,
+    NamespaceStatus,
     OpenAlert,
-    Platform,
     PlatformStatus,
-    Serving,
+    ServingStatus,
     Spending,
     UnderWay,
     Used,
-    Waiting,
+    VariantStatus,
+    WaitsFor,
     Work,
 )
 from llm_platform.warehouse.alerts import Alert
@@ -72,10 +73,10 @@ def platform_status(
 
 def platform_of(
     lake: Warehouse, applications: Collection[str], *, namespace: str, broken: Mapping[str, str]
-) -> Platform:
+) -> NamespaceStatus:
     """What belongs to no application that can be used."""
     alerts = tuple(open_alert(one) for one in lake.alerts.open() if one.application not in applications)
-    return Platform(namespace=namespace, broken=dict(broken), alerts=alerts)
+    return NamespaceStatus(namespace=namespace, broken=dict(broken), alerts=alerts)
 
 
 def application_status(
@@ -96,7 +97,7 @@ def application_status(
     )
     serves = champion.release_id if champion is not None else None
     challengers = tuple(one for one in _variants(store, loaded) if one.release_id is None or one.release_id != serves)
-    documents = Documents(
+    documents = DocumentCounts(
         total=sum(counts.values()),
         sendable=counts.get("sendable", 0),
         unsendable={status: count for status, count in counts.items() if status != "sendable"},
@@ -122,9 +123,10 @@ def application_status(
     return found.model_copy(update={"waiting": tuple(_waiting(store, found))})
 
 
-def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[Challenger]:
+def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[VariantStatus]:
     """Every variant with what `promote` would say of it: the one verdict that everything else goes by."""
     evaluation_id = current_evaluation_id(store, loaded)
+    stages = {step.release_id: f"{step.stage_name}, {step.status}" for step in open_rollouts(store)}
     for name in loaded.application.judged:
         release = loaded.release(name, store)
         if release is None:
@@ -133,15 +135,19 @@ def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[Ch
             continue
         report = _newest_report(store, release)
         state, why = _standing(store, loaded, name, release, report, evaluation_id=evaluation_id)
-        missing = 0 if release.recorded is not None else store.completions.missing_count(release.release_id)
+        missing = 0
+        if release.recorded is None:
+            asked = asked_documents(store, loaded.application, requesting(release))
+            missing = store.completions.missing_count(release.release_id, documents=asked)
         accuracy = None if report is None else _measured(report.accuracy)
-        yield _challenger(name, release.release_id, state, why, accuracy=accuracy, missing=missing)
+        challenger = _challenger(name, release.release_id, state, why, accuracy=accuracy, missing=missing)
+        yield challenger.model_copy(update={"stage": stages.get(release.release_id, "")})
 
 
 def _challenger(
-    name: str, release_id: str | None, state: str, why: str, *, accuracy: Measured | None = None, missing: int = 0
-) -> Challenger:
-    return Challenger(variant=name, release_id=release_id, state=state, why=why, accuracy=accuracy, missing=missing)
+    name: str, release_id: str | None, state: str, why: str, *, accuracy: MeasuredShare | None = None, missing: int = 0
+) -> VariantStatus:
+    return VariantStatus(variant=name, release_id=release_id, state=state, why=why, accuracy=accuracy, missing=missing)
 
 
 def _standing(
@@ -175,20 +181,20 @@ def _newest_report(store: ApplicationStore, release: Release) -> Report | None:
     return None if row is None else Report.model_validate_json(row.report)
 
 
-def _measured(found: Interval | None) -> Measured | None:
+def _measured(found: Interval | None) -> MeasuredShare | None:
     if found is None:
         return None
-    return Measured(value=found.value, lower=found.lower, upper=found.upper, count=found.count)
+    return MeasuredShare(value=found.value, lower=found.lower, upper=found.upper, count=found.count)
 
 
-def _serving(store: ApplicationStore, contract: int, champion: RolloutEvent) -> Serving:
+def _serving(store: ApplicationStore, contract: int, champion: RolloutEvent) -> ServingStatus:
     release = store.releases.get(champion.release_id)
     row = store.reports.get(champion.report_id)
     report = Report.model_validate_json(row.report) if row is not None else None
     newest = store.reports.latest(champion.release_id)
     later = Report.model_validate_json(newest.report) if newest is not None else None
     failed = [] if later is None else [gate for gate in later.gates if not gate.passed]
-    return Serving(
+    return ServingStatus(
         variant=champion.variant,
         release_id=champion.release_id,
         model="" if release is None else release.model.entry,
@@ -210,7 +216,7 @@ def _serving(store: ApplicationStore, contract: int, champion: RolloutEvent) -> 
     )
 
 
-def _nothing_serves(challengers: Sequence[Challenger]) -> str:
+def _nothing_serves(challengers: Sequence[VariantStatus]) -> str:
     if any(one.state == "may serve" for one in challengers):
         return "a variant may serve, and somebody has to promote it"
     if all(one.state in ("no report", "not trained yet", "not fitted yet") for one in challengers):
@@ -354,43 +360,48 @@ def open_alert(one: Alert) -> OpenAlert:
     )
 
 
-def _waiting(store: ApplicationStore, found: ApplicationStatus) -> Iterator[Waiting]:
+def _waiting(store: ApplicationStore, found: ApplicationStatus) -> Iterator[WaitsFor]:
     """What waits for whom, those first who keep readers from something."""
     name = found.name
     yield from _for_the_owner(found)
+    for step in open_rollouts(store):
+        if step.status == "held":
+            why = f": {'; '.join(step.reasons)}" if step.reasons else ""
+            what = f"{step.variant} is held at {step.stage_name}{why}"
+            yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout resume {name} {step.variant}")
     for one in found.endpoints:
         if one.state in ("not ready", "another model"):
             command = "llm-platform monitor endpoints --look"
             if one.state == "another model":
                 command = f"llm-platform model verify {one.entry}"
-            yield Waiting(who="the operator", what=f"{one.entry} is {one.state}: {one.note}", command=command)
+            yield WaitsFor(who="the operator", what=f"{one.entry} is {one.state}: {one.note}", command=command)
     for alert in found.alerts:
         ours = alert.kind.startswith(("endpoint", "run"))
-        yield Waiting(who="the operator" if ours else "the owner", what=alert.message)
+        yield WaitsFor(who="the operator" if ours else "the owner", what=alert.message)
     opposed = store.annotations.basis_counts().get("opposed", 0)
     if opposed:
         what = f"{counted(opposed, 'document')} on which people disagree"
-        yield Waiting(who="an adjudicator", what=what, page="queue/adjudication")
+        yield WaitsFor(who="an adjudicator", what=what, page="queue/adjudication")
     labels = len(to_label(store)) if found.serving is not None else 0
     if labels:
         what = f"{counted(labels, 'recent document')} drawn for a label"
-        yield Waiting(who="a reviewer", what=what, page="queue/drawn")
+        yield WaitsFor(who="a reviewer", what=what, page="queue/drawn")
     if found.drift is not None and found.drift.state == "drifted":
         what = f"{', '.join(found.drift.drifted)} drifted since the promotion"
-        yield Waiting(who="the owner", what=what, page="cards/drift")
+        yield WaitsFor(who="the owner", what=what, page="cards/drift")
     unsendable = found.documents.total - found.documents.sendable
     if unsendable:
         what = f"{counted(unsendable, 'document')} that cannot be sent: {', '.join(found.documents.unsendable)}"
-        yield Waiting(who="the source's owner", what=what)
+        yield WaitsFor(who="the source's owner", what=what)
     missing = max(
         [one.missing for one in found.challengers] + ([found.serving.missing] if found.serving else []), default=0
     )
     if missing:
         what = f"up to {counted(missing, 'document')} without an answer"
-        yield Waiting(who="the next run", what=what, command=f"llm-platform run {name}")
+        yield WaitsFor(who="the next run", what=what, command=f"llm-platform run {name}")
 
 
-def _for_the_owner(found: ApplicationStatus) -> Iterator[Waiting]:
+def _for_the_owner(found: ApplicationStatus) -> Iterator[WaitsFor]:
     best = max(
         (one for one in found.challengers if one.state == "may serve"),
         key=lambda one: one.accuracy.lower if one.accuracy is not None else 0.0,
@@ -400,15 +411,15 @@ def _for_the_owner(found: ApplicationStatus) -> Iterator[Waiting]:
         known = "" if best.accuracy is None else f", accuracy {best.accuracy.text}"
         beside = "and nothing serves" if found.serving is None else f"beside {found.serving.variant}"
         what = f"{best.variant} may serve{known}, {beside}"
-        yield Waiting(
+        yield WaitsFor(
             who="the owner", what=what, page="cards/card", command=f"llm-platform promote {found.name} {best.variant}"
         )
     if found.serving is not None and found.serving.holds is not None and "does not pass" in found.serving.holds:
         what = f"{found.serving.variant} serves, and {found.serving.holds}"
-        yield Waiting(who="the owner", what=what, page="cards/card", command=f"llm-platform rollback {found.name}")
+        yield WaitsFor(who="the owner", what=what, page="cards/card", command=f"llm-platform rollback {found.name}")
     if found.serving is None and best is None:
         unmeasured = found.nothing_serves == NOTHING_MEASURED
-        yield Waiting(
+        yield WaitsFor(
             who="the next run" if unmeasured else "the owner",
             what=f"nothing serves: {found.nothing_serves}",
             page="cards/card" if "card" in found.cards else None,

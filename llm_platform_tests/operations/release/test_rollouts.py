@@ -18,6 +18,7 @@ from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.operations.release.rollout_panels import rollout_panels
 from llm_platform.operations.release.rollouts import Who, decide_rollout, preview
 from llm_platform.operations.release.watching import watch_rollouts
+from llm_platform.operations.reviewing.status import application_status
 from llm_platform.rollout.routing import place_of
 from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform_tests.operations.release.site import ANN, STAGES, Site, answers
@@ -546,3 +547,17 @@ def test_the_card_shows_where_a_rollout_went(site: Site) -> None:
     assert "<svg" in shares.picture
     assert "interval that holds at every look" in difference.note
     assert "bar-line" in difference.picture
+
+
+@pytest.mark.slow
+def test_the_owners_page_says_how_far_a_challenger_is_and_who_it_waits_for(site: Site) -> None:
+    """A challenger that somebody has stopped waits for that person until they are told so."""
+    site.start("clearer")
+    site.ask("hold")
+    site.run()
+
+    with site.team.warehouse.open(read_only=True) as lake:
+        status = application_status(lake, site.team.loaded, cards_folder=site.team.root, now=datetime.now(UTC))
+
+    assert [one.stage for one in status.challengers if one.variant == "clearer"] == ["shadow 0.5, held"]
+    assert [one.who for one in status.waiting if "clearer is held at shadow 0.5" in one.what] == ["the owner"]
