@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import ModelName, console, entry_named
+from llm_platform.cli.console import ModelName, application_named, console, entry_named
 from llm_platform.errors import SpecificationError
-from llm_platform.settings.settings import load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llm_platform.nim.manifests.pods import Manifest
+    from llm_platform.operations.release.gateways import GatewayShares
 
 Output = Annotated[Path | None, typer.Option(help="File to write; the terminal if not given.")]
 
@@ -40,22 +41,56 @@ def nim_render(model: ModelName, output: Output = None) -> None:
 
 def nim_route(
     name: Annotated[str, typer.Argument(help="Name of the route.")],
-    to: Annotated[list[str], typer.Option(help="ENTRY=WEIGHT, once for each model that shares the requests.")],
+    *,
+    to: Annotated[
+        list[str] | None, typer.Option(help="ENTRY=WEIGHT, once for each model that shares the requests.")
+    ] = None,
     mirror: Annotated[str | None, typer.Option(help="Entry that gets a copy of every request.")] = None,
     hostname: Annotated[str | None, typer.Option(help="Name that clients ask; every one if not given.")] = None,
+    from_rollout: Annotated[
+        str | None, typer.Option(help="Application whose rollouts say weights and mirror, instead of --to.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="InferencePool of the pods, where a rollout is between adapters of one base.")
+    ] = None,
     output: Output = None,
 ) -> None:
-    """Write an HTTPRoute that shares other clients' requests between models, by weight."""
+    """Write an HTTPRoute that shares other clients' requests between models: by weight, or as rollouts stand."""
     from llm_platform.models.lock import load_lock
-    from llm_platform.operations.serving.pods import route_of
+    from llm_platform.operations.serving.pods import rewrite_of, route_of
     from llm_platform.resources.handed import serving_of
 
     settings = load_settings()
-    lock = load_lock(settings.models_lock)
-    shares = _shares(to)
+    lock, serving = load_lock(settings.models_lock), serving_of(settings)
+    if (to is None) == (from_rollout is None) or (from_rollout is not None and mirror is not None):
+        raise SpecificationError("Give --to, once for each model, with --mirror if wanted; or --from-rollout alone.")
+    if from_rollout is None:
+        shares = _shares(to or [])
+    else:
+        found = _from_rollout(settings, from_rollout)
+        shares, mirror = dict(found.entries), found.mirror
+        if found.models:
+            if pool is None:
+                raise SpecificationError(
+                    f"{from_rollout} shares requests between adapters of one base, which a route cannot tell apart: "
+                    "give --pool, the InferencePool of its pods, for an InferenceModelRewrite."
+                )
+            (entry,) = shares
+            rewrite = rewrite_of(name, found.models, entry=entry_named(lock, entry), serving=serving, pool=pool)
+            _give([rewrite], output)
+            return
     for entry in (*shares, *([mirror] if mirror else [])):
         entry_named(lock, entry)
-    _give([route_of(name, shares, lock=lock, serving=serving_of(settings), mirror=mirror, hostname=hostname)], output)
+    _give([route_of(name, shares, lock=lock, serving=serving, mirror=mirror, hostname=hostname)], output)
+
+
+def _from_rollout(settings: Settings, application: str) -> GatewayShares:
+    from llm_platform.operations.release.gateways import gateway_shares
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    application_named(settings, application)
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        return gateway_shares(lake.application(application))
 
 
 def nim_pool(

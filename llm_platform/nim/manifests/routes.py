@@ -1,7 +1,8 @@
 """An HTTPRoute over several models: shares of requests, and a mirror that answers nobody.
 
-For clients other than this platform, which itself decides by document which release answers, and keeps what a shadow
-says. The operator's own route knows one backend and no weights.
+For clients other than this platform. Its own runs and its service for online callers decide by document which release
+answers, and store what a shadow says (docs/rollout.md); a gateway draws for each request, and keeps nothing. The
+operator's own route knows one backend and no weights.
 
 Source: Kubernetes Gateway API 1.4, `gateway.networking.k8s.io/v1`.
 """

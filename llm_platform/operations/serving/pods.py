@@ -8,6 +8,7 @@ from llm_platform.errors import SpecificationError
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.manifests.objects import nim_objects
 from llm_platform.nim.manifests.pods import Manifest, ServedModel
+from llm_platform.nim.manifests.rewrites import rewrite_object
 from llm_platform.nim.manifests.routes import Gateway, route_object
 from llm_platform.operations.serving.serving import Serving
 
@@ -61,6 +62,19 @@ def served_model(entry: LockEntry, adapter_models: Sequence[str] = ()) -> Served
         pipeline=entry.parallelism.pipeline,
         adapters=entry.name in adapter_models,
     )
+
+
+def rewrite_of(name: str, weights: Mapping[str, int], *, entry: LockEntry, serving: Serving, pool: str) -> Manifest:
+    """An InferenceModelRewrite that shares requests for an entry between it and adapters on it.
+
+    Args:
+        weights: Served name → weight.
+        pool: InferencePool of the entry's pods.
+
+    Raises:
+        SpecificationError: the pods' Kubernetes namespace is not known.
+    """
+    return rewrite_object(name, weights, asked=entry.served_name, pool=pool, pods=serving.required_pods())
 
 
 def route_of(
