@@ -546,3 +546,41 @@ def test_the_card_shows_where_a_rollout_went(site: Site) -> None:
     assert "<svg" in shares.picture
     assert "interval that holds at every look" in difference.note
     assert "bar-line" in difference.picture
+
+
+def test_a_champion_that_falls_below_its_gate_is_stated_policy(site: Site) -> None:
+    """Nothing new is published and people are told; or it is and they are; or what served before serves again."""
+    with site.store() as store:
+        serving = store.rollout.champion()
+        vague = site.team.loaded.release("vague", store)
+        assert serving is not None
+        assert vague is not None
+        for event_id, release_id in (("earlier", vague.release_id), ("again", serving.release_id)):
+            before = store.rollout.champion()
+            assert before is not None
+            event = serving.model_copy(update={"event_id": event_id, "release_id": release_id, "variant": event_id})
+            store.rollout.append(event, expected_previous=before.event_id)
+    site.team.write_references({f"{number}": "SAD" for number in range(60)})
+    site.known()
+
+    assert "does not pass" not in str(site.tick().rolled_back)
+    with pytest.raises(EvidenceMissing, match="readers keep what they have"):
+        site.publish()
+    with_policy(site, on_champion_failure="publish_and_alert")
+    assert site.tick().champion_trouble is not None
+    site.publish()
+    with site.team.warehouse.open() as lake:
+        assert "champion_failing" in {one.kind for one in lake.alerts.open()}
+    with_policy(site, on_champion_failure="rollback")
+    watched = site.tick()
+
+    assert watched.rolled_back is not None
+    assert watched.rolled_back.release_id == vague.release_id
+    assert watched.changes_readers
+    with site.store() as store:
+        champion = store.rollout.champion()
+        assert champion is not None
+        assert (champion.release_id, champion.by, champion.authenticated) == (vague.release_id, "rollout", False)
+    assert site.tick().rolled_back is None
+    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(60)})
+    site.known()
