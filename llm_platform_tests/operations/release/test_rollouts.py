@@ -13,6 +13,7 @@ import pytest
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError
 from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.release.explain import explain_document
 from llm_platform.operations.release.replay import Window, replay
 from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.operations.release.rollout_panels import rollout_panels
@@ -154,6 +155,11 @@ def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_a
     site.shares()
     site.publish()
     assert "clearer" in site.published().values()
+    with site.team.warehouse.open() as lake:
+        document = min(of(site.published(), "clearer"))
+        explained = explain_document(lake, site.team.loaded.application, document)
+    assert explained["rollout_step"]["stage_name"] == "canary 0.05"
+    assert explained["report"]["release_id"] == site.newest().release_id
 
     site.ask("withdraw")
     watched = site.tick()
