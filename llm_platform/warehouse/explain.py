@@ -42,6 +42,9 @@ def explain(
     release = chain.first("releases", {"release_id": release_id})
     completion = chain.first("completions", {"release_id": release_id, "fingerprint": fingerprint})
     rollout = chain.first("rollout", {"release_id": release_id}, newest="sequence")
+    # A canary's answer is published by a step of its rollout, before there is any decision that makes it the champion.
+    step = chain.first("rollout_steps", {"release_id": release_id, "decision": "promote"}, newest="sequence")
+    decided = rollout or step
     return {
         "published": published,
         "document": document,
@@ -54,7 +57,8 @@ def explain(
         if completion
         else None,
         "rollout": rollout,
-        "report": chain.first("reports", {"report_id": rollout["report_id"]}) if rollout else None,
+        **({"rollout_step": step} if step is not None else {}),
+        "report": chain.first("reports", {"report_id": decided["report_id"]}) if decided else None,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from contextlib import suppress
 
 from rich.console import Console
@@ -67,8 +68,11 @@ def print_summary(
         _print_budget(store, loaded, run_id, console)
     console.print(f"Report card {settings.cards_folder / application.name / 'card.html'}")
     champion = store.rollout.champion()
-    best = _best_approved(store, loaded, beside=champion.release_id if champion is not None else None)
-    promotion = f"llm-platform promote {application.name} {best}"
+    beside = {one.release_id for one in live_rollouts(store).challengers}
+    beside |= {champion.release_id} if champion is not None else set()
+    best = _best_approved(store, loaded, beside=beside)
+    through = "rollout start" if champion is not None and application.rollout.stages else "promote"
+    promotion = f"llm-platform {through} {application.name} {best}"
     if champion is None:
         console.print(f"Published   nothing: {_why_nothing(store, loaded, best, promotion)}")
         return
@@ -143,8 +147,8 @@ def _why_nothing(store: ApplicationStore, loaded: LoadedApplication, best: str |
     return f"{best} is approved, and serves only once somebody promotes it: {promotion}"
 
 
-def _best_approved(store: ApplicationStore, loaded: LoadedApplication, *, beside: str | None) -> str | None:
-    """Of the variants whose present release is approved and is not what is published, the one with the best accuracy.
+def _best_approved(store: ApplicationStore, loaded: LoadedApplication, *, beside: Collection[str]) -> str | None:
+    """Of the variants whose present release is approved and neither serves nor runs, the one with the best accuracy.
 
     By the lower bound, as the first champion is chosen.
     """
@@ -152,7 +156,7 @@ def _best_approved(store: ApplicationStore, loaded: LoadedApplication, *, beside
     approved: dict[str, float] = {}
     for variant in loaded.application.variants:
         release = loaded.release(variant, store)
-        if release is None or release.release_id == beside:
+        if release is None or release.release_id in beside:
             continue
         with suppress(EvidenceMissing):
             report = evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)

@@ -364,3 +364,20 @@ def test_what_exports_look_like_is_read(tmp_path: Path, name: str, content: byte
     application = loaded(new_application("tickets", str(tmp_path / name), tmp_path))
 
     assert (application.source.key, application.source.text, application.labels) == ("id", "text", ("bug", "wish"))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with-known-answers", "without"])
+def test_the_stages_that_a_new_file_suggests_can_be_used_as_they_stand(tmp_path: Path, known: bool) -> None:
+    """Whoever takes the marks of comment away must not be told that the suggestion is wrong."""
+    rows = ROWS if known else [{name: row[name] for name in ("id", "channel", "body")} for row in ROWS]
+    source = csv_file(tmp_path / "tickets.csv", rows)
+    folder = new_application("tickets", source, tmp_path / "applications", labels=("bug", "wish"))
+    file = folder / "application.yaml"
+    text = file.read_text(encoding="utf-8")
+    start = text.index("# rollout:")
+
+    file.write_text(text[:start] + text[start:].replace("# ", ""), encoding="utf-8")
+
+    policy = loaded(folder).rollout.policy
+    assert policy is not None
+    assert [stage.stage for stage in policy.stages] == ["shadow", "canary", "champion"]

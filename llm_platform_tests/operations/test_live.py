@@ -61,23 +61,32 @@ def step(rollout_id: str, *, stage: int, step_id: str, policy: RolloutPolicy = P
     return RolloutStep(**{**fields, **values})
 
 
-def started(lake: Warehouse, rollout_id: str, *, stage: int, policy: RolloutPolicy = POLICY, held: bool = False) -> str:
+def started(
+    lake: Warehouse,
+    rollout_id: str,
+    *,
+    stage: int,
+    policy: RolloutPolicy = POLICY,
+    held: bool = False,
+    release_id: str | None = None,
+) -> str:
     """Enter a challenger and decide it, on a stored report, until it is at a stage; the id of its newest step."""
     steps = lake.application("reviews").rollout_steps
-    report_id = f"report of {rollout_id}"
+    report_id, released = f"report of {rollout_id}", release_id or f"release of {rollout_id}"
     gates = [gate.model_dump(mode="json") for gate in event("any").evidence]
     lake.application("reviews").reports.append(
         report_id=report_id,
-        release_id=f"release of {rollout_id}",
+        release_id=released,
         variant=f"variant of {rollout_id}",
         evaluation_id="e",
         measured_on="m",
         passed=True,
-        report=json.dumps({"release_id": f"release of {rollout_id}", "gates": gates}),
+        report=json.dumps({"release_id": released, "gates": gates}),
         created_at=NOON,
     )
-    seen: dict[str, Any] = {"evidence": StageEvidence().model_dump_json(), "report_id": report_id, "policy": policy}
-    rows = [step(rollout_id, stage=0, step_id=f"{rollout_id}-0", kind="start", policy=policy)]
+    same: dict[str, Any] = {"policy": policy, "release_id": released}
+    seen = {"evidence": StageEvidence().model_dump_json(), "report_id": report_id, **same}
+    rows = [step(rollout_id, stage=0, step_id=f"{rollout_id}-0", kind="start", **same)]
     rows += [
         step(rollout_id, stage=reached, step_id=f"{rollout_id}-{reached}", decision="promote", **seen)
         for reached in range(1, stage + 1)

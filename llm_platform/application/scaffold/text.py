@@ -65,6 +65,9 @@ def application_yaml(draft: Draft) -> str:
         "  gates:",
         "    confidence: 0.95",
         *_gate_lines(draft),
+        "",
+        "# Once something serves, a change of it may come step by step, judged beside it (docs/rollout.md):",
+        *(f"# {line}" for line in _rollout_lines(draft)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -147,6 +150,18 @@ def _reference_lines(draft: Draft) -> list[str]:
         named = ", ".join(f"{_quoted(given)}: {ours}" for given, ours in columns.splits.items())
         lines.append(f"  splits: {{{named}}}")
     return lines
+
+
+def _rollout_lines(draft: Draft) -> list[str]:
+    judged = draft.columns.answer is not None
+    shown, labels = ("margin: 0.02", ", least_labels: 100") if judged else ("shows: nothing", "")
+    return [
+        "rollout:",
+        "  stages:",
+        f"    - {{stage: shadow, share: 0.2, {shown}{labels}, budget_tokens: 1000000}}",
+        f"    - {{stage: canary, share: 0.05, {shown}, least_documents: 50}}",
+        "    - {stage: champion}",
+    ]
 
 
 def _gate_lines(draft: Draft) -> list[str]:

@@ -25,8 +25,13 @@ ORDER = (
     "prompt",
     "model",
     "rollout",
+    "rollout_step",
     "report",
 )
+
+
+OF_A_STEP = ("rollout_id", "stage_name", "decision", "reasons", "at", "git_commit", "by", "report_id")
+"""What is shown of the step that lets a challenger's answers be published."""
 
 
 def explain_document(
@@ -63,6 +68,8 @@ def explain_document(
         }
     if "rollout" in chain:
         chain["rollout"]["evidence"] = [_gate(gate) for gate in json.loads(chain["rollout"]["evidence"])]
+    if "rollout_step" in chain:
+        chain["rollout_step"] = {name: chain["rollout_step"][name] for name in OF_A_STEP}
     if "report" in chain:
         chain["report"].update(_measured(json.loads(chain["report"].pop("report"))))
     return {section: chain[section] for section in ORDER if section in chain}

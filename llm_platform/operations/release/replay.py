@@ -140,7 +140,7 @@ def _texts(store: ApplicationStore, window: Window) -> pa.Table:
     for at, fingerprint in enumerate(found["fingerprint"].to_pylist()):
         first.setdefault(fingerprint, at)
     drawn = sorted(first, key=lambda text: hashlib.sha256(f"replay:{text}".encode()).digest())[: window.most]
-    return found.take([first[text] for text in sorted(drawn)])
+    return found.take(pa.array([first[text] for text in sorted(drawn)], pa.int64()))
 
 
 def _asked(

@@ -18,6 +18,7 @@ AdapterBytes = Callable[[Release], None]
 """Holds the files of a release's adapter against their manifest; raises an error of ours where they are others."""
 
 KNOWN_ANSWERS = "a known answer"
+EXPIRED = "the snapshot of what was known then, which has expired,"
 
 
 def underneath(
@@ -64,8 +65,8 @@ def moved(
     names = [name for name in stored if present.get(name) != stored[name]]
     if len(names) > 1 and "the release" in names:
         names.remove("the release")
-    if _known_answers_changed(store, step):
-        names.append(KNOWN_ANSWERS)
+    if (changed := _known_answers_changed(store, step)) is not None:
+        names.append(changed)
     release = store.releases.get(step.release_id)
     if release is not None and release.adapter is not None and adapter_bytes is not None:
         try:
@@ -75,22 +76,21 @@ def moved(
     return " and ".join(names) if names else None
 
 
-def _known_answers_changed(store: ApplicationStore, step: RolloutStep) -> bool:
+def _known_answers_changed(store: ApplicationStore, step: RolloutStep) -> str | None:
     """Whether an answer that was known at the start is another one now; that more are known is what a stage is for."""
     if step.references_snapshot is None:
-        return False
+        return None
     try:
         before = _rows(store.references.table(at_snapshot=step.references_snapshot))
     except PlatformError:
-        # The snapshot has expired: what was known then cannot be told any more.
-        return True
+        return EXPIRED
     now = _rows(store.references.table())
     if any(now[key] != value for key, value in before.items() if key in now):
-        return True
+        return KNOWN_ANSWERS
     taken_out = before.keys() - now.keys()
     # A document that has left the source takes its label along; one that is still there does not lose it by itself.
     documents = store.documents.table(columns=["document_id"])["document_id"].to_pylist() if taken_out else []
-    return not taken_out.isdisjoint(documents)
+    return None if taken_out.isdisjoint(documents) else KNOWN_ANSWERS
 
 
 def _rows(table: pa.Table) -> dict[str, tuple[str, str]]:

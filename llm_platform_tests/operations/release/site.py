@@ -84,9 +84,10 @@ class Site:
             publish(store, self.team.loaded, export_folder=self.team.root / "cards")
 
     def shares(self) -> None:
-        """The challengers answer what is theirs now."""
+        """The challengers answer what is theirs now, and are judged by it, as in a run."""
         with self.store() as store:
             answer_challengers(store, self.team.loaded, self.share)
+        self.known()
 
     def forget(self) -> None:
         """Leave out every rollout, and every champion after the first."""

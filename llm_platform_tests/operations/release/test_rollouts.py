@@ -13,6 +13,7 @@ import pytest
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError
 from llm_platform.operations.live import live_rollouts
+from llm_platform.operations.release.explain import explain_document
 from llm_platform.operations.release.replay import Window, replay
 from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.operations.release.rollout_panels import rollout_panels
@@ -155,6 +156,11 @@ def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_a
     site.shares()
     site.publish()
     assert "clearer" in site.published().values()
+    with site.team.warehouse.open() as lake:
+        document = min(of(site.published(), "clearer"))
+        explained = explain_document(lake, site.team.loaded.application, document)
+    assert explained["rollout_step"]["stage_name"] == "canary 0.05"
+    assert explained["report"]["release_id"] == site.newest().release_id
 
     site.ask("withdraw")
     watched = site.tick()
@@ -561,3 +567,41 @@ def test_the_owners_page_says_how_far_a_challenger_is_and_who_it_waits_for(site:
 
     assert [one.stage for one in status.challengers if one.variant == "clearer"] == ["shadow 0.5, held"]
     assert [one.who for one in status.waiting if "clearer is held at shadow 0.5" in one.what] == ["the owner"]
+
+
+def test_a_champion_that_falls_below_its_gate_is_stated_policy(site: Site) -> None:
+    """Nothing new is published and people are told; or it is and they are; or what served before serves again."""
+    with site.store() as store:
+        serving = store.rollout.champion()
+        vague = site.team.loaded.release("vague", store)
+        assert serving is not None
+        assert vague is not None
+        for event_id, release_id in (("earlier", vague.release_id), ("again", serving.release_id)):
+            before = store.rollout.champion()
+            assert before is not None
+            event = serving.model_copy(update={"event_id": event_id, "release_id": release_id, "variant": event_id})
+            store.rollout.append(event, expected_previous=before.event_id)
+    site.team.write_references({f"{number}": "SAD" for number in range(60)})
+    site.known()
+
+    assert "does not pass" not in str(site.tick().rolled_back)
+    with pytest.raises(EvidenceMissing, match="readers keep what they have"):
+        site.publish()
+    with_policy(site, on_champion_failure="publish_and_alert")
+    assert site.tick().champion_trouble is not None
+    site.publish()
+    with site.team.warehouse.open() as lake:
+        assert "champion_failing" in {one.kind for one in lake.alerts.open()}
+    with_policy(site, on_champion_failure="rollback")
+    watched = site.tick()
+
+    assert watched.rolled_back is not None
+    assert watched.rolled_back.release_id == vague.release_id
+    assert watched.changes_readers
+    with site.store() as store:
+        champion = store.rollout.champion()
+        assert champion is not None
+        assert (champion.release_id, champion.by, champion.authenticated) == (vague.release_id, "rollout", False)
+    assert site.tick().rolled_back is None
+    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(60)})
+    site.known()
