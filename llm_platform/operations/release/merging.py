@@ -26,7 +26,12 @@ from llm_platform.warehouse.store import ApplicationStore
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one release, on a branch or in what it reads."""
+    """What was measured of one release, on a branch or in what it reads.
+
+    Attributes:
+        standing: approved, refused or undecided: then more known answers decide, and `open` says how many.
+        open: Of each gate that did not pass, the comparison and what to do next.
+    """
 
     variant: str
     release_id: str
@@ -34,6 +39,7 @@ class Measured:
     accuracy: str
     labels: int
     valid_rate: str
+    open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,11 @@ def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[Measur
                 accuracy="–" if report.accuracy is None else str(_interval(report.accuracy)),
                 labels=0 if report.accuracy is None else report.accuracy.n,
                 valid_rate="–" if report.valid_rate is None else str(_interval(report.valid_rate)),
+                open=tuple(
+                    f"{gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip()
+                    for gate in report.gates
+                    if not gate.passed
+                ),
             )
         )
     return found
