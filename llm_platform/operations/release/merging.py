@@ -25,7 +25,7 @@ from llm_platform.warehouse.store import ApplicationStore
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredVariant:
     """What was measured of one release, on a branch or in what it reads.
 
     Attributes:
@@ -59,7 +59,7 @@ class BranchDiff:
     changes: tuple[str, ...]
     release_id: str
     rows: pa.Table
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredVariant, ...]
     upstream: str | None
     usage: TokenUsage
     cost_usd: float | None
@@ -116,7 +116,7 @@ def _changes(store: ApplicationStore, loaded: LoadedApplication) -> list[str]:
     return found
 
 
-def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[Measured]:
+def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[MeasuredVariant]:
     found = []
     for variant in loaded.application.variants:
         release = loaded.release(variant, store)
@@ -125,7 +125,7 @@ def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[Measur
             continue
         report = Report.model_validate_json(row.report)
         found.append(
-            Measured(
+            MeasuredVariant(
                 variant=variant,
                 release_id=report.release_id,
                 standing=report.standing,
