@@ -13,7 +13,7 @@ COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos check format lock \
-  bench dist clean image test-chart test-cluster
+  bench dist clean chart image test-chart test-cluster ci-branch ci-models ci-evidence
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -81,8 +81,20 @@ test-chart: .venv/.installed-dev ## Render the chart's profiles and check what i
 test-cluster: .venv/.installed-dev ## Install the chart on a real cluster and lose a pod there (CLUSTER=folder with its binaries; as root)
 	@CLUSTER="$(CLUSTER)" $(BIN)/python -m llm_platform_tests.deployments.cluster
 
+chart: .venv/.installed-dev ## Package the chart (OUTPUT=folder); REFERENCE=oci://… pushes it to a registry as well
+	@$(BIN)/python deploy/helm/package.py "$(or $(OUTPUT),dist)" $(REFERENCE)
+
 image: .venv/.installed ## Build an image with docker, podman or buildah; print digest and size (IMAGE=platform or finetuning)
 	@PYTHON=$(BIN)/python deploy/images/build.sh $(or $(IMAGE),platform) $(REFERENCE)
+
+ci-branch: .venv/.installed ## What a change would do, judged on a branch of production (NAME=branch OUTPUT=folder)
+	@LLM_PLATFORM=$${LLM_PLATFORM:-$(BIN)/llm-platform} .ci/branch-evaluation "$(NAME)" "$(or $(OUTPUT),evaluation)"
+
+ci-models: .venv/.installed ## Lock every model at what its endpoint says now, and say what has changed
+	@.ci/models
+
+ci-evidence: ## Sign an image and its bills of materials by key, and verify them (IMAGE_ARCHIVE=… COSIGN_KEY=… OUTPUT=folder)
+	@PYTHON=$(BIN)/python .ci/evidence "$(IMAGE_ARCHIVE)" "$(or $(OUTPUT),evidence)"
 
 chaos: .venv/.installed-dev ## Kill runs at 50 random moments and read what is left (CHAOS_KILLS=n, CHAOS_SEED=... repeats one)
 	@$(BIN)/python -m pytest -q -n 0 -m chaos llm_platform_tests/survival

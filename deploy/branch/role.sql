@@ -20,3 +20,8 @@ GRANT USAGE ON SCHEMA :"upstream" TO :"role";
 GRANT SELECT ON ALL TABLES IN SCHEMA :"upstream" TO :"role";
 -- DuckLake adds tables of its own to the catalog, e.g. for inlined rows.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"upstream" GRANT SELECT ON TABLES TO :"role";
+
+-- The owner of upstream reads the branch, so that `llm-platform branch merge` can take over what it has paid.
+GRANT USAGE ON SCHEMA :"schema" TO :"owner";
+SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I GRANT SELECT ON TABLES TO %I', :'role', :'schema', :'owner')
+\gexec

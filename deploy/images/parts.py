@@ -69,9 +69,13 @@ def main() -> int:
     parser.add_argument("archive")
     parser.add_argument("reference")
     parser.add_argument("--most", type=int, default=900, help="Megabytes on disk that the platform's image may have.")
+    parser.add_argument("--digest", action="store_true", help="Print the digest alone.")
     given = parser.parse_args()
     with tarfile.open(given.archive) as archive:
         image = Image(archive)
+        if given.digest:
+            sys.stdout.write(f"{image.digest}\n")
+            return 0
         parts = image.parts()
     total = sum(parts.values()) / MEGABYTE
     packed = sum(layer["size"] for layer in image.layers) / MEGABYTE

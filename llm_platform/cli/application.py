@@ -16,11 +16,19 @@ commands = typer.Typer(no_args_is_help=True, help="Applications: folders with an
 
 
 @commands.command("list")
-def application_list() -> None:
+def application_list(
+    names: Annotated[
+        bool, typer.Option("--names", help="Only the names of those that can be used, one a line.")
+    ] = False,
+) -> None:
     """List applications, their tasks and variants; and those that cannot be used, with what is wrong with them."""
     from llm_platform.operations.releases import load_applications
 
     found = load_applications(*load_settings().application_files)
+    if names:
+        for name in found:
+            typer.echo(name)
+        return
     table = new_table("name", "task", "source", "variants", "folder")
     for name, loaded in found.items():
         spec = loaded.application

@@ -86,12 +86,14 @@ def branch_list() -> None:
 @commands.command("diff")
 def branch_diff(
     name: Annotated[str, typer.Argument(help="A branch; it has been run.")],
+    *,
     application: OneApplication = None,
     variant: Annotated[
         str | None, typer.Option(help="As if this variant were published; the branch's champion if not given.")
     ] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Every published row that would change, by key.")] = False,
     answers: Annotated[bool, typer.Option("--answers", help="With the answers before and after.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a comment on a pull request.")] = False,
 ) -> None:
     """What a branch would change in what it reads: prompts, models, published rows, measurements, and its cost."""
     from llm_platform.operations.release import merging
@@ -102,7 +104,10 @@ def branch_diff(
     for loaded in _applications(settings, application):
         with WarehouseResource.of(settings).open() as lake:
             found = merging.branch_diff(lake.application(loaded.application.name), loaded, variant=variant)
-        _show_diff(loaded.application.name, found, rows=rows or answers, answers=answers)
+        if markdown:
+            typer.echo(_as_markdown(loaded.application.name, found))
+        else:
+            _show_diff(loaded.application.name, found, rows=rows or answers, answers=answers)
 
 
 @commands.command("merge")
@@ -173,3 +178,27 @@ def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> No
             values = (row[f"{one}_{when}"] for one in shown for when in ("before", "after"))
             table.add_row(row["document_id"], row["change"], *("" if value is None else str(value) for value in values))
         show(table)
+
+
+# A judgement that more labels would decide is an answer; a red cross that comes and goes is not.
+WORDS = {"approved": "better than every bound", "refused": "refused", "undecided": "inconclusive"}
+
+
+def _as_markdown(name: str, found: BranchDiff) -> str:
+    changed = found.rows.column("change").to_pylist()
+    counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))
+    lines = [f"#### {name}", "", *(f"- {line}" for line in found.changes or ("nothing of the files is another one",))]
+    lines += ["", f"Published rows that would change: **{len(changed)}** ({counts}).", ""]
+    if found.measured:
+        lines += [
+            "| variant | release | standing | accuracy | labels | valid |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| {one.variant} | `{one.release_id}` | {WORDS[one.standing]} | {one.accuracy} | {one.labels} | "
+            f"{one.valid_rate} |"
+            for one in found.measured
+        ]
+        lines += ["", *(f"- {one.variant}: {line}" for one in found.measured for line in one.open)]
+    money = "" if found.cost_usd is None else f", {found.cost_usd:,.2f} USD"
+    return "\n".join([*lines, "", f"Paid on the branch: {found.usage.total:,} tokens{money}.", ""])

@@ -33,12 +33,18 @@ def model_fetch(model: Annotated[str, typer.Argument(help="An embedded entry.")]
 
 
 @commands.command("list")
-def model_list() -> None:
+def model_list(
+    names: Annotated[bool, typer.Option("--names", help="Only names of entries that can be used, one a line.")] = False,
+) -> None:
     """List the models of the lock file and what they are pinned to."""
     from llm_platform.models.lock import load_lock
 
     table = new_table("name", "mode", "dialect", "pinned to", "context", "licence")
     lock = load_lock(load_settings().models_lock)
+    if names:
+        for name in lock:
+            typer.echo(name)
+        return
     for name, entry in lock.items():
         weights = f"weights {entry.weights.sha256[:12]}…" if entry.weights else "nothing"
         pinned = f"{entry.image.reference} ({entry.image.digest_from})" if entry.image else weights

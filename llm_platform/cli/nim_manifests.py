@@ -28,7 +28,13 @@ def register(commands: typer.Typer) -> None:
     commands.command("pool")(nim_pool)
 
 
-def nim_render(model: ModelName, output: Output = None) -> None:
+def nim_render(
+    model: ModelName,
+    output: Output = None,
+    values: Annotated[
+        Path | None, typer.Option(help="File to write them into as values of the chart; with other models, one each.")
+    ] = None,
+) -> None:
     """Write the Kubernetes objects that serve a model; nothing is applied, and no cluster is asked."""
     from llm_platform.models.lock import load_lock
     from llm_platform.operations.serving.pods import objects_of, require_adapter_models
@@ -37,7 +43,14 @@ def nim_render(model: ModelName, output: Output = None) -> None:
     settings = load_settings()
     lock = load_lock(settings.models_lock)
     require_adapter_models(lock, serving_of(settings))
-    _give(objects_of(entry_named(lock, model), serving_of(settings)), output)
+    objects = objects_of(entry_named(lock, model), serving_of(settings))
+    if values is not None:
+        from llm_platform.operations.serving.pods_yaml import write_values
+
+        write_values(model, objects, values)
+        console.print(f"Wrote {values}: helm upgrade … --values {values}", markup=False)
+        return
+    _give(objects, output)
 
 
 def nim_route(

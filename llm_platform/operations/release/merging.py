@@ -26,8 +26,13 @@ from llm_platform.warehouse.store import ApplicationStore
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of one release, on a branch or in what it reads."""
+class MeasuredVariant:
+    """What was measured of one release, on a branch or in what it reads.
+
+    Attributes:
+        standing: approved, refused or undecided: then more known answers decide, and `open` says how many.
+        open: Of each gate that did not pass, the comparison and what to do next.
+    """
 
     variant: str
     release_id: str
@@ -35,6 +40,7 @@ class Measured:
     accuracy: str
     labels: int
     valid_rate: str
+    open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class BranchDiff:
     changes: tuple[str, ...]
     release_id: str
     rows: pa.Table
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredVariant, ...]
     upstream: str | None
     usage: TokenUsage
     cost_usd: float | None
@@ -114,7 +120,7 @@ def _changes(store: ApplicationStore, loaded: LoadedApplication) -> list[str]:
     return found
 
 
-def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[Measured]:
+def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[MeasuredVariant]:
     found = []
     for variant in loaded.application.variants:
         release = loaded.release(variant, store)
@@ -123,13 +129,18 @@ def _measured(store: ApplicationStore, loaded: LoadedApplication) -> list[Measur
             continue
         report = Report.model_validate_json(row.report)
         found.append(
-            Measured(
+            MeasuredVariant(
                 variant=variant,
                 release_id=report.release_id,
                 standing=report.standing,
                 accuracy="–" if report.accuracy is None else interval_text(report.accuracy),
                 labels=0 if report.accuracy is None else report.accuracy.count,
                 valid_rate="–" if report.valid_rate is None else interval_text(report.valid_rate),
+                open=tuple(
+                    f"{gate.name}: {gate.comparison}. {gate.next_step or ''}".rstrip()
+                    for gate in report.gates
+                    if not gate.passed
+                ),
             )
         )
     return found

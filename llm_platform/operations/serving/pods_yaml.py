@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from llm_platform.errors import SpecificationError
 from llm_platform.files import write_text
 from llm_platform.nim.manifests.pods import Manifest
 
@@ -24,6 +25,26 @@ def write_yaml(objects: Sequence[Manifest], path: Path) -> None:
         StorageError: the file cannot be written.
     """
     write_text(path, as_yaml(objects), shared=True)
+
+
+def write_values(entry: str, objects: Sequence[Manifest], path: Path) -> None:
+    """Write the objects of a lock entry into a file of values of the chart, beside those of other entries.
+
+    Raises:
+        SpecificationError: what is in the file are no such values.
+        StorageError: the file cannot be written.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+        models = {"models": {"objects": {}}} if found is None else found
+        models["models"]["objects"][entry] = list(objects)
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        raise SpecificationError(
+            f"{path} holds no values of models (models.objects.<entry>): give --values a file of its own."
+        ) from None
+    head = "# Written by `llm-platform nim render ENTRY --values`: what serves the models of the lock file.\n"
+    body = yaml.dump(models, Dumper=_Dumper, sort_keys=False, width=120)
+    write_text(path, head + body, shared=True)
 
 
 class _Dumper(yaml.SafeDumper):

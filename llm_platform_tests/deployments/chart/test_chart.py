@@ -471,3 +471,41 @@ def test_the_lock_file_and_values_of_models_reach_the_pods() -> None:
     data = named(objects, "ConfigMap", "llm-platform-environment")["data"]
     mounts = dict(pods(objects))["llm-platform-code-location"]["spec"]["containers"][0]["volumeMounts"]
     assert any(data["LLM_PLATFORM_MODELS_LOCK"].startswith(f"{mount['mountPath']}/") for mount in mounts)
+
+
+def test_models_of_the_lock_file_are_installed_as_nim_render_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The objects that were reviewed are the objects that are installed; two models in one file are both there."""
+    from typer.testing import CliRunner
+
+    from llm_platform.cli.main import app
+
+    entry = {
+        "mode": "external", "dialect": "vllm", "served_name": "m", "model": "org/m", "licence": "none",
+        "context_length": 4096, "base_urls": ["http://m.nim-production:8000"],
+        "image": {"repository": "registry.example.org/vllm", "tag": "v1", "digest": "sha256:" + "3" * 64},
+    }  # fmt: skip
+    lock = {
+        "models": {name: {**entry, "mode": "kubernetes", "base_urls": None, "service": name} for name in ("one", "two")}
+    }
+    for one in lock["models"].values():
+        del one["base_urls"]
+    (tmp_path / "lock.yaml").write_text(yaml.safe_dump(lock))
+    monkeypatch.setenv("LLM_PLATFORM_STATE", str(tmp_path))
+    monkeypatch.setenv("LLM_PLATFORM_MODELS_LOCK", str(tmp_path / "lock.yaml"))
+    monkeypatch.setenv("LLM_PLATFORM_NIM_CLUSTER_NAMESPACE", "nim-production")
+    written = tmp_path / "models.yaml"
+    cli = CliRunner()
+
+    for name in ("one", "two"):
+        done = cli.invoke(app, ["nim", "render", name, "--values", str(written)])
+        assert done.exit_code == 0, done.output + str(done.exception)
+
+    values = yaml.safe_load(written.read_text())
+    rendered = [one for one in render("production", values) if one["metadata"].get("namespace") == "nim-production"]
+    expected = [one for objects in values["models"]["objects"].values() for one in objects]
+    assert len(expected) > 4
+    assert all(one in rendered for one in expected)
+    written.write_text("- no\n")
+    assert "no values of models" in str(cli.invoke(app, ["nim", "render", "one", "--values", str(written)]).exception)
