@@ -51,7 +51,8 @@ class StageEvidence(Record):
     """What was observed of a challenger on its present stage.
 
     Attributes:
-        documents, labels: How many there are.
+        documents, labels: How many there are; of a canary, documents that readers have its answer to.
+        unpublished: Documents of a canary's share that it has answered and readers do not have yet.
         hours: Since the stage began.
         spent_usd, spent_tokens: By the challenger, on this stage.
         difference: Its score minus the champion's, with an interval that holds at every look; None without labels.
@@ -64,6 +65,7 @@ class StageEvidence(Record):
     """
 
     documents: int = Field(default=0, ge=0)
+    unpublished: int = Field(default=0, ge=0)
     labels: int = Field(default=0, ge=0)
     hours: float = Field(default=0.0, ge=0.0)
     spent_usd: float = Field(default=0.0, ge=0.0)
@@ -171,6 +173,8 @@ def _holding(state: RolloutState, seen: StageEvidence) -> list[str]:
 def _missing(stage: RolloutStage, seen: StageEvidence) -> list[str]:
     """What the stage has still to show."""
     reasons = []
+    if seen.unpublished:
+        reasons.append(f"{seen.unpublished} documents of its share are not published yet")
     if seen.documents < stage.least_documents:
         reasons.append(f"{seen.documents} of {stage.least_documents} documents")
     if seen.labels < stage.least_labels:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llm_platform.records import CompletionStatus
 from llm_platform.records.rollout import AskedDocuments, Route
 from llm_platform.warehouse.engine import literal
+from llm_platform.warehouse.schema import published_table
 from llm_platform.warehouse.session import UPSTREAM, Session
 
 FAILED = (CompletionStatus.FAILED, CompletionStatus.REJECTED)
@@ -79,6 +80,21 @@ class Shares:
         for at, count in rows:
             counts[None if at is None else routes[at].rollout_id] = int(count)
         return counts
+
+    def published(self, routes: Sequence[Route], rollout_id: str, contract: int) -> tuple[int, int]:
+        """Documents whose reader gets a challenger's answer, and those that would with the next publication."""
+        (at,) = (at for at, one in enumerate(routes) if one.rollout_id == rollout_id)
+        release_id = routes[at].release_id
+        documents = self._session.relation(self._application, "documents")
+        rows = self._session.relation(self._application, published_table(contract))
+        found = self._session.rows(
+            f"SELECT count(*) FILTER (p.release_id = {literal(release_id)}), "
+            f"count(*) FILTER (p.release_id IS DISTINCT FROM {literal(release_id)}) FROM "
+            f"(SELECT *, {route_of(routes)} AS route FROM {documents} WHERE status = 'sendable' AND origin IS NULL) d "
+            f"JOIN ({self._answers(release_id)}) c USING (fingerprint) LEFT JOIN {rows} p USING (document_id) "
+            f"WHERE d.route = {at:d}"
+        )[0]
+        return int(found[0]), int(found[1])
 
     def _answers(self, release_id: str) -> str:
         columns = "fingerprint, status, latency_seconds, reused"

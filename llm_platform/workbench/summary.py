@@ -119,10 +119,13 @@ def _print_published(
     count = sum(rows.values())
     if not count:
         console.print(f"Published   {table} has no rows; {served} serves it")
+    elif older and (own := rows.get(champion.release_id, 0)):
+        left = count - sum(rows.get(one, 0) for one in (champion.release_id, *challengers))
+        console.print(f"Published   {table}, {own} rows by {served}, {left} by release {older}")
     elif older:
         console.print(f"Published   {table}, {count} rows by release {older}; {served} is next")
     else:
-        console.print(f"Published   {table}, {count} rows by {served}")
+        console.print(f"Published   {table}, {rows.get(champion.release_id, 0)} rows by {served}")
     for release_id, one in challengers.items():
         given = f"{rows.get(release_id, 0)} rows by" if one.publishes else "no rows by"
         console.print(f"            {given} {one.variant} (release {release_id}), {one.stage.name}")

@@ -75,7 +75,7 @@ def observe(
     stored = json.loads(steps[0].underneath)
     present = underneath(store, loaded, newest.variant, loaded.application.rollout.policy or newest.stages())
     found, labels = _difference(store, loaded, champion, release, comparisons=comparisons)
-    measured = store.shares.measured(release.release_id, rollout_id=newest.rollout_id, share=stage.share)
+    documents, unpublished = _documents(store, loaded, live, newest, stage)
     report, refused = _report(store, loaded, newest.variant, release)
     runs = _runs_since(store, release, steps[0].at)
     on_stage = [run for run in runs if run.started_at >= began.at]
@@ -83,7 +83,8 @@ def observe(
     asked = _requests(steps)
     return Observed(
         evidence=StageEvidence(
-            documents=measured.answered,
+            documents=documents,
+            unpublished=unpublished,
             labels=labels,
             hours=max(0.0, (now - began.at).total_seconds() / 3600.0),
             spent_usd=spent_usd or 0.0,
@@ -126,6 +127,17 @@ def _stage_began(steps: Sequence[RolloutStep]) -> RolloutStep:
             break
         began = step
     return began
+
+
+def _documents(
+    store: ApplicationStore, loaded: LoadedApplication, live: LiveRollouts, newest: RolloutStep, stage: RolloutStage
+) -> tuple[int, int]:
+    """Documents of the stage, and those of them that readers do not have yet: of a canary, what readers have counts."""
+    if stage.stage == "canary" and any(one.rollout_id == newest.rollout_id for one in live.routes):
+        contract = store.published.present(loaded.application.publish.contract)
+        return store.shares.published(live.routes, newest.rollout_id, contract)
+    share = store.shares.measured(newest.release_id, rollout_id=newest.rollout_id, share=stage.share)
+    return share.answered, 0
 
 
 def _difference(

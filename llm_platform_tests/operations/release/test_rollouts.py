@@ -355,6 +355,9 @@ def test_documents_that_do_not_reach_a_canary_hold_it(fresh: Site) -> None:
     fresh.tick()
     fresh.shares()
     fresh.tick()
+    assert fresh.newest().reasons[0].endswith("documents of its share are not published yet")
+    fresh.publish()
+    fresh.tick()
     assert fresh.newest().stage_name == "canary 0.25"
     fresh.shares()
     lost = share_of(rollout_id, 0.25)
@@ -425,6 +428,7 @@ def test_what_a_rollout_withdrew_is_not_gone_back_to(site: Site) -> None:
     for _ in range(3):
         site.tick()
         site.shares()
+        site.publish()
     assert site.newest().status == "champion"
     site.start("clear")
     site.ask("withdraw")
