@@ -19,7 +19,7 @@ from llm_platform.rollout.routing import LiveShare, place_of, route
 from llm_platform.warehouse.store import ApplicationStore
 
 
-class Serving(NamedTuple):
+class ServingRelease(NamedTuple):
     """A release that answers a document; `rollout_id` is None for the champion."""
 
     variant: str
@@ -65,7 +65,7 @@ class LiveRollouts:
         champion: None while nothing was ever promoted.
     """
 
-    champion: Serving | None
+    champion: ServingRelease | None
     challengers: tuple[Challenger, ...] = ()
 
     @property
@@ -77,13 +77,13 @@ class LiveRollouts:
             if one.publishes
         )
 
-    def variant_of(self, document_id: str) -> Serving | None:
+    def variant_of(self, document_id: str) -> ServingRelease | None:
         """Whose a document is: whose answer its reader gets."""
         shares = [LiveShare(rollout_id=one.rollout_id, share=one.share) for one in self.routes]
         chosen = route(document_id, shares).rollout_id
         for one in self.challengers:
             if one.rollout_id == chosen:
-                return Serving(one.variant, one.release_id, one.rollout_id)
+                return ServingRelease(one.variant, one.release_id, one.rollout_id)
         return self.champion
 
     def shadows_of(self, document_id: str) -> tuple[Challenger, ...]:
@@ -98,7 +98,7 @@ def live_rollouts(store: ApplicationStore) -> LiveRollouts:
     champion = store.rollout.champion()
     found = [step for step in open_rollouts(store) if not step.stages().dry_run and not_borne_out(store, step) is None]
     return LiveRollouts(
-        champion=None if champion is None else Serving(champion.variant, champion.release_id),
+        champion=None if champion is None else ServingRelease(champion.variant, champion.release_id),
         challengers=tuple(map(challenger, found)),
     )
 

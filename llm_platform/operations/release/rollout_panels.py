@@ -17,7 +17,7 @@ MOST_ROLLOUTS = 4
 MOST_ROWS = 20
 
 
-class Looked(NamedTuple):
+class SeenDecision(NamedTuple):
     """A decision and what was observed for it."""
 
     step: RolloutStep
@@ -36,7 +36,7 @@ def rollout_panels(store: ApplicationStore, loaded: LoadedApplication) -> list[P
 
 def _of(steps: Sequence[RolloutStep]) -> list[Panel]:
     newest = steps[-1]
-    looked = [Looked(step, StageEvidence.model_validate_json(step.evidence)) for step in steps if step.evidence]
+    looked = [SeenDecision(step, StageEvidence.model_validate_json(step.evidence)) for step in steps if step.evidence]
     cost = "" if newest.spent_usd is None else f", {newest.spent_usd:.4f} USD"
     state = newest.stage_name if newest.status == "running" else f"{newest.status} at {newest.stage_name}"
     if newest.status == "champion":
@@ -80,7 +80,7 @@ def _published_share(step: RolloutStep) -> float:
     return 1.0 if step.status == "champion" else 0.0 if step.stage_name.startswith("shadow") else step.share
 
 
-def _difference(looked: Sequence[Looked]) -> Panel | None:
+def _difference(looked: Sequence[SeenDecision]) -> Panel | None:
     known = {one.seen.labels: one.seen for one in looked if one.seen.difference is not None}
     points = [
         Point(x=labels, y=seen.difference.value, lower=seen.difference.lower, upper=seen.difference.upper)

@@ -47,7 +47,7 @@ class Who:
 
 
 @dataclass(frozen=True)
-class Look:
+class RolloutLook:
     """On whose behalf a rollout is looked at, and with what.
 
     Attributes:
@@ -60,7 +60,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedStep:
     """What one look at one rollout decided.
 
     Attributes:
@@ -115,7 +115,7 @@ def start(
     variant: str,
     *,
     who: Who,
-    look: Look,
+    look: RolloutLook,
     snapshot: int,
     note: str = "",
 ) -> RolloutStep:
@@ -208,7 +208,7 @@ def ask(
     kind: StepKind,
     *,
     who: Who,
-    look: Look,
+    look: RolloutLook,
     note: str = "",
 ) -> RolloutStep:
     """Store what somebody asks of a rollout; the next decision goes by it.
@@ -246,12 +246,14 @@ def ask(
     return step
 
 
-def preview(store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: Look) -> Decided:
+def preview(store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: RolloutLook) -> DecidedStep:
     """What a look would decide now; nothing is stored."""
     return _look(store, loaded, rollout_id, look=look)[0]
 
 
-def decide_rollout(store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: Look) -> Decided:
+def decide_rollout(
+    store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: RolloutLook
+) -> DecidedStep:
     """Decide on a rollout, and store the decision where it is news.
 
     Raises:
@@ -279,8 +281,8 @@ def decide_rollout(store: ApplicationStore, loaded: LoadedApplication, rollout_i
 
 
 def _look(
-    store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: Look
-) -> tuple[Decided, str, RolloutEvent | None]:
+    store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: RolloutLook
+) -> tuple[DecidedStep, str, RolloutEvent | None]:
     steps = store.rollout_steps.of(rollout_id)
     if (broken := not_borne_out(store, steps[-1])) is not None:
         raise EvidenceMissing(
@@ -332,7 +334,7 @@ def _look(
     event = None
     if verdict.applied and verdict.decision == "promote" and step.status == "champion":
         event = _champion_event(store, loaded, step, observed)
-    decided = Decided(step, verdict, observed, is_news=_is_news(steps, step, observed.evidence))
+    decided = DecidedStep(step, verdict, observed, is_news=_is_news(steps, step, observed.evidence))
     return decided, newest.step_id, event
 
 
@@ -404,6 +406,6 @@ def _release(store: ApplicationStore, loaded: LoadedApplication, variant: str) -
     return release
 
 
-def look_now(git_commit: str, *, adapter_bytes: AdapterBytes | None = None) -> Look:
+def look_now(git_commit: str, *, adapter_bytes: AdapterBytes | None = None) -> RolloutLook:
     """A look at this moment."""
-    return Look(datetime.now(UTC), git_commit, adapter_bytes)
+    return RolloutLook(datetime.now(UTC), git_commit, adapter_bytes)

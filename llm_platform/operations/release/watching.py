@@ -9,7 +9,7 @@ from llm_platform.errors import ContractBroken, EvidenceMissing, PlatformError, 
 from llm_platform.operations.live import open_rollouts
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.rollout import champion_failure, rollback
-from llm_platform.operations.release.rollouts import AUTOMATIC, Decided, Look, decide_rollout
+from llm_platform.operations.release.rollouts import AUTOMATIC, DecidedStep, RolloutLook, decide_rollout
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.watching.alerts import note
 from llm_platform.records import RolloutEvent
@@ -24,7 +24,7 @@ UNDECIDED = "rollout_not_decided"
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedRollouts:
     """What one look did.
 
     Attributes:
@@ -36,7 +36,7 @@ class Watched:
 
     champion_trouble: str | None = None
     rolled_back: RolloutEvent | None = None
-    decided: tuple[Decided, ...] = ()
+    decided: tuple[DecidedStep, ...] = ()
     troubles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -60,8 +60,8 @@ class Watched:
 
 
 def watch_rollouts(
-    lake: Warehouse, loaded: LoadedApplication, *, look: Look, quiet: timedelta = timedelta(hours=6)
-) -> Watched:
+    lake: Warehouse, loaded: LoadedApplication, *, look: RolloutLook, quiet: timedelta = timedelta(hours=6)
+) -> WatchedRollouts:
     """Look at the champion, then at every rollout, the oldest first; store what is decided, and tell people.
 
     What cannot be decided for one rollout is no matter of the others.
@@ -72,10 +72,10 @@ def watch_rollouts(
     name = loaded.application.name
     store = lake.application(name)
     if not loaded.application.rollout.is_watched:
-        return Watched()
+        return WatchedRollouts()
     trouble, back = _champion(store, loaded)
     events = _champion_events(store, loaded, trouble, back)
-    decided: list[Decided] = []
+    decided: list[DecidedStep] = []
     troubles: dict[str, str] = {}
     for rollout in open_rollouts(store):
         try:
@@ -89,7 +89,7 @@ def watch_rollouts(
         decided.append(one)
         events += _events(name, one)
     note(lake, events, now=look.now, quiet=quiet)
-    return Watched(trouble, back, tuple(decided), troubles)
+    return WatchedRollouts(trouble, back, tuple(decided), troubles)
 
 
 def _champion(store: ApplicationStore, loaded: LoadedApplication) -> tuple[str | None, RolloutEvent | None]:
@@ -127,7 +127,7 @@ def _champion_events(
     return events
 
 
-def _events(name: str, one: Decided) -> list[Event]:
+def _events(name: str, one: DecidedStep) -> list[Event]:
     step, seen = one.step, one.observed.evidence
     variant, why = step.variant, "; ".join(step.reasons)
     told = [f"{breach.name} is {breach.measured}" for breach in seen.breaches if breach.action == "alert"]

@@ -19,8 +19,8 @@ from llm_platform.operations.evidence.evaluation import report_releases, score_r
 from llm_platform.operations.live import asked_documents
 from llm_platform.operations.release.challengers import answer_challengers
 from llm_platform.operations.release.rollout import decide, publish
-from llm_platform.operations.release.rollouts import Look, Who, ask, rollout_named, start
-from llm_platform.operations.release.watching import Watched, watch_rollouts
+from llm_platform.operations.release.rollouts import RolloutLook, Who, ask, rollout_named, start
+from llm_platform.operations.release.watching import WatchedRollouts, watch_rollouts
 from llm_platform.operations.releases import champion_release
 from llm_platform.records import Release
 from llm_platform.records.rollout import AskedDocuments, RolloutStep, StepKind
@@ -102,10 +102,10 @@ class Site:
             yield lake.application(NAME)
 
     @property
-    def look(self) -> Look:
-        return Look(datetime.now(UTC) + self.later, "commit")
+    def look(self) -> RolloutLook:
+        return RolloutLook(datetime.now(UTC) + self.later, "commit")
 
-    def run(self) -> Watched:
+    def run(self) -> WatchedRollouts:
         """What one run of the graph does; an error of `published` is raised, as there."""
         self.answer()
         loaded = self.team.loaded
@@ -155,7 +155,7 @@ class Site:
     def share(self, variant: str, release: Release, documents: AskedDocuments) -> Asking:
         return replace(self.asking(variant, release), documents=documents)
 
-    def tick(self, lake: Warehouse | None = None) -> Watched:
+    def tick(self, lake: Warehouse | None = None) -> WatchedRollouts:
         """One look at everything."""
         if lake is not None:
             return watch_rollouts(lake, self.team.loaded, look=self.look)
