@@ -11,10 +11,10 @@ from llm_platform.keys import signing_key
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.coordination_postgres import catalog_schemas
-from llm_platform.warehouse.copies import Place
+from llm_platform.warehouse.copies import CopyPlace
 
 
-def forgetting(warehouse: WarehouseResource, *, copies: Sequence[Place] = ()) -> Forgetting:
+def forgetting(warehouse: WarehouseResource, *, copies: Sequence[CopyPlace] = ()) -> Forgetting:
     """What `forget` and `retention.deleted` work on: the lake's own namespace first, then all others.
 
     Args:

@@ -21,14 +21,14 @@ from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
 from llm_platform.records import Release
 from llm_platform.settings.settings import Settings
-from llm_platform.warehouse.copies import FolderPlace, Place, S3Place
+from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.object_store import S3Access
 
 
-def places_of(application: Application, settings: Settings) -> list[Place]:
+def places_of(application: Application, settings: Settings) -> list[CopyPlace]:
     """Where copies of an application's published tables are: apart for every namespace, so no branch writes others'."""
-    found: list[Place] = []
+    found: list[CopyPlace] = []
     for address in application.publish.copies:
         inside = f"{settings.namespace}/{application.name}"
         if address.startswith(POSTGRES):

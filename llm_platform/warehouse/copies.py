@@ -52,7 +52,7 @@ class Original:
         return f"SELECT {listed} FROM {self.relation} ORDER BY {identifier(self.contract.key)}"
 
 
-class Place(Protocol):
+class CopyPlace(Protocol):
     """Where copies of an application's published tables are."""
 
     @property
@@ -74,7 +74,7 @@ class Copies:
         self._session = session
         self._application = application
 
-    def bring(self, contracts: Sequence[Contract], places: Sequence[Place], *, files: Files) -> list[str]:
+    def bring(self, contracts: Sequence[Contract], places: Sequence[CopyPlace], *, files: Files) -> list[str]:
         """Bring every place up to what is published now; returns a line for each copy that was written.
 
         Raises:
@@ -124,7 +124,7 @@ class FolderPlace:
         return str(self.folder)
 
     def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
-        """See `Place`."""
+        """See `CopyPlace`."""
         try:
             return [*self._written(session, originals, files), *self._removed(originals)]
         except OSError as error:
@@ -174,7 +174,7 @@ class S3Place:
         return self.prefix
 
     def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
-        """See `Place`."""
+        """See `CopyPlace`."""
         from pyarrow import fs
 
         store = session.s3.file_system()

@@ -62,7 +62,7 @@ class PostgresPlace:
         return f"postgres:{redacted(self.dsn)} (schema {self.schema})"
 
     def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
-        """See `Place`. Readers see all tables as they were or all as they are, whatever they read meanwhile."""
+        """See `CopyPlace`. Readers see all tables as they were or all as they are, whatever they read meanwhile."""
         try:
             # One transaction, which ends with the block; a process that dies leaves what was there.
             with (

@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 from llm_platform.contracts.files import contract_files
 from llm_platform.errors import PlatformError, TransientError
 from llm_platform.records.contracts import text_contract
-from llm_platform.warehouse.copies import FolderPlace, Place, S3Place
+from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
@@ -55,7 +55,7 @@ def bucket() -> Iterator[tuple[S3Access, Any]]:
     server.stop()
 
 
-def publish(lake: Warehouse, release_id: str, places: Sequence[Place]) -> list[str]:
+def publish(lake: Warehouse, release_id: str, places: Sequence[CopyPlace]) -> list[str]:
     """One publication of both tables, as the asset does it."""
     store = lake.application("reviews")
     store.published.publish(release_id, [NEW, OLD], variant=release_id)
@@ -109,7 +109,7 @@ def answered_twice(tmp_path: Path) -> Iterator[Warehouse]:
         yield lake
 
 
-def in_turns(lake: Warehouse, places: Sequence[Place], times: int) -> Callable[[], None]:
+def in_turns(lake: Warehouse, places: Sequence[CopyPlace], times: int) -> Callable[[], None]:
     def publications() -> None:
         for number in range(times):
             publish(lake, f"release-{number % 2 + 1}", places)

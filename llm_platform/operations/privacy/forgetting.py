@@ -21,7 +21,7 @@ from llm_platform.keys import STATEMENT_TYPE, SigningKey
 from llm_platform.operations.privacy.files import forget_in_files
 from llm_platform.records import Bar, ForgetRequest, TableMeasure, Traces
 from llm_platform.warehouse.bars import forgotten_rows
-from llm_platform.warehouse.copies import Place
+from llm_platform.warehouse.copies import CopyPlace
 from llm_platform.warehouse.lake import Warehouse
 
 PREDICATE_TYPE = "https://llm-platform.dev/forgotten/v1"
@@ -71,7 +71,7 @@ class Forgetting:
     places: Sequence[ForgetPlace]
     key: SigningKey
     now: Callable[[], datetime]
-    copies: Sequence[Place] = ()
+    copies: Sequence[CopyPlace] = ()
 
     def look(self, application: str, document_ids: Sequence[str]) -> dict[str, Traces]:
         """Namespace → what there is of some documents. Changes nothing."""

@@ -31,7 +31,7 @@ from llm_platform.records import CompletionStatus, GateResult, Release, RolloutE
 from llm_platform.records.contracts import Contract
 from llm_platform.records.rollout import Route
 from llm_platform.warehouse.completions import SaidAlike
-from llm_platform.warehouse.copies import FolderPlace, Place
+from llm_platform.warehouse.copies import CopyPlace, FolderPlace
 from llm_platform.warehouse.published import Served
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -276,7 +276,7 @@ def publish(
     loaded: LoadedApplication,
     *,
     export_folder: Path,
-    places: Sequence[Place] = (),
+    places: Sequence[CopyPlace] = (),
     today: date | None = None,
     attested: Attested | None = None,
 ) -> Publication:
