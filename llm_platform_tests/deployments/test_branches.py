@@ -17,7 +17,9 @@ import pytest
 
 from llm_platform.definitions import build_definitions
 from llm_platform.errors import SpecificationError, StorageError
+from llm_platform.models.lock import load_lock
 from llm_platform.operations.release.branches import make_branch, remove_branch
+from llm_platform.operations.release.merging import merge_branch
 from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import load_applications
 from llm_platform.resources.warehouse import WarehouseResource
@@ -255,6 +257,24 @@ def test_a_role_is_made_twice_without_harm_and_leaves_nothing_behind(production:
 
     assert all(line.replace(name, "branch_42") in ROLE_SQL.with_name("README.md").read_text() for line in drop)
     assert state(production.settings) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("production", ["postgres"], indirect=True)
+def test_production_takes_over_what_a_branch_has_paid_with_its_own_role(production: Production) -> None:
+    """The role of a branch cannot write production, so production's has to be able to read the branch."""
+    branch = production.branch("merged")
+    production.team.write_prompt("clear", "Say most clearly whether this is HAPPY or SAD: {{ text }}")
+    try:
+        assert run(branch).success
+        into = production.settings.model_copy(update={"upstream": branch.namespace})
+        lock = load_lock(production.team.lock_file)
+        with WarehouseResource.of(into).open() as lake:
+            done = merge_branch(lake.application(NAME), lock, branch=branch.namespace)
+    finally:
+        production.team.write_prompt("clear", "Say clearly whether this is HAPPY or SAD: {{ text }}")
+
+    assert done.rows["completions"] == DOCUMENTS
 
 
 def test_taking_a_branch_down_deletes_what_up_made_and_nothing_else(tmp_path: Path) -> None:
