@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -26,7 +27,7 @@ from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.tallies import AnswersTally, Tallies
 from llm_platform.warehouse.watch import AnswersWatch
 
-MEASURED_TEXTS = 4_000
+MEASURED_TEXTS, SAID_ROWS = 4_000, 10_000
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
@@ -67,6 +68,21 @@ class LongDocumentCounts:
     split: int
     parts: int
     split_failed: int
+
+
+class SaidAlike(NamedTuple):
+    """Documents that a release says the same of.
+
+    Attributes:
+        impossible: Whether their confidence is no probability.
+        first: The first of their keys.
+    """
+
+    status: str
+    answer: str | None
+    impossible: bool
+    documents: int
+    first: str
 
 
 class Completions:
@@ -333,6 +349,24 @@ class Completions:
             "WHERE d.status = 'sendable' ORDER BY d.document_id",
             {"key": release_id},
         )
+
+    def said(self, release_id: str, *, document_ids: Sequence[str] | None = None) -> Iterator[SaidAlike]:
+        """What a release says of documents, those that it says the same of together; read as it goes on."""
+        documents = self._session.relation(self._application, "documents")
+        answers = self._answers("release_id")
+        if document_ids is not None:
+            documents = f"(SELECT * FROM {documents} WHERE {one_of('document_id', document_ids)})"
+            texts = self._session.rows(f"SELECT DISTINCT fingerprint FROM {documents} WHERE status = 'sendable'")
+            answers = f"(SELECT * FROM {answers} WHERE {one_of('fingerprint', [row[0] for row in texts])})"
+        sql = (
+            "SELECT c.status, c.answer, coalesce(c.confidence < 0 OR c.confidence > 1, false), count(*), "
+            f"min(d.document_id) FROM {documents} d JOIN {answers} c USING (fingerprint) WHERE d.status = 'sendable' "
+            "GROUP BY 1, 2, 3"
+        )
+        with self._session.cursor() as cursor:
+            self._session.sparingly(lambda: execute(cursor, sql, {"key": release_id}))
+            while rows := cursor.fetchmany(SAID_ROWS):
+                yield from (SaidAlike(*row) for row in rows)
 
     def tally(self, release_id: str) -> AnswersTally:
         """What a release has answered, in sums."""

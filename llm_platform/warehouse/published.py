@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from llm_platform.errors import ContractBroken, PlatformError, StorageError
-from llm_platform.records import RowsChanged, SourceState
+from llm_platform.records import RowsChanged, SourceState, content_hash
 from llm_platform.records.contracts import ANSWER, KEY, Contract, text_contract
 from llm_platform.records.rollout import Route
 from llm_platform.records.tables import TO_EVERY_READER
 from llm_platform.warehouse.answer_columns import differs, joins, reason, stage_amounts, value, violations
 from llm_platform.warehouse.contracts import store_contract, stored_contract
-from llm_platform.warehouse.engine import execute, identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, literal, one_of
 from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import is_published, number_of, published_table
 from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.shares import route_of
 from llm_platform.warehouse.stored_reasons import in_own_words
+from llm_platform.warehouse.tallies import Tallies
 
 VERSIONED = ("release_id", "variant", "status", "fingerprint", "answered_at", "confidence")
 """Columns that a data version is made of, beside answers; snapshots and times of equal rows stay as they were."""
+
+
+PUBLISHED_NOW = "published"
+"""Name under which it is kept what the last publication left."""
+
+
+class State(NamedTuple):
+    """What a published table says, in sums.
+
+    Attributes:
+        hash: Exclusive or of the hashes of its rows.
+        held: The contract that every row was found to keep; None where they were not.
+    """
+
+    rows: int
+    hash: str
+    held: str | None = None
+
+    def without(self, taken: tuple[Any, ...]) -> State:
+        """The same without some rows, as `version_select` counts them."""
+        return self._replace(rows=self.rows - taken[0], hash=str(int(self.hash) ^ int(taken[1])))
+
+    def with_rows(self, put: tuple[Any, ...]) -> State:
+        """The same with some more."""
+        return self._replace(rows=self.rows + put[0], hash=str(int(self.hash) ^ int(put[1])))
 
 
 class Served(NamedTuple):
@@ -70,17 +96,74 @@ class Published:
         """
         contracts = self._contracts(contract)
         served = Served(release_id, variant, tuple(routes))
+        read_at, done = 0, []
 
-        def body(transaction: Transaction) -> dict[str, int]:
-            _stage_wanted(transaction, served)
-            counts = [_publish(transaction, one) for one in contracts]
+        def body(transaction: Transaction) -> None:
+            nonlocal read_at, done
+            read_at = _snapshot(transaction)
+            since = self._since(transaction, served, contracts, until=read_at)
+            _stage_wanted(transaction, served, only_changed=since is not None)
+            done = [_publish(transaction, one, None if since is None else since[one.number]) for one in contracts]
             for number in sorted(set(retired) & set(self.numbers())):
                 transaction.drop(published_table(number))
-            return counts[0]
 
         with self._session.cursor("publish in") as cursor:
-            counts, snapshot_id = self._session.write(self._application, body, cursor=cursor)
-        return RowsChanged(**counts, snapshot_id=snapshot_id)
+            _, snapshot_id = self._session.sparingly(
+                lambda: self._session.write(self._application, body, cursor=cursor)
+            )
+        if not routes:
+            content = {
+                "of": _made_by(served, contracts),
+                "documents_at": read_at,
+                "tables_at": snapshot_id,
+                "versions": {str(one.number): list(state) for one, (_, state) in zip(contracts, done, strict=True)},
+            }
+            self._tallies.remember(PUBLISHED_NOW, content)
+        return RowsChanged(**done[0][0], snapshot_id=snapshot_id)
+
+    def changed_since(self, served: Served, contracts: Sequence[Contract]) -> list[str] | None:
+        """Keys of the documents that can differ from what is published; None where any of them may."""
+        with self._session.cursor() as cursor:
+            transaction = Transaction(self._session, cursor, self._application)
+            if self._since(transaction, served, contracts, until=self._session.snapshot()) is None:
+                return None
+            return [row[0] for row in transaction.run("SELECT document_id FROM changed ORDER BY document_id")]
+
+    def _since(
+        self, transaction: Transaction, served: Served, contracts: Sequence[Contract], *, until: int
+    ) -> dict[int, State] | None:
+        """State of each table as it was published, with the documents that have changed since in the table `changed`.
+
+        None where anything else may be different: then all rows are compared. A champion has answered every document
+        that is published, so its answers differ only where they were taken away, or where a document has changed.
+        """
+        kept = self._tallies.recall(PUBLISHED_NOW)
+        if kept is None or served.routes or self._session.has_upstream or kept["of"] != _made_by(served, contracts):
+            return None
+        answered = self._session.kinds_of_change(kept["documents_at"], self._application, "completions")
+        if answered is None or answered - {"insert"} or not self._are_as_left(kept, contracts):
+            return None
+        states = {int(number): State(*state) for number, state in kept["versions"].items()}
+        most = states[contracts[0].number].rows
+        if not self._tallies.stage_changed(transaction.cursor, kept["documents_at"], until, most=most):
+            return None
+        return states
+
+    def _are_as_left(self, kept: Mapping[str, Any], contracts: Sequence[Contract]) -> bool:
+        kinds = (self._session.kinds_of_change(kept["tables_at"], self._application, one.table) for one in contracts)
+        return all(found is not None and not found for found in kinds)
+
+    def _state(self, contract: int) -> State | None:
+        """What the last publication left of a table; None where it has been written since, or nothing is known."""
+        kept = self._tallies.recall(PUBLISHED_NOW)
+        if kept is None or str(contract) not in kept["versions"]:
+            return None
+        found = self._session.kinds_of_change(kept["tables_at"], self._application, published_table(contract))
+        return State(*kept["versions"][str(contract)]) if found is not None and not found else None
+
+    @property
+    def _tallies(self) -> Tallies:
+        return Tallies(self._session, self._application)
 
     def pending(
         self,
@@ -94,8 +177,10 @@ class Published:
         with self._session.cursor() as cursor:
             # Never begun and never committed: the temporary tables are the cursor's own.
             transaction = Transaction(self._session, cursor, self._application)
-            _stage_wanted(transaction, Served(release_id, variant, tuple(routes)))
-            counts = [_differences(transaction, one) for one in self._contracts(contract)]
+            contracts, served = self._contracts(contract), Served(release_id, variant, tuple(routes))
+            since = self._since(transaction, served, contracts, until=self._session.snapshot())
+            _stage_wanted(transaction, served, only_changed=since is not None)
+            counts = [_differences(transaction, one, only_changed=since is not None) for one in contracts]
         return sum(count[kind] for count in counts for kind in ("inserted", "updated", "deleted"))
 
     def count(self, contract: int) -> int:
@@ -134,7 +219,7 @@ class Published:
         """How many sendable documents would have no answer."""
         with self._session.cursor() as cursor:
             transaction = Transaction(self._session, cursor, self._application)
-            _stage_wanted(transaction, served)
+            _stage_wanted(transaction, served, only_changed=False)
             return transaction.count("SELECT count(*) FROM wanted WHERE status = 'unanswered'")
 
     def changes_of_upstream(self, served: Served, contract: Contract) -> pa.Table:
@@ -145,7 +230,7 @@ class Published:
         """
         with self._session.cursor() as cursor:
             transaction = Transaction(self._session, cursor, self._application)
-            _stage_wanted(transaction, served)
+            _stage_wanted(transaction, served, only_changed=False)
             _differences(transaction, contract, upstream=True)
             stage_amounts(transaction, contract)
             has = self._session.columns(self._application, contract.table, catalog=UPSTREAM)
@@ -207,14 +292,20 @@ class Published:
 
     def data_version(self, contract: int) -> str:
         """Hash of what the table says, without snapshots and times."""
+        if (state := self._state(contract)) is not None:
+            return version_of((state.rows, state.hash))
         relation = self._session.relation(self._application, published_table(contract))
-        stored = self.columns(contract)
-        answers = sorted(stored - set(TO_EVERY_READER)) if stored else [ANSWER]
-        columns = [identifier(name) for name in (KEY, *VERSIONED, *answers, "reason")]
+        columns = _versioned(self.columns(contract))
         return version_of(self._session.rows(version_select(columns, relation))[0])
 
     def violations(self, contract: Contract) -> list[str]:
-        """What promises rows do not keep: one sentence a kind, with the number of rows and the first key."""
+        """What promises rows do not keep: one sentence a kind, with the number of rows and the first key.
+
+        A publication holds every row that it writes to them, so a table that is as it left it keeps them.
+        """
+        state = self._state(contract.number)
+        if state is not None and state.held == contract.content_id:
+            return []
         relation = self._session.relation(self._application, contract.table)
         with self._session.cursor() as cursor:
             return _violations(Transaction(self._session, cursor, self._application), contract, relation)
@@ -224,12 +315,18 @@ class Published:
         rows = self._session.relation(self._application, published_table(contract))
         return float(self._session.value(f"SELECT coalesce(avg((status = 'valid')::INT), 1.0) FROM {rows}"))
 
-    def waiting_hours(self, contract: int) -> float:
-        """How long the oldest change of a document waits to be in the table; 0.0 where none does."""
+    def waiting_hours(self, contract: int, *, changed: Sequence[str] | None = None) -> float:
+        """How long the oldest change of a document waits to be in the table; 0.0 where none does.
+
+        With `changed`, of those only; see `changed_since`.
+        """
         if contract not in self.numbers():
             return 0.0
         rows = self._session.relation(self._application, published_table(contract))
         documents = self._session.relation(self._application, "documents")
+        if changed is not None:
+            named = one_of("document_id", changed)
+            rows, documents = (f"(SELECT * FROM {table} WHERE {named})" for table in (rows, documents))
         found = self._session.value(
             f"SELECT epoch(now() - min(d.updated_at)) / 3600 FROM {documents} d LEFT JOIN {rows} p USING (document_id) "
             "WHERE p.fingerprint IS DISTINCT FROM d.fingerprint"
@@ -245,14 +342,33 @@ class Published:
         return explain(self._session, self._application, document_id, contract=contract, with_texts=with_texts)
 
 
-def _stage_wanted(transaction: Transaction, served: Served) -> None:
-    """Fill the temporary table `wanted`: one row per document, with the stored answer."""
+def _made_by(served: Served, contracts: Sequence[Contract]) -> str:
+    return content_hash([served.release_id, served.variant, [[one.number, one.content_id] for one in contracts]])
+
+
+def _snapshot(transaction: Transaction) -> int:
+    return transaction.count("SELECT id FROM lake.current_snapshot()")
+
+
+def _versioned(stored: Collection[str]) -> list[str]:
+    """What a data version is made of, of a table with these columns."""
+    answers = sorted(set(stored) - set(TO_EVERY_READER)) if stored else [ANSWER]
+    return [identifier(name) for name in (KEY, *VERSIONED, *answers, "reason")]
+
+
+def _stage_wanted(transaction: Transaction, served: Served, *, only_changed: bool) -> None:
+    """Fill the temporary table `wanted`: one row per document, with the stored answer.
+
+    With `only_changed`, for the documents in the table `changed`.
+    """
+    changed = "JOIN changed USING (document_id) " if only_changed else ""
     # One table first: a document's place is computed once, and the joins below are equations.
     transaction.run(
-        f"CREATE OR REPLACE TEMP TABLE routed AS SELECT *, {route_of(served.routes)} AS route "
-        f"FROM {transaction.relation('documents')} WHERE origin IS NULL"
+        "CREATE OR REPLACE TEMP TABLE routed AS SELECT document_id, fingerprint, status, reason, "
+        f"{route_of(served.routes)} AS route FROM {transaction.relation('documents')} {changed}WHERE origin IS NULL"
     )
-    transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served)}")
+    among = transaction.among("routed", "fingerprint") if only_changed else "true"
+    transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served, among)}")
 
 
 def _as_text(values: Sequence[str], names: Sequence[str]) -> str:
@@ -263,13 +379,21 @@ def _as_text(values: Sequence[str], names: Sequence[str]) -> str:
     return f"to_json(struct_pack({packed}))::VARCHAR" if values else "NULL::VARCHAR"
 
 
-def _differences(transaction: Transaction, contract: Contract, *, upstream: bool = False) -> dict[str, int]:
+def _differences(
+    transaction: Transaction, contract: Contract, *, only_changed: bool = False, upstream: bool = False
+) -> dict[str, int]:
     """Fill the temporary tables `difference` and `gone` of one table; returns how many rows each way.
 
     Args:
+        only_changed: Compare rows of documents in the table `changed` only.
         upstream: Compare with the table of the namespace that this one stands on.
     """
     stored = transaction.upstream(contract.table) if upstream else transaction.relation(contract.table)
+    if only_changed:
+        transaction.run(
+            f"CREATE OR REPLACE TEMP TABLE beside AS SELECT * FROM {stored} JOIN changed USING (document_id)"
+        )
+        stored = "beside"
     before = stored_contract(transaction, contract.number, upstream=upstream)
     has = transaction.columns(contract.table, upstream=upstream)
     # A column that is new, or filled from something else, gets a value in every row.
@@ -292,15 +416,26 @@ def _differences(transaction: Transaction, contract: Contract, *, upstream: bool
     return {"inserted": inserted, "updated": updated, "deleted": deleted, "unchanged": unchanged}
 
 
-def _publish(transaction: Transaction, contract: Contract) -> dict[str, int]:
-    counts = _differences(transaction, contract)
+def _publish(transaction: Transaction, contract: Contract, before: State | None) -> tuple[dict[str, int], State]:
+    """Write one table; returns what changed, and its state after it.
+
+    Args:
+        before: Its state, where only documents in `changed` can be different; None where all are compared.
+    """
+    counts = _differences(transaction, contract, only_changed=before is not None)
     # Also without any row: readers find an empty table, and no contract without one.
     target = transaction.target(contract.table, {one.name: one.sql_type for one in contract.columns})
+    columns = _versioned([one.name for one in contract.columns])
+    moved = State(0, "0") if before is None else before
     if counts["updated"] or counts["deleted"]:
         transaction.run(
-            f"DELETE FROM {target} WHERE document_id IN "
-            "(SELECT document_id FROM difference WHERE NOT is_new UNION ALL SELECT document_id FROM gone)"
+            "CREATE OR REPLACE TEMP TABLE leaving AS SELECT document_id FROM difference WHERE NOT is_new "
+            "UNION ALL SELECT document_id FROM gone"
         )
+        leaving = f"{target} WHERE {transaction.among('leaving')}"
+        if before is not None:
+            moved = moved.without(transaction.run(version_select(columns, f"(SELECT * FROM {leaving})"))[0])
+        transaction.run(f"DELETE FROM {leaving}")
     if counts["inserted"] or counts["updated"]:
         stage_amounts(transaction, contract)
         answers = "".join(f"{value(one, contract)} AS {identifier(one.name)}, " for one in contract.answers)
@@ -311,16 +446,23 @@ def _publish(transaction: Transaction, contract: Contract) -> dict[str, int]:
             f"SEMI JOIN difference d USING (document_id) {joins(contract)} ORDER BY w.document_id",
             {
                 "source": _source_snapshot(transaction),
-                "documents": transaction.count("SELECT id FROM lake.current_snapshot()"),
+                "documents": _snapshot(transaction),
             },
         )
-        written = f"(SELECT * FROM {target} SEMI JOIN difference USING (document_id))"
+        written = f"(SELECT * FROM {target} WHERE {transaction.among('difference')})"
         if broken := _violations(transaction, contract, written):
             raise ContractBroken(
                 f"{contract.application}.{contract.table}: nothing was published.\n" + "\n".join(broken)
             )
+        if before is not None:
+            moved = moved.with_rows(transaction.run(version_select(columns, written))[0])
     store_contract(transaction, contract)
-    return counts
+    if before is None:
+        state = State(*transaction.run(version_select(columns, target))[0])
+        kept = not counts["unchanged"] or not _violations(transaction, contract, target)
+        return counts, state._replace(held=contract.content_id if kept else None)
+    counts["unchanged"] = moved.rows - counts["inserted"] - counts["updated"]
+    return counts, moved
 
 
 def _violations(transaction: Transaction, contract: Contract, relation: str) -> list[str]:
@@ -335,17 +477,17 @@ def _violations(transaction: Transaction, contract: Contract, relation: str) -> 
     ]
 
 
-def _wanted(transaction: Transaction, served: Served) -> str:
-    """SQL for what readers are to get, from the table `routed`."""
+def _wanted(transaction: Transaction, served: Served, among: str) -> str:
+    """SQL for what readers are to get, from the table `routed`; `among` bounds which answers are looked at."""
     # As one equation: with a second condition on one side only, the engine compares every pair of rows.
     joins = [
-        f"LEFT JOIN ({_answers(transaction, literal(served.release_id))}) c "
+        f"LEFT JOIN ({_answers(transaction, literal(served.release_id), among)}) c "
         "ON c.fingerprint = CASE WHEN d.status = 'sendable' THEN d.fingerprint END"
     ]
     found = _columns("c", served.release_id, served.variant)
     for at, one in enumerate(served.routes):
         joins.append(
-            f"LEFT JOIN ({_answers(transaction, literal(one.release_id))}) c{at} "
+            f"LEFT JOIN ({_answers(transaction, literal(one.release_id), among)}) c{at} "
             f"ON c{at}.fingerprint = CASE WHEN d.status = 'sendable' AND d.route = {at} THEN d.fingerprint END"
         )
         own = _columns(f"c{at}", one.release_id, one.variant)
@@ -368,12 +510,12 @@ def _columns(alias: str, release_id: str, variant: str | None) -> dict[str, str]
     return {**answered, "release_id": literal(release_id), "variant": named}
 
 
-def _answers(transaction: Transaction, release: str) -> str:
+def _answers(transaction: Transaction, release: str, among: str) -> str:
     columns = f"fingerprint, status, answer, confidence, created_at, {in_own_words()} AS reason"
     ours, theirs = transaction.relation("completions"), transaction.upstream("completions")
     return (
-        f"SELECT {columns} FROM {ours} WHERE release_id = {release} UNION ALL "
-        f"SELECT {columns} FROM {theirs} t WHERE release_id = {release} "
+        f"SELECT {columns} FROM {ours} WHERE release_id = {release} AND {among} UNION ALL "
+        f"SELECT {columns} FROM {theirs} t WHERE release_id = {release} AND {among} "
         f"AND NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.release_id = {release} AND o.fingerprint = t.fingerprint)"
     )
 

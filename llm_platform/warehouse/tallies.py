@@ -221,6 +221,8 @@ class Tallies:
 
     def remember(self, name: str, content: dict[str, Any]) -> None:
         """Have `keep` store what was made of some rows, with what tells whether they are the same still."""
+        if self.recall(name) == content:
+            return
         self._session.counted[self._application, name] = _Kept(self._session.snapshot(), None, content)
 
     def recall(self, name: str) -> dict[str, Any] | None:
@@ -341,7 +343,7 @@ class Tallies:
 
     def _changed_documents(self, cursor: duckdb.DuckDBPyConnection, kept: _Kept, at: int) -> dict[str, Any] | None:
         sums = Sums.from_json(kept.content["rows"])
-        if not self._stage_changed(cursor, kept.snapshot, at, most=sums.numbers["documents"]):
+        if not self.stage_changed(cursor, kept.snapshot, at, most=sums.numbers["documents"]):
             return None
         before, after = (
             DOCUMENT_SUMS.sums(
@@ -371,7 +373,7 @@ class Tallies:
         session, texts = self._session, Sums.from_json(kept.content["texts"])
         ledger = Sums.from_json(kept.content["ledger"])
         known = texts.numbers["texts"] + texts.numbers["missing"]
-        if not self._stage_changed(cursor, kept.snapshot, at, most=known):
+        if not self.stage_changed(cursor, kept.snapshot, at, most=known):
             return None
         kinds = session.kinds_of_change(kept.snapshot, self._application, "completions")
         if kinds is None or kinds - {"insert"}:
@@ -442,7 +444,7 @@ class Tallies:
         found = [one for one in before if one not in changed] + [one for one, missing in rows if missing]
         return sorted(found) if len(found) == expected and expected <= FEW else None
 
-    def _stage_changed(self, cursor: duckdb.DuckDBPyConnection, since: int, at: int, *, most: int) -> bool:
+    def stage_changed(self, cursor: duckdb.DuckDBPyConnection, since: int, at: int, *, most: int) -> bool:
         """Fill the temporary table `changed` with keys of documents that any change mentions; False where they are
         many, or the history cannot tell.
         """

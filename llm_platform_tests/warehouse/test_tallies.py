@@ -10,6 +10,7 @@ import pytest
 
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.published import Served
 from llm_platform.warehouse.session import Session
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.warehouse.tallies import Tallies
@@ -79,6 +80,50 @@ def test_a_lake_without_tallies_is_counted_once(local_lake: Warehouse) -> None:
     store.tallies.keep()
 
     assert local_lake.snapshot() == snapshot
+
+
+def test_what_is_published_from_changes_is_what_all_rows_would_be(local_lake: Warehouse) -> None:
+    """Only rows that can differ are compared: one that is passed over would stay wrong for ever."""
+    draw, store = random.Random(4), local_lake.application("reviews")
+    fill(local_lake, [f"{number:03d}" for number in range(60)])
+    compared = []
+    for number in range(2, 10):
+        draw.choice([_change, _change, _retry, _compact])(local_lake, store, draw, number)
+        _answer_all(store, draw, number)
+        contracts = store.published._contracts(1)
+        compared.append(store.published.changed_since(Served(RELEASE_ID, None, ()), contracts))
+
+        store.published.publish(RELEASE_ID, 1)
+        store.tallies.keep()
+
+        answers = {row["fingerprint"]: row for row in store.completions.of_release(RELEASE_ID).to_pylist()}
+        sendable = {
+            row["document_id"]: answers[row["fingerprint"]] if row["status"] == "sendable" else row
+            for row in store.documents.table().to_pylist()
+        }
+        published = {row["document_id"]: row for row in store.published.table(1).to_pylist()}
+        assert {key: row["status"] for key, row in published.items()} == {
+            key: row["status"] for key, row in sendable.items()
+        }
+        assert all(row["answer"] == sendable[key].get("answer") for key, row in published.items())
+        version, held = store.published.data_version(1), store.published.violations(contracts[0])
+        _forget_process(store)
+        store.tallies.forget()
+        assert (version, held) == (store.published.data_version(1), store.published.violations(contracts[0]))
+        _session(store).recount.clear()
+
+    assert any(keys is not None and len(keys) < len(published) for keys in compared)
+
+
+def _answer_all(store: ApplicationStore, draw: random.Random, number: int) -> None:
+    missing = store.completions.missing(RELEASE_ID).select(["document_id", "fingerprint"]).to_pylist()
+    rows = [
+        completion(row["document_id"], fingerprint=row["fingerprint"], answer=draw.choice(["HAPPY", "SAD", None]))
+        for row in missing
+    ]
+    if rows:
+        with store.completions.lease(RELEASE_ID, holder="test") as lease:
+            store.completions.append(lease, rows)
 
 
 def _change(lake: Warehouse, store: ApplicationStore, draw: random.Random, number: int) -> None:

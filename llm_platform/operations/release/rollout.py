@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
-from jsonschema import Draft202012Validator
+import jsonschema_rs
 
 from llm_platform.application.model import Application
 from llm_platform.contracts.files import contract_files
@@ -31,6 +30,7 @@ from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
 from llm_platform.records.contracts import Contract
 from llm_platform.records.rollout import Route
+from llm_platform.warehouse.completions import SaidAlike
 from llm_platform.warehouse.copies import FolderPlace, Place
 from llm_platform.warehouse.published import Served
 from llm_platform.warehouse.store import ApplicationStore
@@ -311,13 +311,14 @@ def publish(
     release = _stored_release(store, application, champion)
     filled = filled_by(store, application, release, today=today)
     served = served_by(store, application, champion, filled.contracts)
+    changed = store.published.changed_since(served, filled.contracts)
     for one in dict.fromkeys((champion.release_id, served.release_id)):
-        broken = contract_violations(store.completions.answered(one), store.releases.get(one) or release)
-        if broken:
+        said = store.completions.said(one, document_ids=changed)
+        if broken := contract_violations(said, store.releases.get(one) or release):
             raise ContractBroken(f"{application.name}: nothing was published.\n" + "\n".join(broken))
     _require_present_verdict(store, loaded, champion)
     first = filled.contracts[0]
-    waited = store.published.waiting_hours(first.number)
+    waited = store.published.waiting_hours(first.number, changed=changed)
     change = store.published.publish(
         served.release_id,
         filled.contracts,
@@ -325,6 +326,7 @@ def publish(
         routes=served.routes,
         retired=filled.retired,
     )
+    store.tallies.keep()
     copied = store.copies.bring(filled.contracts, [FolderPlace(export_folder), *places], files=contract_files)
     return Publication(
         change=change,
@@ -379,7 +381,7 @@ def served_by(
 def _keeps_contract(store: ApplicationStore, route: Route) -> bool:
     """Whether a canary's answers are what readers may get; the documents of one whose are not stay the champion's."""
     release = store.releases.get(route.release_id)
-    return release is not None and not contract_violations(store.completions.answered(route.release_id), release)
+    return release is not None and not contract_violations(store.completions.said(route.release_id), release)
 
 
 def _replaced(store: ApplicationStore, champion: RolloutEvent) -> RolloutEvent | None:
@@ -450,36 +452,35 @@ def _require_present_verdict(store: ApplicationStore, loaded: LoadedApplication,
     )
 
 
-def contract_violations(rows: pa.Table, release: Release) -> list[str]:
+def contract_violations(said: Iterable[SaidAlike], release: Release) -> list[str]:
     """What is wrong with answers for readers: one sentence a kind, with the number of rows and the first key.
 
     Args:
-        rows: Columns document_id, status, answer, confidence.
+        said: Answers, those that are alike together.
         release: Says what an answer may be.
     """
-    frame = rows.select(["document_id", "status", "answer", "confidence"]).to_pandas()
-    valid = frame["status"] == CompletionStatus.VALID
-    wrong = {
-        "repeat a document": frame["document_id"].duplicated(),
-        "are valid without an answer": valid & frame["answer"].isna(),
-        "have an answer without being valid": ~valid & frame["answer"].notna(),
-        "have a confidence outside [0, 1]": (frame["confidence"] < 0) | (frame["confidence"] > 1),
-        "have an answer that the task does not allow": valid & ~frame["answer"].map(_allowed(release)).astype(bool),
-    }
-    return [
-        f"{int(rows_wrong.sum())} rows {kind} (first: {frame['document_id'][rows_wrong].iloc[0]!r})."
-        for kind, rows_wrong in wrong.items()
-        if rows_wrong.any()
-    ]
+    allowed, found = _allowed(release), dict[str, tuple[int, str]]()
+    for one in said:
+        valid = one.status == CompletionStatus.VALID
+        wrong = {
+            "are valid without an answer": valid and one.answer is None,
+            "have an answer without being valid": not valid and one.answer is not None,
+            "have a confidence outside [0, 1]": one.impossible,
+            "have an answer that the task does not allow": valid and not allowed(one.answer),
+        }
+        for kind in (kind for kind, is_wrong in wrong.items() if is_wrong):
+            count, first = found.get(kind, (0, one.first))
+            found[kind] = (count + one.documents, min(first, one.first))
+    return [f"{count} rows {kind} (first: {first!r})." for kind, (count, first) in sorted(found.items())]
 
 
-def _allowed(release: Release) -> Callable[[object], bool]:
+def _allowed(release: Release) -> Callable[[str | None], bool]:
     if release.task == "classify":
         return lambda answer: answer in release.prompt.answers
     if release.output_schema is None:
-        return lambda answer: isinstance(answer, str)
-    validator = Draft202012Validator(release.output_schema)
-    return lambda answer: isinstance(answer, str) and validator.is_valid(json.loads(answer))
+        return lambda answer: answer is not None
+    fits = jsonschema_rs.validator_for(release.output_schema).is_valid
+    return lambda answer: answer is not None and fits(json.loads(answer))
 
 
 def promotion_event(
