@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
 from llm_platform.records.tables import FLAGS_SCHEMA, LABELLING_SCHEMA
+from llm_platform.warehouse.engine import one_of
 from llm_platform.warehouse.schema import NEWEST_FIRST, listed
-from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.session import FEW_KEYS, LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.tallies import Tallies
+
+DRAWN = "drift"
+"""Name under which it is kept which texts stand for those of before."""
+
+
+def _rank(column: str, seed: int) -> str:
+    return f"md5_number(concat('{seed:d}', {column}))"
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,16 @@ class DriftTable:
 
     def unconsidered(self, release_id: str, *, since: datetime) -> pa.Table:
         """One row (fingerprint, document_id, confidence) per live text that a release answered and no draw has seen."""
+        live = self._session.rows(
+            f"SELECT DISTINCT fingerprint FROM {self._relation('documents')} WHERE status = 'sendable' "
+            f"AND updated_at > $since LIMIT {FEW_KEYS + 1:d}",
+            {"since": since},
+        )
+        few = one_of("fingerprint", [row[0] for row in live]) if len(live) <= FEW_KEYS else "true"
+        answers = f"SELECT * FROM ({self._answers()}) WHERE {few}"
         return self._session.table(
             f"SELECT d.fingerprint, min(d.document_id) AS document_id, any_value(c.confidence) AS confidence "
-            f"FROM {self._relation('documents')} d JOIN ({self._answers()}) c USING (fingerprint) "
+            f"FROM {self._relation('documents')} d JOIN ({answers}) c USING (fingerprint) "
             "WHERE d.status = 'sendable' AND d.updated_at > $since AND NOT EXISTS ("
             f"SELECT 1 FROM {self._relation('labelling')} l "
             "WHERE l.release_id = $release AND l.fingerprint = d.fingerprint) "
@@ -126,19 +143,65 @@ class DriftTable:
         characters: enough for what is measured. Columns: document_id, fingerprint, text; status, answer, confidence
         and raw are null without an answer.
         """
-        side = ">" if live else "<="
-        order = "newest DESC, fingerprint" if live else "md5_number(concat($seed, fingerprint))"
-        parameters = {"release": release_id, "since": since, "limit": limit}
+        chosen = self._newest(since, limit=limit) if live else self._drawn_before(since, limit=limit, seed=seed)
+        keys, texts = [row[1] for row in chosen], [row[0] for row in chosen]
         documents = self._relation("documents")
         return self._session.table(
-            f"WITH texts AS (SELECT fingerprint, min(document_id) AS document_id, max(updated_at) AS newest "
-            f"FROM {documents} WHERE status = 'sendable' GROUP BY fingerprint), "
-            f"chosen AS (SELECT * FROM texts WHERE newest {side} $since ORDER BY {order} LIMIT $limit) "
-            "SELECT t.document_id, t.fingerprint, left(d.text, 4000) AS text, c.status, c.answer, c.confidence, c.raw "
-            f"FROM chosen t JOIN {documents} d ON d.document_id = t.document_id "
-            f"LEFT JOIN ({self._answers()}) c ON c.fingerprint = t.fingerprint ORDER BY t.document_id",
-            parameters if live else {**parameters, "seed": str(seed)},
+            "SELECT t.document_id, t.fingerprint, left(t.text, 4000) AS text, c.status, c.answer, c.confidence, c.raw "
+            f"FROM (SELECT document_id, fingerprint, text FROM {documents} WHERE {one_of('document_id', keys)}) t "
+            f"LEFT JOIN (SELECT * FROM ({self._answers()}) WHERE {one_of('fingerprint', texts)}) c "
+            "ON c.fingerprint = t.fingerprint ORDER BY t.document_id",
+            {"release": release_id},
         )
+
+    def _newest(self, since: datetime, *, limit: int) -> list[tuple[str, str]]:
+        """(fingerprint, document_id) of the newest texts; files without a newer document are passed over."""
+        return [
+            (row[0], row[1])
+            for row in self._session.rows(
+                f"SELECT fingerprint, min(document_id), max(updated_at) AS newest FROM {self._relation('documents')} "
+                "WHERE status = 'sendable' AND updated_at > $since GROUP BY fingerprint "
+                "ORDER BY newest DESC, fingerprint LIMIT $limit",
+                {"since": since, "limit": limit},
+            )
+        ]
+
+    def _drawn_before(self, since: datetime, *, limit: int, seed: int) -> list[tuple[str, str]]:
+        """The same of texts without a newer document, those whose hash is smallest.
+
+        All texts are looked at once. Later only texts of documents that have changed can come into the draw or leave
+        it: while their hashes are larger than those drawn, and none of them was, it is as it was.
+        """
+        tallies, rules = Tallies(self._session, self._application), [since.isoformat(), limit, seed]
+        kept, snapshot = tallies.recall(DRAWN), self._session.snapshot()
+        if kept is not None and kept["rules"] == rules and self._is_drawn_still(tallies, kept, snapshot, seed=seed):
+            return [(row[0], row[1]) for row in kept["texts"]]
+        documents = self._session.relation(self._application, "documents", at_snapshot=snapshot)
+        sql = (
+            f"SELECT fingerprint, min(document_id), {_rank('fingerprint', seed)}::VARCHAR FROM {documents} "
+            "WHERE status = 'sendable' GROUP BY fingerprint HAVING max(updated_at) <= $since "
+            f"ORDER BY {_rank('fingerprint', seed)} LIMIT $limit"
+        )
+        rows = self._session.sparingly(lambda: self._session.rows(sql, {"since": since, "limit": limit}))
+        last = rows[-1][2] if len(rows) == limit else None
+        tallies.remember(
+            DRAWN, {"rules": rules, "at": snapshot, "last": last, "texts": [[row[0], row[1]] for row in rows]}
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def _is_drawn_still(self, tallies: Tallies, kept: dict[str, Any], snapshot: int, *, seed: int) -> bool:
+        with self._session.cursor() as cursor:
+            if not tallies.stage_changed(cursor, kept["at"], snapshot, most=0):
+                return False
+            then, now = (
+                self._session.relation(self._application, "documents", at_snapshot=at) for at in (kept["at"], snapshot)
+            )
+            moved = " UNION ALL ".join(
+                f"SELECT fingerprint FROM (SELECT * FROM {documents}) JOIN changed USING (document_id)"
+                for documents in (then, now)
+            )
+            near = "true" if kept["last"] is None else f"{_rank('fingerprint', seed)} <= '{kept['last']}'::UHUGEINT"
+            return not cursor.execute(f"SELECT count(*) FROM ({moved}) WHERE {near}").fetchall()[0][0]
 
     def _answers(self) -> str:
         """One answer of $release per text: ours, else the upstream's."""

@@ -102,6 +102,7 @@ def monitor(lake: Warehouse, loaded: LoadedApplication, *, cards_folder: Path, n
         created_at=now,
     )
     store.drift.append(_row(report), _flags(flagged))
+    store.tallies.keep()
     return Monitored(
         report=report,
         drawn_now=drawn_now,
