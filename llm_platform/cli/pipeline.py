@@ -111,6 +111,10 @@ def run(
             help="`champion`: its answers, published. A variant: its answers, judged; what is published stays."
         ),
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Believe nothing that was counted before: read, count and compare everything."),
+    ] = False,
 ) -> None:
     """Bring an application up to date: the same job that schedules and sensors start.
 
@@ -119,25 +123,40 @@ def run(
     documents, and leaves the rest to it.
     """
     from llm_platform.cli.answering import share_work
-    from llm_platform.operations.answering.documents import ACCEPT_DROP_TAG
+    from llm_platform.operations.answering.documents import ACCEPT_DROP_TAG, FULL_TAG
+    from llm_platform.operations.release.plan import nothing_to_do
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.instance import at_work, recorded
-    from llm_platform.workbench.runs import attempt, fetch_weights, steps_of
     from llm_platform.workbench.summary import print_summary
+    from llm_platform.workbench.unchanged import FILES_TAG, files_version, is_unchanged
 
     settings = load_settings()
     loaded = application_named(settings, application)
-    with WarehouseResource.of(settings).open() as lake:
-        steps = None if only is None else steps_of(lake, loaded, only)
-    fetch_weights(settings, loaded, console=console)
+    files = files_version(settings, loaded.application)
     with recorded(settings) as instance:
         other = at_work(instance, application)
+        ran = other is None and not (only or full or accept_drop) and is_unchanged(instance, application, files)
+    if ran:
+        with WarehouseResource.of(settings).open() as lake:
+            if nothing_to_do(lake, loaded):
+                console.print("Nothing to do. To read, count and compare everything anew: --full")
+                print_summary(lake, loaded, settings, console=console, checks=None)
+                return
+    from llm_platform.workbench.runs import attempt, fetch_weights, steps_of
+
+    with WarehouseResource.of(settings).open() as lake:
+        steps = None if only is None else steps_of(lake, loaded, only)
+        if full:
+            lake.application(application).tallies.clear()
+    fetch_weights(settings, loaded, console=console)
     if other is not None:
         console.print(f"{other} is bringing {application} up to date; sharing its work.")
         share_work(settings, loaded, variant=only)
         console.print("Scores and publishing are left to that run.")
         return
-    tags = {ACCEPT_DROP_TAG: "true"} if accept_drop else None
+    tags = {ACCEPT_DROP_TAG: "true"} if accept_drop else {}
+    tags |= {FULL_TAG: "true"} if full else {}
+    tags |= {FILES_TAG: files} if only is None else {}
     ended = attempt(settings, application, console=console, only=steps, tags=tags)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, loaded, settings, console=console, checks=ended.checks, run_id=ended.run_id)

@@ -10,6 +10,7 @@ from llm_platform.defs.graph import Graph, column_schema, share
 from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.operations.answering.documents import (
     ACCEPT_DROP_TAG,
+    FULL_TAG,
     known_answers,
     missing_columns,
     update_documents,
@@ -55,9 +56,9 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
                     f"{application.source.address!r} has no column {', '.join(missing)} any more; documents of "
                     f"{application.name} stay as they were. Restore the column, or name another in application.yaml."
                 )
-            accepted = context.run.tags.get(ACCEPT_DROP_TAG, "").lower() == "true"
+            accepted, full = (context.run.tags.get(tag, "").lower() == "true" for tag in (ACCEPT_DROP_TAG, FULL_TAG))
             try:
-                update = update_documents(lake, graph.loaded, accept_drop=accepted)
+                update = update_documents(lake, graph.loaded, accept_drop=accepted, full=full)
             except DropHeld as error:
                 yield dg.AssetCheckResult(check_name="keys_unique", passed=True)
                 yield dg.AssetCheckResult(check_name=NO_MASS_LOSS, passed=False, description=str(error))

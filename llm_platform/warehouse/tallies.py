@@ -254,6 +254,17 @@ class Tallies:
         for name, kept in new.items():
             self._session.stored_tallies[self._application, name] = kept
 
+    def clear(self) -> None:
+        """Take away what is stored, so that every process counts everything anew."""
+
+        def body(transaction: Transaction) -> None:
+            if transaction.count(f"SELECT count(*) FROM {transaction.relation('tallies')}"):
+                transaction.run(f"DELETE FROM {transaction.target('tallies')}")
+
+        self._session.write(self._application, body)
+        self._session.stored_tallies.clear()
+        self._session.counted.clear()
+
     def forget(self) -> None:
         """Count everything anew from now on: nothing of what was kept is believed."""
         self._session.counted = {key: one for key, one in self._session.counted.items() if key[0] != self._application}

@@ -24,6 +24,9 @@ from llm_platform.warehouse.store import ApplicationStore
 ACCEPT_DROP_TAG = "llm_platform/accept_drop"
 """Tag of a run that may take over a source that has lost many rows."""
 
+FULL_TAG = "llm_platform/full"
+"""Tag of a run that reads the whole source, whatever its change feed says."""
+
 KEY_FORM = "NFC, whole numbers without a point"
 """The form of keys: part of the rules by which rows become documents, so that another one has all rows read again."""
 
@@ -59,13 +62,16 @@ def consumed_and_current(lake: Warehouse, loaded: LoadedApplication) -> tuple[So
     return store.documents.consumed(), _with_rules(state, _rules(loaded, store))
 
 
-def update_documents(lake: Warehouse, loaded: LoadedApplication, *, accept_drop: bool = False) -> DocumentsUpdate:
+def update_documents(
+    lake: Warehouse, loaded: LoadedApplication, *, accept_drop: bool = False, full: bool = False
+) -> DocumentsUpdate:
     """Bring `documents` to the source's present state, and commit what was consumed with the rows.
 
     Args:
         lake: Where documents are.
         loaded: The application.
         accept_drop: Somebody has said that the source may have lost as many rows as it has.
+        full: Read all of the source, whatever its change feed says.
 
     Raises:
         DropHeld: the source has lost more rows than `source.max_drop` allows; nothing is written.
@@ -77,9 +83,9 @@ def update_documents(lake: Warehouse, loaded: LoadedApplication, *, accept_drop:
     consumed = store.documents.consumed()
     rules = _rules(loaded, store)
     since = None
-    if consumed is not None and consumed.token.endswith(rules):
+    if consumed is not None and not full and consumed.token.endswith(rules):
         since = consumed.model_copy(update={"token": consumed.token.removesuffix(rules)})
-    elif consumed is not None:
+    elif consumed is not None and not full:
         # Written under other rules, perhaps by a version that took any key.
         store.documents.mend()
     changes = lake.sources.changes(

@@ -56,6 +56,12 @@ def plan(lake: Warehouse, loaded: LoadedApplication) -> list[Step]:
     return _judged(store, loaded)
 
 
+def nothing_to_do(lake: Warehouse, loaded: LoadedApplication) -> bool:
+    """Whether a run would change nothing. Where a judge scores or a rollout is under way, that is not known here."""
+    store = lake.application(loaded.application.name)
+    return not loaded.judges and not live_rollouts(store).challengers and not plan(lake, loaded)
+
+
 def _rows(table: pa.Table) -> set[tuple[str, ...]]:
     return set(zip(*(table[name].to_pylist() for name in ("document_id", "answer", "split")), strict=True))
 
