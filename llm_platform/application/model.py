@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -524,6 +524,22 @@ class Online(Specification):
     keep_documents: bool = False
 
 
+RetainedTable = Literal["documents", "completions", "retried_completions", "trials"]
+
+
+class Retention(Specification):
+    """What becomes of text that is not needed any more.
+
+    Attributes:
+        deleted: Of a document that leaves the source: `keep` what was made of it, or `forget` all of it at once.
+        days: Table → days after which a row goes; a document that has not changed for so long is forgotten. Answers to
+            documents that there are stay: they would only be asked again.
+    """
+
+    deleted: Literal["keep", "forget"] = "keep"
+    days: dict[RetainedTable, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+
 class Application(Specification):
     """One use of an LLM over one source table.
 
@@ -550,6 +566,7 @@ class Application(Specification):
     publish: Publish = Publish()
     monitoring: Monitoring = Monitoring()
     online: Online = Online()
+    retention: Retention = Retention()
     max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0)
     budget: Budget = Budget()
     recordings: dict[str, RecordedVariant] = Field(default_factory=dict, exclude=True)

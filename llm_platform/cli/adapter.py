@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(no_args_is_help=True, help="LoRA adapters: trained, measured, served.")
 
+SHORTEST_REASON = 10
+
 AdapterName = Annotated[str, typer.Argument(help="A name under 'finetuning' of application.yaml.")]
 AdapterId = Annotated[str, typer.Argument(help="Id of an adapter, or its first digits; see: llm-platform adapter list")]
 
@@ -120,6 +122,33 @@ def adapter_train(application: ApplicationName) -> None:
     checks = materialize(settings, application, console=console, job=f"{application}_finetune")
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, loaded, settings, console=console, checks=checks)
+
+
+@commands.command("accept")
+def adapter_accept(
+    application: ApplicationName,
+    adapter: AdapterId,
+    because: Annotated[str, typer.Option(help="Why it may be used although documents it learned were forgotten.")],
+) -> None:
+    """Take an adapter as it is that was trained on documents that were forgotten since; who and why is kept."""
+    import getpass
+    from datetime import UTC, datetime
+
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    if len(because.strip()) < SHORTEST_REASON:
+        raise SpecificationError(f"--because {because!r} is no reason. Say why in a sentence; it is kept for audits.")
+    settings = load_settings()
+    with WarehouseResource.of(settings).open() as lake:
+        store = lake.application(application)
+        manifest = _named(store, application, adapter)
+        accepted = store.bars.accept(
+            "adapter", manifest.adapter_id, by=getpass.getuser(), because=because.strip(), at=datetime.now(UTC)
+        )
+    console.print(
+        f"Adapter {manifest.adapter_id} may be promoted again." if accepted else "Nothing bars this adapter.",
+        markup=False,
+    )
 
 
 @commands.command("publish")

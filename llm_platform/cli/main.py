@@ -17,6 +17,7 @@ from llm_platform.cli import (
     contract,
     deployment,
     failures,
+    forget,
     judge,
     lake,
     model,
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, pages, answering, failures, trial, rollout, bom, settings, deployment):
+for group in (pipeline, pages, answering, failures, forget, trial, rollout, bom, settings, deployment):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,
@@ -65,6 +66,7 @@ for name, commands in {
     "lake": lake.commands,
     "state": state.commands,
     "branch": branch.commands,
+    "certificate": forget.certificates,
 }.items():
     app.add_typer(commands, name=name)
 

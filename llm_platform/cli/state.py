@@ -12,7 +12,7 @@ from llm_platform.errors import StorageError
 from llm_platform.files import is_ours, strangers
 from llm_platform.settings.settings import load_settings
 
-STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache")
+STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache", "keys")
 NAMESPACE = (
     "catalog.sqlite*",
     ".spill-*",
@@ -24,6 +24,7 @@ NAMESPACE = (
     "calls",
     "adapters",
     "training",
+    "certificates",
     "dagster",
 )
 """What is in such folders; see `files.strangers`."""

@@ -7,7 +7,7 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
-from llm_platform.errors import ContractBroken, DropHeld
+from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.operations.answering.documents import (
     ACCEPT_DROP_TAG,
     known_answers,
@@ -16,6 +16,8 @@ from llm_platform.operations.answering.documents import (
 )
 from llm_platform.records import content_hash
 from llm_platform.records.tables import DOCUMENTS_SCHEMA, REFERENCES_SCHEMA
+from llm_platform.resources.forgetting import forgetting
+from llm_platform.resources.handed import places_of
 from llm_platform.resources.warehouse import WarehouseResource
 
 NO_MASS_LOSS, KNOWN_DOCUMENTS = "no_mass_loss", "known_documents"
@@ -68,9 +70,11 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
             store = lake.application(application.name)
             counts, change = store.documents.counts(), update.change
             version = store.documents.data_version()
+        forgotten = _forget_departed(context, warehouse, graph)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
             metadata={
+                **forgotten,
                 "dagster/row_count": sum(counts.values()),
                 "snapshot": change.snapshot_id,
                 "inserted": change.inserted,
@@ -84,6 +88,22 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
         )
 
     return documents
+
+
+def _forget_departed(context: dg.AssetExecutionContext, warehouse: WarehouseResource, graph: Graph) -> dict[str, str]:
+    """Forget what has left the source, where the application says so; the certificates, for metadata."""
+    application = graph.application
+    if application.retention.deleted != "forget":
+        return {}
+    work = forgetting(warehouse, copies=places_of(application, graph.settings))
+    work.ask_departed(application.name)
+    try:
+        done = work.finish(application.name)
+    except TransientError as error:
+        # The request stays, and the next run takes it up.
+        context.log.warning(str(error))
+        return {"forgotten": "not yet: see the run's log"}
+    return {"forgotten": ", ".join(one.request.request_id for one in done)} if done else {}
 
 
 def references_asset(

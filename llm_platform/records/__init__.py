@@ -46,6 +46,7 @@ from llm_platform.records.finetuning import (
     TrainingMetrics,
     Validated,
 )
+from llm_platform.records.forgetting import Bar, ForgetRequest, TableMeasure, Traces
 from llm_platform.records.prices import Prices
 from llm_platform.records.releases import (
     Api,
@@ -86,6 +87,7 @@ __all__ = [
     "AnnotationKind",
     "AnswersFilter",
     "Api",
+    "Bar",
     "Calibration",
     "Call",
     "Ceiling",
@@ -97,6 +99,7 @@ __all__ = [
     "DocumentStatus",
     "ExampleSelection",
     "FieldChoice",
+    "ForgetRequest",
     "Gate",
     "GateResult",
     "InferenceRun",
@@ -124,8 +127,10 @@ __all__ = [
     "SourceState",
     "Split",
     "SubjectKind",
+    "TableMeasure",
     "Task",
     "TokenUsage",
+    "Traces",
     "TrainingData",
     "TrainingMetrics",
     "Trial",

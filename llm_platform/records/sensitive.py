@@ -13,6 +13,7 @@ WORDS = frozenset(
         *("body", "note", "example"),  # what people wrote, and what a model is trained on
         *("request", "response", "error"),  # of requests of people's own code
         *("content", "data", "report", "evidence", "manifest"),  # prompts with their examples; what was measured
+        *("envelope", "accepted_because"),  # of what was forgotten, and why a person takes it as it is
         *("message", "observed", "mismatches", "causes", "drifted"),  # what was said of endpoints and runs
         *("reasons",),  # of decisions: they name who asked for them
         *("finish_reason", "finished", "adapters_running", "adapters_waiting"),  # what endpoints say of themselves
@@ -23,6 +24,7 @@ WORDS = frozenset(
 NAMES = frozenset(
     {
         *("document_id", "fingerprint", "of_fingerprint", "subject_id", "part", "state"),
+        *("accepted_by",),
         *("by", "user", "caller", "imported_by", "imported_from", "link", "path", "subject"),
     }
 )
@@ -52,7 +54,8 @@ OURS = frozenset(
         *("end_to_end", "queue_time", "reused", "blind", "matches", "passed", "selected", "delivered", "healthy"),
         *("streamed", "complete", "preferred", "at", "imported_at", "updated_at", "consumed_at", "published_at"),
         *("created_at", "retried_at", "started_at", "frozen_at", "considered_at", "attempted_at", "scraped_at"),
-        *("observed_at", "received_at"),
+        *("observed_at", "received_at", "left_at", "accepted_at", "answered_at", "counted_at", "key_id"),
+        *("snapshot", "upstream_snapshot", "contract", "content_id"),
         # Steps of rollouts: words of a fixed set, hashes, numbers.
         *("rollout_id", "step_id", "champion_release_id", "stage", "stage_name", "share", "decision"),
         *("applied", "underneath", "policy", "policy_hash", "authenticated", "spent_usd", "spent_tokens"),

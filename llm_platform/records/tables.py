@@ -18,6 +18,7 @@ from llm_platform.records.completions import Call, Completion, InferenceRun, Tok
 from llm_platform.records.contracts import STANDARD_COLUMNS, text_contract
 from llm_platform.records.documents import OnlineDocument
 from llm_platform.records.evaluation import RolloutEvent, Score, Trial
+from llm_platform.records.forgetting import Bar
 from llm_platform.records.releases import PoolExample
 from llm_platform.records.review import Annotation
 from llm_platform.records.rollout import RolloutStep
@@ -218,6 +219,16 @@ TABLES: dict[str, dict[str, str]] = {
         "delivered": "BOOLEAN",
         "error": "VARCHAR",
         "attempted_at": "TIMESTAMPTZ",
+    },
+    "departed": {"document_id": "VARCHAR", "left_at": "TIMESTAMPTZ"},
+    "forgotten": {"subject": "VARCHAR", "key_id": "VARCHAR", "request_id": "VARCHAR", "at": "TIMESTAMPTZ"},
+    "bars": columns_of(Bar),
+    "certificates": {
+        "request_id": "VARCHAR",
+        "by": "VARCHAR",
+        "at": "TIMESTAMPTZ",
+        "documents": "BIGINT",
+        "envelope": "VARCHAR",
     },
     "endpoint_metrics": {
         "entry": "VARCHAR",

@@ -30,6 +30,7 @@ class WarehouseResource(dg.ConfigurableResource):
     s3_use_ssl: bool = Field(default=True, description="Whether it is reached over TLS.")
     sources: dict[str, str] = Field(default_factory=dict, description="Name → URL of warehouses read, never written.")
     runs_folder: str | None = Field(default=None, description="Where runs leave journals and report cards.")
+    signing_key: str | None = Field(default=None, description="Key by which documents that were forgotten are known.")
 
     @classmethod
     def of(cls, settings: Settings) -> WarehouseResource:
@@ -52,6 +53,7 @@ class WarehouseResource(dg.ConfigurableResource):
             s3_use_ssl=settings.s3_use_ssl,
             sources=settings.source_warehouses,
             runs_folder=str(settings.namespace_folder),
+            signing_key=str(settings.signing_key_file),
             **values,
         )
 
@@ -61,10 +63,25 @@ class WarehouseResource(dg.ConfigurableResource):
         upstream = None
         if self.upstream_catalog and self.upstream_data_path:
             upstream = LakeLocation(self.upstream_catalog, self.upstream_data_path, self.upstream_schema, s3=self._s3())
-        here = LakeLocation(self.catalog, self.data_path, self.metadata_schema, s3=self._s3(), folder=self.runs_folder)
-        lake = Warehouse.attach(here, upstream=upstream, sources=self.sources, read_only=read_only)
+        lake = Warehouse.attach(self._here(), upstream=upstream, sources=self.sources, read_only=read_only)
         with closing(lake):
             yield lake
+
+    @contextmanager
+    def alone(self, *, read_only: bool = False) -> Iterator[Warehouse]:
+        """The same without its upstream: what it holds itself."""
+        with closing(Warehouse.attach(self._here(), read_only=read_only)) as lake:
+            yield lake
+
+    def _here(self) -> LakeLocation:
+        return LakeLocation(
+            self.catalog,
+            self.data_path,
+            self.metadata_schema,
+            s3=self._s3(),
+            folder=self.runs_folder,
+            signing_key=self.signing_key,
+        )
 
     def _s3(self) -> S3Access:
         return S3Access(

@@ -143,6 +143,14 @@ class Settings(PodFields, BaseSettings):
     data_root: str | None = Field(
         default=None, description="Folder or `s3://bucket/prefix` for table data; unset: in the state folder."
     )
+    retention_days: Annotated[dict[str, float], NoDecode] = Field(
+        default_factory=dict,
+        description='JSON of `calls`, `endpoint_metrics` or `events` → days after which they go, e.g. {"calls": 30}.',
+    )
+    signing_key: Path | None = Field(
+        default=None,
+        description="Ed25519 key (PEM): signs certificates, knows what was forgotten; unset: in the state folder.",
+    )
     upstream: str | None = Field(
         default=None, description="Namespace attached read-only: its answers are reused, its champion is the default."
     )
@@ -350,7 +358,7 @@ class Settings(PodFields, BaseSettings):
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("warehouses", "nim_pool_limits", mode="before")
+    @field_validator("warehouses", "nim_pool_limits", "retention_days", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -365,6 +373,15 @@ class Settings(PodFields, BaseSettings):
     def _some_slots(cls, value: dict[str, int]) -> dict[str, int]:
         if few := [entry for entry, limit in value.items() if limit < 1]:
             raise ValueError(f"the limits of {', '.join(few)} are below one")
+        return value
+
+    @field_validator("retention_days")
+    @classmethod
+    def _of_known_tables(cls, value: dict[str, float]) -> dict[str, float]:
+        if wrong := sorted(set(value) - {"calls", "endpoint_metrics", "events"}):
+            raise ValueError(f"there is no {', '.join(wrong)}; allowed: calls, endpoint_metrics, events")
+        if any(days <= 0 for days in value.values()):
+            raise ValueError("days are more than zero")
         return value
 
     @field_validator("state")
@@ -382,6 +399,11 @@ class Settings(PodFields, BaseSettings):
         other = self.model_copy(update={"namespace": namespace_name(name)})
         other.__dict__.pop("namespace_folder", None)  # of the namespace that was copied
         return other
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The key that signs; of a deployment on several machines, one that all of them read."""
+        return self.signing_key.expanduser() if self.signing_key is not None else self.state / "keys" / "signing.pem"
 
     @property
     def dagster_home(self) -> Path:

@@ -15,6 +15,7 @@ from llm_platform.errors import ContractBroken
 from llm_platform.records import IMPORTED, Annotation
 from llm_platform.records.tables import arrow_schema
 from llm_platform.tables.forms import stored
+from llm_platform.warehouse.bars import leave_out_forgotten
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import listed
@@ -146,7 +147,9 @@ class Annotations:
             return transaction.count(f"INSERT INTO {target} ({LISTED}) SELECT {chosen} {new}")
 
         with self._session.cursor("write annotations to") as cursor:
-            cursor.register("given", annotations_table(rows))
+            cursor.register("written", annotations_table(rows))
+            cursor.execute("CREATE TEMP TABLE given AS SELECT * FROM written")
+            leave_out_forgotten(self._session, self._application, cursor, ("given",))
             return self._session.write(self._application, body, cursor=cursor)[0]
 
     def table(self) -> pa.Table:

@@ -18,6 +18,7 @@ from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
 from llm_platform.warehouse.engine import execute, identifier
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
+from llm_platform.warehouse.holders import COLUMNS as LEASED
 from llm_platform.warehouse.leases import Lease, stored_leases
 from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
@@ -97,6 +98,16 @@ class Completions:
         with coordinator.transaction(f"{self._application}/{release_id}") as statements:
             found = stored_leases(statements, coordinator.leases, self._application, release_id)
         return sorted((one for one in found if one.is_live(now)), key=lambda one: one.bucket)
+
+    def busy(self) -> Holder | None:
+        """Somebody who is answering documents of the application at this moment, whatever the release."""
+        coordinator = self._session.coordinator
+        now = coordinator.now()
+        with coordinator.transaction(f"{self._application}/busy") as statements:
+            rows = statements.run(
+                f"SELECT {LEASED} FROM {coordinator.leases} WHERE application = %s", [self._application]
+            )
+        return next((one for one in (Holder(*row) for row in rows) if one.is_live(now)), None)
 
     def _lease(self, release_id: str, *, holder: str, ttl_seconds: float, wanted: Collection[int]) -> Lease:
         return Lease(

@@ -49,6 +49,10 @@ class Coordinator(Protocol):
         """Qualified name of the table of leases."""
 
     @property
+    def requests(self) -> str:
+        """Qualified name of the table of requests to forget."""
+
+    @property
     def row_lock(self) -> str:
         """Suffix of a SELECT that keeps the rows from others until the transaction ends."""
 
@@ -67,6 +71,9 @@ class Coordinator(Protocol):
 
     def mark(self) -> object:
         """Another one after every commit to the lake, whoever makes it; to be compared with an earlier one."""
+
+    def erase(self) -> None:
+        """Leave nothing of deleted leases and requests in the pages of their database."""
 
     def now(self) -> float:
         """The clock that expiry is measured with, in seconds since 1970."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
@@ -47,6 +47,7 @@ class PostgresCoordinator:
         self._idle: list[Any] = []
         self._idle_guard = threading.Lock()
         self.leases = f'"{self._schema}"."leases"'
+        self.requests = f'"{self._schema}"."forget_requests"'
 
     def has_catalog(self) -> bool:
         """Whether the catalog's schema holds DuckLake's tables."""
@@ -71,6 +72,16 @@ class PostgresCoordinator:
         """The newest snapshot."""
         with self._locked(None) as statements:
             return statements.run(f'SELECT max(snapshot_id) FROM "{self._scope}"."ducklake_snapshot"')[0][0]
+
+    def erase(self) -> None:
+        """Write the table of requests anew, without what was deleted in it."""
+        try:
+            with closing(psycopg2.connect(with_deadline(self._dsn))) as connection:
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    cursor.execute(f"VACUUM (FULL) {self.requests}")
+        except psycopg2.Error as error:
+            raise self._error(error) from None
 
     def now(self) -> float:
         """The server's clock: holders are on many machines."""
@@ -140,6 +151,25 @@ class PostgresCoordinator:
         with self._idle_guard:
             while self._idle:
                 self._idle.pop().close()
+
+
+def catalog_schemas(dsn: str) -> list[str]:
+    """Schemas of a database that hold a catalog of DuckLake's.
+
+    Raises:
+        TransientError: it does not answer.
+    """
+    try:
+        with closing(psycopg2.connect(with_deadline(dsn))) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE relname = 'ducklake_metadata' AND relkind = 'r' ORDER BY 1"
+            )
+            return [row[0] for row in cursor.fetchall()]
+    except psycopg2.Error as error:
+        raise TransientError(
+            f"Cannot list the namespaces at {redacted(dsn)!r}: {_refusal(error)}. Run again."
+        ) from None
 
 
 def _refusal(error: psycopg2.Error) -> str:

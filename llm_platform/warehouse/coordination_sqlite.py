@@ -43,6 +43,7 @@ class FileCoordinator:
     """
 
     leases = "leases"
+    requests = "forget_requests"
     row_lock = ""
     mark_is_free = True
 
@@ -121,6 +122,7 @@ class FileCoordinator:
         """A `BEGIN IMMEDIATE` transaction: SQLite runs them one after the other, whatever the key."""
         try:
             with closing(sqlite3.connect(self._leases_file, timeout=30.0, isolation_level=None)) as connection:
+                connection.execute("PRAGMA secure_delete = ON")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     self._prepare(connection)
@@ -130,6 +132,15 @@ class FileCoordinator:
                     raise
                 connection.execute("COMMIT")
                 self._prepared = True
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def erase(self) -> None:
+        """Write the file of leases anew, without what was deleted in it."""
+        try:
+            with closing(sqlite3.connect(self._leases_file, timeout=30.0, isolation_level=None)) as connection:
+                connection.execute("PRAGMA secure_delete = ON")
+                connection.execute("VACUUM")
         except sqlite3.Error as error:
             raise self._error(error) from error
 

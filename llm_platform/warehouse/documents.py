@@ -12,6 +12,7 @@ import pyarrow as pa
 from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.records import RowsChanged, SourceState
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
+from llm_platform.warehouse.bars import leave_out_forgotten
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier
 from llm_platform.warehouse.schema import columns_of
@@ -53,6 +54,7 @@ class DocumentsTable:
         full: bool,
         consumed: SourceState,
         max_drop: float = 1.0,
+        departing: bool = False,
     ) -> RowsChanged:
         """Bring the documents to what the source says, together with the state that says so.
 
@@ -62,6 +64,7 @@ class DocumentsTable:
             full: Whether `rows` is everything: what is absent leaves.
             consumed: State of the source that the rows were read at.
             max_drop: Share of the documents that may leave, more or less those that come; 20 always may.
+            departing: Whether keys that leave are written down, to be forgotten.
 
         Raises:
             DropHeld: more would leave; nothing is written.
@@ -76,9 +79,18 @@ class DocumentsTable:
         before = self.of_source()
         with self._session.cursor("stage documents for") as cursor:
             _stage(cursor, rows, deleted)
+            leave_out_forgotten(self._session, self._application, cursor, ("staged", "keys"))
 
             def body(transaction: Transaction) -> dict[str, int]:
-                return _apply(transaction, left=left, named=named, before=before, consumed=consumed, max_drop=max_drop)
+                return _apply(
+                    transaction,
+                    left=left,
+                    named=named,
+                    before=before,
+                    consumed=consumed,
+                    max_drop=max_drop,
+                    departing=departing,
+                )
 
             counts, snapshot_id = self._session.write(self._application, body, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
@@ -91,6 +103,7 @@ class DocumentsTable:
         """
         with self._session.cursor("stage documents for") as cursor:
             _stage(cursor, rows, None)
+            leave_out_forgotten(self._session, self._application, cursor, ("staged",))
             counts, snapshot_id = self._session.write(self._application, _take_in, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
 
@@ -226,7 +239,14 @@ def dropped(before: int, after: int, max_drop: float) -> str | None:
 
 
 def _apply(
-    transaction: Transaction, *, left: str, named: bool, before: int, consumed: SourceState, max_drop: float
+    transaction: Transaction,
+    *,
+    left: str,
+    named: bool,
+    before: int,
+    consumed: SourceState,
+    max_drop: float,
+    departing: bool,
 ) -> dict[str, int]:
     _refuse_older(transaction, consumed)
     stored = transaction.relation("documents")
@@ -260,6 +280,8 @@ def _apply(
             "UNION ALL SELECT document_id FROM gone"
         )
         transaction.run(f"DELETE FROM {transaction.target('documents')} WHERE {transaction.among('leaving')}")
+    if deleted and departing:
+        transaction.run(f"INSERT INTO {transaction.target('departed')} SELECT document_id, now() FROM gone")
     if inserted or updated:
         columns = ", ".join(DOCUMENTS_SCHEMA.names)
         transaction.run(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from llm_platform.errors import StorageError
 from llm_platform.warehouse.alerts import Alerts
+from llm_platform.warehouse.calls import SCHEMA as PLATFORM
 from llm_platform.warehouse.calls import Calls
 from llm_platform.warehouse.coordination import ATTACH, Coordinator
 from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
@@ -28,8 +29,11 @@ from llm_platform.warehouse.engine import (
     redacted,
     with_deadline,
 )
+from llm_platform.warehouse.erasure import Erased, erase, leftovers
 from llm_platform.warehouse.maintenance import CompactionReport, compact
 from llm_platform.warehouse.object_store import S3Access, secret_statement
+from llm_platform.warehouse.requests import ForgetRequests
+from llm_platform.warehouse.retention import Retention
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.spilling import SpillFolder
@@ -65,6 +69,7 @@ class LakeLocation:
         metadata_schema: Postgres schema of the catalog's tables.
         encrypted: Whether the Parquet files are encrypted, with keys in the catalog; decided when the lake is made.
         folder: Where its runs leave journals and report cards; None for the folder of a SQLite catalog.
+        signing_key: File of the key by which documents that were forgotten are known.
     """
 
     catalog: str
@@ -73,6 +78,7 @@ class LakeLocation:
     encrypted: bool = False
     s3: S3Access | None = None
     folder: str | None = None
+    signing_key: str | None = None
 
     @property
     def kind(self) -> str:
@@ -134,9 +140,15 @@ class Warehouse:
     """An attached lake; a context manager that closes it."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, session: Session, sources: SourceReader, spill: SpillFolder
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        session: Session,
+        sources: SourceReader,
+        spill: SpillFolder,
+        location: LakeLocation,
     ) -> None:
         self._connection = connection
+        self.location = location
         self._spill = spill
         self._session = session
         self.sources = sources
@@ -196,8 +208,9 @@ class Warehouse:
             coordinator=coordinator,
             metadata_schemas=schemas,
             s3=location.s3 or S3Access(),
+            signing_key=location.signing_key,
         )
-        return cls(connection, session, SourceReader(connection, sources or {}), spill)
+        return cls(connection, session, SourceReader(connection, sources or {}), spill, location)
 
     def close(self) -> None:
         """Detach; a second call does nothing."""
@@ -240,6 +253,35 @@ class Warehouse:
     def calls(self) -> Calls:
         """Requests of people's and teams' own code, of all applications."""
         return Calls(self._session)
+
+    @property
+    def forget_requests(self) -> ForgetRequests:
+        """Requests to forget that are not done."""
+        return ForgetRequests(self._session.coordinator)
+
+    @property
+    def platform_retention(self) -> Retention:
+        """Old rows of the tables that belong to no application."""
+        return Retention(self._session, PLATFORM)
+
+    def applications(self) -> list[str]:
+        """Applications of which somebody has written a table."""
+        schemas = self._session.metadata("ducklake_schema")
+        rows = self._session.rows(f"SELECT DISTINCT schema_name FROM {schemas} WHERE end_snapshot IS NULL ORDER BY 1")
+        return [name for (name,) in rows if self._session.tables(name)]
+
+    def erase(self) -> Erased:
+        """Leave nothing of removed rows in the bytes of this lake; no past snapshot can be read afterwards."""
+        where = self.location
+        s3 = (where.s3 or S3Access()) if where.is_remote else None
+        return erase(
+            self._session, kind=where.kind, target=where.target, schema=where.schema, data_path=where.data_path, s3=s3
+        )
+
+    def leftovers(self) -> list[str]:
+        """Parquet files below its data that its catalog does not name."""
+        with self._session.cursor("list the files of") as cursor:
+            return leftovers(self._session, cursor, self.location.data_path)
 
     def compact(self, *, keep_days: float = 30.0) -> CompactionReport:
         """Merge small files, forget snapshots older than `keep_days`, and delete files that nothing refers to."""

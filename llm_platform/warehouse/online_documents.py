@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from llm_platform.records import OnlineDocument
 from llm_platform.records.tables import arrow_schema
+from llm_platform.warehouse.bars import leave_out_forgotten
 from llm_platform.warehouse.documents import ONLINE
 from llm_platform.warehouse.session import Session, Transaction
 
@@ -44,7 +45,9 @@ class OnlineDocuments:
             return count
 
         with self._session.cursor("store documents in") as cursor:
-            cursor.register("sent", table)
+            cursor.register("given", table)
+            cursor.execute("CREATE TEMP TABLE sent AS SELECT * FROM given")
+            leave_out_forgotten(self._session, self._application, cursor, ("sent",))
             return self._session.write(self._application, body, cursor=cursor)[0]
 
     def hand_over(self) -> int:

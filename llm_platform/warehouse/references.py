@@ -7,6 +7,7 @@ import pyarrow as pa
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Split
 from llm_platform.records.tables import REFERENCES_SCHEMA
+from llm_platform.warehouse.bars import leave_out_forgotten
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import listed
@@ -38,6 +39,7 @@ class ReferencesTable:
         with self._session.cursor("stage references for") as cursor:
             cursor.register("given", rows.select(REFERENCES_SCHEMA.names).cast(REFERENCES_SCHEMA))
             cursor.execute("CREATE TEMP TABLE staged AS SELECT * FROM given")
+            leave_out_forgotten(self._session, self._application, cursor, ("staged",))
             doubled = cursor.execute(
                 "SELECT count(*), min(document_id) FROM (SELECT document_id FROM staged GROUP BY 1 HAVING count(*) > 1)"
             ).fetchall()[0]

@@ -58,6 +58,7 @@ class Session:
         coordinator: Coordinator,
         metadata_schemas: dict[str, str],
         s3: S3Access,
+        signing_key: str | None = None,
     ) -> None:
         self._connection = connection
         self._metadata_schemas = metadata_schemas
@@ -66,6 +67,7 @@ class Session:
         self._memory_limit = self._setting("memory_limit")
         self.address = address
         self.s3 = s3
+        self.signing_key = signing_key
         self.coordinator = coordinator
         # Of `Tallies`, which are made anew for every store: what this process has counted, and what of it is stored.
         self.counted: dict[tuple[str, str], Any] = {}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSets
 from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.answer_pages import AnswerPages
+from llm_platform.warehouse.bars import Bars
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.contracts import Contracts
 from llm_platform.warehouse.copies import Copies
@@ -23,6 +24,7 @@ from llm_platform.warehouse.published import Published
 from llm_platform.warehouse.references import ReferencesTable
 from llm_platform.warehouse.releases import Releases
 from llm_platform.warehouse.reports import Reports
+from llm_platform.warehouse.retention import Retention
 from llm_platform.warehouse.review_items import ReviewItems
 from llm_platform.warehouse.rollout import RolloutTable
 from llm_platform.warehouse.rollout_steps import RolloutSteps
@@ -31,6 +33,7 @@ from llm_platform.warehouse.scores import Scores
 from llm_platform.warehouse.session import Session
 from llm_platform.warehouse.shares import Shares
 from llm_platform.warehouse.tallies import Tallies
+from llm_platform.warehouse.traces import ApplicationTraces
 from llm_platform.warehouse.trials import Trials
 
 
@@ -46,6 +49,9 @@ class ApplicationStore:
         self.references = ReferencesTable(session, application)
         self.annotations = Annotations(session, application)
         self.answer_pages = AnswerPages(session, application)
+        self.traces = ApplicationTraces(session, application)
+        self.bars = Bars(session, application)
+        self.retention = Retention(session, application)
         self.prompts = Prompts(session, application)
         self.pools = Pools(session, application)
         self.trials = Trials(session, application)

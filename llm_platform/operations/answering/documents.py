@@ -93,6 +93,7 @@ def update_documents(lake: Warehouse, loaded: LoadedApplication, *, accept_drop:
             full=changes.full,
             consumed=state,
             max_drop=1.0 if accept_drop else application.source.max_drop,
+            departing=application.retention.deleted == "forget",
         )
     except DropHeld as error:
         raise DropHeld(_held(str(error), application)) from error

@@ -70,6 +70,29 @@ def require_adapter_report(store: ApplicationStore, release: Release, *, evaluat
         raise EvidenceMissing(f"Adapter {release.adapter} (release {release.release_id}) is refused: {verdict(report)}")
 
 
+def require_unbarred(store: ApplicationStore, release: Release) -> None:
+    """Refuse to publish what was made of documents that were forgotten since, until somebody takes it as it is.
+
+    Raises:
+        EvidenceMissing: nobody has; says what to do.
+    """
+    application = release.application
+    bar = store.bars.standing("adapter", release.adapter) if release.adapter is not None else None
+    if bar is not None:
+        raise EvidenceMissing(
+            f"Adapter {release.adapter} of {application} may not be promoted: {bar.reason} (request {bar.request_id}). "
+            f"Train it again: llm-platform adapter train {application}; or take it as it is, with a reason: "
+            f"llm-platform adapter accept {application} {release.adapter} --because '…'"
+        )
+    bar = store.bars.standing("release", release.release_id)
+    if bar is not None:
+        raise EvidenceMissing(
+            f"Release {release.release_id} of {application} may not be promoted: {bar.reason} (request "
+            f"{bar.request_id}). Take the examples out of prompt {release.prompt.name!r}, or freeze them anew: "
+            f"llm-platform prompt freeze {application} {release.prompt.name}"
+        )
+
+
 def verdict(report: AdapterReport) -> str:
     """Why an adapter may be published or may not, in a sentence or two."""
     said = []

@@ -17,7 +17,7 @@ from llm_platform.application.model import Application
 from llm_platform.contracts.files import contract_files
 from llm_platform.errors import ContractBroken, EvidenceMissing, SpecificationError, TransientError
 from llm_platform.evaluation.report import Report
-from llm_platform.operations.evidence.adapter_evidence import require_adapter_report
+from llm_platform.operations.evidence.adapter_evidence import require_adapter_report, require_unbarred
 from llm_platform.operations.evidence.evaluation import (
     current_evaluation_id,
     hold_champion,
@@ -53,6 +53,7 @@ def evidence(
             "next document that arrives, so readers of the published table would wait for ever. "
             f"Compare with it: llm-platform compare {loaded.application.name} {variant} VARIANT"
         )
+    require_unbarred(store, release)
     report = present_report(store, loaded, release, evaluation_id=evaluation_id)
     if report is None:
         raise EvidenceMissing(
