@@ -238,6 +238,10 @@ def test_nothing_of_a_forgotten_document_is_left_in_any_byte(ward: Ward) -> None
 
     assert ward.hits() == []
     assert others(ward) == before
+    with Warehouse.attach(ward.location, threads=2) as lake:
+        store = lake.application("reviews")
+        store.releases.put(release(temperature=0.5))
+        assert store.releases.get(release().release_id) == release(), "rows from before are still found"
     tables = done.statement["predicate"]["namespaces"]["main"]["tables"]
     expected = (
         "documents",
