@@ -110,7 +110,7 @@ def test_answers_to_questions_of_values_are_the_same_without_statistics(location
 
 
 def test_a_column_that_had_no_statistics_and_may_have_them_now_loses_no_rows(location: LakeLocation) -> None:
-    """DuckLake takes a missing smallest value of a table for `no value yet`: the next file's would become that of all."""
+    """DuckLake takes a missing smallest value for "no value yet": the next file's would become that of all."""
     with Warehouse.attach(location) as lake:
         fill(lake, "a")
         answer_all(lake, release_id="release-5")
