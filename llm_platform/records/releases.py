@@ -56,6 +56,7 @@ class Prompt(Record):
         examples: Few-shot examples (`answer` and the template's variables), frozen with the prompt.
         selection: How examples are chosen for each document instead, from a frozen pool.
         variables: Names of document columns that the templates read, sorted.
+        mended: Of a prompt whose examples were forgotten since, the version under which it was stored.
     """
 
     name: str
@@ -65,12 +66,15 @@ class Prompt(Record):
     examples: tuple[dict[str, str], ...] = ()
     selection: ExampleSelection | None = None
     variables: tuple[str, ...] = ("text",)
+    mended: str | None = None
 
     @property
     def version(self) -> str:
         """Content hash; the name is not part of it."""
+        if self.mended is not None:
+            return self.mended
         # Left out where there is none, so that prompts without it keep the versions under which they are stored.
-        unused = {"name"} if self.selection else {"name", "selection"}
+        unused = {"name", "mended"} if self.selection else {"name", "mended", "selection"}
         return content_hash(self.model_dump(mode="json", exclude=unused))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -38,20 +38,30 @@ def leave_out_forgotten(
     Raises:
         SpecificationError: documents were forgotten, and the key that tells which is not here.
     """
-    subjects: dict[str, str] = {}
-    for catalog in (LAKE, UPSTREAM):
-        relation = session.relation(application, "forgotten", catalog=catalog)
-        subjects |= dict(session.rows(f"SELECT DISTINCT subject, key_id FROM {relation}"))
+    subjects = _subjects(session, application)
     if not subjects:
         return
-    key = _key(session, application, set(subjects.values()))
     for table in tables:
-        keys = [row[0] for row in cursor.execute(f"SELECT DISTINCT document_id FROM {table}").fetchall()]
-        barred = [one for one in keys if one is not None and key.keyed_hash(application, one) in subjects]
+        rows = cursor.execute(f"SELECT DISTINCT document_id FROM {table}").fetchall()
+        barred = _barred(session, application, subjects, [row[0] for row in rows])
         if barred:
             cursor.register("barred_keys", pa.table({"document_id": pa.array(barred, pa.string())}))
             cursor.execute(f"DELETE FROM {table} WHERE document_id IN (SELECT document_id FROM barred_keys)")
             cursor.unregister("barred_keys")
+
+
+def _subjects(session: Session, application: str) -> dict[str, str]:
+    """Keyed hash of each document that was forgotten, here or upstream → id of the key."""
+    found: dict[str, str] = {}
+    for catalog in (LAKE, UPSTREAM):
+        relation = session.relation(application, "forgotten", catalog=catalog)
+        found |= dict(session.rows(f"SELECT DISTINCT subject, key_id FROM {relation}"))
+    return found
+
+
+def _barred(session: Session, application: str, subjects: Mapping[str, str], keys: Iterable[str | None]) -> list[str]:
+    key = _key(session, application, set(subjects.values()))
+    return [one for one in keys if one is not None and key.keyed_hash(application, one) in subjects]
 
 
 def _key(session: Session, application: str, key_ids: set[str]) -> SigningKey:
@@ -74,6 +84,15 @@ class Bars:
     def __init__(self, session: Session, application: str) -> None:
         self._session = session
         self._application = application
+
+    def forgotten(self, document_ids: Iterable[str | None]) -> list[str]:
+        """Those of some keys whose documents were forgotten.
+
+        Raises:
+            SpecificationError: documents were forgotten, and the key that tells which is not here.
+        """
+        subjects = _subjects(self._session, self._application)
+        return _barred(self._session, self._application, subjects, document_ids) if subjects else []
 
     def standing(self, kind: str, subject: str) -> Bar | None:
         """The bar on one of them that nobody has accepted: ours, else the upstream's."""

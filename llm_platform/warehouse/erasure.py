@@ -60,7 +60,6 @@ def erase(session: Session, *, kind: str, target: str, schema: str, data_path: s
             snapshots = call(f"ducklake_expire_snapshots('{LAKE}', older_than => now() + INTERVAL 1 DAY)")
             deleted = call(f"ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)")
             deleted += call(f"ducklake_delete_orphaned_files('{LAKE}', cleanup_all => true)")
-            _clear_statistics(session, cursor)
         _written_anew(kind, target, schema)
     versions, refused = (0, 0) if s3 is None else purge_versions(s3, data_path)
     return Erased(len(snapshots), len(rewritten), len(deleted), versions, refused)
@@ -71,11 +70,6 @@ def _schemas(session: Session) -> list[str]:
         f"SELECT DISTINCT schema_name FROM {session.metadata('ducklake_schema')} WHERE end_snapshot IS NULL"
     )
     return [row[0] for row in rows]
-
-
-def _clear_statistics(session: Session, cursor: duckdb.DuckDBPyConnection) -> None:
-    """Smallest and largest values of whole tables only ever widen: those of a row that is gone would stay."""
-    cursor.execute(f"UPDATE {session.metadata(TABLE)} SET min_value = NULL, max_value = NULL")
 
 
 def _written_anew(kind: str, target: str, schema: str) -> None:

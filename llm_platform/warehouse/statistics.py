@@ -159,10 +159,17 @@ def _sqlite_triggers() -> list[str]:
 def _mended(prefix: str) -> list[str]:
     cleared = ", ".join(f"{name} = NULL" for name in VALUES)
     holds = " OR ".join(f"{name} IS NOT NULL" for name in VALUES)
-    return [
+    made = [
         f"UPDATE {prefix}{table} SET {cleared} WHERE ({holds}) AND NOT {_is_ours(prefix, f'{prefix}{table}.')}"
         for table in (FILES, TABLE)
     ]
+    # Of a column that had to have none until now. For DuckLake such a table has no values yet: the next file's would
+    # become those of all, and rows outside of them would not be found. Without a row, they stay unknown for ever.
+    unknown = (
+        f"DELETE FROM {prefix}{TABLE} WHERE min_value IS NULL AND {_is_ours(prefix, f'{prefix}{TABLE}.')} "
+        f"AND EXISTS (SELECT 1 FROM {prefix}ducklake_data_file f WHERE f.table_id = {prefix}{TABLE}.table_id)"
+    )
+    return [*made, unknown]
 
 
 def _marked(prefix: str, rules: str) -> list[str]:

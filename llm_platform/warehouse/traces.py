@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from llm_platform.records import Prompt
 from llm_platform.records.forgetting import Bar, TableMeasure, Traces
 from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.calls import SCHEMA as PLATFORM
@@ -308,7 +309,10 @@ class Quotes:
         if found is None:
             return FORGOTTEN if self.in_words(content) else None
         mended = self._without(found)
-        return None if mended == found else json.dumps(mended, ensure_ascii=False, separators=(",", ":"))
+        if mended == found:
+            return None
+        _keep_versions(found, mended)
+        return json.dumps(mended, ensure_ascii=False, separators=(",", ":"))
 
     def _without(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -338,6 +342,16 @@ def _read(content: str) -> Any:
     except ValueError:
         return None
     return found if isinstance(found, (dict, list)) else None
+
+
+def _keep_versions(before: Any, after: Any) -> None:
+    """Let prompts keep the version under which they and their releases are known: answers are stored under those."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return
+    if {"messages", "examples"} <= before.keys() and before != after:
+        after["mended"] = Prompt.model_validate(before).version
+    for name, value in before.items():
+        _keep_versions(value, after.get(name))
 
 
 def _values(found: Any) -> Iterable[str]:

@@ -13,6 +13,7 @@ from llm_platform.records.sensitive import NAMES, OURS, WORDS
 from llm_platform.records.tables import PUBLISHED, TABLES
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.lake import LakeLocation, Warehouse, attach_statement
+from llm_platform.warehouse.statistics import MARK
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, completion, consumed, document, fill
 from llm_platform_tests.warehouse.test_contract_tables import answered, invoices
 
@@ -120,6 +121,27 @@ def test_answers_to_questions_of_values_are_the_same_without_statistics(location
         assert lake._session.rows(f"SELECT min(text), max(document_id) FROM {relation}") == [("text of 000", "059")]
         assert [row["document_id"] for row in documents.rows(["005", "025", "045"])] == ["005", "025", "045"]
         assert lake.application("reviews").completions.missing_count(RELEASE_ID) == 0
+
+
+def test_a_column_that_had_no_statistics_and_may_have_them_now_loses_no_rows(location: LakeLocation) -> None:
+    """DuckLake takes a missing smallest value for "no value yet": the next file's would become that of all."""
+    with Warehouse.attach(location) as lake:
+        fill(lake, "a")
+        answer_all(lake, release_id="release-5")
+        with lake._session.cursor() as cursor:
+            table, metadata = lake._session.metadata(STATISTICS[1]), lake._session.metadata("ducklake_metadata")
+            # As a version left it that did not know the column.
+            cursor.execute(f"UPDATE {table} SET min_value = NULL, max_value = NULL")
+            cursor.execute(f"UPDATE {metadata} SET value = 'other rules' WHERE key = '{MARK}'")
+
+    with Warehouse.attach(location) as lake:
+        answer_all(lake, release_id="release-7")
+        completions = lake.application("reviews").completions
+
+        assert completions.of_release("release-5").num_rows == 1
+        assert completions.of_release("release-7").num_rows == 1
+    with Warehouse.attach(location) as lake:
+        assert lake.application("reviews").completions.of_release("release-5").num_rows == 1
 
 
 def write_secrets(lake: Warehouse, key: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm_platform.application.model import Application, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
@@ -188,12 +189,25 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
         SpecificationError: the application names no references.
         ContractBroken: a column is gone, a key occurs twice, or an answer is not possible.
     """
-    rows = read_known(lake.sources, application)
     store = lake.application(application.name)
+<<<<<<< ours
     approved, spec = store.annotations.approved(), application.references
     named = {*texts(rows[spec.key]), *approved["document_id"].to_pylist()} if spec is not None else set()
     documents = store.documents.some(sorted(filter(None, named)), ["document_id", "fingerprint"])
     return known_answers_of(rows, approved, documents, application, others=lambda: _keys_to_compare(store))
+=======
+    rows = _without_forgotten(store, read_known(lake.sources, application), application)
+    documents = store.documents.table(columns=["document_id", "fingerprint"])
+    return known_answers_of(rows, store.annotations.approved(), documents, application)
+>>>>>>> theirs
+
+
+def _without_forgotten(store: ApplicationStore, rows: pa.Table, application: Application) -> pa.Table:
+    """Known answers that may be known: a file of them may name a document for ever that was forgotten here."""
+    assert application.references is not None
+    keys = rows[application.references.key]
+    gone = store.bars.forgotten(keys.cast(pa.string()).to_pylist())
+    return rows.filter(pc.invert(pc.is_in(keys.cast(pa.string()), value_set=pa.array(gone)))) if gone else rows
 
 
 def read_known(sources: SourceReader, application: Application) -> pa.Table:

@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 from llm_platform.errors import LeaseHeld, SpecificationError
 from llm_platform.keys import opened, signing_key
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
-from llm_platform.records import Annotation, Call, ModelPin, PoolExample, TrainingData
+from llm_platform.records import Annotation, Call, ModelPin, PoolExample, Release, TrainingData
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
 from llm_platform_tests.warehouse.builders import (
@@ -110,6 +110,7 @@ def fill_ward(ward: Ward) -> None:
         )
         answer(lake, {key: f"print-{key}" for key in texts})
         store.releases.put(release())
+        store.releases.put(showing(texts[GONE]))
         store.references.replace(
             pa.table(
                 {
@@ -145,6 +146,12 @@ def fill_ward(ward: Ward) -> None:
         lake.application("reviews").published.export_parquet(1, reports / "published_v1.parquet")
     (reports / "drift.html").write_text(f"<td>{GONE}</td>", encoding="utf-8")
     (reports / "card.html").write_text("<td>0.75</td>", encoding="utf-8")
+
+
+def showing(text: str) -> Release:
+    """A release whose prompt shows a document as an example."""
+    shown = release().prompt.model_copy(update={"examples": ({"text": text, "answer": "SAD"},)})
+    return release().model_copy(update={"prompt": shown})
 
 
 def answer(lake: Warehouse, prints: dict[str, str]) -> None:
@@ -222,7 +229,7 @@ def others(ward: Ward) -> dict[str, tuple[int, str]]:
         for schema, table in tables:
             rows = reader.execute(f'SELECT t::VARCHAR FROM lake.{schema}."{table}" t').fetchall()
             left = sorted(
-                row[0] for row in rows if GONE not in row[0] and CANARY not in row[0] and "older" not in row[0]
+                row[0] for row in rows if not any(word in row[0] for word in (GONE, CANARY, "older", "[forgotten]"))
             )
             found[f"{schema}.{table}"] = (len(left), repr(left))
     return {name: one for name, one in found.items() if name.split(".")[1] not in NOT_COMPARED}
@@ -238,6 +245,16 @@ def test_nothing_of_a_forgotten_document_is_left_in_any_byte(ward: Ward) -> None
 
     assert ward.hits() == []
     assert others(ward) == before
+    with Warehouse.attach(ward.location, threads=2) as lake:
+        store = lake.application("reviews")
+        store.releases.put(release(temperature=0.5))
+        shown = showing(f"{CANARY} is how I feel")
+        kept = store.releases.get(shown.release_id)
+        assert kept is not None
+        assert (kept.release_id, kept.request_id) == (shown.release_id, shown.request_id)
+        assert kept.prompt.examples == ({"text": "[forgotten]", "answer": "SAD"},)
+        assert store.bars.standing("release", shown.release_id) is not None
+        assert store.releases.get(release().release_id) == release(), "rows from before are still found"
     tables = done.statement["predicate"]["namespaces"]["main"]["tables"]
     expected = (
         "documents",
