@@ -385,7 +385,7 @@ def _differences(
     """Fill the temporary tables `difference` and `gone` of one table; returns how many rows each way.
 
     Args:
-        only_changed: Compare the documents in the table `changed` only.
+        only_changed: Compare rows of documents in the table `changed` only.
         upstream: Compare with the table of the namespace that this one stands on.
     """
     stored = transaction.upstream(contract.table) if upstream else transaction.relation(contract.table)

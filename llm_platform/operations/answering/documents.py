@@ -190,16 +190,11 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
         ContractBroken: a column is gone, a key occurs twice, or an answer is not possible.
     """
     store = lake.application(application.name)
-<<<<<<< ours
+    rows = _without_forgotten(store, read_known(lake.sources, application), application)
     approved, spec = store.annotations.approved(), application.references
     named = {*texts(rows[spec.key]), *approved["document_id"].to_pylist()} if spec is not None else set()
     documents = store.documents.some(sorted(filter(None, named)), ["document_id", "fingerprint"])
     return known_answers_of(rows, approved, documents, application, others=lambda: _keys_to_compare(store))
-=======
-    rows = _without_forgotten(store, read_known(lake.sources, application), application)
-    documents = store.documents.table(columns=["document_id", "fingerprint"])
-    return known_answers_of(rows, store.annotations.approved(), documents, application)
->>>>>>> theirs
 
 
 def _without_forgotten(store: ApplicationStore, rows: pa.Table, application: Application) -> pa.Table:
