@@ -18,11 +18,15 @@ class Contracts:
         self._application = application
 
     def published(self, *, upstream: bool = False) -> dict[int, Contract]:
-        """Number → the newest contract of it, here or in the namespace that this one stands on."""
+        """Number → the newest contract of each table that is there, in this namespace or in the one below."""
         catalog = UPSTREAM if upstream else LAKE
         relation = self._session.relation(self._application, "contracts", catalog=catalog)
         found = self._session.rows(f"SELECT contract, content FROM {relation} {NEWEST} ORDER BY contract")
-        return {int(number): Contract.model_validate_json(content) for number, content in found}
+        contracts = [Contract.model_validate_json(content) for _, content in found]
+        # Of one that is retired only the row is left.
+        return {
+            one.number: one for one in contracts if self._session.exists(self._application, one.table, catalog=catalog)
+        }
 
     def history(self, number: int) -> list[tuple[Contract, datetime]]:
         """Every contract of a number and since when it held, the oldest first."""

@@ -65,12 +65,13 @@ def tables_of(
     day = today or datetime.now(UTC).date()
     stored = store.contracts.published()
     # Tables from before contracts were stored have an answer that is one text, whatever the task.
+    before_contracts = [number for number in store.published.numbers() if number not in stored]
     there = {
         number: stored.get(number) or text_contract(number, application=application.name)
         for number in store.published.numbers()
     }
-    if upstream:
-        there = store.contracts.published(upstream=True) or there
+    if upstream and (below := store.contracts.published(upstream=True)):
+        there, before_contracts = below, []
     beside = {int(number): spec for number, spec in application.publish.beside.items()}
     retired = tuple(n for n, spec in beside.items() if n in there and spec.retired is not None and spec.retired <= day)
     published = {
@@ -82,8 +83,8 @@ def tables_of(
         return Tables(published, described, retired=retired)
     described = _with_kept_answer(described, before)
     found = changes(before, described)
-    if described.number not in stored and not upstream:
-        # From before contracts were stored, nobody was promised a version.
+    if described.number in before_contracts:
+        # Nobody was promised a version.
         found = tuple(one for one in found if one.kind == "breaking")
     versioned, broken = _versioned(application, before, described, found)
     return Tables(published, versioned, found, broken, retired)

@@ -261,3 +261,42 @@ def test_a_consumer_that_reads_nothing_of_ours_is_told(tmp_path: Path) -> None:
 
     assert not found.holds
     assert found.unread == (f"dashboard (queries/totals.sql) reads no published table of {NAME}",)
+
+
+def test_a_branch_is_held_against_what_production_publishes(tmp_path: Path) -> None:
+    """Its own table has no readers; the ones that would break are production's."""
+    production, branch = sqlite_location(tmp_path, "production"), sqlite_location(tmp_path, "branch")
+    with Warehouse.attach(production, threads=2) as lake:
+        fill(lake, "abc", application="invoices")
+        publish(lake, application(VENDOR), release(VENDOR), {"vendor": "Acme"})
+    with Warehouse.attach(branch, upstream=production, threads=2) as lake:
+        fill(lake, "abc", application="invoices")
+        store = lake.application("invoices")
+
+        own = tables_of(store, application(RENAMED))
+        held = tables_of(store, application(RENAMED), upstream=True)
+
+    with Warehouse.attach(production, threads=2) as lake:
+        files = application(MORE, contract=2, beside={"1": {"retired": "2026-01-01"}})
+        publish(lake, files, release(MORE), {"vendor": "Acme", "region": "north"})
+    with Warehouse.attach(branch, upstream=production, threads=2) as lake:
+        later = tables_of(lake.application("invoices"), application(MORE, contract=2), upstream=True)
+
+    assert own.broken is None
+    assert "vendor is gone" in (held.broken or "")
+    assert list(later.published) == [2]
+
+
+def test_a_table_of_an_older_version_is_checked_as_it_is_published(lake: Warehouse) -> None:
+    """The command must not ask for a version that the publication does not ask for."""
+    store = lake.application("invoices")
+    answer(lake, release(labels=("HAPPY", "SAD")), "HAPPY")
+    store.published.publish(release(labels=("HAPPY", "SAD")).release_id, 1)
+    store._session.write("invoices", lambda transaction: transaction.run("DROP TABLE lake.invoices.contracts"))
+    store._session._columns.clear()
+    files = application(labels=("HAPPY", "SAD"), version="1.0.0")
+
+    checked, published = tables_of(store, files, upstream=True), tables_of(store, files)
+
+    assert checked.broken is published.broken is None
+    assert checked.described.version == published.described.version == "1.0.0"
