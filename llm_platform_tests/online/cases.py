@@ -19,19 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from llm_platform.operations.answering.documents import update_documents
-from llm_platform.records import RolloutEvent
+from llm_platform.records import Calibration, RolloutEvent
 from llm_platform_tests.team import NAME, Team
 
 PATIENCE_SECONDS = 60.0
 
 
-def promoted(team: Team, variant: str = "clear") -> str:
+def promoted(team: Team, variant: str = "clear", *, calibration: Calibration | None = None) -> str:
     """Let a variant serve, as after a run whose report passed; the id of its release."""
     with team.warehouse.open() as lake:
         loaded, store = team.loaded, lake.application(NAME)
         update_documents(lake, loaded)
         release = loaded.release(variant, store)
         assert release is not None
+        release = release.model_copy(update={"calibration": calibration})
         store.releases.put(release)
         before = store.rollout.champion()
         event = RolloutEvent(

@@ -20,6 +20,7 @@ from llm_platform.operations.online.deciding import Arm, LiveDecision, live_deci
 from llm_platform.operations.online.desk import OnlineDesk, Place
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication, loaded_application
+from llm_platform.records import Calibration
 from llm_platform.records.rollout import RolloutStage
 from llm_platform.resources.asking import asking_online
 from llm_platform.warehouse.store import ApplicationStore
@@ -228,6 +229,54 @@ def test_a_document_of_a_caller_outlives_updates_of_the_source_until_the_source_
     assert third["901"] == "online"
     # Its answer is that of the caller: the document, now the source's, is not paid again.
     assert model.counts.asked["900"] == 1
+
+
+def test_a_calibrated_champion_answers_from_the_answers_that_were_sent(team: tuple[Team, ScriptedServer]) -> None:
+    """The model is asked once, whatever the calibration: a caller and the batch derive the same answer."""
+    files, model = team
+    model.logprobs = {"HAPPY": -0.3, "SAD": -1.35}
+    files.specification["variants"]["clear"] |= {"decision": "logprobs"}
+    files.write_specification()
+    calibration = Calibration(labels=("HAPPY", "SAD"), scale=1.0, bias=(0.0, 3.0), examples=20, references_version="v")
+    promoted(files, calibration=calibration)
+    found: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        found.append(await ask(desk, 1))
+        await desk.commit()
+        found.append(await ask(desk, 1))
+
+    served(files, Rollout(), use)
+
+    assert [one.completion.answer for one in found] == ["SAD", "SAD"]
+    assert [one.was_stored for one in found] == [False, True]
+    assert found[0].completion.confidence == pytest.approx(found[1].completion.confidence)
+    assert model.counts.asked["1"] == 1
+    with files.warehouse.open(read_only=True) as lake:
+        rows = lake.frame(NAME, "completions").to_pylist()
+    assert {row["release_id"]: (row["answer"], row["reused"]) for row in rows} == {
+        found[0].release_id: ("SAD", True),
+        next(row["release_id"] for row in rows if not row["reused"]): ("HAPPY", False),
+    }
+
+
+def test_a_change_of_the_files_is_followed_and_a_mistake_in_them_is_said(team: tuple[Team, ScriptedServer]) -> None:
+    """Which columns a fingerprint covers is what the files say; the batch reads them at each run."""
+    files, _ = team
+
+    async def use(desk: OnlineDesk) -> None:
+        before = await ask(desk, 1, team="red")
+        files.write_prompt("vague", "HAPPY or SAD? {{ team }}: {{ text }}")
+        await desk.refresh()
+        after = await ask(desk, 1, team="red")
+        assert before.completion.fingerprint != after.completion.fingerprint
+
+        (files.folder / "application.yaml").write_text("name: [")
+        await desk.refresh()
+        assert (await ask(desk, 1, team="red")).was_stored
+        assert "application.yaml" in desk.state().degraded[0]
+
+    served(files, Rollout(), use)
 
 
 def test_decisions_follow_the_rows_of_the_lake(team: tuple[Team, ScriptedServer]) -> None:

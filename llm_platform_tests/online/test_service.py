@@ -285,6 +285,29 @@ def test_a_service_that_is_killed_loses_no_answer_that_a_caller_has(tmp_path: Pa
         assert len(found) == 160
 
 
+@pytest.mark.slow
+def test_a_service_that_is_stopped_ends_in_order(tmp_path: Path) -> None:
+    """A deployment replaces it while callers wait; what they get is stored, and the end is no failure."""
+    with ScriptedServer(answer=answer, latency_seconds=0.5) as model:
+        team = Team(tmp_path, model.url)
+        release_id = promoted(team)
+        with service(team) as running, ThreadPoolExecutor(4) as callers:
+            replies = [callers.submit(running.ask, Team.text(number), document_id=str(number)) for number in range(4)]
+            while model.counts.in_flight < 4:
+                threading.Event().wait(0.01)
+            running.process.send_signal(signal.SIGTERM)
+            found = [reply.result() for reply in replies]
+            status = running.process.wait(60)
+
+    assert [reply.status for reply in found] == [200] * 4
+    assert status == 0
+    assert {row["document_id"] for row in stored(team, release_id)} == set("0123")
+    assert not list((team.settings.namespace_folder / "journal").rglob("*.journal"))
+    with team.warehouse.open(read_only=True) as lake:
+        [run] = lake.application(NAME).runs.of_release(release_id)
+    assert (run.sent, run.stored, run.usage.total) == (4, 4, 4 * 45)
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, dict[str, str], ScriptedServer]]:
     """A service with callers, in front of a model with one slot."""

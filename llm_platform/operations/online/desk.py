@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_platform.documents.prepare import OneByOne, Prepared
-from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError
+from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, SpecificationError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.live import Withdrawn
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
@@ -62,6 +62,7 @@ class Place:
 class _Now:
     """A decision, and what documents are made by."""
 
+    loaded: LoadedApplication
     decision: LiveDecision
     making: OneByOne
 
@@ -89,12 +90,9 @@ class OnlineDesk:
         self._name, self._loading, self._asking_of = name, loading, asking_of
         self._place, self._threads = place, threads
         self._loaded = loading()
-        source = self._loaded.application.source
-        self.task: Task = self._loaded.application.task
-        self.columns = tuple(dict.fromkeys((*source.text_columns, *source.attributes)))
-        self.text_column = source.text if isinstance(source.text, str) and len(source.text_columns) == 1 else None
-        if self.text_column not in source.text_columns:
-            self.text_column = None  # a template of one column
+        self._unread: str | None = None
+        self._read_files: object = None
+        self._take(self._loaded)
         self._now: _Now | None = None
         self.askers: dict[Key, Asker] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
@@ -103,6 +101,15 @@ class OnlineDesk:
         self._mark: object = None
         self._skipped_shadows = 0
         self._kept = KeptDocuments(place.lake, name, place.journals)
+
+    def _take(self, loaded: LoadedApplication) -> None:
+        self._loaded = loaded
+        source = loaded.application.source
+        self.task: Task = loaded.application.task
+        self.columns = tuple(dict.fromkeys((*source.text_columns, *source.attributes)))
+        # Not a template of one column.
+        is_column = isinstance(source.text, str) and source.text_columns == (source.text,)
+        self.text_column = str(source.text) if is_column else None
 
     def state(self) -> DeskState:
         """How it is now."""
@@ -114,7 +121,7 @@ class OnlineDesk:
         degraded = [text for asker in askers for text in asker.ledger.problems.values()]
         degraded += [self._problem] if self._problem is not None and now is not None else []
         degraded += [one.problem for one in askers if one.problem is not None and one is not champion]
-        degraded += list(self._kept.problems)
+        degraded += [*self._kept.problems, *([self._unread] if self._unread is not None else [])]
         progress = None if champion is None else champion.live.progress
         return DeskState(
             problem=problem,
@@ -202,18 +209,39 @@ class OnlineDesk:
     def _read_decision(self) -> tuple[object, _Now | None]:
         """The mark of the lake, and what it says where that is another one; in a thread."""
         lake = self._place.lake.lake()
-        mark = lake.mark()
+        files = self._files()
+        mark = lake.mark(), files
         if mark == self._mark:
             return mark, None
         store = lake.application(self._name)
-        decision = self._deciding(store, self._loaded)
+        loaded = self._loaded if files == self._read_files else self._reloaded(files)
+        decision = self._deciding(store, loaded)
         if decision is None:
             return mark, None
-        application = self._loaded.application
-        read = columns_read(self._loaded, store)
-        return mark, _Now(decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+        application = loaded.application
+        read = columns_read(loaded, store)
+        return mark, _Now(loaded, decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+
+    def _files(self) -> object:
+        """Another one after every change of the application's files."""
+        folder = self._loaded.application.folder
+        with suppress(OSError):
+            found = [(path, path.stat()) for path in (*folder.glob("*.yaml"), *folder.glob("*/*.md"))]
+            return frozenset((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in found)
+        return None
+
+    def _reloaded(self, files: object) -> LoadedApplication:
+        """The application as its files say now; with mistakes in them, as they said before."""
+        self._read_files = files
+        try:
+            loaded, self._unread = self._loading(), None
+        except SpecificationError as error:
+            self._unread = str(error)
+            return self._loaded
+        return loaded
 
     def _follow(self, now: _Now) -> None:
+        self._take(now.loaded)
         wanted: dict[Key, Arm] = {}
         derived: dict[Key, list[Release]] = {}
         for arm in now.decision.arms.values():
@@ -290,7 +318,9 @@ class OnlineDesk:
             raise Turned(422, "impossible_document", str(error)) from None
         except PlatformError as error:
             logger.error("A document of %s was not answered: %s", self._name, error)
-            raise Turned(503, "not_answered", "The service cannot answer now; its log says why.") from None
+            raise Turned(
+                503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
+            ) from None
 
     def _admit(self, asker: Asker, until: float) -> None:
         """Turn a request away that would wait for long before it is sent.

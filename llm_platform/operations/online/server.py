@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import sys
 import time
@@ -115,8 +116,13 @@ def serve_online(
         logging.getLogger(of).addFilter(without_messages)
     sys.setswitchinterval(_SWITCH_SECONDS)
     name = f"[{host}]" if ":" in host else host
+    # uvicorn ends in order and then raises the signal again, which is an interrupt like Ctrl-C, and no failure.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     ready(f"http://{name}:{listening.getsockname()[1]}")
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _tick(desks: Mapping[str, OnlineDesk], callers: Callers, lake: OpenLake) -> None:
