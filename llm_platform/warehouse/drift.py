@@ -18,6 +18,10 @@ DRAWN = "drift"
 """Name under which it is kept which texts stand for those of before."""
 
 
+RANKS, SPARE = 2**128, 4
+"""How many ranks there are, and of how many times the draw the lowest are looked at first."""
+
+
 def _rank(column: str, seed: int) -> str:
     return f"md5_number(concat('{seed:d}', {column}))"
 
@@ -177,17 +181,27 @@ class DriftTable:
         if kept is not None and kept["rules"] == rules and self._is_drawn_still(tallies, kept, snapshot, seed=seed):
             return [(row[0], row[1]) for row in kept["texts"]]
         documents = self._session.relation(self._application, "documents", at_snapshot=snapshot)
-        sql = (
-            f"SELECT fingerprint, min(document_id), {_rank('fingerprint', seed)}::VARCHAR FROM {documents} "
-            "WHERE status = 'sendable' GROUP BY fingerprint HAVING max(updated_at) <= $since "
-            f"ORDER BY {_rank('fingerprint', seed)} LIMIT $limit"
-        )
-        rows = self._session.sparingly(lambda: self._session.rows(sql, {"since": since, "limit": limit}))
+        # Documents of one text have one hash, so those with a large one are left out before texts are put together:
+        # what is grouped is some times the draw, whatever the table.
+        share = SPARE * limit / max(tallies.documents().sums.numbers["documents"], 1)
+        rows = self._lowest(documents, since, limit=limit, seed=seed, share=share)
+        if len(rows) < limit and share < 1.0:
+            rows = self._lowest(documents, since, limit=limit, seed=seed, share=1.0)
         last = rows[-1][2] if len(rows) == limit else None
         tallies.remember(
             DRAWN, {"rules": rules, "at": snapshot, "last": last, "texts": [[row[0], row[1]] for row in rows]}
         )
         return [(row[0], row[1]) for row in rows]
+
+    def _lowest(self, documents: str, since: datetime, *, limit: int, seed: int, share: float) -> list[tuple[Any, ...]]:
+        """(fingerprint, document_id, rank) of texts without a newer document, among the lowest share of all ranks."""
+        rank = _rank("fingerprint", seed)
+        below = f"AND {rank} <= '{int(RANKS * share)}'::UHUGEINT" if share < 1.0 else ""
+        return self._session.rows(
+            f"SELECT fingerprint, min(document_id), {rank}::VARCHAR FROM {documents} WHERE status = 'sendable' {below} "
+            f"GROUP BY fingerprint HAVING max(updated_at) <= $since ORDER BY {rank} LIMIT $limit",
+            {"since": since, "limit": limit},
+        )
 
     def _is_drawn_still(self, tallies: Tallies, kept: dict[str, Any], snapshot: int, *, seed: int) -> bool:
         with self._session.cursor() as cursor:
