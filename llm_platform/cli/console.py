@@ -62,8 +62,11 @@ def new_table(*columns: str) -> Table:
     return table
 
 
-def show(table: Table) -> None:
-    """Print a table."""
+def show(table: Table, *, empty: str = "There is nothing to list.") -> None:
+    """Print a table; one without rows is a sentence."""
+    if not table.rows:
+        console.print(empty, markup=False)
+        return
     # Read by another program, a row is one line, whatever its length.
     Console(highlight=False, width=None if console.is_terminal else 1000).print(table)
 

@@ -93,7 +93,7 @@ def show_endpoints(
         numbers = ["–" if row[name] is None else f"{row[name]:g}" for name in columns]
         ready = "yes" if row["healthy"] else f"no: {row['reason']}"
         table.add_row(row["entry"], row["base_url"], f"{row['scraped_at']:%Y-%m-%d %H:%M:%S}", ready, *numbers)
-    show(table)
+    show(table, empty="Nobody has looked at an endpoint yet: llm-platform monitor endpoints --look")
 
 
 @commands.command("alerts")
@@ -125,7 +125,7 @@ def show_alerts(
         for alert in lake.alerts.open():
             since = f"{alert.created_at:%Y-%m-%d %H:%M}"
             table.add_row(since, alert.application, alert.variant, alert.kind, alert.message)
-    show(table)
+    show(table, empty="No trouble is open.")
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

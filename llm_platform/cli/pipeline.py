@@ -173,7 +173,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the chain from a published row to prompt, model pin, run, snapshots and commit."""
-    from llm_platform.operations.release.explain import explain_document
+    from llm_platform.operations.release.explain import explain_document, in_words
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -183,6 +183,7 @@ def explain(
     if as_json:
         console.print_json(json.dumps(chain, default=str))
         return
+    console.print(f"{in_words(loaded.application, document_id, chain)}\n", markup=False)
     for section, values in chain.items():
         console.print(f"[bold]{section}[/]")
         for key, value in values.items():

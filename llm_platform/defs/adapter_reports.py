@@ -66,7 +66,7 @@ def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefin
                 measure = _abilities_by(asked, graph)
                 reports.append(report_adapter(store, graph.loaded, variant, release, measure=measure))
             page = write_page(store, graph.loaded, graph.cards_folder / "adapters.html")
-        yield from _results(reports, page)
+        yield from _results(reports, page, link=graph.page("cards/adapters"))
 
     return adapter_reports
 
@@ -93,7 +93,9 @@ def _abilities_by(asked: Asking, graph: Graph) -> Callable[[Release], KeptAbilit
     return measure
 
 
-def _results(reports: Sequence[AdapterReport], page: Path) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _results(
+    reports: Sequence[AdapterReport], page: Path, *, link: dg.UrlMetadataValue
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     if not reports:
         for check in (IMPROVES, KEEPS):
             yield unmeasured(check, NOT_TRAINED)
@@ -113,7 +115,12 @@ def _results(reports: Sequence[AdapterReport], page: Path) -> Iterator[dg.Materi
         check_name=KEEPS, passed=all(report.abilities.passed for report in reports), severity=warn, metadata=said
     )
     version = content_hash([report.model_dump(mode="json") for report in reports])
-    shown: dict[str, str | float | dg.MetadataValue] = {"page": dg.MetadataValue.path(str(page)), **said, **numbers}
+    shown: dict[str, str | float | dg.MetadataValue] = {
+        "page": dg.MetadataValue.path(str(page)),
+        "page_link": link,
+        **said,
+        **numbers,
+    }
     yield dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=shown)
 
 

@@ -23,7 +23,7 @@ from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job
-from llm_platform.defs.sensors import source_changed_sensor
+from llm_platform.defs.sensors import files_changed_sensor, source_changed_sensor
 from llm_platform.defs.sources import annotations_asset, references_source_asset, source_asset
 from llm_platform.defs.studies import learning_curve_asset, sweep_asset
 from llm_platform.operations.releases import CHAMPION
@@ -127,6 +127,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         ],
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
+            files_changed_sensor(graph, job_name=application.name),
             *([rollout_sensor(graph, job_name=application.name)] if application.rollout.is_watched else []),
         ],
     )

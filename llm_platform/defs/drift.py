@@ -59,7 +59,7 @@ def drift_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsD
             data_version=dg.DataVersion(look.report.drift_id),
             metadata={
                 "page": dg.MetadataValue.path(str(look.page)),
-                "page_link": dg.MetadataValue.url(look.page.as_uri()),
+                "page_link": graph.page("cards/drift"),
                 "drawn_for_labelling": look.drawn_now,
                 "snapshot": look.snapshot_id,
                 **_numbers(look.report),

@@ -12,6 +12,7 @@ from llm_platform.defs.panels import behind_panel, stored_panels
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.wording import figure, interval_text
 from llm_platform.operations.evidence.evaluation import Reported, report_releases, score_releases
 from llm_platform.operations.releases import CHAMPION
 from llm_platform.records import GateResult, Interval, content_hash
@@ -109,11 +110,26 @@ def _report(
         data_version=dg.DataVersion(content_hash(sorted(report.report_id for report in made.reports.values()))),
         metadata={
             "card": dg.MetadataValue.path(str(made.card)),
-            "card_link": dg.MetadataValue.url(made.card.as_uri()),
+            "card_link": graph.page("cards/card"),
+            "answers_link": graph.page("answers"),
+            "verdicts": dg.MetadataValue.md(_verdicts(made)),
             "snapshot": made.snapshot_id,
             **_numbers(made.reports),
         },
     )
+
+
+def _verdicts(made: Reported) -> str:
+    """Who may serve and why not, as a table in Dagster's own page."""
+    lines = ["| variant | may serve | score | valid | first limit that is not met |", "| --- | --- | --- | --- | --- |"]
+    for name, report in made.reports.items():
+        score = "–" if report.accuracy is None else interval_text(report.accuracy)
+        valid = "–" if report.valid_rate is None else figure(report.valid_rate.value)
+        failed = next((gate for gate in report.gates if not gate.passed), None)
+        why = "" if failed is None else f"{failed.name}: {failed.comparison}"
+        lines.append(f"| {name} | {report.standing} | {score} | {valid} | {why} |")
+    lines += [f"| {name} | not yet | – | – | {why} |" for name, why in made.pending.items()]
+    return "\n".join(lines)
 
 
 def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:

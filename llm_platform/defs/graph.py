@@ -30,6 +30,10 @@ class Graph:
         """Folder of this application's report cards and exports."""
         return self.settings.cards_folder / self.application.name
 
+    def page(self, path: str) -> dg.UrlMetadataValue:
+        """A page of the application that `llm-platform page` serves; a browser opens no file from a page."""
+        return dg.MetadataValue.url(f"{self.settings.page_url}/{self.application.name}/{path}")
+
     def key(self, *path: str) -> dg.AssetKey:
         """Asset key inside this application."""
         return dg.AssetKey([self.application.name, *path])

@@ -51,7 +51,7 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
         yield dg.MaterializeResult(
             metadata={
                 "page": dg.MetadataValue.path(str(page)),
-                "page_link": dg.MetadataValue.url(page.as_uri()),
+                **_link(settings, applications, entry),
                 **_numbers(watched),
             }
         )
@@ -81,6 +81,13 @@ def _checked(name: str, held: Held) -> dg.AssetCheckResult:
         description=f"{verdict}{held.note}",
         metadata={**held.numbers, "reason": CHECKS[name]},
     )
+
+
+def _link(settings: Settings, applications: Sequence[str], entry: LockEntry) -> dict[str, dg.MetadataValue]:
+    """The page over HTTP, below the first application that uses the model."""
+    if not applications:
+        return {}
+    return {"page_link": dg.MetadataValue.url(f"{settings.page_url}/{applications[0]}/endpoints/{entry.name}")}
 
 
 def _numbers(watched: Watched) -> dict[str, float]:

@@ -19,6 +19,11 @@ def prompt_asset(graph: Graph, prompt: Prompt) -> dg.AssetsDefinition:
         owners=graph.owners,
         kinds={"jinja"},
         code_version=prompt.version,
+        metadata={
+            "prompt": dg.MetadataValue.md(prompt_text(prompt)),
+            # Dagster's code references are beta in 1.13.
+            "file": dg.MetadataValue.path(str(application.folder.absolute() / "prompts" / f"{prompt.name}.md")),
+        },
         description=f"Prompt file prompts/{prompt.name}.md, a {prompt.api} prompt.",
     )
     def prompts(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -37,3 +42,13 @@ def prompt_asset(graph: Graph, prompt: Prompt) -> dg.AssetsDefinition:
         )
 
     return prompts
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """What the file asks, for people who look at the graph: its templates, not its examples, which are documents."""
+    parts = [f"**{message.role}**\n\n````\n{message.template}\n````" for message in prompt.messages]
+    if prompt.answers:
+        parts.append("Answers: " + ", ".join(f"`{text}` for {label}" for label, text in prompt.answers.items()))
+    if prompt.examples:
+        parts.append(f"{len(prompt.examples)} frozen examples are in the file and in the table `prompts`.")
+    return "\n\n".join(parts)

@@ -13,9 +13,11 @@ from llm_platform.defs.failures import sensor_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
+from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, held_drop
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.records import content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
@@ -27,6 +29,7 @@ MOST_FAILURES = 10
 """Runs for one state that failed for other reasons: with the pauses between them, an outage of six hours."""
 
 LONGEST_PAUSE_SECONDS = 3600.0
+AS_RUN = "what is stored follows the files"
 
 
 def source_version(token: str) -> dg.DataVersion:
@@ -84,6 +87,72 @@ def source_changed_sensor(
         return dg.SensorResult(run_requests=[request], asset_events=_seen(source, change))
 
     return source_changed
+
+
+def files_changed_sensor(graph: Graph, *, job_name: str, clock: Callable[[], float] = time.time) -> dg.SensorDefinition:
+    """Ask for one run of the everyday job when the application's files say something else than when it last looked.
+
+    A merged prompt, another lock entry or a new gate is brought up to date without anybody's asking; what is trained is
+    not in that job. What the plan finds missing for other reasons is not asked for here: a run that a budget ended
+    would be started again and again.
+    """
+    application = graph.application
+
+    @dg.sensor(
+        name=f"{application.name}_files_changed",
+        job_name=job_name,
+        minimum_interval_seconds=graph.settings.sensor_seconds,
+        default_status=_status(graph.settings),
+        description="Follows prompts, application.yaml and pins: a change becomes one run. Never trains.",
+    )
+    def files_changed(
+        context: dg.SensorEvaluationContext, warehouse: WarehouseResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        with sensor_failures():
+            return look(context, warehouse)
+
+    def look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
+        state = _digest(f"{application.name}:files:{files_state(graph.loaded)}")
+        past = attempts(context.instance, state)
+        why_not = _looked_at(context, application.name, state) or _not_behind(warehouse, graph.loaded, past)
+        if why_not == AS_RUN:
+            context.update_cursor(state)
+        why_not = why_not or why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
+        if why_not is not None:
+            return dg.SkipReason(why_not)
+        tags = {STATE_TAG: state, "llm_platform/trigger": "files changed"}
+        return dg.RunRequest(run_key=f"{state}:{past.ended}", tags=tags)
+
+    return files_changed
+
+
+def _looked_at(context: dg.SensorEvaluationContext, application: str, state: str) -> str | None:
+    if context.cursor == state:
+        return "the files are as they were looked at"
+    running = under_way(context.instance, application)
+    return None if running is None else f"run {running} of {application} is under way"
+
+
+def _not_behind(warehouse: WarehouseResource, loaded: LoadedApplication, past: Attempts) -> str | None:
+    """Why what is stored follows the files, or cannot be told; None where something is missing."""
+    try:
+        with warehouse.open() as lake:
+            if lake.application(loaded.application.name).documents.consumed() is None:
+                return "nothing was run yet; the first run is the source's, or a person's"
+            missing = plan(lake, loaded)
+    except PlatformError as error:
+        return f"what is missing cannot be told: {error}"
+    return AS_RUN if not missing or (past.ended and not past.failed) else None
+
+
+def files_state(loaded: LoadedApplication) -> str:
+    """Identity of what the files say that an everyday run goes by."""
+    application = loaded.application
+    said = application.model_dump(mode="json", exclude={"finetuning", "monitoring", "review", "owners", "description"})
+    prompts = {name: prompt.version for name, prompt in loaded.prompts.items()}
+    pins = {name: lock_hash(entry) for name, entry in loaded.lock.items()}
+    judges = {name: judge.model_dump(mode="json") for name, judge in loaded.judges.items()}
+    return content_hash([said, prompts, pins, judges])
 
 
 @dataclass(frozen=True)

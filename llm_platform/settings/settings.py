@@ -422,6 +422,11 @@ class Settings(PodFields, BaseSettings):
         return self.namespace_folder / "dagster"
 
     @property
+    def page_url(self) -> str:
+        """Where `llm-platform page` is reached: as configured, else on this machine."""
+        return (self.review_url or "http://127.0.0.1:8765").rstrip("/")
+
+    @property
     def progress_folder(self) -> Path:
         """Where runs write down how far they are."""
         return self.namespace_folder / "progress"

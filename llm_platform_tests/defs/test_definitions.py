@@ -108,7 +108,9 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
     assert {job.name for job in shipped.resolve_all_job_defs()} >= {"movie_reviews", "package_metadata"}
     assert {sensor.name for sensor in shipped.sensors or []} == {
         "alerts",
+        "movie_reviews_files_changed",
         "movie_reviews_source_changed",
+        "package_metadata_files_changed",
         "package_metadata_source_changed",
     }
 

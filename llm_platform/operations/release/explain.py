@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from llm_platform.application.model import Application
+from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.releases import requesting
-from llm_platform.records import GateResult, Release
+from llm_platform.records import GateResult, Interval, Release
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -73,6 +75,62 @@ def explain_document(
     if "report" in chain:
         chain["report"].update(_measured(json.loads(chain["report"].pop("report"))))
     return {section: chain[section] for section in ORDER if section in chain}
+
+
+def in_words(application: Application, document_id: str, chain: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same in one paragraph that a person reads."""
+    published, decided = chain.get("published"), chain.get("rollout")
+    if published is None:
+        status = chain.get("document", {}).get("status", "unknown")
+        failures = chain.get("failures") or {}
+        why = f" Why: {next(iter(failures.values()))}." if failures else ""
+        return f"Nothing of document {document_id!r} ({status}) is published.{why}"
+    answer = published.get("answer")
+    sure = published.get("confidence")
+    said = (
+        "no valid answer"
+        if answer is None
+        else f"the answer {answer!r}"
+        if application.task == "classify"
+        else "an answer"
+    )
+    sentences = [
+        f"Readers of {application.name} get {said} for document {document_id!r}"
+        f"{'' if sure is None else f', {sure:.0%} sure'}, since {_day(published.get('published_at'))}."
+    ]
+    release, prompt = chain.get("release"), chain.get("prompt", {})
+    if release is not None:
+        variant = published.get("variant") or (decided or {}).get("variant") or "a release"
+        sentences.append(
+            f"{variant} gave it (release {release['release_id']}: prompt {prompt.get('name', '')} in version "
+            f"{release['prompt_version']} to {release['model_entry']})."
+        )
+    step = chain.get("rollout_step")
+    if step is not None:
+        sentences.append(f"It is a challenger at {step['stage_name']}, decided by {step['by']} on {_day(step['at'])}.")
+    elif decided is not None:
+        note = f" ({decided['note']})" if decided.get("note") else ""
+        sentences.append(
+            f"It serves since {_day(decided['at'])}, by {decided['by']}{note}, on report {decided['report_id']}: "
+            f"{_accuracy(chain.get('report', {}))}."
+        )
+    completion = chain.get("completion")
+    if completion is not None:
+        tokens = (completion.get("prompt_tokens") or 0) + (completion.get("completion_tokens") or 0)
+        again = ", taken from an answer that was paid before" if completion.get("reused") else ""
+        sentences.append(f"It was asked on {_day(completion['created_at'])} for {tokens:,} tokens{again}.")
+    return " ".join(sentences)
+
+
+def _accuracy(report: Mapping[str, Any]) -> str:
+    found = report.get("accuracy")
+    if isinstance(found, Mapping) and found.get("value") is not None:
+        return f"accuracy {interval_text(Interval.model_validate(found))} of {found['count']:,} documents"
+    return "its gates passed"
+
+
+def _day(at: Any) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if isinstance(at, datetime) else str(at)[:16]
 
 
 def _settings(release: Release) -> dict[str, Any]:
