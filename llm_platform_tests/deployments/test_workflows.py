@@ -106,6 +106,8 @@ def test_a_pull_request_gets_the_judgement_on_its_prompt(tmp_path: Path) -> None
     assert "prompt clear: version" in comment
     assert re.search(r"\| clear \| `[0-9a-f]+` \| (better than every bound|inconclusive) \|", comment)
     assert re.search(r"\| vague \| `[0-9a-f]+` \| refused \|", comment)
+    # The variant that serves, as the pull request has it: every row would come of the new release.
+    assert "Published rows that would change: **30** (0 inserted, 30 updated, 0 deleted)" in comment
     assert "branch merge pr_7" in comment.replace("\n", " ")
 
 

@@ -69,11 +69,18 @@ class BranchDiff:
 def branch_diff(store: ApplicationStore, loaded: LoadedApplication, *, variant: str | None = None) -> BranchDiff:
     """What a branch would change in what it reads, if its champion, or a variant, were published there.
 
+    Without a decision of its own, the branch's champion is the variant that serves, as its files have it now.
+
     Raises:
         EvidenceMissing: neither the branch nor what it reads has a champion, or the variant has no release yet.
     """
     name = loaded.application.name
     champion = store.rollout.champion()
+    if variant is None and champion is not None and champion.event_id not in _own_decisions(store):
+        # Nothing was promoted on the branch: what it would change is what its files make of the variant that serves.
+        served_name = champion.variant
+        if served_name in loaded.application.variants and _is_answered(store, loaded, served_name):
+            variant = served_name
     release: Release | None = None
     if variant is not None:
         release = loaded.release(variant, store)
@@ -97,6 +104,15 @@ def branch_diff(store: ApplicationStore, loaded: LoadedApplication, *, variant: 
         usage=usage,
         cost_usd=cost,
     )
+
+
+def _own_decisions(store: ApplicationStore) -> set[str]:
+    return {event.event_id for event in store.rollout.history()}
+
+
+def _is_answered(store: ApplicationStore, loaded: LoadedApplication, variant: str) -> bool:
+    release = loaded.release(variant, store)
+    return release is not None and not store.completions.missing_count(release.release_id)
 
 
 def _changes(store: ApplicationStore, loaded: LoadedApplication) -> list[str]:

@@ -432,13 +432,10 @@ def upgrade_under_way(helm: Any, given: dict[str, Any], lost: dict[str, int]) ->
         )
     before = sum(asked()["answered"].values())
     wait("the next run answers", lambda: sum(asked()["answered"].values()) > before + 5, 240, pause=0.2)
-    helm.upgrade(
-        str(CHART),
-        "llm-platform",
-        {**given, "deployment": "single-node", "settings": {**given["settings"], "run_priority": "5"}},
-    )
+    settings = {**given["settings"], "run_priority": "5"}
+    helm.upgrade(str(CHART), "llm-platform", {**given, "settings": settings}, timeout=420)
     step("the chart is upgraded")
-    helm.rollback("llm-platform", 1)
+    helm.rollback("llm-platform", version=1, timeout=420)
     step("and rolled back")
     wait("101 rows are published", lambda: len(published()) == DOCUMENTS + 41, 300)
     exact(DOCUMENTS + 41, lost)
