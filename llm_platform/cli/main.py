@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from llm_platform.cli import (
+    access,
     adapter,
     answering,
     application,
@@ -69,6 +70,7 @@ for name, commands in {
     "branch": branch.commands,
     "attest": attest.commands,
     "certificate": forget.certificates,
+    "access": access.commands,
 }.items():
     app.add_typer(commands, name=name)
 

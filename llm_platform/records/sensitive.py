@@ -56,7 +56,7 @@ OURS = frozenset(
         *("streamed", "complete", "preferred", "at", "imported_at", "updated_at", "consumed_at", "published_at"),
         *("created_at", "retried_at", "started_at", "frozen_at", "considered_at", "attempted_at", "scraped_at"),
         *("observed_at", "received_at", "left_at", "accepted_at", "answered_at", "counted_at", "key_id"),
-        *("snapshot", "upstream_snapshot", "contract", "content_id"),
+        *("snapshot", "upstream_snapshot", "contract", "content_id", "way", "rows"),
         # Steps of rollouts: words of a fixed set, hashes, numbers.
         *("rollout_id", "step_id", "champion_release_id", "stage", "stage_name", "share", "decision"),
         *("applied", "underneath", "policy", "policy_hash", "authenticated", "spent_usd", "spent_tokens"),

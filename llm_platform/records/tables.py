@@ -220,6 +220,13 @@ TABLES: dict[str, dict[str, str]] = {
         "error": "VARCHAR",
         "attempted_at": "TIMESTAMPTZ",
     },
+    "reads": {
+        "at": "TIMESTAMPTZ",
+        "by": "VARCHAR",
+        "way": "VARCHAR",
+        "rows": "BIGINT",
+        "subject": "VARCHAR",
+    },
     "departed": {"document_id": "VARCHAR", "left_at": "TIMESTAMPTZ"},
     "forgotten": {"subject": "VARCHAR", "key_id": "VARCHAR", "request_id": "VARCHAR", "at": "TIMESTAMPTZ"},
     "bars": columns_of(Bar),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
+import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 
 import dagster as dg
 from pydantic import Field
 
+from llm_platform.errors import StorageError
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.object_store import S3Access
+
+log = logging.getLogger(__name__)
 
 
 class WarehouseResource(dg.ConfigurableResource):
@@ -72,6 +78,22 @@ class WarehouseResource(dg.ConfigurableResource):
         """The same without its upstream: what it holds itself."""
         with closing(Warehouse.attach(self._here(), read_only=read_only)) as lake:
             yield lake
+
+    def note_read(self, application: str, way: str, *, rows: int, document_id: str | None = None) -> None:
+        """Write down that somebody looks at texts, before they are shown: see `llm-platform access log`.
+
+        A role that may only read cannot: then the database's own log is all that there is, and that is said.
+        """
+        try:
+            by = getpass.getuser()
+        except (KeyError, OSError):  # no such user, as in some containers
+            by = "unknown"
+        try:
+            with self.alone() as lake:
+                reads = lake.application(application).reads
+                reads.append(way, by=by, rows=rows, at=datetime.now(UTC), document_id=document_id)
+        except StorageError as error:
+            log.warning("This look at texts is not in the access log: %s", error)
 
     def _here(self) -> LakeLocation:
         return LakeLocation(

@@ -22,6 +22,7 @@ from llm_platform.warehouse.online_documents import OnlineDocuments
 from llm_platform.warehouse.pools import Pools
 from llm_platform.warehouse.prompts import Prompts
 from llm_platform.warehouse.published import Published
+from llm_platform.warehouse.reads import Reads
 from llm_platform.warehouse.references import ReferencesTable
 from llm_platform.warehouse.releases import Releases
 from llm_platform.warehouse.reports import Reports
@@ -52,6 +53,7 @@ class ApplicationStore:
         self.answer_pages = AnswerPages(session, application)
         self.traces = ApplicationTraces(session, application)
         self.bars = Bars(session, application)
+        self.reads = Reads(session, application)
         self.retention = Retention(session, application)
         self.prompts = Prompts(session, application)
         self.pools = Pools(session, application)

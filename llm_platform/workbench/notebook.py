@@ -26,6 +26,14 @@ from llm_platform.warehouse.calls import SCHEMA
 if TYPE_CHECKING:
     import pandas as pd
 
+_TEXTS = frozenset(
+    {
+        *("documents", "online_documents", "references", "annotations", "completions", "retried_completions"),
+        *("example_pools", "training_examples", "calls"),
+    }
+)
+"""Tables of documents and answers, beside the published ones: who reads them is written down."""
+
 # Columns that hold JSON; frames give them as Python values.
 _JSON_COLUMNS = frozenset(
     {"attributes", "label_logprobs", "report", "content", "evidence", "observed", "model", "request", "response"}
@@ -129,6 +137,8 @@ class Platform:
     def _frame(self, application: str, table: str) -> pd.DataFrame:
         with self._lake.open(read_only=True) as lake:
             frame: pd.DataFrame = lake.frame(application, table, at_snapshot=self._snapshot).to_pandas()
+        if len(frame) and (table in _TEXTS or table.startswith("published_v")):
+            self._lake.note_read(application, f"connect(): {table}", rows=len(frame))
         for name in _JSON_COLUMNS & set(frame.columns):
             frame[name] = frame[name].map(_parsed)
         return frame
