@@ -22,17 +22,8 @@ GUARDS: dict[str, Any] = {
 
 
 @pytest.fixture
-def broken() -> list[bool]:
-    """Whether the challenger's model says what is no label."""
-    return [False]
-
-
-@pytest.fixture
-def site(tmp_path: Path, broken: list[bool]) -> Iterator[Site]:
-    def answer(seen: Any) -> str:
-        return "hm" if broken[0] and "Please say" in str(seen.body) else answers(seen)
-
-    with ScriptedServer(answer=answer, keep_bodies=True) as model:
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ScriptedServer(answer=answers, keep_bodies=True) as model:
         yield Site(tmp_path, model, documents=60, guards=GUARDS)
 
 
@@ -45,39 +36,33 @@ def tick(site: Site, instance: dg.DagsterInstance, cursor: str | None = None) ->
     return found
 
 
-def test_a_tick_decides_and_asks_for_a_run_once(site: Site) -> None:
-    """A challenger that starts to mumble is out within one tick, with nobody at a terminal."""
+def test_a_tick_decides_without_a_person_and_asks_for_a_run_where_readers_get_something_else(site: Site) -> None:
+    """A challenger that mumbles is out within one tick; one that has shown enough is published by the run asked for.
+
+    The decision is stored before the run is asked for, so a tick that is killed in between loses the request alone.
+    """
     site.serve()
     site.answer()
+    site.start("mumbles")
+    site.shares()
     with dg.DagsterInstance.ephemeral() as instance:
-        assert isinstance(tick(site, instance), dg.SensorResult)
-        site.start("mumbles")
-        site.shares()
-
         first = tick(site, instance)
         assert isinstance(first, dg.SensorResult)
         again = tick(site, instance, cursor=first.cursor)
+        broken = site.newest()
+        site.start("clearer")
+        after = tick(site, instance, cursor=first.cursor)
 
-    assert site.newest().status == "withdrawn"
-    assert site.newest().reasons[0].startswith("valid_rate is 0.000")
+    assert broken.status == "withdrawn"
+    assert broken.reasons[0].startswith("valid_rate is 0.000")
     # No reader had an answer of a shadow, so no run is needed for it.
     assert not first.run_requests
     assert isinstance(again, dg.SkipReason)
     assert again.skip_message == "nothing has changed since the last look"
-
-
-def test_a_promotion_asks_for_a_run(site: Site) -> None:
-    """A canary's documents are asked about and published by a run; the decision is stored before it is asked for."""
-    site.serve()
-    site.answer()
-    site.start("clearer")
-    with dg.DagsterInstance.ephemeral() as instance:
-        found = tick(site, instance)
-
-    assert isinstance(found, dg.SensorResult)
+    assert isinstance(after, dg.SensorResult)
     assert site.newest().stage == 1
-    assert found.run_requests is not None
-    (request,) = found.run_requests
+    assert after.run_requests is not None
+    (request,) = after.run_requests
     assert request.tags["llm_platform/trigger"] == "rollout"
 
 

@@ -271,3 +271,28 @@ def test_a_state_of_another_policy_is_refused() -> None:
     """A stage that is no longer stated has no rules; guessing some would publish."""
     with pytest.raises(ValueError, match="stage 7"):
         next_state(RolloutState(stage=7), StageEvidence(), policy())
+
+
+@pytest.mark.parametrize(
+    ("seen", "missing"),
+    [
+        pytest.param({"unpublished": 3}, "3 documents of its share are not published yet", id="readers-have-it-not"),
+        pytest.param({"refused": "its report is refused"}, "its report is refused", id="no-passing-report"),
+    ],
+)
+def test_what_would_publish_needs_more_than_numbers(seen: dict[str, Any], missing: str) -> None:
+    """A stage that no reader has seen, or a release that its gates refuse, is not let through by good evidence."""
+    stages = (RolloutStage(stage="canary", share=0.1, shows="nothing"), CHAMPION)
+
+    verdict = next_state(RolloutState(), StageEvidence(**seen), RolloutPolicy(stages=stages))
+
+    assert (verdict.decision, verdict.reasons) == ("inconclusive", (missing,))
+
+
+def test_tokens_end_a_stage_as_money_does() -> None:
+    """A model without a price has a budget, too."""
+    stages = (RolloutStage(stage="shadow", share=0.1, least_labels=9, budget_tokens=100), CHAMPION)
+    policy = RolloutPolicy(stages=stages)
+
+    assert next_state(RolloutState(), StageEvidence(spent_tokens=99), policy).decision == "inconclusive"
+    assert next_state(RolloutState(), StageEvidence(spent_tokens=100), policy).decision == "withdraw"
