@@ -24,7 +24,7 @@ GUARDS: dict[str, Any] = {
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with ScriptedServer(answer=answers, keep_bodies=True) as model:
-        yield Site(tmp_path, model, documents=60, guards=GUARDS)
+        yield Site(tmp_path, model, guards=GUARDS)
 
 
 def tick(site: Site, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:

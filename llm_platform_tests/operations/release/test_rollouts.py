@@ -24,7 +24,7 @@ from llm_platform.rollout.routing import place_of
 from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform_tests.operations.release.site import ANN, STAGES, Site, answers
 from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.team import NAME
+from llm_platform_tests.team import NAME, right_answer
 
 
 @pytest.fixture(scope="module")
@@ -573,39 +573,44 @@ def test_the_owners_page_says_how_far_a_challenger_is_and_who_it_waits_for(site:
     assert [one.who for one in status.waiting if "clearer is held at shadow 0.5" in one.what] == ["the owner"]
 
 
-def test_a_champion_that_falls_below_its_gate_is_stated_policy(site: Site) -> None:
-    """Nothing new is published and people are told; or it is and they are; or what served before serves again."""
-    with site.store() as store:
-        serving = store.rollout.champion()
-        vague = site.team.loaded.release("vague", store)
-        assert serving is not None
-        assert vague is not None
-        for event_id, release_id in (("earlier", vague.release_id), ("again", serving.release_id)):
-            before = store.rollout.champion()
-            assert before is not None
-            event = serving.model_copy(update={"event_id": event_id, "release_id": release_id, "variant": event_id})
-            store.rollout.append(event, expected_previous=before.event_id)
-    site.team.write_references({f"{number}": "SAD" for number in range(60)})
+def test_a_champion_that_falls_below_its_gate_publishes_nothing_new_or_is_published_and_told(site: Site) -> None:
+    """What was right for half a year is wrong by new labels: that is stated policy, and people are told either way."""
+    site.team.write_references({f"{number}": "HAPPY" if number % 4 < 2 else "SAD" for number in range(60)})
     site.known()
 
-    assert "does not pass" not in str(site.tick().rolled_back)
+    assert site.tick().champion_trouble is not None
     with pytest.raises(EvidenceMissing, match="readers keep what they have"):
         site.publish()
     with_policy(site, on_champion_failure="publish_and_alert")
-    assert site.tick().champion_trouble is not None
     site.publish()
+
     with site.team.warehouse.open() as lake:
         assert "champion_failing" in {one.kind for one in lake.alerts.open()}
+    site.team.write_references({f"{number}": right_answer(number) for number in range(60)})
+    site.known()
+    site.tick()
+    with site.team.warehouse.open() as lake:
+        assert "champion_failing" not in {one.kind for one in lake.alerts.open()}
+
+
+def test_a_champion_that_falls_below_its_gate_makes_room_for_what_served_before(site: Site) -> None:
+    """With `rollback`, within one look, to what passes now, and once."""
+    with site.store() as store:
+        for variant in ("clearer", "vague"):
+            release, before = site.team.loaded.release(variant, store), store.rollout.champion()
+            assert release is not None
+            assert before is not None
+            changed = {"event_id": variant, "release_id": release.release_id, "variant": variant}
+            store.rollout.append(before.model_copy(update=changed), expected_previous=before.event_id)
     with_policy(site, on_champion_failure="rollback")
+
     watched = site.tick()
 
     assert watched.rolled_back is not None
-    assert watched.rolled_back.release_id == vague.release_id
+    assert watched.rolled_back.variant == "clearer"
     assert watched.changes_readers
     with site.store() as store:
         champion = store.rollout.champion()
         assert champion is not None
-        assert (champion.release_id, champion.by, champion.authenticated) == (vague.release_id, "rollout", False)
+        assert (champion.action, champion.by, champion.authenticated) == ("rollback", "rollout", False)
     assert site.tick().rolled_back is None
-    site.team.write_references({f"{number}": "HAPPY" if number % 2 else "SAD" for number in range(60)})
-    site.known()
