@@ -19,7 +19,7 @@ from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.live import live_rollouts, not_borne_out, open_rollouts
 from llm_platform.operations.release.observing import Observed, observe
 from llm_platform.operations.release.rollout import evidence as passing
-from llm_platform.operations.release.rollout import promotion_event
+from llm_platform.operations.release.rollout import promotion_event, require_contracts
 from llm_platform.operations.release.underneath import AdapterBytes, underneath
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Release, RolloutEvent, canonical_json
@@ -123,7 +123,7 @@ def start(
 
     Raises:
         SpecificationError: the application states no stages, or has no such variant, or the variant has no release yet.
-        EvidenceMissing: nothing serves, it serves itself, or it runs already.
+        EvidenceMissing: nothing serves, it serves itself, it runs already, or it cannot fill what readers have.
     """
     application = loaded.application
     policy, name = application.rollout.policy, application.name
@@ -150,6 +150,8 @@ def start(
             f"{name}/{variant} (release {release.release_id}) is in the rollout {same[0].short_id} already, at "
             f"{same[0].stage_name}. See: llm-platform rollout status {name}"
         )
+    # A stage later its rows would be left out, and as the champion it would keep all of them from readers.
+    require_contracts(store, application, release)
     store.releases.put(release)
     stage = policy.stages[0]
     # Readers get a canary's answers, so the first stage asks for what every later one does.
@@ -345,6 +347,7 @@ def _champion_event(
     if release is None or observed.report is None:
         # The state machine promotes nothing whose report does not allow it.
         raise EvidenceMissing(f"{step.application}/{step.variant} (release {step.release_id}) has no passing report.")
+    require_contracts(store, loaded.application, release)
     approved = [one for one in observed.evidence.approvals if one.authenticated]
     by = ", ".join(dict.fromkeys(one.by for one in approved)) or AUTOMATIC
     return promotion_event(

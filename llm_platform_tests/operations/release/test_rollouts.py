@@ -127,6 +127,19 @@ def test_a_challenger_that_is_worse_is_withdrawn_and_never_published(site: Site)
     assert newest.spent_tokens > 0
 
 
+def test_a_release_that_cannot_fill_what_readers_have_is_no_challenger(site: Site) -> None:
+    """It would go through every stage with its rows left out, and as the champion keep all of them from readers."""
+    site.publish()
+    site.team.specification["labels"] = ["HAPPY", "SAD", "ANGRY"]
+    site.team.specification["publish"] = {"contract": 2}
+    for path in (site.team.folder / "prompts").glob("*.md"):
+        path.write_text(path.read_text().replace("SAD: SAD}", "SAD: SAD, ANGRY: ANGRY}"))
+    site.team.write_specification()
+
+    with pytest.raises(EvidenceMissing, match=r"published_v1 .*has the values 'HAPPY', 'SAD', and not 'ANGRY'"):
+        site.start("clearer")
+
+
 GUARDED: dict[str, Any] = {
     "guards": {"valid_rate": {"minimum": 0.9, "action": "withdraw", "reason": "a hole in ten is too many"}}
 }
