@@ -220,7 +220,7 @@ def test_a_promotion_is_followed_without_a_restart_and_without_a_gap(world: Worl
             ended.set()
         statuses = asking.result()
 
-    assert (before["variant"], before["answer"]) == ("clear", "HAPPY")
+    assert (before.get("variant"), before.get("answer")) == ("clear", "HAPPY"), before
     assert (after["variant"], after["answer"], after["was_stored"]) == ("vague", "SAD", False)
     assert world.service.ask(Team.text(801)).body["was_stored"]
     assert set(statuses) == {200}

@@ -184,7 +184,8 @@ class OnlineDesk:
                 f"{self._name}"
             )
             return
-        self._problem = None
+        if self._now is not None:
+            self._problem = None
         self._pending = now, time.monotonic() + SWITCH_SECONDS
         self._start_missing(now)
         champion = self.askers[now.decision.champion.key]
@@ -284,7 +285,7 @@ class OnlineDesk:
                 derived[arm.key].append(arm.release)
         for key, releases in derived.items():
             self.askers[key].ledger.derived = tuple(releases)
-        self._now = now
+        self._now, self._problem = now, None
         for key in [one for one in self.askers if one not in derived]:
             self._retire(key)
 
