@@ -15,7 +15,7 @@ import pytest
 
 from llm_platform.online.desk import OnlineAnswer, Question
 from llm_platform.operations.answering.documents import update_documents
-from llm_platform.operations.live import Challenger, LiveRollouts, Serving
+from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
 from llm_platform.operations.online.desk import OnlineDesk, Place
 from llm_platform.operations.online.open_lake import OpenLake
@@ -289,5 +289,5 @@ def test_decisions_follow_the_rows_of_the_lake(team: tuple[Team, ScriptedServer]
 
     assert decision is not None
     assert champion is not None
-    assert decision.rollouts == LiveRollouts(Serving(champion.variant, champion.release_id))
+    assert decision.rollouts == LiveRollouts(ServingRelease(champion.variant, champion.release_id))
     assert decision.arm_of("anything").release_id == champion.release_id

@@ -197,20 +197,33 @@ def test_texts_and_answers_are_in_no_log_health_or_metrics(world: World) -> None
     assert f'llm_platform_serve_ready{{application="{NAME}"}} 1' in shown[1]
 
 
-def test_a_promotion_is_followed_without_a_restart(world: World) -> None:
-    """What serves is a row of the lake, for readers of the table and for callers alike."""
+def test_a_promotion_is_followed_without_a_restart_and_without_a_gap(world: World) -> None:
+    """What serves is a row of the lake, for readers of the table and for callers; no caller sees the change."""
     before = world.service.ask(Team.text(801)).body
-    promoted(world.team, "vague")
-    try:
-        world.service.wait_until(lambda state: state["variant"] == "vague" and state["ready"])
-        after = world.service.ask(Team.text(801)).body
-    finally:
-        promoted(world.team, "clear")
-        world.service.wait_until(lambda state: state["variant"] == "clear" and state["ready"])
+    ended = threading.Event()
 
-    assert (before["variant"], before["answer"]) == ("clear", "HAPPY")
+    def ask_on() -> list[int]:
+        found: list[int] = []
+        while not ended.is_set():
+            found.append(world.service.ask(Team.text(5000 + len(found))).status)
+        return found
+
+    with ThreadPoolExecutor(1) as caller:
+        asking = caller.submit(ask_on)
+        try:
+            promoted(world.team, "vague")
+            world.service.wait_until(lambda state: state["variant"] == "vague" and state["ready"])
+            after = world.service.ask(Team.text(801)).body
+        finally:
+            promoted(world.team, "clear")
+            world.service.wait_until(lambda state: state["variant"] == "clear" and state["ready"])
+            ended.set()
+        statuses = asking.result()
+
+    assert (before.get("variant"), before.get("answer")) == ("clear", "HAPPY"), before
     assert (after["variant"], after["answer"], after["was_stored"]) == ("vague", "SAD", False)
     assert world.service.ask(Team.text(801)).body["was_stored"]
+    assert set(statuses) == {200}
 
 
 def test_a_model_that_is_away_is_told_with_a_time_to_come_back(world: World) -> None:

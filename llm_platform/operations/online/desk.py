@@ -39,6 +39,9 @@ LONGEST_WAIT_SHARE = 0.5
 """A request that would wait longer than this share of its deadline before it is sent is turned away at once."""
 UNKNOWN_PACE_ROWS = 32
 """So many may wait while nothing is known of the pace, or twice as many as are in flight."""
+SWITCH_SECONDS = 10.0
+"""So long a former champion answers while the endpoints of the next one are verified, and ends what it has begun."""
+LOOK_SECONDS, LOOKS = 0.05, 20
 SHADOWED_ROWS = 200
 """So many documents may wait for a shadow; callers come first."""
 
@@ -94,6 +97,8 @@ class OnlineDesk:
         self._read_files: object = None
         self._take(self._loaded)
         self._now: _Now | None = None
+        self._pending: tuple[_Now, float] | None = None
+        self._is_closing = False
         self.askers: dict[Key, Asker] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._others: set[asyncio.Task[None]] = set()
@@ -170,6 +175,7 @@ class OnlineDesk:
             with suppress(PlatformError):  # it is in the ledger's problems
                 await loop.run_in_executor(self._threads, asker.ledger.look)
         if mark == self._mark:
+            self._switch()
             return
         self._mark = mark
         if now is None:
@@ -178,8 +184,16 @@ class OnlineDesk:
                 f"{self._name}"
             )
             return
-        self._problem = None
-        self._follow(now)
+        if self._now is not None:
+            self._problem = None
+        self._pending = now, time.monotonic() + SWITCH_SECONDS
+        self._start_missing(now)
+        champion = self.askers[now.decision.champion.key]
+        for _ in range(LOOKS):
+            if champion.is_ready:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        self._switch()
 
     async def commit(self) -> None:
         """Store what waits; where that fails, it is kept, and `state` says why."""
@@ -197,6 +211,7 @@ class OnlineDesk:
 
     async def close(self) -> None:
         """Wait for what is in flight, and store everything."""
+        self._is_closing = True
         for asker in self.askers.values():
             asker.stop()
         await asyncio.gather(*self._running.values(), *self._others, return_exceptions=True)
@@ -240,20 +255,38 @@ class OnlineDesk:
             return self._loaded
         return loaded
 
+    def _switch(self) -> None:
+        """Follow the newest decision, once its champion's endpoints have been verified: callers are answered meanwhile.
+
+        Where they are not within `SWITCH_SECONDS`, or the former champion does not answer either, it is followed as it
+        is.
+        """
+        if self._pending is None:
+            return
+        now, until = self._pending
+        self._start_missing(now)
+        former = None if self._now is None else self.askers.get(self._now.decision.champion.key)
+        is_ready = self.askers[now.decision.champion.key].is_ready
+        if not is_ready and former is not None and former.is_ready and time.monotonic() < until:
+            return
+        self._pending = None
+        self._follow(now)
+
+    def _start_missing(self, now: _Now) -> None:
+        for arm in now.decision.arms.values():
+            if arm.key not in self.askers:
+                self._start(arm)
+
     def _follow(self, now: _Now) -> None:
         self._take(now.loaded)
-        wanted: dict[Key, Arm] = {}
-        derived: dict[Key, list[Release]] = {}
+        derived: dict[Key, list[Release]] = {arm.key: [] for arm in now.decision.arms.values()}
         for arm in now.decision.arms.values():
-            wanted.setdefault(arm.key, arm)
             if arm.release.calibration is not None:
-                derived.setdefault(arm.key, []).append(arm.release)
-        for key, arm in wanted.items():
-            if key not in self.askers:
-                self._start(arm)
-            self.askers[key].ledger.derived = tuple(derived.get(key, ()))
-        self._now = now
-        for key in [one for one in self.askers if one not in wanted]:
+                derived[arm.key].append(arm.release)
+        for key, releases in derived.items():
+            self.askers[key].ledger.derived = tuple(releases)
+        self._now, self._problem = now, None
+        for key in [one for one in self.askers if one not in derived]:
             self._retire(key)
 
     def _start(self, arm: Arm) -> None:
@@ -273,9 +306,12 @@ class OnlineDesk:
     def _retire(self, key: Key) -> None:
         """Let what is in flight come back, and store it."""
         asker, running = self.askers.pop(key), self._running.pop(key)
-        asker.stop()
 
         async def close() -> None:
+            until = time.monotonic() + SWITCH_SECONDS
+            while asker.live.open and time.monotonic() < until and not self._is_closing:
+                await asyncio.sleep(LOOK_SECONDS)
+            asker.stop()
             await asyncio.gather(running, return_exceptions=True)
             with suppress(PlatformError):
                 await asker.close()

@@ -11,7 +11,7 @@ import pytest
 from llm_platform.errors import EvidenceMissing, SpecificationError
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.manifests.pods import PodSettings
-from llm_platform.operations.live import Challenger, LiveRollouts, Serving
+from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
 from llm_platform.operations.release.gateways import GatewayObjects, gateway_objects
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving as Deployment
@@ -72,7 +72,7 @@ def rendered(lake: Warehouse, tmp_path: Path, champion: str, *challengers: Chall
         pods=PodSettings(namespace="nim-production", owner="test"),
         gateway="gateways/public",
     )
-    live = LiveRollouts(Serving("plain", champion), challengers)
+    live = LiveRollouts(ServingRelease("plain", champion), challengers)
     found = gateway_objects(lake.application("reviews"), live, lock=LOCK, serving=serving, **values)
     for manifest in found.objects:
         assert mistakes(written_schemas()[manifest["kind"]], manifest) == []
