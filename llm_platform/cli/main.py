@@ -14,6 +14,7 @@ from llm_platform.cli import (
     answering,
     application,
     attest,
+    audit,
     bom,
     branch,
     contract,
@@ -48,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LLM applications as an asset graph: documents in, a checked and published table out.",
 )
-for group in (pipeline, pages, answering, failures, forget, trial, rollout, bom, settings, deployment):
+for group in (pipeline, pages, answering, failures, forget, trial, rollout, audit, bom, settings, deployment):
     app.add_typer(group.commands)
 for name, commands in {
     "nim": nim.commands,

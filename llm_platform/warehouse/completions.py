@@ -395,6 +395,13 @@ class Completions:
         """Status → number of answers of a release."""
         return dict(sorted(self.tally(release_id).ledger.counts["status"].items()))
 
+    def has_valid(self, release_id: str) -> bool:
+        """Whether a release has any valid answer; asked while a run is under way, so nothing is counted."""
+        found = self._session.rows(
+            f"SELECT 1 FROM {self._answers('release_id')} WHERE status = 'valid' LIMIT 1", {"key": release_id}
+        )
+        return bool(found)
+
     def long_documents(self, release_id: str) -> LongDocumentCounts:
         """How many answers of a release are to documents that do not fit the model's context."""
         numbers = self.tally(release_id).ledger.numbers

@@ -9,6 +9,7 @@ from llm_platform.warehouse.adapters import AdapterReports, Adapters, TrainingSe
 from llm_platform.warehouse.adopting import Adoption
 from llm_platform.warehouse.annotations import Annotations
 from llm_platform.warehouse.answer_pages import AnswerPages
+from llm_platform.warehouse.audit import Audit
 from llm_platform.warehouse.bars import Bars
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.contracts import Contracts
@@ -46,6 +47,7 @@ class ApplicationStore:
         self.name = application
         self._session = session
         self.tallies = Tallies(session, application)
+        self.audit = Audit(session, application)
         self.documents = DocumentsTable(session, application)
         self.online_documents = OnlineDocuments(session, application)
         self.references = ReferencesTable(session, application)

@@ -70,6 +70,7 @@ QUICK = Size(
     found_rows=8_000,
     fixed_limits=(288,),
     idle_documents=20_000,
+    change_documents=(20_000,),
     online_requests=3_000,
 )
 FULL = Size(
@@ -82,6 +83,7 @@ FULL = Size(
     found_rows=20_000,
     fixed_limits=(256, 288, 320),
     idle_documents=1_000_000,
+    change_documents=(100_000, 1_000_000, 10_000_000),
     online_requests=20_000,
 )
 
@@ -324,6 +326,13 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def change(size: Size) -> Figures:
+    """Whole commands after a change of ten rows, and after none: CPU and memory around the completions."""
+    from llm_platform_tests.benchmarks.change import measure
+
+    return {str(rows): measure(rows) for rows in size.change_documents}
+
+
 MEASURES: dict[str, Callable[[Size], Figures]] = {
     one.__name__: one
     for one in (
@@ -338,6 +347,7 @@ MEASURES: dict[str, Callable[[Size], Figures]] = {
         found_limit,
         nothing_to_do,
         online,
+        change,
     )
 }
 

@@ -185,7 +185,7 @@ def _require_exact(store: ApplicationStore) -> int:
     unanswered = {name: store.tallies.unanswered(name) for name in names}
     kept = dict(_session(store).counted)
     read = _session(store).stored_tallies.values()
-    moved_on = sum(one not in read and one.content.get("moved", False) for one in kept.values())
+    moved_on = sum(1 for one in kept.values() if one not in read and one.content.get("moved"))
     store.tallies.forget()
     counted = [store.tallies.documents(), *(store.tallies.answers(name) for name in names)]
     for name in names:

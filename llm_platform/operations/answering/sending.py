@@ -26,7 +26,6 @@ from llm_platform.operations.answering.long_documents import InParts
 from llm_platform.operations.answering.under_way import noted
 from llm_platform.records import (
     Completion,
-    CompletionStatus,
     DocumentRow,
     InferenceRun,
     Release,
@@ -319,7 +318,7 @@ class _Sending:
                 run_id=asking.run_id,
                 documents_snapshot=asking.snapshot,
                 discover=asking.discover,
-                has_answers=lambda: store.completions.counts(release.release_id).get(CompletionStatus.VALID, 0) > 0,
+                has_answers=lambda: store.completions.has_valid(release.release_id),
                 total=total,
                 on_progress=on_progress,
                 on_finish=self.account.runs.append,

@@ -1,0 +1,125 @@
+"""What must always be so in the tables of one application, asked of the tables themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llm_platform.warehouse.leases import stored_leases
+from llm_platform.warehouse.schema import published_table
+from llm_platform.warehouse.session import Session
+from llm_platform.warehouse.tallies import Tallies
+
+KEYS = {
+    "documents": ("document_id",),
+    "references": ("document_id",),
+    "completions": ("release_id", "fingerprint"),
+    "scores": ("release_id", "fingerprint", "document_id", "scorer", "references_version"),
+    "reports": ("sequence",),
+    "releases": ("release_id",),
+    "rollout": ("sequence",),
+}
+"""Table → columns that name a row. Rows of before there were sequences have none."""
+
+
+class Finding(NamedTuple):
+    """One thing that must be so.
+
+    Attributes:
+        broken: How many times it is not; 0 where it holds.
+        first: The first of them, by its key.
+    """
+
+    claim: str
+    broken: int
+    first: str | None = None
+
+
+class Audit:
+    """Invariants of one application."""
+
+    def __init__(self, session: Session, application: str) -> None:
+        self._session, self._application = session, application
+
+    def findings(self) -> Iterator[Finding]:
+        """Every claim, whether it holds or not."""
+        for table, key in KEYS.items():
+            if self._session.exists(self._application, table):
+                yield self._once(table, key)
+        for number in self._published():
+            yield self._once(published_table(number), ("document_id",))
+            yield from self._of_published(published_table(number))
+        yield self._parts()
+        yield self._leases()
+        yield from self._tallies()
+
+    def _once(self, table: str, key: tuple[str, ...]) -> Finding:
+        columns = ", ".join(f'"{name}"' for name in key)
+        shown = " || '/' || ".join(f'"{name}"::VARCHAR' for name in key)
+        return self._found(
+            f"{table}: one row for each {' and '.join(key)}",
+            f'SELECT {shown} FROM {self._relation(table)} WHERE "{key[0]}" IS NOT NULL GROUP BY {columns} '
+            "HAVING count(*) > 1",
+        )
+
+    def _of_published(self, table: str) -> Iterator[Finding]:
+        promoted = f"SELECT release_id FROM {self._relation('rollout')}"
+        if self._session.exists(self._application, "rollout_steps"):
+            promoted += f" UNION SELECT release_id FROM {self._relation('rollout_steps')}"
+        if not self._session.has_upstream:
+            yield self._found(
+                f"{table}: every row is by a release that somebody decided for",
+                f"SELECT document_id FROM {self._relation(table)} WHERE release_id NOT IN ({promoted})",
+            )
+            yield self._found(
+                f"{table}: every valid row has a valid answer in the ledger",
+                f"SELECT p.document_id FROM {self._relation(table)} p ANTI JOIN (SELECT release_id, fingerprint FROM "
+                f"{self._relation('completions')} WHERE status = 'valid') c USING (release_id, fingerprint) "
+                "WHERE p.status = 'valid'",
+            )
+
+    def _parts(self) -> Finding:
+        ledger = (
+            f"SELECT release_id AS of_release_id, fingerprint AS of_fingerprint FROM {self._relation('completions')}"
+        )
+        return self._found(
+            "made_of: what an answer was put together from is in the ledger",
+            f"SELECT m.fingerprint FROM {self._relation('made_of')} m ANTI JOIN ({ledger}) c "
+            "USING (of_release_id, of_fingerprint)",
+        )
+
+    def _leases(self) -> Finding:
+        coordinator, dead = self._session.coordinator, []
+        now = coordinator.now()
+        for (release_id,) in self._session.rows(f"SELECT DISTINCT release_id FROM {self._relation('releases')}"):
+            with coordinator.transaction(f"{self._application}/{release_id}") as statements:
+                held = stored_leases(statements, coordinator.leases, self._application, release_id)
+            # What was given back has expired; its row stays for its token.
+            dead += [one.describe() for one in held if one.expires_at > now and not one.is_live(now)]
+        return Finding("leases: none of a process that is gone", len(dead), dead[0] if dead else None)
+
+    def _tallies(self) -> Iterator[Finding]:
+        """What is kept of whole tables, against counting them."""
+        tallies = Tallies(self._session, self._application)
+        names = [
+            row[0].removeprefix("answers/")
+            for row in self._session.rows(
+                f"SELECT DISTINCT name FROM {self._relation('tallies')} WHERE starts_with(name, 'answers/') ORDER BY 1"
+            )
+        ]
+        kept = [tallies.documents(), *(tallies.answers(name) for name in names)]
+        tallies.forget()
+        counted = [tallies.documents(), *(tallies.answers(name) for name in names)]
+        wrong = [name for name, one, other in zip(["documents", *names], kept, counted, strict=True) if one != other]
+        yield Finding("tallies: as counting everything gives them", len(wrong), wrong[0] if wrong else None)
+
+    def _found(self, claim: str, keys: str) -> Finding:
+        rows = self._session.sparingly(lambda: self._session.rows(f"SELECT count(*), min(k) FROM ({keys}) t(k)"))
+        return Finding(claim, int(rows[0][0]), rows[0][1])
+
+    def _published(self) -> list[int]:
+        tables = self._session.tables(self._application)
+        return sorted(int(name.removeprefix("published_v")) for name in tables if name.startswith("published_v"))
+
+    def _relation(self, table: str) -> str:
+        return self._session.relation(self._application, table)

@@ -1,0 +1,47 @@
+"""What must always be so is asked of the tables themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, event, fill, release
+
+BREAKS = {
+    "one row for each document_id": "INSERT INTO {0}.documents SELECT * FROM {0}.documents LIMIT 1",
+    "one row for each release_id and fingerprint": "INSERT INTO {0}.completions SELECT * FROM {0}.completions LIMIT 1",
+    "published_v1: one row": "INSERT INTO {0}.published_v1 SELECT * FROM {0}.published_v1 LIMIT 1",
+    "a release that somebody decided for": "UPDATE {0}.published_v1 SET release_id = 'nobody''s'",
+    "a valid answer in the ledger": "DELETE FROM {0}.completions",
+    "counting everything": "UPDATE {0}.tallies SET content = replace(content, '\"documents\": 3', '\"documents\": 4')",
+}
+
+
+@pytest.fixture
+def published(local_lake: Warehouse) -> Warehouse:
+    """Three documents, answered and published."""
+    store = local_lake.application("reviews")
+    fill(local_lake, ["a", "b", "c"])
+    store.releases.put(release())
+    answer_all(local_lake)
+    store.rollout.append(event("e1"), expected_previous=None)
+    store.published.publish(RELEASE_ID, 1)
+    store.documents.counts()
+    store.tallies.keep()
+    return local_lake
+
+
+def test_an_audit_of_what_was_written_finds_nothing(published: Warehouse) -> None:
+    """Who audits after an accident has to be able to believe both answers."""
+    assert [one.claim for one in published.application("reviews").audit.findings() if one.broken] == []
+
+
+@pytest.mark.parametrize("claim", BREAKS)
+def test_an_audit_finds_what_is_broken(published: Warehouse, claim: str) -> None:
+    """An audit that cannot fail says nothing."""
+    published._connection.execute(BREAKS[claim].format("lake.reviews"))
+    published._session.counted.clear()
+
+    broken = [one for one in published.application("reviews").audit.findings() if one.broken]
+
+    assert [one for one in broken if claim in one.claim], broken
