@@ -68,6 +68,7 @@ def compare_command(
 ) -> None:
     """Compare two variants or releases of one application on the answers that are stored."""
     from llm_platform.operations.evidence.comparing import differences
+    from llm_platform.settings.settings import load_settings
     from llm_platform.workbench.prompt_work import compare
 
     before, after, paired = compare(a, b, application=application, split=_split(split))
@@ -76,6 +77,9 @@ def compare_command(
     lines = differences(before.release, after.release, names=(a, b))
     for line in lines or ["  nothing: they are one release"]:
         console.print(line, markup=False)
+    if paired is not None and (paired.better or paired.worse or paired.other_answers):
+        page = f"{load_settings().page_url}/{before.release.application}/answers?only=differing"
+        console.print(f"\nRead them: {page} (llm-platform page)", markup=False)
 
 
 def _say_plan(plan: TrialPlan) -> None:

@@ -2,6 +2,7 @@
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import dagster as dg
 
@@ -9,14 +10,16 @@ from llm_platform.application.model import Application
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, unmeasured
 from llm_platform.defs.panels import behind_panel, stored_panels
+from llm_platform.errors import PlatformError
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import figure, interval_text
-from llm_platform.operations.evidence.evaluation import Reported, report_releases, score_releases
+from llm_platform.operations.evidence.evaluation import Reported, hold_champion, report_releases, score_releases
 from llm_platform.operations.releases import CHAMPION
 from llm_platform.records import GateResult, Interval, content_hash
 from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.warehouse.store import ApplicationStore
 
 ReportEvent = dg.MaterializeResult | dg.AssetCheckResult
 NO_CAUSE = "the report found no cause to hold this gate"
@@ -144,6 +147,32 @@ def _gate_results(application: Application, made: Reported, gates: Sequence[str]
     yield from _held(CHAMPION, made.champion, gates, error, absent=absent, excused=True)
 
 
+def hold_champion_again(instance: dg.DagsterInstance, store: ApplicationStore, graph: Graph) -> None:
+    """Say of the champion's checks what holds now that there is one: the report was written before it was chosen.
+
+    Without that, published rows stand beside "nothing is published yet" until the next run.
+    """
+    champion = store.rollout.champion()
+    release = store.releases.get(champion.release_id) if champion is not None else None
+    if champion is None or release is None:
+        return
+    # What cannot be measured now is said by the next report.
+    with suppress(PlatformError):
+        report = hold_champion(store, graph.loaded, champion.variant, release)
+        gates = gate_names(graph.application)
+        for result in _held(CHAMPION, report, gates, dg.AssetCheckSeverity.ERROR, absent="", excused=True):
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=graph.key("report"),
+                    check_name=str(result.check_name),
+                    passed=result.passed,
+                    metadata=result.metadata,
+                    severity=result.severity,
+                    description=result.description,
+                )
+            )
+
+
 def _held(
     variant: str,
     report: Report | None,
@@ -195,7 +224,7 @@ def _numbers(reports: dict[str, Report]) -> dict[str, dg.MetadataValue]:
             "calibration_error": report.reliability.expected_error if report.reliability else None,
         }
         found = {name: value for name, value in measured.items() if value is not None}
-        numbers |= {f"{variant}_{name}": dg.MetadataValue.float(value) for name, value in found.items()}
+        numbers |= {f"{variant}_{name}": dg.MetadataValue.float(round(value, 4)) for name, value in found.items()}
         numbers[f"{variant}_passed"] = dg.MetadataValue.bool(report.passed)
     return numbers
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from llm_platform.contracts.shape import contract_of
+from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, unmeasured
 from llm_platform.operations.release.rollout import Publication, decide, publish
@@ -53,6 +54,8 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
             quiet=timedelta(hours=graph.settings.alert_quiet_hours),
         )
         decision = decide(store, graph.loaded)
+        if decision.promoted:
+            hold_champion_again(context.instance, store, graph)
         waiting = {name: graph.loaded.pending(name, store) for name in application.variants}
     refused = [name for name in decision.refused if waiting.get(name) is None]
     for variant, reason in decision.refused.items():

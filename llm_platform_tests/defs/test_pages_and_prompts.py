@@ -9,13 +9,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.prompts import prompt_asset, prompt_text
 from llm_platform.defs.runs import STATE_TAG
 from llm_platform.defs.sensors import files_changed_sensor, files_state
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.workbench.runs import shown_as
-from llm_platform_tests.team import NAME, Team
+from llm_platform_tests.review.cases import filled, judged
+from llm_platform_tests.team import NAME, Team, right_answer
 
 
 @pytest.fixture
@@ -128,3 +130,23 @@ def test_runs_of_a_terminal_are_on_dagsters_timeline(instance: dg.DagsterInstanc
     assert origin.repository_origin.repository_name == "__repository__"
     assert other is not None
     assert other.remote_job_origin is None
+
+
+def test_the_champions_checks_hold_once_there_is_one(
+    instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """400 published rows do not stand beside "nothing is published yet"."""
+    team = Team(tmp_path_factory.mktemp("judged"), "http://127.0.0.1:9", documents=60)
+    graph = Graph(team.loaded, team.settings)
+    key = dg.AssetCheckKey(graph.key("report"), "champion_accuracy_at_least_minimum")
+    with team.warehouse.open() as lake:
+        filled(lake, team.loaded, {"clear": {str(number): right_answer(number) for number in range(60)}})
+        judged(lake, team.loaded, cards_folder=graph.cards_folder)
+
+        hold_champion_again(instance, lake.application(NAME), graph)
+
+    [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    event = record.event.dagster_event
+    assert event is not None
+    assert event.asset_check_evaluation_data.passed
+    assert event.asset_check_evaluation_data.metadata["minimum"].value == 0.7

@@ -42,6 +42,7 @@ CLAIM_SECONDS = 600.0
 """How long nobody else is given a document that somebody has open."""
 RELEASES_SECONDS = 60.0
 STATUS_SECONDS = 60.0
+COMMITS_SECONDS = 3.0
 OPEN_QUEUES = ("disagreements", "low_confidence", "drift", "drawn", "audit")
 SECOND_LOOKS = ("mine", "adjudication")
 
@@ -79,10 +80,14 @@ class ReviewDesk:
         return self._loaded.application
 
     def status(self, *, now: datetime) -> ApplicationStatus:
-        """Where the application stands; read again once the lake has changed, or after a minute."""
+        """Where the application stands; read again once the lake has changed, or after a minute.
+
+        A run that commits several times a second does not make each look at the page read everything anew.
+        """
         snapshot = self._lake.snapshot()
         known = self._status
-        if known is None or known[0] != snapshot or self._clock() - known[1] >= STATUS_SECONDS:
+        age = STATUS_SECONDS if known is None else self._clock() - known[1]
+        if known is None or age >= STATUS_SECONDS or (known[0] != snapshot and age >= COMMITS_SECONDS):
             status = application_status(self._lake, self._loaded, cards_folder=self._cards_folder, now=now)
             self._status = known = (snapshot, self._clock(), status)
         return known[2].model_copy(update={"under_way": self.under_way(now=now)})

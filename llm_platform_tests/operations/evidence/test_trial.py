@@ -306,3 +306,4 @@ def test_the_commands_show_ids_and_numbers_and_texts_only_when_asked(
     assert "each look makes it a worse judge" in " ".join(plan_only.output.split())
     assert Path(path).stem in listed.output
     assert "+Say clearly whether this is HAPPY or SAD: {{ text }}" in compared.output
+    assert f"http://127.0.0.1:8765/{NAME}/answers?only=differing" in compared.output
