@@ -19,6 +19,7 @@ from llm_platform.cli.console import (
 )
 from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import load_settings
+from llm_platform.tables.forms import one_form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,9 @@ def forget(
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the certificate; it must not say whose text it was.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is, and change nothing.")] = False,
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Also where there is nothing of them: they are barred from coming in.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Forget documents and all that was made of them, in every namespace, down to the bytes; ends with a certificate.
@@ -52,14 +56,20 @@ def forget(
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    keys = list(document_ids or ()) + _lines(file)
+    # In the form that documents' keys have.
+    keys = [one_form(key) for key in (*(document_ids or ()), *_lines(file))]
     copies = places_of(application_named(settings, application).application, settings)
     work = forgetting(WarehouseResource.of(settings), copies=copies)
+    found = work.look(application, keys) if keys else {}
     if dry_run:
-        found = work.look(application, keys)
         _show(found)
         console.print("Nothing was changed.")
         return
+    if keys and not absent and not any(traces.rows for traces in found.values()):
+        raise SpecificationError(
+            f"There is nothing of these documents of {application} in any namespace ({', '.join(found)}). Check the "
+            "keys; they are case-sensitive. To bar them from ever coming in all the same, add --absent."
+        )
     if keys:
         if not yes:
             typer.confirm(f"Forget {len(keys)} documents of {application}, for ever?", abort=True)
