@@ -13,7 +13,7 @@ BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 
 @dataclass
-class _Histogram:
+class _DurationHistogram:
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
     total: float = 0.0
 
@@ -29,11 +29,11 @@ class Figures:
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
-    _seconds: dict[str, _Histogram] = field(default_factory=dict)
+    _seconds: dict[str, _DurationHistogram] = field(default_factory=dict)
 
     def answered(self, application: str, seconds: float, *, was_stored: bool) -> None:
         """Count an answer, and the time from its request to its reply."""
-        found = self._seconds.setdefault(application, _Histogram())
+        found = self._seconds.setdefault(application, _DurationHistogram())
         found.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         found.total += seconds
         self.stored[application] += was_stored
@@ -87,7 +87,7 @@ def _head(name: str, kind: str, help_text: str) -> Iterator[str]:
     yield f"# TYPE llm_platform_serve_{name} {kind}"
 
 
-def _buckets(application: str, found: _Histogram) -> Iterator[str]:
+def _buckets(application: str, found: _DurationHistogram) -> Iterator[str]:
     name, label, count = "llm_platform_serve_answer_seconds", f'application="{_quoted(application)}"', 0
     for bound, more in zip((*BOUNDS_SECONDS, None), found.counts, strict=True):
         count += more

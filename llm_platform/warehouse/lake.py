@@ -33,7 +33,7 @@ from llm_platform.warehouse.erasure import Erased, erase, leftovers
 from llm_platform.warehouse.maintenance import CompactionReport, compact
 from llm_platform.warehouse.object_store import S3Access, secret_statement
 from llm_platform.warehouse.requests import ForgetRequests
-from llm_platform.warehouse.retention import Retention
+from llm_platform.warehouse.retention import OldRows
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.spilling import SpillFolder
@@ -260,9 +260,9 @@ class Warehouse:
         return ForgetRequests(self._session.coordinator)
 
     @property
-    def platform_retention(self) -> Retention:
+    def platform_retention(self) -> OldRows:
         """Old rows of the tables that belong to no application."""
-        return Retention(self._session, PLATFORM)
+        return OldRows(self._session, PLATFORM)
 
     def applications(self) -> list[str]:
         """Applications of which somebody has written a table."""

@@ -20,7 +20,7 @@ OF_DEPLOYMENT = ("calls", "endpoint_metrics")
 """Tables that belong to no application."""
 
 
-class Retention:
+class OldRows:
     """Old rows of one application, or with `PLATFORM` those that belong to none."""
 
     def __init__(self, session: Session, application: str) -> None:

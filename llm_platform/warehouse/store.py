@@ -27,7 +27,7 @@ from llm_platform.warehouse.reads import Reads
 from llm_platform.warehouse.references import ReferencesTable
 from llm_platform.warehouse.releases import Releases
 from llm_platform.warehouse.reports import Reports
-from llm_platform.warehouse.retention import Retention
+from llm_platform.warehouse.retention import OldRows
 from llm_platform.warehouse.review_items import ReviewItems
 from llm_platform.warehouse.rollout import RolloutTable
 from llm_platform.warehouse.rollout_steps import RolloutSteps
@@ -56,7 +56,7 @@ class ApplicationStore:
         self.traces = ApplicationTraces(session, application)
         self.bars = Bars(session, application)
         self.reads = Reads(session, application)
-        self.retention = Retention(session, application)
+        self.retention = OldRows(session, application)
         self.prompts = Prompts(session, application)
         self.pools = Pools(session, application)
         self.trials = Trials(session, application)

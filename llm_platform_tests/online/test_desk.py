@@ -17,7 +17,7 @@ from llm_platform.online.desk import OnlineAnswer, Question
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
-from llm_platform.operations.online.desk import OnlineDesk, Place
+from llm_platform.operations.online.desk import OnlineDesk
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication, loaded_application
 from llm_platform.records import Calibration
@@ -70,7 +70,7 @@ def served(team: Team, rollout: Rollout, use: Callable[[OnlineDesk], Awaitable[N
                 NAME,
                 partial(loaded_application, *settings.application_files, NAME),
                 asking_of=partial(asking_online, settings),
-                place=Place(lake, settings.namespace_folder / "journal", "serve-test", most_queued=100),
+                place=DeskPlace(lake, settings.namespace_folder / "journal", "serve-test", most_queued=100),
                 threads=threads,
                 deciding=rollout.decide,
             )

@@ -34,7 +34,7 @@ KEPT_ANSWERS = 20_000
 """Answers in memory, the newest: what is not in the lake yet is found among them."""
 
 
-class TooLong(RequestRejected):
+class PromptTooLong(RequestRejected):
     """A document that is asked about in parts, which takes a run."""
 
 
@@ -155,7 +155,7 @@ class Asker:
 
         Raises:
             EndpointUnavailable: no endpoint answers now.
-            TooLong: it is asked about in parts, which takes a run.
+            PromptTooLong: it is asked about in parts, which takes a run.
         """
         rendering = self._rendering
         if rendering is None:
@@ -169,7 +169,7 @@ class Asker:
             request = rendering.builder.prepare(
                 document_id=row.document_id, fingerprint=row.fingerprint, rendered=rendered
             )
-        except TooLong:
+        except PromptTooLong:
             raise
         except RequestRejected as error:
             return self.live.refuse(unsent, str(error))
@@ -277,12 +277,12 @@ def _counted(renderer: BudgetedRenderer, row: DocumentRow) -> RenderedPrompt:
     """The prompt of a document whose tokens have to be counted.
 
     Raises:
-        TooLong: it is asked about in parts.
+        PromptTooLong: it is asked about in parts.
     """
     rendered = renderer.render(row)
     if rendered is None:
         tokens = renderer.long.pop().tokens
-        raise TooLong(
+        raise PromptTooLong(
             f"The prompt has {tokens} tokens, more than the model has room for, and this application asks about such "
             "documents in parts. That takes a run: llm-platform run APPLICATION. Shorten the document to have it now."
         )

@@ -47,7 +47,7 @@ SHADOWED_ROWS = 200
 
 
 @dataclass(frozen=True)
-class Place:
+class DeskPlace:
     """Where a service keeps what it does.
 
     Attributes:
@@ -85,7 +85,7 @@ class OnlineDesk:
         loading: Callable[[], LoadedApplication],
         *,
         asking_of: AskingOf,
-        place: Place,
+        place: DeskPlace,
         threads: ThreadPoolExecutor,
         deciding: Callable[[ApplicationStore, LoadedApplication], LiveDecision | None] = live_decision,
     ) -> None:

@@ -21,7 +21,7 @@ from llm_platform.errors import PlatformError, StorageError, without_messages
 from llm_platform.inference.threads import step_aside
 from llm_platform.online.app import online_app
 from llm_platform.online.callers import Callers
-from llm_platform.operations.online.desk import AskingOf, OnlineDesk, Place
+from llm_platform.operations.online.desk import AskingOf, OnlineDesk
 from llm_platform.operations.online.open_lake import Opening, OpenLake
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.web.patience import LimitedProtocol
@@ -75,7 +75,7 @@ def serve_online(
     lake = OpenLake(opening)
     # Reads and commits come in bursts; callers go first.
     threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="llm-platform-lake", initializer=step_aside)
-    place = Place(lake, journals, run_id=f"serve-{uuid.uuid4().hex}", most_queued=most_queued)
+    place = DeskPlace(lake, journals, run_id=f"serve-{uuid.uuid4().hex}", most_queued=most_queued)
     desks = {
         name: OnlineDesk(name, loading, asking_of=asking_of(name), place=place, threads=threads)
         for name, loading in applications.items()
