@@ -17,7 +17,7 @@ from llm_platform.online.desk import OnlineAnswer, Question
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
-from llm_platform.operations.online.desk import OnlineDesk
+from llm_platform.operations.online.desk import DeskPlace, OnlineDesk
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication, loaded_application
 from llm_platform.records import Calibration

@@ -20,7 +20,7 @@ from llm_platform.inference.live import Withdrawn
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.sending import Asking
-from llm_platform.operations.online.asker import Asker, Found, TooLong
+from llm_platform.operations.online.asker import Asker, Found, PromptTooLong
 from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
 from llm_platform.operations.online.kept import KeptDocuments
 from llm_platform.operations.online.ledger import OnlineLedger
@@ -348,7 +348,7 @@ class OnlineDesk:
             ) from None  # fmt: skip
         except EndpointUnavailable:
             raise _away() from None
-        except TooLong as error:
+        except PromptTooLong as error:
             raise Turned(422, "too_long", str(error)) from None
         except ContractBroken as error:
             raise Turned(422, "impossible_document", str(error)) from None

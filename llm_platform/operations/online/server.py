@@ -21,7 +21,7 @@ from llm_platform.errors import PlatformError, StorageError, without_messages
 from llm_platform.inference.threads import step_aside
 from llm_platform.online.app import online_app
 from llm_platform.online.callers import Callers
-from llm_platform.operations.online.desk import AskingOf, OnlineDesk
+from llm_platform.operations.online.desk import AskingOf, DeskPlace, OnlineDesk
 from llm_platform.operations.online.open_lake import Opening, OpenLake
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.web.patience import LimitedProtocol
