@@ -57,11 +57,12 @@ def site(serving: Site) -> Iterator[Site]:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, model: ScriptedServer) -> Site:
-    """A site of its own, for what counts requests."""
-    site = Site(tmp_path, model)
-    site.serve()
-    return site
+def fresh(tmp_path: Path) -> Iterator[Site]:
+    """A site and a model of its own, for what counts requests."""
+    with ScriptedServer(answer=answers, keep_bodies=True) as model:
+        site = Site(tmp_path, model)
+        site.serve()
+        yield site
 
 
 def with_policy(site: Site, **rollout: Any) -> None:
