@@ -250,15 +250,15 @@ def test_a_typed_correction_is_kept_when_it_is_refused(chromium: Any, tmp_path_f
             page.goto(f"/{NAME}/queue/disagreements")
             assert page.locator("tr.differs th").all_text_contents() == ["year (answers differ)"]
             page.keyboard.press("e")
-            page.get_by_label("title").fill("Solyaris")
-            page.get_by_label("year").fill("nineteen")
+            page.locator("[id='field.title']").fill("Solyaris")
+            page.locator("[id='field.year']").fill("nineteen")
 
             page.keyboard.press("Control+Enter")
 
             page.get_by_role("alert").wait_for()
             assert "Field 'year' is not of type integer" in page.get_by_role("alert").inner_text()
-            assert page.get_by_label("title").input_value() == "Solyaris"
-            page.get_by_label("year").fill("1972")
+            assert page.locator("[id='field.title']").input_value() == "Solyaris"
+            page.locator("[id='field.year']").fill("1972")
             page.get_by_role("button", name="Save this answer").click()
             page.get_by_role("heading", name="Nothing waits for you here").wait_for()
             context.close()
