@@ -96,10 +96,10 @@ class Published:
         """
         contracts = self._contracts(contract)
         served = Served(release_id, variant, tuple(routes))
-        read_at, done = 0, []
+        read_at, since, done = 0, None, []
 
         def body(transaction: Transaction) -> None:
-            nonlocal read_at, done
+            nonlocal read_at, since, done
             read_at = _snapshot(transaction)
             since = self._since(transaction, served, contracts, until=read_at)
             _stage_wanted(transaction, served, only_changed=since is not None)
@@ -111,7 +111,10 @@ class Published:
             _, snapshot_id = self._session.sparingly(
                 lambda: self._session.write(self._application, body, cursor=cursor)
             )
-        if not routes:
+        # What is known from before goes on where nothing came of it: a run with nothing to do writes nothing.
+        moved = (counts[kind] for counts, _ in done for kind in ("inserted", "updated", "deleted"))
+        is_news = since is None or any(moved)
+        if not routes and is_news:
             content = {
                 "of": _made_by(served, contracts),
                 "documents_at": read_at,
