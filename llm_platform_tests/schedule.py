@@ -15,6 +15,7 @@ TOGETHER = {
     "defs/test_graph_runs.py": "a team whose job has run",
     "defs/test_finetuning_graph.py": "a trained adapter",
     "deployments/test_branches.py": "production on each kind of catalog",
+    "online/test_service.py": "a service at work",
     "operations/evidence/test_evidence.py": "an evaluated team",
 }
 
