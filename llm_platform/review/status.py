@@ -13,8 +13,8 @@ from pydantic import Field
 
 from llm_platform.records.base import Record
 
-DriftState = Literal["no drift", "drifted", "too few to say"]
-Who = Literal["the next run", "a reviewer", "an adjudicator", "the owner", "the operator", "the source's owner"]
+DriftWord = Literal["no drift", "drifted", "too few to say"]
+Responsible = Literal["the next run", "a reviewer", "an adjudicator", "the owner", "the operator", "the source's owner"]
 
 
 class MeasuredShare(Record):
@@ -139,7 +139,7 @@ class DriftStanding(Record):
         told: How many properties could be told, of `of`.
     """
 
-    state: DriftState
+    state: DriftWord
     drifted: tuple[str, ...]
     told: int
     of: int
@@ -171,7 +171,7 @@ class WaitsFor(Record):
         command: What does it at a terminal.
     """
 
-    who: Who
+    who: Responsible
     what: str
     page: str | None = None
     command: str | None = None

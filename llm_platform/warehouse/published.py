@@ -33,7 +33,7 @@ PUBLISHED_NOW = "published"
 """Name under which it is kept what the last publication left."""
 
 
-class State(NamedTuple):
+class TableState(NamedTuple):
     """What a published table says, in sums.
 
     Attributes:
@@ -45,11 +45,11 @@ class State(NamedTuple):
     hash: str
     held: str | None = None
 
-    def without(self, taken: tuple[Any, ...]) -> State:
+    def without(self, taken: tuple[Any, ...]) -> TableState:
         """The same without some rows, as `version_select` counts them."""
         return self._replace(rows=self.rows - taken[0], hash=str(int(self.hash) ^ int(taken[1])))
 
-    def with_rows(self, put: tuple[Any, ...]) -> State:
+    def with_rows(self, put: tuple[Any, ...]) -> TableState:
         """The same with some more."""
         return self._replace(rows=self.rows + put[0], hash=str(int(self.hash) ^ int(put[1])))
 
@@ -134,7 +134,7 @@ class Published:
 
     def _since(
         self, transaction: Transaction, served: Served, contracts: Sequence[Contract], *, until: int
-    ) -> dict[int, State] | None:
+    ) -> dict[int, TableState] | None:
         """State of each table as it was published, with the documents that have changed since in the table `changed`.
 
         None where anything else may be different: then all rows are compared. A champion has answered every document
@@ -146,7 +146,7 @@ class Published:
         answered = self._session.kinds_of_change(kept["documents_at"], self._application, "completions")
         if answered is None or answered - {"insert"} or not self._are_as_left(kept, contracts):
             return None
-        states = {int(number): State(*state) for number, state in kept["versions"].items()}
+        states = {int(number): TableState(*state) for number, state in kept["versions"].items()}
         most = states[contracts[0].number].rows
         if not self._tallies.stage_changed(transaction.cursor, kept["documents_at"], until, most=most):
             return None
@@ -156,13 +156,13 @@ class Published:
         kinds = (self._session.kinds_of_change(kept["tables_at"], self._application, one.table) for one in contracts)
         return all(found is not None and not found for found in kinds)
 
-    def _state(self, contract: int) -> State | None:
+    def _state(self, contract: int) -> TableState | None:
         """What the last publication left of a table; None where it has been written since, or nothing is known."""
         kept = self._tallies.recall(PUBLISHED_NOW)
         if kept is None or str(contract) not in kept["versions"]:
             return None
         found = self._session.kinds_of_change(kept["tables_at"], self._application, published_table(contract))
-        return State(*kept["versions"][str(contract)]) if found is not None and not found else None
+        return TableState(*kept["versions"][str(contract)]) if found is not None and not found else None
 
     @property
     def _tallies(self) -> Tallies:
@@ -419,7 +419,9 @@ def _differences(
     return {"inserted": inserted, "updated": updated, "deleted": deleted, "unchanged": unchanged}
 
 
-def _publish(transaction: Transaction, contract: Contract, before: State | None) -> tuple[dict[str, int], State]:
+def _publish(
+    transaction: Transaction, contract: Contract, before: TableState | None
+) -> tuple[dict[str, int], TableState]:
     """Write one table; returns what changed, and its state after it.
 
     Args:
@@ -429,7 +431,7 @@ def _publish(transaction: Transaction, contract: Contract, before: State | None)
     # Also without any row: readers find an empty table, and no contract without one.
     target = transaction.target(contract.table, {one.name: one.sql_type for one in contract.columns})
     columns = _versioned([one.name for one in contract.columns])
-    moved = State(0, "0") if before is None else before
+    moved = TableState(0, "0") if before is None else before
     if counts["updated"] or counts["deleted"]:
         transaction.run(
             "CREATE OR REPLACE TEMP TABLE leaving AS SELECT document_id FROM difference WHERE NOT is_new "
@@ -461,7 +463,7 @@ def _publish(transaction: Transaction, contract: Contract, before: State | None)
             moved = moved.with_rows(transaction.run(version_select(columns, written))[0])
     store_contract(transaction, contract)
     if before is None:
-        state = State(*transaction.run(version_select(columns, target))[0])
+        state = TableState(*transaction.run(version_select(columns, target))[0])
         kept = not counts["unchanged"] or not _violations(transaction, contract, target)
         return counts, state._replace(held=contract.content_id if kept else None)
     counts["unchanged"] = moved.rows - counts["inserted"] - counts["updated"]
