@@ -31,7 +31,7 @@ from llm_platform.warehouse.engine import (
 )
 from llm_platform.warehouse.erasure import Erased, erase, leftovers
 from llm_platform.warehouse.maintenance import CompactionReport, compact
-from llm_platform.warehouse.object_store import S3Access, secret_statement
+from llm_platform.warehouse.object_store import S3Access, make_secret
 from llm_platform.warehouse.requests import ForgetRequests
 from llm_platform.warehouse.retention import OldRows
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, metadata_table
@@ -365,7 +365,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> N
 
 
 def _make_secret(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str) -> None:
-    connection.execute(secret_statement(location.s3 or S3Access(), name="data_of_" + alias, scope=location.data_path))
+    make_secret(connection, location.s3 or S3Access(), name="data_of_" + alias, scope=location.data_path)
 
 
 def _has_moved(location: LakeLocation, error: duckdb.Error) -> bool:

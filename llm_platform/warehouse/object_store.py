@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llm_platform.warehouse.engine import identifier, literal
+import duckdb
+
+from llm_platform.warehouse.engine import identifier, literal, load
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -51,9 +53,14 @@ class S3Access:
         )
 
 
-def secret_statement(access: S3Access, *, name: str, scope: str) -> str:
-    """The statement that tells DuckDB how a prefix of a store is reached."""
+def make_secret(connection: duckdb.DuckDBPyConnection, access: S3Access, *, name: str, scope: str) -> None:
+    """Tell DuckDB how a prefix of a store is reached."""
+    # Without a key, the pod's or the machine's own identity, found as the cloud's own tools find it.
+    cloud = not access.key_id
+    if cloud:
+        load(connection, "aws")
     values = {
+        "PROVIDER": "credential_chain" if cloud else "",
         "KEY_ID": access.key_id,
         "SECRET": access.secret,
         "SESSION_TOKEN": access.session_token,
@@ -62,7 +69,9 @@ def secret_statement(access: S3Access, *, name: str, scope: str) -> str:
         "URL_STYLE": access.url_style,
     }
     given = "".join(f", {key} {literal(value)}" for key, value in values.items() if value)
-    return (
+    # A cloud's keys live for an hour, a run may take longer.
+    given += ", REFRESH auto" if cloud else ""
+    connection.execute(
         f"CREATE OR REPLACE SECRET {identifier(name)} "
         f"(TYPE s3, SCOPE {literal(scope)}, USE_SSL {str(access.use_ssl).lower()}{given})"
     )

@@ -26,7 +26,7 @@ from llm_platform.warehouse.engine import (
     platform_error,
     rollback,
 )
-from llm_platform.warehouse.object_store import S3Access, secret_statement
+from llm_platform.warehouse.object_store import S3Access, make_secret
 from llm_platform.warehouse.schema import columns_of, empty_relation, is_published
 
 LAKE = "lake"
@@ -87,7 +87,7 @@ class Session:
         """Let the engine read and write files under an `s3://` address."""
         load(cursor, "httpfs")
         bucket = "/".join(address.split("/")[:3])
-        cursor.execute(secret_statement(self.s3, name=f"copies_in_{bucket}", scope=f"{bucket}/"))
+        make_secret(cursor, self.s3, name=f"copies_in_{bucket}", scope=f"{bucket}/")
 
     @contextmanager
     def cursor(self, doing: str = "read") -> Iterator[duckdb.DuckDBPyConnection]:
