@@ -57,6 +57,7 @@ class Size:
     found_rows: int
     fixed_limits: tuple[int, ...]
     idle_documents: int
+    change_documents: tuple[int, ...]
     online_requests: int
 
 

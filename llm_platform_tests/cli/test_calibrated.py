@@ -30,6 +30,7 @@ def calibrated(tmp_path: Path) -> Iterator[Terminal]:
         yield Terminal(team)
 
 
+@pytest.mark.slow
 def test_explain_names_the_run_that_paid_for_a_calibrated_answer(calibrated: Terminal) -> None:
     """The release that readers see sent nothing itself; the chain ends at the run and the commit that did."""
     run = calibrated.run("run", NAME)

@@ -79,6 +79,7 @@ def test_a_dead_challenger_is_said_and_the_champion_published(tmp_path: Path, mo
     assert "clear, vague, remote, champion" in unknown.err
 
 
+@pytest.mark.slow
 def test_an_approved_variant_waits_for_a_person_where_the_application_says_so(
     tmp_path: Path, model: ScriptedServer
 ) -> None:

@@ -114,6 +114,7 @@ def test_what_goes_wrong_beside_the_champion_does_not_keep_its_answers_from_read
     assert not_up_to_date(after) == set()
 
 
+@pytest.mark.slow
 def test_a_scorer_that_raises_keeps_no_answers_from_readers(
     two_models: Team, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_scorer_that_raises_keeps_no_answers_from_readers(
     assert "on fire" not in "".join(failed_steps(result).values())
 
 
+@pytest.mark.slow
 def test_a_champion_that_cannot_answer_is_not_published_and_others_are_judged(
     two_models: Team, model: ScriptedServer, instance: dg.DagsterInstance
 ) -> None:

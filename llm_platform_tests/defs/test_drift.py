@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from llm_platform_tests.team import NAME, Team
 
@@ -19,6 +20,7 @@ def run(team: Team, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEval
     return {one.check_name: one for one in found if one.asset_key.path[-1] == "drift"}
 
 
+@pytest.mark.slow
 def test_the_day_after_a_promotion_cannot_tell_and_new_documents_can(team: Team, instance: dg.DagsterInstance) -> None:
     """One check a property: people see what changed, as a warning, in the run that brought the documents."""
     team.specification["monitoring"] = {"drift": {"minimum_texts": 20}, "labelling": {"audit_share": 1.0}}

@@ -36,6 +36,7 @@ def tick(site: Site, instance: dg.DagsterInstance, cursor: str | None = None) ->
     return found
 
 
+@pytest.mark.slow
 def test_a_tick_decides_without_a_person_and_asks_for_a_run_where_readers_get_something_else(site: Site) -> None:
     """A challenger that mumbles is out within one tick; one that has shown enough is published by the run asked for.
 

@@ -70,6 +70,7 @@ def test_equal_inputs_make_the_equal_adapter(base: Path, tmp_path: Path) -> None
     assert str(base) not in (first / "adapter_config.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
     """Hours on a GPU must survive a lost node, and the result must not depend on whether one was lost."""
     job = tiny_job(tmp_path / "job", base, examples())

@@ -108,6 +108,7 @@ def test_a_text_that_nobody_can_judge_holds_nothing_up(lake: Warehouse, team: Te
     assert found.difference.difference.value == 0.0
 
 
+@pytest.mark.slow
 def test_what_may_be_trained_on_decides_nothing(lake: Warehouse, team: Team) -> None:
     """A release that was tuned on a verdict would win on it; such texts are left out before they are labelled, too."""
     team.specification["references"]["train_share"] = 0.5

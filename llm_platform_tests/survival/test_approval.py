@@ -233,6 +233,7 @@ def test_a_rollback_that_was_decided_against_another_champion_is_refused(
             rollback(store, there.team.loaded, by="somebody else")
 
 
+@pytest.mark.slow
 def test_a_rollback_is_held_against_present_labels(site: MakeSite) -> None:
     """What served last year was approved on last year's known answers; it must not come back on those."""
     there = site()

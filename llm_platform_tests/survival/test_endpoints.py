@@ -78,6 +78,7 @@ def test_endpoint_that_stays_away_ends_the_run_and_nothing_is_lost(desk: MakeDes
     assert {model.counts.asked[document] for document in stored} == {2}
 
 
+@pytest.mark.slow
 def test_nonsense_on_the_first_attempt_costs_one_more_request_each(desk: MakeDesk) -> None:
     """500, 503, half a body, half of the JSON, an error page, nothing, a hang-up: each is asked again, once."""
 

@@ -113,6 +113,7 @@ def test_what_ends_a_run_is_told_without_the_endpoints_words(desk: MakeDesk, fau
     assert found_in(terminal.team, *finished) == []
 
 
+@pytest.mark.slow
 def test_answers_that_break_the_rules_are_not_quoted(desk: MakeDesk) -> None:
     """A model may repeat the document instead of a label; what it said is in the lake, a reason is in words of ours."""
     terminal, _ = desk(answer=lambda seen: f"{CANARY} {right_answer(int(seen.document_id))}", finish_reason=CANARY)
@@ -250,6 +251,7 @@ KEY = "sk-planted-0123456789abcdef"
 @pytest.mark.parametrize(
     ("key", "fits"), [(f"{KEY}\n", True), (f"{KEY}\nsecond-{KEY}", False), (f"{KEY}\u00e4", False)]
 )
+@pytest.mark.slow
 def test_an_api_key_is_shown_and_stored_nowhere(desk: MakeDesk, key: str, *, fits: bool) -> None:
     """Every second secret of Kubernetes ends in a new line, and a traceback of an HTTP library prints headers."""
     terminal, model = desk(keep_bodies=True, variables={"LLM_PLATFORM_NIM_API_KEY": key})

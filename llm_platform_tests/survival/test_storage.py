@@ -102,6 +102,7 @@ def test_read_only_state_is_an_error_in_words_and_harms_nothing(desk: MakeDesk) 
     assert ledger(terminal.team).is_whole(61)
 
 
+@pytest.mark.slow
 def test_full_disk_before_the_first_run_is_an_error_in_words(
     desk: MakeDesk, small_disk: Callable[[Path], Path]
 ) -> None:

@@ -9,6 +9,7 @@ from llm_platform_tests.survival.ledger import ledger
 from llm_platform_tests.team import NAME
 
 
+@pytest.mark.slow
 def test_a_quote_that_is_not_closed_changes_nothing_that_is_published(desk: MakeDesk) -> None:
     """It made one text of the rest of the file: 40 published rows became 11, and the run had succeeded."""
     terminal, _ = desk(40)

@@ -47,6 +47,7 @@ def row_of_long(team: Team) -> dict[str, Any]:
     return next(row for row in rows if row["document_id"] == "long")
 
 
+@pytest.mark.slow
 def test_all_three_policies_on_a_model_with_a_small_context(team: Team) -> None:
     """One document must cost neither the others their answers nor itself a silent half."""
     found, metadata = {}, {}

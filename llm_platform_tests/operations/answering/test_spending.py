@@ -100,6 +100,7 @@ def test_nothing_missing_costs_nothing(tmp_path: Path, model: ScriptedServer) ->
     assert found.line == "clear: nothing is missing"
 
 
+@pytest.mark.slow
 def test_a_token_budget_stops_a_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
     """A budget that loses answers, or pays twice for them, would cost more than it saves."""
     with ScriptedServer(answer=answer, latency_seconds=0.03, slots=2) as model:

@@ -277,10 +277,10 @@ def fewer_labels(site: Site) -> None:
     [
         pytest.param(moved_prompt, "the prompt", id="prompt"),
         pytest.param(moved_lock, "the lock entry", id="lock-entry"),
-        pytest.param(moved_gates, "the way answers are judged", id="gates"),
-        pytest.param(moved_policy, "the policy", id="policy"),
+        pytest.param(moved_gates, "the way answers are judged", id="gates", marks=pytest.mark.slow),
+        pytest.param(moved_policy, "the policy", id="policy", marks=pytest.mark.slow),
         pytest.param(moved_label, "a known answer", id="known-answer-changed"),
-        pytest.param(fewer_labels, "a known answer", id="known-answers-left-out"),
+        pytest.param(fewer_labels, "a known answer", id="known-answers-left-out", marks=pytest.mark.slow),
     ],
 )
 def test_evidence_is_void_when_anything_underneath_moved(site: Site, move: Any, said: str) -> None:
@@ -296,6 +296,7 @@ def test_evidence_is_void_when_anything_underneath_moved(site: Site, move: Any, 
     assert said in site.newest().reasons[0]
 
 
+@pytest.mark.slow
 def test_more_labels_void_nothing(site: Site) -> None:
     """That is what a stage waits for."""
     site.start("clearer")
@@ -436,6 +437,7 @@ def test_a_preview_writes_nothing(site: Site) -> None:
     assert [one.kind for one in _steps(site)] == ["start"]
 
 
+@pytest.mark.slow
 def test_what_a_rollout_withdrew_is_not_gone_back_to(site: Site) -> None:
     """`clear` served, lost, was tried again and withdrawn: a rollback must not bring it back in a hurry."""
     site.start("clearer")
@@ -587,6 +589,7 @@ def test_the_owners_page_says_how_far_a_challenger_is_and_who_it_waits_for(site:
     assert [one.who for one in status.waiting if "clearer is held at shadow 0.5" in one.what] == ["the owner"]
 
 
+@pytest.mark.slow
 def test_a_champion_that_falls_below_its_gate_publishes_nothing_new_or_is_published_and_told(site: Site) -> None:
     """What was right for half a year is wrong by new labels: that is stated policy, and people are told either way."""
     site.team.write_references({f"{number}": "HAPPY" if number % 4 < 2 else "SAD" for number in range(60)})

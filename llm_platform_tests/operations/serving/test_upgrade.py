@@ -124,6 +124,7 @@ def published_by(team: Upgrade, instance: dg.DagsterInstance) -> set[str]:
         return set(lake.application(NAME).published.table(1)["release_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_the_fingerprint_tells_the_builds_apart(team: Upgrade) -> None:
     """Same name, same tokenizer, same template: only what it answers shows another model."""
     old, new = (NIMResource.of(team.settings, name) for name in (OLD, NEW))
