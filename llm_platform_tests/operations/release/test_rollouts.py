@@ -542,6 +542,7 @@ def test_two_looks_at_once_decide_once(site: Site) -> None:
 
 def test_a_replay_answers_the_past_and_publishes_nothing(site: Site, model: ScriptedServer) -> None:
     """What a release would have said is known before any reader gets it, for what was asked and no more."""
+    site.publish()
     before = site.published()
     with site.store() as store:
         found = replay(store, site.team.loaded, "vague", Window(most=90), asking=lambda one: site.asking("vague", one))
