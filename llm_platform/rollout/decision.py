@@ -12,6 +12,7 @@ from llm_platform.records.base import Record
 from llm_platform.records.evaluation import Interval
 from llm_platform.records.rollout import Action, RolloutDecision, RolloutPolicy, RolloutStage, RolloutStatus
 
+APPROVALS = "approvals"
 HELD = "it is held until somebody resumes it"
 
 
@@ -55,6 +56,7 @@ class StageEvidence(Record):
         unpublished: Documents of a canary's share that it has answered and readers do not have yet.
         hours: Since the stage began.
         spent_usd, spent_tokens: By the challenger, on this stage.
+        exhausted: What is left of the stage's budget has no room for one more document.
         difference: Its score minus the champion's, with an interval that holds at every look; None without labels.
         split_is_as_stated: Whether documents reach the variants in the stated shares.
         breaches: Of guards.
@@ -70,6 +72,7 @@ class StageEvidence(Record):
     hours: float = Field(default=0.0, ge=0.0)
     spent_usd: float = Field(default=0.0, ge=0.0)
     spent_tokens: int = Field(default=0, ge=0)
+    exhausted: bool = False
     difference: Interval | None = None
     split_is_as_stated: bool = True
     breaches: tuple[GuardBreach, ...] = ()
@@ -198,17 +201,24 @@ def _waiting(stage: RolloutStage, seen: StageEvidence) -> list[str]:
     if len(counted) >= stage.approvals:
         return []
     whose = f" of {' or '.join(stage.roles)}" if stage.roles else ""
-    return [f"{len(counted)} of {stage.approvals} approvals{whose}"]
+    return [f"{len(counted)} of {stage.approvals} {APPROVALS}{whose}"]
+
+
+def waits_for_people(reasons: Sequence[str]) -> bool:
+    """Whether a decision's reasons are approvals that are missing, and nothing else."""
+    return bool(reasons) and all(f" {APPROVALS}" in one for one in reasons)
 
 
 def _ended(stage: RolloutStage, seen: StageEvidence) -> list[str]:
     reasons = []
     if stage.longest_hours is not None and seen.hours >= stage.longest_hours:
         reasons.append(f"the stage took {seen.hours:g} of at most {stage.longest_hours:g} hours")
-    if stage.budget_usd is not None and seen.spent_usd >= stage.budget_usd:
-        reasons.append(f"the stage cost {seen.spent_usd:.2f} of at most {stage.budget_usd:.2f} USD")
-    if stage.budget_tokens is not None and seen.spent_tokens >= stage.budget_tokens:
-        reasons.append(f"the stage took {seen.spent_tokens} of at most {stage.budget_tokens} tokens")
+    # Nothing is asked that may go beyond a budget, so what is spent seldom meets it.
+    rest = ", and the rest pays for no further document" if seen.exhausted else ""
+    if stage.budget_usd is not None and (seen.exhausted or seen.spent_usd >= stage.budget_usd):
+        reasons.append(f"the stage cost {seen.spent_usd:.2f} of at most {stage.budget_usd:.2f} USD{rest}")
+    if stage.budget_tokens is not None and (seen.exhausted or seen.spent_tokens >= stage.budget_tokens):
+        reasons.append(f"the stage took {seen.spent_tokens} of at most {stage.budget_tokens} tokens{rest}")
     return reasons
 
 

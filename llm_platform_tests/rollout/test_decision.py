@@ -296,3 +296,6 @@ def test_tokens_end_a_stage_as_money_does() -> None:
 
     assert next_state(RolloutState(), StageEvidence(spent_tokens=99), policy).decision == "inconclusive"
     assert next_state(RolloutState(), StageEvidence(spent_tokens=100), policy).decision == "withdraw"
+    left = next_state(RolloutState(), StageEvidence(spent_tokens=90, exhausted=True), policy)
+    assert left.decision == "withdraw"
+    assert "the rest pays for no further document" in left.reasons[0]

@@ -89,6 +89,7 @@ def observe(
             hours=max(0.0, (now - began.at).total_seconds() / 3600.0),
             spent_usd=spent_usd or 0.0,
             spent_tokens=sum(run.budget_tokens for run in on_stage),
+            exhausted=_exhausted(loaded, stage, on_stage, spent_usd=spent_usd or 0.0),
             difference=found,
             split_is_as_stated=_split(store, live, steps, on_stage).is_as_stated,
             breaches=breaches(store, loaded, release, rollout_id=newest.rollout_id, share=stage.share),
@@ -116,6 +117,27 @@ def stage_budget(
     tokens = None if stage.budget_tokens is None else stage.budget_tokens - sum(run.budget_tokens for run in runs)
     spent = _cost(loaded, release, runs) or 0.0
     return tokens, None if stage.budget_usd is None else stage.budget_usd - spent
+
+
+def _exhausted(
+    loaded: LoadedApplication, stage: RolloutStage, runs: Sequence[InferenceRun], *, spent_usd: float
+) -> bool:
+    """Whether a run of the stage found no room for a document in what the stage's budget leaves.
+
+    A run of an application that has such a budget of its own may have stopped for that one: there it is told by what
+    a request has taken on average.
+    """
+    tokens, requests = sum(run.budget_tokens for run in runs), max(1, sum(run.sent for run in runs))
+    own = loaded.application.budget
+    for stated, limit, spent, cause in (
+        (stage.budget_tokens, own.tokens, tokens, "stopped_budget_tokens"),
+        (stage.budget_usd, own.cost_usd, spent_usd, "stopped_budget_usd"),
+    ):
+        if stated is None or not any(cause in run.causes for run in runs):
+            continue
+        if limit is None or stated - spent < spent / requests:
+            return True
+    return False
 
 
 def _stage_began(steps: Sequence[RolloutStep]) -> RolloutStep:

@@ -15,6 +15,7 @@ from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.live import asked_documents, open_rollouts
 from llm_platform.operations.release.rollout import AUTOMATIC, evidence
+from llm_platform.operations.release.watching import HELD
 from llm_platform.operations.releases import LoadedApplication, requesting
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
@@ -37,6 +38,7 @@ from llm_platform.review.status import (
     WaitsFor,
     Work,
 )
+from llm_platform.rollout.decision import waits_for_people
 from llm_platform.warehouse.alerts import Alert
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
@@ -120,7 +122,7 @@ def application_status(
         waiting=(),
         cards={name: title for name, title in CARDS.items() if (cards_folder / f"{name}.html").is_file()},
     )
-    return found.model_copy(update={"waiting": tuple(_waiting(store, found))})
+    return found.model_copy(update={"waiting": tuple(_waiting(store, loaded, found))})
 
 
 def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[VariantStatus]:
@@ -360,11 +362,21 @@ def open_alert(one: Alert) -> OpenAlert:
     )
 
 
-def _waiting(store: ApplicationStore, found: ApplicationStatus) -> Iterator[WaitsFor]:
+def _waiting(store: ApplicationStore, loaded: LoadedApplication, found: ApplicationStatus) -> Iterator[WaitsFor]:
     """What waits for whom, those first who keep readers from something."""
-    name = found.name
-    yield from _for_the_owner(found)
-    for step in open_rollouts(store):
+    name, running = found.name, open_rollouts(store)
+    by_stages = found.serving is not None and bool(loaded.application.rollout.stages)
+    yield from _for_the_owner(
+        found, entered={one.release_id for one in running}, enter="rollout start" if by_stages else "promote"
+    )
+    for step in running:
+        if step.status == "running" and waits_for_people(step.reasons):
+            roles = step.stages().stages[step.stage].roles
+            what = f"{step.variant} has shown at {step.stage_name} what it must: {'; '.join(step.reasons)}"
+            command = f"llm-platform rollout promote {name} {step.variant}"
+            yield WaitsFor(
+                who="an adjudicator" if roles == ("adjudicator",) else "the owner", what=what, command=command
+            )
         if step.status == "held":
             why = f": {'; '.join(step.reasons)}" if step.reasons else ""
             what = f"{step.variant} is held at {step.stage_name}{why}"
@@ -376,6 +388,8 @@ def _waiting(store: ApplicationStore, found: ApplicationStatus) -> Iterator[Wait
                 command = f"llm-platform model verify {one.entry}"
             yield WaitsFor(who="the operator", what=f"{one.entry} is {one.state}: {one.note}", command=command)
     for alert in found.alerts:
+        if alert.kind == HELD:
+            continue  # said above, with what to do
         ours = alert.kind.startswith(("endpoint", "run"))
         yield WaitsFor(who="the operator" if ours else "the owner", what=alert.message)
     opposed = store.annotations.basis_counts().get("opposed", 0)
@@ -401,9 +415,9 @@ def _waiting(store: ApplicationStore, found: ApplicationStatus) -> Iterator[Wait
         yield WaitsFor(who="the next run", what=what, command=f"llm-platform run {name}")
 
 
-def _for_the_owner(found: ApplicationStatus) -> Iterator[WaitsFor]:
+def _for_the_owner(found: ApplicationStatus, *, entered: Collection[str], enter: str) -> Iterator[WaitsFor]:
     best = max(
-        (one for one in found.challengers if one.state == "may serve"),
+        (one for one in found.challengers if one.state == "may serve" and one.release_id not in entered),
         key=lambda one: one.accuracy.lower if one.accuracy is not None else 0.0,
         default=None,
     )
@@ -412,7 +426,7 @@ def _for_the_owner(found: ApplicationStatus) -> Iterator[WaitsFor]:
         beside = "and nothing serves" if found.serving is None else f"beside {found.serving.variant}"
         what = f"{best.variant} may serve{known}, {beside}"
         yield WaitsFor(
-            who="the owner", what=what, page="cards/card", command=f"llm-platform promote {found.name} {best.variant}"
+            who="the owner", what=what, page="cards/card", command=f"llm-platform {enter} {found.name} {best.variant}"
         )
     if found.serving is not None and found.serving.holds is not None and "does not pass" in found.serving.holds:
         what = f"{found.serving.variant} serves, and {found.serving.holds}"

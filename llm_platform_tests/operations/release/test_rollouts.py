@@ -587,7 +587,23 @@ def test_the_owners_page_says_how_far_a_challenger_is_and_who_it_waits_for(site:
         status = application_status(lake, site.team.loaded, cards_folder=site.team.root, now=datetime.now(UTC))
 
     assert [one.stage for one in status.challengers if one.variant == "clearer"] == ["shadow 0.5, held"]
-    assert [one.who for one in status.waiting if "clearer is held at shadow 0.5" in one.what] == ["the owner"]
+    assert [one.who for one in status.waiting if "held at shadow 0.5" in one.what] == ["the owner"]
+    assert not [one for one in status.waiting if "may serve" in one.what]
+
+
+@pytest.mark.slow
+def test_the_owners_page_says_whose_approval_a_challenger_waits_for(site: Site) -> None:
+    """Evidence that is there waits for people only, and they have to know."""
+    with_policy(site, stages=[{**STAGES[0], "approvals": 1, "roles": ["adjudicator"]}, *STAGES[1:]])
+    site.start("clearer")
+    site.run()
+
+    with site.team.warehouse.open(read_only=True) as lake:
+        status = application_status(lake, site.team.loaded, cards_folder=site.team.root, now=datetime.now(UTC))
+
+    asked = [one for one in status.waiting if "0 of 1 approvals" in one.what]
+    assert [one.who for one in asked] == ["an adjudicator"]
+    assert asked[0].command == f"llm-platform rollout promote {NAME} clearer"
 
 
 @pytest.mark.slow
