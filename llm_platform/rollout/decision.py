@@ -6,6 +6,8 @@ promotion until a person resumes; then the stage's evidence decides; time and mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from llm_platform.records.base import Record

@@ -20,6 +20,7 @@ from llm_platform.operations.releases import LoadedApplication, requesting
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent, TokenUsage
+from llm_platform.records.rollout import RolloutStep
 from llm_platform.review.status import (
     ApplicationStatus,
     DocumentCounts,
@@ -369,18 +370,7 @@ def _waiting(store: ApplicationStore, loaded: LoadedApplication, found: Applicat
     yield from _for_the_owner(
         found, entered={one.release_id for one in running}, enter="rollout start" if by_stages else "promote"
     )
-    for step in running:
-        if step.status == "running" and waits_for_people(step.reasons):
-            roles = step.stages().stages[step.stage].roles
-            what = f"{step.variant} has shown at {step.stage_name} what it must: {'; '.join(step.reasons)}"
-            command = f"llm-platform rollout promote {name} {step.variant}"
-            yield WaitsFor(
-                who="an adjudicator" if roles == ("adjudicator",) else "the owner", what=what, command=command
-            )
-        if step.status == "held":
-            why = f": {'; '.join(step.reasons)}" if step.reasons else ""
-            what = f"{step.variant} is held at {step.stage_name}{why}"
-            yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout resume {name} {step.variant}")
+    yield from _of_rollouts(name, running)
     for one in found.endpoints:
         if one.state in ("not ready", "another model"):
             command = "llm-platform monitor endpoints --look"
@@ -413,6 +403,21 @@ def _waiting(store: ApplicationStore, loaded: LoadedApplication, found: Applicat
     if missing:
         what = f"up to {counted(missing, 'document')} without an answer"
         yield WaitsFor(who="the next run", what=what, command=f"llm-platform run {name}")
+
+
+def _of_rollouts(name: str, running: Sequence[RolloutStep]) -> Iterator[WaitsFor]:
+    for step in running:
+        if step.status == "running" and waits_for_people(step.reasons):
+            roles = step.stages().stages[step.stage].roles
+            what = f"{step.variant} has shown at {step.stage_name} what it must: {'; '.join(step.reasons)}"
+            command = f"llm-platform rollout promote {name} {step.variant}"
+            yield WaitsFor(
+                who="an adjudicator" if roles == ("adjudicator",) else "the owner", what=what, command=command
+            )
+        if step.status == "held":
+            why = f": {'; '.join(step.reasons)}" if step.reasons else ""
+            what = f"{step.variant} is held at {step.stage_name}{why}"
+            yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout resume {name} {step.variant}")
 
 
 def _for_the_owner(found: ApplicationStatus, *, entered: Collection[str], enter: str) -> Iterator[WaitsFor]:
