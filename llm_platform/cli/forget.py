@@ -127,9 +127,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the statement as JSON.")] = False,
 ) -> None:
     """Verify a certificate offline, and say what it states; any changed byte is refused."""
-    from llm_platform.keys import opened
+    from llm_platform.signing.keys import verified
 
-    statement = opened(_read(certificate), _read(key))
+    statement = verified(_read(certificate), _read(key))
     if as_json:
         console.print_json(json.dumps(statement))
         return
@@ -144,7 +144,7 @@ def verify(
 @certificates.command("key")
 def public_key() -> None:
     """Print the public key by which this deployment's certificates are verified."""
-    from llm_platform.keys import signing_key
+    from llm_platform.signing.keys import signing_key
 
     console.print(signing_key(load_settings().signing_key_file).public_pem, end="")
 

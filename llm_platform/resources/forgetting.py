@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_platform.errors import SpecificationError
-from llm_platform.keys import signing_key
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.coordination_postgres import catalog_schemas
 from llm_platform.warehouse.copies import CopyPlace
 

@@ -10,9 +10,9 @@ import duckdb
 import pyarrow as pa
 
 from llm_platform.errors import SpecificationError
-from llm_platform.keys import SigningKey, signing_key
 from llm_platform.records.forgetting import Bar
 from llm_platform.records.tables import arrow_schema
+from llm_platform.signing.keys import SigningKey, signing_key
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 

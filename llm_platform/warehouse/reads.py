@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llm_platform.keys import signing_key
+from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 

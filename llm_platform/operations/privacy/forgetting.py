@@ -17,9 +17,10 @@ from typing import Any
 from llm_platform.contracts.files import contract_files
 from llm_platform.errors import LeaseHeld, SpecificationError, StorageError, TransientError
 from llm_platform.files import write_text
-from llm_platform.keys import STATEMENT_TYPE, SigningKey
 from llm_platform.operations.privacy.files import forget_in_files
 from llm_platform.records import Bar, ForgetRequest, TableMeasure, Traces
+from llm_platform.signing.envelopes import STATEMENT_TYPE
+from llm_platform.signing.keys import SigningKey
 from llm_platform.warehouse.bars import forgotten_rows
 from llm_platform.warehouse.copies import CopyPlace
 from llm_platform.warehouse.lake import Warehouse

@@ -7,24 +7,25 @@ compares. A check event of Dagster's is in none of it: whoever can write one has
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llm_platform.contracts.shape import contract_of
 from llm_platform.errors import EvidenceMissing, SpecificationError
 from llm_platform.evaluation.report import Report
 from llm_platform.models.lock import pin
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Release, canonical_json, content_hash
+from llm_platform.signing.envelopes import STATEMENT_TYPE, UnreadableEnvelope, UnsignedEnvelope, opened, sealed
 from llm_platform.warehouse.store import ApplicationStore
 
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+if TYPE_CHECKING:
+    from llm_platform.signing.envelopes import PublicKey
+
 PREDICATE_TYPE = "https://llm-platform.dev/attestation/publication/v1"
 FILE = "attestation.json"
 """Beside `application.yaml`: evidence goes the way that the files go."""
@@ -51,10 +52,11 @@ def facts_of(store: ApplicationStore, loaded: LoadedApplication, *, image_digest
     report = Report.model_validate_json(row.report)
     entry = loaded.lock.get(release.model.entry)
     adapter = store.adapters.get(release.adapter) if release.adapter is not None else None
-    evaluation = loaded.application.evaluation
+    evaluation, contract = loaded.application.evaluation, contract_of(loaded.application)
     return {
         "application": name,
-        "contract": loaded.application.publish.contract,
+        # All that readers are promised: columns may change and the number stay.
+        "contract": f"{contract.version} ({contract.content_id})",
         "decision": champion.event_id,
         "approver": champion.by,
         "decided_at": champion.at.astimezone(UTC).isoformat(),
@@ -140,7 +142,7 @@ def sign(said: Mapping[str, Any], private_key: bytes) -> str:
     Raises:
         SpecificationError: it is no private ECDSA key in PEM form, or it has a password.
     """
-    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
@@ -152,14 +154,7 @@ def sign(said: Mapping[str, Any], private_key: bytes) -> str:
             "The signing key is no ECDSA key in PEM form without a password. Make one: "
             "openssl ecparam -name prime256v1 -genkey -noout -out attest.key"
         )
-    payload = canonical_json(said).encode()
-    signature = key.sign(_pre_authentication(PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
-    envelope = {
-        "payloadType": PAYLOAD_TYPE,
-        "payload": base64.b64encode(payload).decode(),
-        "signatures": [{"keyid": "", "sig": base64.b64encode(signature).decode()}],
-    }
-    return json.dumps(envelope, indent=1) + "\n"
+    return sealed(said, key)
 
 
 def verify(
@@ -185,11 +180,7 @@ def verify(
     """  # fmt: skip
     said = _signed(envelope, keys)
     predicate = said.get("predicate")
-    if (
-        said.get("_type") != STATEMENT_TYPE
-        or said.get("predicateType") != PREDICATE_TYPE
-        or not isinstance(predicate, dict)
-    ):
+    if said.get("predicateType") != PREDICATE_TYPE or not isinstance(predicate, dict):
         raise _refused(["it is signed, and no statement on a publication"])
     wrong = contradictions(facts)
     wrong += [
@@ -213,38 +204,25 @@ def verify(
 
 
 def _signed(envelope: str, keys: Sequence[bytes]) -> dict[str, Any]:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes, serialization
+    try:
+        return opened(envelope, [_public_key(text) for text in keys])
+    except UnreadableEnvelope as error:
+        raise _refused([f"it cannot be read: {error}"]) from None
+    except UnsignedEnvelope:
+        raise _refused(["no trusted key has signed what it says now"]) from None
+
+
+def _public_key(text: bytes) -> PublicKey:
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        outer = json.loads(envelope)
-        payload = base64.b64decode(outer["payload"], validate=True)
-        signatures = [base64.b64decode(one["sig"], validate=True) for one in outer["signatures"]]
-        authenticated = _pre_authentication(outer["payloadType"], payload)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _refused([f"it cannot be read ({type(error).__name__})"]) from None
-    for text in keys:
-        try:
-            key = serialization.load_pem_public_key(text)
-        except ValueError:
-            raise SpecificationError("A key to verify attestations with is no public key in PEM form.") from None
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise SpecificationError("A key to verify attestations with is no ECDSA key.")
-        for signature in signatures:
-            try:
-                key.verify(signature, authenticated, ec.ECDSA(hashes.SHA256()))
-            except InvalidSignature:
-                continue
-            found: dict[str, Any] = json.loads(payload)
-            return found
-    raise _refused(["no trusted key has signed what it says now"])
-
-
-def _pre_authentication(kind: str, payload: bytes) -> bytes:
-    # DSSE, protocol.md: what is signed names its type, so that nothing is taken for a statement of another kind.
-    name = kind.encode()
-    return b" ".join([b"DSSEv1", str(len(name)).encode(), name, str(len(payload)).encode(), payload])
+        key = serialization.load_pem_public_key(text)
+    except ValueError:
+        raise SpecificationError("A key to verify attestations with is no public key in PEM form.") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SpecificationError("A key to verify attestations with is no ECDSA key.")
+    return key
 
 
 def _clock(issued: object, now: datetime, max_age: timedelta) -> list[str]:

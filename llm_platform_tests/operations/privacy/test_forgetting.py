@@ -22,10 +22,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from llm_platform.errors import LeaseHeld, SpecificationError
-from llm_platform.keys import opened, signing_key
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.records import Annotation, Call, ModelPin, PoolExample, Release, TrainingData
 from llm_platform.records.tables import MADE_OF_SCHEMA
+from llm_platform.signing.keys import signing_key, verified
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
 from llm_platform_tests.warehouse.builders import (
     NOON,
@@ -365,17 +365,17 @@ def test_a_certificate_verifies_offline_and_no_changed_byte_does(ward: Ward) -> 
     envelope = done.path.read_text(encoding="utf-8")
     public = ward.forgetting.key.public_pem
 
-    statement = opened(envelope, public)
+    statement = verified(envelope, public)
 
     assert statement == done.statement
     assert statement["subject"][0]["digest"] == {"hmac-sha256": ward.forgetting.key.keyed_hash("reviews", GONE)}
     changed = json.loads(envelope)
     changed["payload"] = changed["payload"][:-8] + "AAAA" + changed["payload"][-4:]
     with pytest.raises(SpecificationError, match="does not hold"):
-        opened(json.dumps(changed), public)
+        verified(json.dumps(changed), public)
     stranger = signing_key(ward.folder / "stranger.pem", make=True)
     with pytest.raises(SpecificationError, match="does not hold"):
-        opened(envelope, stranger.public_pem)
+        verified(envelope, stranger.public_pem)
 
 
 def test_a_document_that_is_being_answered_is_not_forgotten_behind_the_back_of_who_answers(ward: Ward) -> None:

@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from llm_platform.application.model import Application, Retention
-from llm_platform.keys import signing_key
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.operations.privacy.retention import let_go, outdated
+from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.operations.privacy.test_forgetting import call
 from llm_platform_tests.warehouse.builders import NOON, RELEASE_ID, answer_all, batch, consumed, document, event, fill

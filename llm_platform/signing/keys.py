@@ -1,15 +1,9 @@
-"""The key that a deployment signs with, and what is made with it: signatures, envelopes, hashes that only it can make.
-
-An Ed25519 key in a file of PEM. What it signs can be verified by anybody who has the public half, without a network: an
-in-toto statement in an envelope of DSSE, as the tools for software supply chains read them.
-"""
+"""The key that a deployment signs with: an Ed25519 key in a file of PEM, and hashes that only it can make."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -30,9 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import write_text
-
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
+from llm_platform.signing.envelopes import UnreadableEnvelope, UnsignedEnvelope, opened, sealed
 
 
 @dataclass(frozen=True)
@@ -63,16 +54,7 @@ class SigningKey:
 
     def envelope(self, statement: Mapping[str, Any]) -> str:
         """A statement in a DSSE envelope, as JSON."""
-        payload = json.dumps(statement, sort_keys=True, ensure_ascii=False).encode()
-        signature = self.private.sign(_encoded(PAYLOAD_TYPE, payload))
-        return json.dumps(
-            {
-                "payloadType": PAYLOAD_TYPE,
-                "payload": base64.b64encode(payload).decode(),
-                "signatures": [{"keyid": self.key_id, "sig": base64.b64encode(signature).decode()}],
-            },
-            indent=2,
-        )
+        return sealed(statement, self.private, key_id=self.key_id)
 
 
 def signing_key(path: Path, *, make: bool = False) -> SigningKey:
@@ -115,46 +97,26 @@ def _write_once(path: Path, pem: str) -> None:
         aside.unlink(missing_ok=True)
 
 
-def opened(envelope: str, public_pem: str) -> dict[str, Any]:
-    """The statement of an envelope that a key has signed.
+def verified(envelope: str, public_pem: str) -> dict[str, Any]:
+    """The statement of an envelope that the key in PEM has signed.
 
     Raises:
         SpecificationError: it is none, the key is none, or a byte is not as it was signed.
     """
-    try:
-        found = json.loads(envelope)
-        kind = found["payloadType"]
-        payload = base64.b64decode(found["payload"], validate=True)
-        signatures = [base64.b64decode(one["sig"], validate=True) for one in found["signatures"]]
-    except (ValueError, TypeError, KeyError):
-        raise SpecificationError("This is not a DSSE envelope in JSON: nothing can be verified.") from None
     try:
         key = load_pem_public_key(public_pem.encode())
     except (ValueError, TypeError):
         raise SpecificationError("This is not a public key in PEM: nothing can be verified.") from None
     if not isinstance(key, Ed25519PublicKey):
         raise SpecificationError("This is not an Ed25519 key: nothing can be verified.")
-    if kind != PAYLOAD_TYPE or not any(_holds(key, signature, _encoded(kind, payload)) for signature in signatures):
+    try:
+        return opened(envelope, [key])
+    except UnreadableEnvelope as error:
+        raise SpecificationError(f"Nothing can be verified: {error}.") from None
+    except UnsignedEnvelope:
         raise SpecificationError(
             f"The signature does not hold for key {_key_id(key)[:16]}: the content was changed, or another key made it."
-        )
-    statement = json.loads(payload)
-    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:
-        raise SpecificationError("What was signed is not an in-toto statement.")
-    return statement
-
-
-def _holds(key: Ed25519PublicKey, signature: bytes, content: bytes) -> bool:
-    try:
-        key.verify(signature, content)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _encoded(kind: str, payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding. Source: github.com/secure-systems-lab/dsse, protocol.md."""
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+        ) from None
 
 
 def _key_id(key: Ed25519PublicKey) -> str:
