@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from llm_platform.errors import PlatformError, StorageError, without_messages
+from llm_platform.errors import PlatformError, without_messages
 from llm_platform.nim_local.adapters import ServableAdapter
 from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.engine import Engine
@@ -25,6 +25,7 @@ from llm_platform.nim_local.registration import Registration
 from llm_platform.nim_local.server import Nim, create_app
 from llm_platform.nim_local.signals import handlers_kept, leave_signals_alone
 from llm_platform.nim_local.vocabulary import Vocabulary
+from llm_platform.web.listening import listen
 from llm_platform.web.patience import LimitedProtocol
 
 _DRAIN_SECONDS = 20
@@ -61,7 +62,7 @@ def serve(
         LeaseHeld: another server is registered in `state` for this model.
         StorageError: `state` cannot be written, or the address is taken.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port, serving="the embedded NIM")
     bound_port = listener.getsockname()[1]
     base_url = f"http://{host}:{bound_port}"
     registration = Registration.take(state, config) if state is not None else None
@@ -76,19 +77,6 @@ def serve(
         listener.close()
         if registration is not None:
             registration.release()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise StorageError(
-            f"Could not listen on {host}:{port}: {error.strerror}. Choose another port, or 0 for a free one."
-        ) from error
-    return listener
 
 
 class _Server(uvicorn.Server):

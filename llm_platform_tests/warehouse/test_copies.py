@@ -12,12 +12,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from llm_platform.contracts.files import contract_files
 from llm_platform.errors import PlatformError, TransientError
@@ -25,6 +23,7 @@ from llm_platform.records.contracts import text_contract
 from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
+from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
 from llm_platform_tests.warehouse.conftest import sqlite_location
 from llm_platform_tests.warehouse.test_contract_tables import ANSWER, answered, invoices
@@ -36,23 +35,8 @@ OLD, NEW = text_contract(1, application="reviews"), text_contract(2, application
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[tuple[S3Access, Any]]:
     """How to reach an empty bucket named `readers`, and a client for it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="s3cret",
-    )
-    client.create_bucket(Bucket="readers")
-    yield (
-        S3Access("key", "s3cret", region="us-east-1", endpoint=f"{host}:{port}", url_style="path", use_ssl=False),
-        client,
-    )
-    client.close()
-    server.stop()
+    with bucket_named("readers") as found:
+        yield found
 
 
 def publish(lake: Warehouse, release_id: str, places: Sequence[CopyPlace]) -> list[str]:

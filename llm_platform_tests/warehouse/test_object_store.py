@@ -9,35 +9,19 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from llm_platform.errors import PlatformError
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
+from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
 
 
 @pytest.fixture
 def bucket() -> Iterator[tuple[S3Access, object]]:
     """How to reach an empty bucket named `lake`, and a client for it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="s3cret",
-    )
-    client.create_bucket(Bucket="lake")
-    yield (
-        S3Access("key", "s3cret", region="us-east-1", endpoint=f"{host}:{port}", url_style="path", use_ssl=False),
-        client,
-    )
-    client.close()
-    server.stop()
+    with bucket_named("lake") as found:
+        yield found
 
 
 def test_a_lake_keeps_its_files_in_a_bucket(bucket: tuple[S3Access, object], tmp_path: Path) -> None:

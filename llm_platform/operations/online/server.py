@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -17,18 +16,18 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from llm_platform.errors import PlatformError, StorageError, without_messages
+from llm_platform.errors import PlatformError, without_messages
 from llm_platform.inference.threads import step_aside
 from llm_platform.online.app import online_app
 from llm_platform.online.callers import Callers
 from llm_platform.operations.online.desk import AskingOf, DeskPlace, OnlineDesk
 from llm_platform.operations.online.open_lake import Opening, OpenLake
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.web.listening import LOCAL_NAMES, listen
 from llm_platform.web.patience import LimitedProtocol
 
 logger = logging.getLogger(__name__)
 
-LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 TICK_SECONDS = 1.0
 """So often the decision is read: a promotion reaches callers within it."""
 COMMIT_SECONDS = 5.0
@@ -71,7 +70,7 @@ def serve_online(
     Raises:
         StorageError: the address is in use or may not be listened on.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port, serving="answers", waiting=1024)
     lake = OpenLake(opening)
     # Reads and commits come in bursts; callers go first.
     threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="llm-platform-lake", initializer=step_aside)
@@ -148,17 +147,3 @@ async def _commit(desks: Mapping[str, OnlineDesk]) -> None:
             recorded_at = time.monotonic()
             for desk in desks.values():
                 await desk.put_on_record()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(1024)
-    except OSError as error:
-        listening.close()
-        raise StorageError(
-            f"Cannot serve answers on {host}:{port}: {error.strerror}. Choose another --port."
-        ) from error
-    return listening

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvicorn
 
-from llm_platform.errors import StorageError, without_messages
+from llm_platform.errors import without_messages
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.reviewing.review import SECOND_OPINIONS, ReviewDesk
 from llm_platform.operations.reviewing.status import platform_of
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.web.listening import LOCAL_NAMES, listen
 from llm_platform.web.patience import LimitedProtocol
-
-LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 def serve_review(
@@ -65,7 +63,7 @@ def serve_review(
         hosts=LOCAL_NAMES if access.local is not None else ("*",),
         platform=lambda: platform_of(lake, applications, namespace=namespace, broken=broken or {}),
     )
-    listening = _listen(host, port)
+    listening = listen(host, port, serving="the review page", waiting=128)
     name = f"[{host}]" if ":" in host else host
     # Addresses hold keys of documents; uvicorn's access log would keep them.
     config = uvicorn.Config(
@@ -82,18 +80,3 @@ def serve_review(
     logging.getLogger("uvicorn.error").addFilter(without_messages)
     ready(f"http://{name}:{listening.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise StorageError(
-            f"Cannot serve the review page on {host}:{port}: {error.strerror}. Choose another --port."
-        ) from error
-    return listening

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pandas as pd
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from llm_platform.application.model import Finetuning
@@ -35,6 +33,7 @@ from llm_platform.records import AdapterManifest, ModelPin, Score, adapter_name
 from llm_platform.resources.handed import adapter_folders, serving_of
 from llm_platform.settings.settings import Settings
 from llm_platform_tests.finetuning.tiny import examples, tiny_base, tiny_job
+from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team
 from llm_platform_tests.tiny_model import layout
@@ -188,17 +187,10 @@ def test_a_branch_finds_the_adapters_of_production(settings: Settings, imported:
 
 def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Settings, tmp_path: Path) -> None:
     """A pod with an empty disk serves what another one has trained."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        endpoint = "{}:{}".format(*server.get_host_and_port())
-        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "s3cret"}
-        client = boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1", **keys)
-        client.create_bucket(Bucket="adapters")
-        client.close()
+    with bucket_named("adapters") as (access, _):
         given = {
             "data_root": "s3://adapters/all",
-            "s3_endpoint": endpoint,
+            "s3_endpoint": access.endpoint,
             "s3_use_ssl": False,
             "s3_region": "us-east-1",
         }
@@ -217,8 +209,6 @@ def test_adapters_are_kept_in_the_object_store_and_fetched_from_it(settings: Set
         )
         with pytest.raises(StorageError, match="s3://adapters/all"):
             elsewhere.find("0123456789abcdef", PIN)
-    finally:
-        server.stop()
 
 
 def test_endpoints_that_watch_an_unnamed_folder_are_refused(settings: Settings, entry: LockEntry) -> None:

@@ -8,25 +8,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from llm_platform.errors import LeaseHeld, SpecificationError
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.records import Annotation, Call, ModelPin, PoolExample, Release, TrainingData
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.signing.keys import signing_key, verified
-from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
+from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import (
     NOON,
     RELEASE_ID,
@@ -279,7 +278,7 @@ def test_nothing_of_a_forgotten_document_is_left_in_any_byte(ward: Ward) -> None
 @pytest.mark.slow
 def test_versions_of_objects_go_too(postgres_dsn: str, tmp_path: Path) -> None:
     """A bucket that keeps versions hides what is deleted in it, and shows it to whoever asks for it by its version."""
-    with versioned_bucket() as (access, client):
+    with bucket_named("lake", versioned=True) as (access, client):
         key = str(tmp_path / "key.pem")
         signing_key(Path(key), make=True)
         places = [
@@ -301,30 +300,6 @@ def test_versions_of_objects_go_too(postgres_dsn: str, tmp_path: Path) -> None:
         assert not any("object versions" in name for name in done.statement["predicate"]["not_reached"])
         with Warehouse.attach(ward.location, read_only=True) as lake:
             assert lake.application("reviews").documents.table(["document_id"]).num_rows == len(KEPT)
-
-
-@contextmanager
-def versioned_bucket() -> Iterator[tuple[S3Access, Any]]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="s3cret",
-    )
-    try:
-        client.create_bucket(Bucket="lake")
-        client.put_bucket_versioning(Bucket="lake", VersioningConfiguration={"Status": "Enabled"})
-        access = S3Access(
-            "key", "s3cret", region="us-east-1", endpoint=f"{host}:{port}", url_style="path", use_ssl=False
-        )
-        yield access, client
-    finally:
-        client.close()
-        server.stop()
 
 
 def versions(client: Any) -> Iterator[bytes]:
