@@ -9,7 +9,6 @@ from pathlib import Path
 from llm_platform.errors import SpecificationError
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
 from llm_platform.resources.warehouse import WarehouseResource
-from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.coordination_postgres import catalog_schemas
 from llm_platform.warehouse.copies import CopyPlace
 
@@ -28,6 +27,9 @@ def forgetting(warehouse: WarehouseResource, *, copies: Sequence[CopyPlace] = ()
         raise SpecificationError(
             "Documents are forgotten with a key that signs: name its file in LLM_PLATFORM_SIGNING_KEY."
         )
+    # Loads cryptography, which a graph that forgets nothing does not need.
+    from llm_platform.signing.keys import signing_key
+
     own = Path(warehouse.runs_folder)
     names = dict.fromkeys([own.name, *_names(warehouse)])
     places = [ForgetPlace(name, _beside(warehouse, own.name, name).alone, own.parent / name) for name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -12,9 +13,11 @@ import pyarrow as pa
 from llm_platform.errors import SpecificationError
 from llm_platform.records.forgetting import Bar
 from llm_platform.records.tables import arrow_schema
-from llm_platform.signing.keys import SigningKey, signing_key
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+
+if TYPE_CHECKING:
+    from llm_platform.signing.keys import SigningKey
 
 LISTED = listed("bars")
 
@@ -70,6 +73,9 @@ def _key(session: Session, application: str, key_ids: set[str]) -> SigningKey:
     )
     if session.signing_key is None:
         raise SpecificationError(f"{why}. Name its file in LLM_PLATFORM_SIGNING_KEY.")
+    # Loads cryptography, which a lake without bars does not need.
+    from llm_platform.signing.keys import signing_key
+
     key = signing_key(Path(session.signing_key))
     if key_ids != {key.key_id}:
         raise SpecificationError(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
@@ -43,6 +42,9 @@ class Reads:
         """How a document is named here; None where there is no key."""
         if self._session.signing_key is None:
             return None
+        # Loads cryptography, which only looks at texts need.
+        from llm_platform.signing.keys import signing_key
+
         return signing_key(Path(self._session.signing_key), make=True).keyed_hash(self._application, document_id)
 
     def table(self, *, document_id: str | None = None) -> pa.Table:

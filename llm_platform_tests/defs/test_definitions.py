@@ -150,6 +150,7 @@ LOAD = textwrap.dedent(
     import llm_platform.definitions
     seen["cpu_seconds"] = time.process_time() - started
     heavy = ("torch", "transformers", "xllamacpp", "gguf", "kubernetes", "sklearn", "matplotlib")
+    heavy += ("cryptography.hazmat.primitives.asymmetric", "sqlglot", "open_data_contract_standard", "uvicorn", "boto3")
     seen["heavy"] = [name for name in heavy if name in sys.modules]
     seen["state_exists"] = os.path.exists(state)
     print(json.dumps(seen))

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_platform.contracts.files import contract_files
 from llm_platform.errors import LeaseHeld, SpecificationError, StorageError, TransientError
@@ -20,10 +20,12 @@ from llm_platform.files import write_text
 from llm_platform.operations.privacy.files import forget_in_files
 from llm_platform.records import Bar, ForgetRequest, TableMeasure, Traces
 from llm_platform.signing.envelopes import STATEMENT_TYPE
-from llm_platform.signing.keys import SigningKey
 from llm_platform.warehouse.bars import forgotten_rows
 from llm_platform.warehouse.copies import CopyPlace
 from llm_platform.warehouse.lake import Warehouse
+
+if TYPE_CHECKING:
+    from llm_platform.signing.keys import SigningKey
 
 PREDICATE_TYPE = "https://llm-platform.dev/forgotten/v1"
 """Kind of what is stated; a name, not an address."""
