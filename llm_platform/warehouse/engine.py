@@ -57,6 +57,7 @@ MEANINGS = (
             "too small to be a parquet",
             "decompression failure",
             "string encoding found in parquet",
+            "tprotocolexception",
         ),
         "a file is damaged or not ours. Restore it from a backup or start anew.",
     ),
