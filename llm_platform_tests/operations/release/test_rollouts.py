@@ -12,24 +12,33 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError
+from llm_platform.evaluation.drift import DriftReport, Measurement
+from llm_platform.evaluation.drift_accuracy import FreshAccuracy
 from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.release.explain import explain_document
+from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.replay import Window, replay
 from llm_platform.operations.release.rollout import promote, rollback
 from llm_platform.operations.release.rollout_panels import rollout_panels
 from llm_platform.operations.release.rollouts import Who, decide_rollout, preview
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.operations.reviewing.status import application_status
+from llm_platform.records.tables import FLAGS_SCHEMA
 from llm_platform.rollout.routing import place_of
+from llm_platform.warehouse.drift import StoredDrift
 from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform_tests.operations.release.site import ANN, STAGES, Site, answers
-from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.servers.faults import Fault, Status
+from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, right_answer
 
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[ScriptedServer]:
-    with ScriptedServer(answer=answers, keep_bodies=True) as server:
+    def refuses(seen: Seen) -> Fault | None:
+        return Status(400, "no") if "too long" in json.dumps(seen.body) and int(seen.document_id) % 2 else None
+
+    with ScriptedServer(answer=answers, script=refuses, keep_bodies=True) as server:
         yield server
 
 
@@ -161,6 +170,92 @@ def test_a_guard_withdraws_a_challenger_within_one_look(site: Site) -> None:
     with site.team.warehouse.open() as lake:
         assert {("rollout_withdrawn", "mumbles")} <= {(one.kind, one.variant) for one in lake.alerts.open()}
     assert site.tick().decided == ()
+
+
+def broken(site: Site, guards: dict[str, Any], variant: str, rollout_id: str | None) -> dict[str, str]:
+    """Guard → what was measured, of a policy that is read by nobody else."""
+    policy = {
+        name: {**guard, "action": "withdraw", "reason": "what a team can live with"} for name, guard in guards.items()
+    }
+    with_policy(site, guards=policy)
+    with site.store() as store:
+        release = site.team.loaded.release(variant, store)
+        assert release is not None
+        found = breaches(store, site.team.loaded, release, rollout_id=rollout_id, share=0.5)
+    return {one.name: one.measured for one in found}
+
+
+def test_each_guard_is_broken_by_what_it_is_for_and_by_nothing_else(site: Site) -> None:
+    """A limit that nobody saw broken may as well not be there; one that breaks by itself withdraws what is good."""
+    site.team.write_prompt("refused", "This context is too long: {{ text }}")
+    clear = site.team.specification["variants"]["clear"]
+    site.team.specification["variants"]["refused"] = {**clear, "prompt": "refused"}
+    site.team.lock["price_per_million_input_tokens_usd"] = 1.0
+    site.team.write_lock()
+    site.team.write_specification()
+    started = [site.start(variant) for variant in ("clearer", "refused", "mumbles")]
+    site.shares()
+    rollouts = {step.variant: step.rollout_id for step in started}
+    strict = {
+        "valid_rate": {"minimum": 0.9},
+        "error_rate": {"maximum": 0.1},
+        "p95_latency_seconds": {"maximum": 1000.0},
+        "cost_usd_per_document": {"maximum": 1000.0},
+    }
+
+    assert broken(site, strict, "clearer", rollouts["clearer"]) == {}
+    assert set(broken(site, strict, "refused", rollouts["refused"])) == {"valid_rate", "error_rate"}
+    assert set(broken(site, strict, "mumbles", rollouts["mumbles"])) == {"valid_rate"}
+    tiny = {name: {"maximum": 1e-9} for name in ("p95_latency_seconds", "cost_usd_per_document")}
+    measured = broken(site, tiny, "clearer", rollouts["clearer"])
+    assert measured["p95_latency_seconds"].endswith(" answers, above 1e-09 s")
+    assert "USD over" in measured["cost_usd_per_document"]
+    early = {name: {**guard, "documents": 100_000} for name, guard in (strict | tiny).items()}
+    assert broken(site, early, "refused", rollouts["refused"]) == {}
+
+
+def test_the_champion_is_held_to_what_is_live(site: Site) -> None:
+    """Drift and the labels of live documents say what no answer says of itself; a challenger is not judged by them."""
+    with site.store() as store:
+        champion = store.rollout.champion()
+        assert champion is not None
+        now = datetime.now(UTC)
+        report = DriftReport(
+            drift_id="planted",
+            windows_id="planted",
+            application=NAME,
+            release_id=champion.release_id,
+            since=now,
+            reference_texts=60,
+            current_texts=60,
+            measurements=(
+                Measurement(
+                    name="length",
+                    verdict="drifted",
+                    effect_name="separation",
+                    effect=0.9,
+                    maximum=0.6,
+                    reason="planted here",
+                ),
+            ),
+            accuracy=FreshAccuracy(
+                considered=60, drawn=60, labelled=60, value=0.5, lower=0.3, upper=0.7, confidence=0.95
+            ),
+            created_at=now,
+        )
+        row = StoredDrift("planted", champion.release_id, "length", report.model_dump_json(), now)
+        store.drift.append(row, FLAGS_SCHEMA.empty_table())
+    guards: dict[str, Any] = {"drift": {}, "live_accuracy": {"minimum": 0.8}}
+    try:
+        measured = broken(site, guards, "clear", None)
+        assert measured["drift"] == "length"
+        assert measured["live_accuracy"].startswith("0.500 of 60 labels")
+        assert set(broken(site, {**guards, "live_accuracy": {"minimum": 0.6}}, "clear", None)) == {"drift"}
+        assert broken(site, guards, "clearer", "some rollout") == {}
+        assert site.tick().champion_trouble is not None
+    finally:
+        with site.store() as store, store._session.cursor() as cursor:
+            cursor.execute(f"DELETE FROM lake.{NAME}.drift_reports")
 
 
 def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_again(site: Site) -> None:
