@@ -8,14 +8,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_webserver.app import create_app_from_workspace_process_context
+from starlette.testclient import TestClient
 
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.rollout_sensor import rollout_sensor
-from llm_platform_tests.operations.release.site import Site, answers
+from llm_platform_tests.defs.deployment import LAUNCH, QUIET, Deployment, deployed
+from llm_platform_tests.operations.release.site import STAGES, Site, answers
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 GUARDS: dict[str, Any] = {
     "valid_rate": {"minimum": 0.9, "action": "withdraw", "documents": 5, "reason": "a hole in ten is too many"}
 }
@@ -88,3 +90,55 @@ def test_a_run_of_the_graph_goes_on_where_the_decision_left(site: Site) -> None:
     assert found == {"clearer": ("running", 1), "vague": ("withdrawn", 0)}
     assert published <= {"clear", "clearer"}
     assert set(site.published().values()) == published
+
+
+def launch(pages: TestClient, there: Deployment, assets: list[str], checks: list[Any] | None) -> str:
+    """Ask Dagster's server for a run of assets; what it says."""
+    selected = [{"path": [NAME, asset]} for asset in assets]
+    job = {**there.repository, "pipelineName": NAME, "assetSelection": selected, "assetCheckSelection": checks}
+    variables = {"executionParams": {"selector": job, "runConfigData": QUIET}}
+    reply = pages.post("/graphql", json={"query": LAUNCH, "variables": variables}).json()
+    return str(reply["data"]["launchPipelineExecution"]["__typename"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_whatever_is_told_to_dagsters_own_server_moves_no_challenger(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events and checks that somebody reports, steps that are launched alone, a name in the environment: none approves.
+
+    The server is Dagster's own, without the guard that ours has: what decides is read from the lake.
+    """
+    stages = [{**STAGES[0], "approvals": 1, "roles": ["adjudicator"]}, *STAGES[1:]]
+    site.team.specification["rollout"]["stages"] = stages
+    site.team.write_specification()
+    site.serve()
+    site.answer()
+    site.start("clearer")
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setenv("LLM_PLATFORM_ROLLOUT", "off")
+    forged = {"check_name": "champion_passes", "passed": True, "data_version": "forged", "metadata": {"stage": 3}}
+    with deployed(site.team, processes=False) as there:
+        app = create_app_from_workspace_process_context(there.workspace)
+        with TestClient(app, base_url="http://localhost") as pages:
+            for asset in ("rollout", "published", "report", "completions_champion"):
+                for report in ("materialization", "observation", "check"):
+                    reported = pages.post(f"/report_asset_{report}/{NAME}/{asset}", json=forged)
+                    assert reported.status_code in (200, 400)
+            for alone in (["published"], ["rollout"], ["rollout", "published"]):
+                launched = {launch(pages, there, alone, checks) for checks in ([], None)}
+                # Dagster refuses to leave out the checks of a step that yields them itself.
+                assert "LaunchRunSuccess" in launched
+                assert launched <= {"LaunchRunSuccess", "InvalidSubsetError"}
+                there.tick()
+        assert {run.status for run in there.instance.get_runs()} <= {
+            dg.DagsterRunStatus.SUCCESS,
+            dg.DagsterRunStatus.FAILURE,
+        }
+
+    newest = site.newest()
+    assert (newest.variant, newest.status, newest.stage) == ("clearer", "running", 0)
+    assert newest.reasons == ("0 of 1 approvals of adjudicator",)
+    assert set(site.published().values()) == {"clear"}
+    assert "LLM_PLATFORM_IDENTITY_TOKEN" in site.refusal("approve")
