@@ -122,6 +122,13 @@ def run(
     the last lines say what was not done. While another run of this machine does it, this one answers a share of its
     documents, and leaves the rest to it.
     """
+    from llm_platform.resources.warehouse import kept_open
+
+    with kept_open():
+        _run(application, accept_drop=accept_drop, only=only, full=full)
+
+
+def _run(application: str, *, accept_drop: bool, only: str | None, full: bool) -> None:
     from llm_platform.cli.answering import share_work
     from llm_platform.operations.answering.documents import ACCEPT_DROP_TAG, FULL_TAG
     from llm_platform.operations.release.plan import nothing_to_do
