@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llm_platform.cli.console import ApplicationName, OpenToOthers, application_named, console, require_guard
-from llm_platform.settings.settings import SHIPPED, load_settings
+from llm_platform.settings.settings import SHIPPED, Settings, load_settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 commands = typer.Typer()
 
@@ -122,20 +125,35 @@ def run(
     the last lines say what was not done. While another run of this machine does it, this one answers a share of its
     documents, and leaves the rest to it.
     """
+    from llm_platform.resources.warehouse import kept_open
+    from llm_platform.workbench.instance import recorded
+
+    settings = load_settings()
+    with kept_open(), recorded(settings) as instance:
+        _run(settings, instance, application, accept_drop=accept_drop, only=only, full=full)
+
+
+def _run(
+    settings: Settings,
+    instance: DagsterInstance,
+    application: str,
+    *,
+    accept_drop: bool,
+    only: str | None,
+    full: bool,
+) -> None:
     from llm_platform.cli.answering import share_work
     from llm_platform.operations.answering.documents import ACCEPT_DROP_TAG, FULL_TAG
     from llm_platform.operations.release.plan import nothing_to_do
     from llm_platform.resources.warehouse import WarehouseResource
-    from llm_platform.workbench.instance import at_work, recorded
+    from llm_platform.workbench.instance import at_work
     from llm_platform.workbench.summary import print_summary
     from llm_platform.workbench.unchanged import FILES_TAG, files_version, is_unchanged
 
-    settings = load_settings()
     loaded = application_named(settings, application)
     files = files_version(settings, loaded.application)
-    with recorded(settings) as instance:
-        other = at_work(instance, application)
-        ran = other is None and not (only or full or accept_drop) and is_unchanged(instance, application, files)
+    other = at_work(instance, application)
+    ran = other is None and not (only or full or accept_drop) and is_unchanged(instance, application, files)
     if ran:
         with WarehouseResource.of(settings).open() as lake:
             if nothing_to_do(lake, loaded):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
@@ -17,6 +18,59 @@ from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.object_store import S3Access
 
 log = logging.getLogger(__name__)
+
+
+class _Kept:
+    """Lakes that stay open while somebody says so: to attach one, and to learn what is in it, costs each step anew."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._lakes: dict[tuple[object, bool], Warehouse] = {}
+        self._given_up: list[Warehouse] = []
+
+    def hold(self) -> None:
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+            lakes = [*self._lakes.values(), *self._given_up]
+            self._lakes, self._given_up = {}, []
+        for lake in lakes:
+            lake.close()
+
+    def lake(self, place: object, attach: Callable[[], Warehouse], *, read_only: bool) -> Warehouse | None:
+        """The lake at a place, which stays open; None where nobody holds any."""
+        with self._lock:
+            if not self._holders:
+                return None
+            for writable in (True, False) if read_only else (True,):
+                if (place, writable) in self._lakes:
+                    return self._lakes[place, writable]
+            return self._lakes.setdefault((place, not read_only), attach())
+
+    def give_up(self, lake: Warehouse) -> None:
+        """Something went wrong with it: whoever comes next gets another one, with connections of its own."""
+        with self._lock:
+            for key in [key for key, one in self._lakes.items() if one is lake]:
+                self._given_up.append(self._lakes.pop(key))
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def kept_open() -> Iterator[None]:
+    """Lakes that are opened in this process while the block runs stay open until its end, and are opened once."""
+    _kept.hold()
+    try:
+        yield
+    finally:
+        _kept.release()
 
 
 class WarehouseResource(dg.ConfigurableResource):
@@ -65,13 +119,33 @@ class WarehouseResource(dg.ConfigurableResource):
 
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Warehouse]:
-        """Open the lake for the length of a `with` block."""
+        """Open the lake for the length of a `with` block; the one that is kept open, where there is one."""
         upstream = None
         if self.upstream_catalog and self.upstream_data_path:
             upstream = LakeLocation(self.upstream_catalog, self.upstream_data_path, self.upstream_schema, s3=self._s3())
-        lake = Warehouse.attach(self._here(), upstream=upstream, sources=self.sources, read_only=read_only)
-        with closing(lake):
-            yield lake
+
+        def attach() -> Warehouse:
+            return Warehouse.attach(self._here(), upstream=upstream, sources=self.sources, read_only=read_only)
+
+        place = (self._here(), upstream, tuple(sorted(self.sources.items())))
+        # A cloud's own identity is good for an hour or so: each attach asks for it anew.
+        lasting = not any(one is not None and one.is_remote and not self.s3_key_id for one in (self._here(), upstream))
+        kept = _kept.lake(place, attach, read_only=read_only) if lasting else None
+        if kept is None:
+            with closing(attach()) as lake:
+                yield lake
+            return
+        try:
+            yield kept
+        except BaseException:
+            _kept.give_up(kept)
+            raise
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:  # noqa: ARG002
+        """For the steps of one process of a run: the lake that the first of them opens stays open for the others."""
+        with kept_open():
+            yield self
 
     @contextmanager
     def alone(self, *, read_only: bool = False) -> Iterator[Warehouse]:

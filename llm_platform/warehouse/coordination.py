@@ -72,6 +72,9 @@ class Coordinator(Protocol):
     def mark(self) -> object:
         """Another one after every commit to the lake, whoever makes it; to be compared with an earlier one."""
 
+    def settled_mark(self) -> object:
+        """`mark`, where everything that it covers can be read and what comes later has another one; None otherwise."""
+
     def erase(self) -> None:
         """Leave nothing of deleted leases and requests in the pages of their database."""
 

@@ -73,6 +73,10 @@ class PostgresCoordinator:
         with self._locked(None) as statements:
             return statements.run(f'SELECT max(snapshot_id) FROM "{self._scope}"."ducklake_snapshot"')[0][0]
 
+    def settled_mark(self) -> object:
+        """The same: what a snapshot's row can be read of was committed with it."""
+        return self.mark()
+
     def erase(self) -> None:
         """Write the table of requests anew, without what was deleted in it."""
         try:

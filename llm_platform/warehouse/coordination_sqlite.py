@@ -20,6 +20,9 @@ from llm_platform.warehouse.coordination import ATTACH, COPIES, LEASES_DDL, WAIT
 
 log = logging.getLogger(__name__)
 
+SETTLED_NANOSECONDS = 25_000_000
+"""Longer than two ticks of the clock that files get their times from."""
+
 
 class SqliteStatements:
     """`Statements` over a sqlite3 cursor."""
@@ -61,6 +64,7 @@ class FileCoordinator:
         self._leases_file = catalog.with_name("leases.sqlite")
         self._wait_seconds, self._said_after_seconds = wait_seconds, said_after_seconds
         self._prepared = False
+        self._writer: int | None = None
         self._marked = str(catalog), f"{catalog}-wal"
 
     def has_catalog(self) -> bool:
@@ -85,8 +89,12 @@ class FileCoordinator:
             ) from error
         try:
             self._wait_for(descriptor, lock_file)
+            if lock_file == self._lock_file:
+                self._writer = threading.get_ident()
             yield
         finally:
+            if lock_file == self._lock_file:
+                self._writer = None
             os.close(descriptor)
 
     def _wait_for(self, descriptor: int, lock_file: Path) -> None:
@@ -169,6 +177,36 @@ class FileCoordinator:
         DuckDB too.
         """
         return _time_and_size(self._marked[0]), _time_and_size(self._marked[1])
+
+    def settled_mark(self) -> object:
+        """`mark`, unless a writer is at work or the files were written a moment ago.
+
+        A commit is in the files before it can be read, while its writer holds the lock; and a file that is written
+        twice within one tick of the kernel's clock has one time.
+        """
+        before = time.time_ns() - SETTLED_NANOSECONDS
+        if self._is_being_written():
+            return None
+        marks = _time_and_size(self._marked[0]), _time_and_size(self._marked[1])
+        return marks if all(one is None or one[0] < before for one in marks) else None
+
+    def _is_being_written(self) -> bool:
+        """Whether anybody may be committing; not this thread, which is asking."""
+        if self._writer == threading.get_ident():
+            return False
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # it cannot be told
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def now(self) -> float:
         """This machine's clock; all holders of a SQLite catalog's leases are on it."""

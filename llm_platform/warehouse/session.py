@@ -26,6 +26,7 @@ from llm_platform.warehouse.engine import (
     platform_error,
     rollback,
 )
+from llm_platform.warehouse.following import Following
 from llm_platform.warehouse.object_store import S3Access, make_secret
 from llm_platform.warehouse.schema import columns_of, empty_relation, is_published
 
@@ -67,6 +68,9 @@ class Session:
         self._connection = connection
         self._metadata_schemas = metadata_schemas
         self._columns: dict[tuple[str, str, str], frozenset[str]] = {}
+        self._looked_up: dict[tuple[str, str], int | None] = {}
+        self._columns_then: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+        self._following = Following(coordinator, self._ask, self.metadata)
         self._looking = threading.Lock()
         self._memory_limit = self._setting("memory_limit")
         self.address = address
@@ -132,12 +136,19 @@ class Session:
         return str(self._connection.execute(f"SELECT current_setting('{name}')").fetchall()[0][0])
 
     def table(self, sql: str, parameters: Parameters = ()) -> pa.Table:
-        """All rows of a query."""
-        with self.cursor() as cursor:
-            return execute(cursor, sql, parameters).to_arrow_table()
+        """All rows of a query; those of before where no table that it reads was changed."""
+
+        def find() -> pa.Table:
+            with self.cursor() as cursor:
+                return execute(cursor, sql, parameters).to_arrow_table()
+
+        return self._following.answer("table", sql, repr(parameters), find)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """All rows of a small query."""
+        """All rows of a small query; those of before where no table that it reads was changed."""
+        return list(self._following.answer("rows", sql, repr(parameters), lambda: self._ask(sql, parameters)))
+
+    def _ask(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         with self.cursor() as cursor:
             return execute(cursor, sql, parameters).fetchall()
 
@@ -148,7 +159,7 @@ class Session:
 
     def snapshot(self, *, catalog: str = LAKE) -> int:
         """Id of the newest snapshot of the lake."""
-        return int(self.value(self._newest_snapshot(catalog)))
+        return self._following.newest() if catalog == LAKE else int(self.value(self._newest_snapshot(catalog)))
 
     def _newest_snapshot(self, catalog: str) -> str:
         # Not `current_snapshot()`: it loads the whole catalog first, 30 ms of CPU.
@@ -197,6 +208,13 @@ class Session:
 
     def is_written_since(self, snapshot: int, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether a later snapshot changed a table of ours in any way; also true where that cannot be told any more."""
+        if catalog == LAKE:
+            return self._following.is_changed_since(
+                snapshot, (application, table), ask=lambda: self._is_recorded_since(snapshot, application, table, LAKE)
+            )
+        return self._is_recorded_since(snapshot, application, table, catalog)
+
+    def _is_recorded_since(self, snapshot: int, application: str, table: str, catalog: str) -> bool:
         changes = self.metadata("ducklake_snapshot_changes", catalog=catalog)
         snapshots = self.metadata("ducklake_snapshot", catalog=catalog)
         found = self.value(
@@ -218,10 +236,20 @@ class Session:
         """Columns that a table of ours has in this lake; empty when nobody has written it."""
         key = (catalog, application, table)
         if key not in self._columns:
-            # Of all tables at once: a run asks for most of them, and one query costs as much as one for all.
-            for name, found in self._columns_of_tables(application, catalog=catalog).items():
-                self._columns.setdefault((catalog, application, name), found)
+            structure = self._structure(catalog)
+            if structure is None or self._looked_up.get((catalog, application)) != structure:
+                # Of all tables at once: a run asks for most of them, and one query costs as much as one for all.
+                for name, found in self._columns_of_tables(application, catalog=catalog).items():
+                    self._columns.setdefault((catalog, application, name), found)
+                self._looked_up[catalog, application] = structure
         return self._columns.get(key, frozenset())
+
+    def _structure(self, catalog: str) -> int | None:
+        """Another number where a table was made or altered since; None where that is not followed."""
+        if catalog != LAKE:
+            return None
+        self._following.newest()
+        return self._following.structure
 
     def tables(self, application: str) -> list[str]:
         """Tables of ours that somebody has written in this lake."""
@@ -247,8 +275,13 @@ class Session:
         stored = self.columns(application, table, catalog=catalog)
         name = qualified(catalog, application, table)
         if at_snapshot is not None and stored:
-            then = self._columns_of_tables(application, catalog=catalog, at_snapshot=at_snapshot)
-            stored = then.get(table, frozenset())
+            then = (catalog, application, at_snapshot)
+            if then not in self._columns_then:
+                # A snapshot is what it is for ever.
+                self._columns_then[then] = self._columns_of_tables(
+                    application, catalog=catalog, at_snapshot=at_snapshot
+                )
+            stored = self._columns_then[then].get(table, frozenset())
             name += f" AT (VERSION => {at_snapshot:d})"
         if not stored:
             return empty_relation(wanted)
@@ -351,10 +384,11 @@ class Session:
         except BaseException:
             rollback(cursor)
             raise
+        finally:
+            self._following.committed()
         for table, columns in transaction.written.items():
             self._columns[LAKE, application, table] = columns
-        found = cursor.execute(self._newest_snapshot(LAKE)).fetchall()
-        return result, int(found[0][0])
+        return result, self.snapshot()
 
 
 class Transaction:

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,16 @@ from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs, works_on
 from llm_platform.errors import LeaseHeld, SpecificationError, StorageError
 from llm_platform.files import claim
 from llm_platform.models.lock import load_lock
-from llm_platform.resources.dagster_storage import PostgresStorage
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import SHIPPED, Settings
 
 FOLLOW_SECONDS = 2.0
+# By their names: to import them, and Dagster's own for Postgres, takes half a second.
+POSTGRES_STORAGE = {"module": "llm_platform.resources.dagster_storage", "class": "PostgresStorage"}
+SQLITE_STORAGE = {"module": "llm_platform.resources.dagster_sqlite", "class": "SqliteStorage"}
+STORAGE_KEYS = {"storage", "run_storage", "event_log_storage", "schedule_storage"}
+
+_in_use: ContextVar[tuple[Path, dg.DagsterInstance] | None] = ContextVar("_in_use", default=None)
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -65,8 +71,10 @@ def instance_yaml(settings: Settings) -> str:
         config = {"address": settings.dagster_storage}
         if settings.dagster_storage_password_file is not None:
             config["password_file"] = str(settings.dagster_storage_password_file)
-        kind = {"module": PostgresStorage.__module__, "class": PostgresStorage.__name__, "config": config}
-        given = {"storage": {"custom": kind}, **given}
+        given = {"storage": {"custom": {**POSTGRES_STORAGE, "config": config}}, **given}
+    elif not given.keys() & STORAGE_KEYS:
+        config = {"base_dir": os.path.abspath(settings.dagster_home)}
+        given = {"storage": {"custom": {**SQLITE_STORAGE, "config": config}}, **given}
     if not given:
         return shipped
     return "# Written by llm-platform: the shipped file, and this deployment's own.\n" + yaml.safe_dump(
@@ -102,17 +110,26 @@ def prepared_dagster_home(settings: Settings) -> Path:
 def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance whose history `make dev` shows, rid of runs whose process is gone, with its pools limited.
 
+    One block inside another has the same: to open it costs as much as a small step.
+
     Raises:
         SpecificationError: a limit names no lock entry.
         StorageError: the history cannot be read or written.
     """
+    if (used := _in_use.get()) is not None and used[0] == settings.dagster_home:
+        yield used[1]
+        return
     os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
     try:
         with dg.DagsterInstance.get() as instance:
             # A killed run would keep its place in the pool of its model, and this one would wait for it for ever.
             end_dead_runs(instance)
             apply_pool_limits(instance, settings.nim_pool_limits, entries=load_lock(settings.models_lock))
-            yield instance
+            token = _in_use.set((settings.dagster_home, instance))
+            try:
+                yield instance
+            finally:
+                _in_use.reset(token)
     except dg.DagsterInvalidConfigError as error:
         # It names keys of the file, in which no secret stands.
         raise SpecificationError(

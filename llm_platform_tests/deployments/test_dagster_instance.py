@@ -142,3 +142,51 @@ def test_a_damaged_history_is_named_with_the_way_out(tmp_path: Path, damaged: st
         pass
 
     assert "move it away and run again" in str(refused.value)
+
+
+def test_history_that_dagster_wrote_itself_goes_on_in_the_same_files(tmp_path: Path) -> None:
+    """A namespace of an older version keeps its runs, and what reads the files by Dagster's own class sees the new."""
+    settings = Settings(state=tmp_path, namespace="test")
+    home = dagster_home(settings)
+
+    @dg.asset
+    def letters() -> None:
+        return None
+
+    with dg.DagsterInstance.local_temp(str(home)) as own:
+        first = dg.materialize([letters], instance=own, run_config=QUIET).run_id
+    with recorded(settings) as instance:
+        second = dg.materialize([letters], instance=instance, run_config=QUIET).run_id
+        storage = type(instance.event_log_storage).__module__, type(instance.run_storage).__module__
+        found = [record.run_id for record in instance.fetch_materializations(letters.key, limit=9).records]
+    with dg.DagsterInstance.local_temp(str(home)) as own:
+        read = [run.run_id for run in own.get_runs()]
+        ended = [record.event_log_entry.dagster_event_type for record in own.get_records_for_run(second).records]
+
+    assert set(storage) == {"llm_platform.resources.dagster_sqlite"}
+    assert found == [second, first]
+    assert read == [second, first]
+    assert dg.DagsterEventType.RUN_SUCCESS in ended
+
+
+def test_a_deployment_that_names_its_own_storage_keeps_it(tmp_path: Path) -> None:
+    """Dagster takes one storage, not two."""
+    own = tmp_path / "instance.yaml"
+    own.write_text(f"storage: {{sqlite: {{base_dir: {tmp_path / 'own'}}}}}\n")
+    settings = Settings(state=tmp_path / "state", namespace="test", dagster_instance=own)
+
+    with recorded(settings) as instance:
+        assert type(instance.run_storage).__module__.startswith("dagster.")
+    assert (tmp_path / "own" / "history" / "runs.db").is_file()
+
+
+def test_one_block_inside_another_has_the_same_instance(tmp_path: Path) -> None:
+    """To open Dagster's history costs as much as a step of a small run."""
+    settings = Settings(state=tmp_path, namespace="test")
+
+    with recorded(settings) as outer, recorded(settings) as inner:
+        assert inner is outer
+        with recorded(Settings(state=tmp_path, namespace="other")) as other:
+            assert other is not outer
+        with recorded(settings) as again:
+            assert again is outer
