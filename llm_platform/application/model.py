@@ -48,7 +48,8 @@ class Specification(BaseModel):
 
 
 class TableRef(Specification):
-    """A table that others write: a named warehouse and a table in it, or a file (CSV, Parquet, JSONL) or its URL."""
+    """A table that others write: a named warehouse and a table in it, or files (CSV, Parquet, JSONL): one, a folder, a
+    pattern, on this machine or `s3://`."""
 
     warehouse: str | None = None
     table: str | None = None
@@ -98,6 +99,11 @@ class Source(TableRef):
     def columns(self) -> tuple[str, ...]:
         """Every column that becomes part of a document, each once: key, text, attributes."""
         return tuple(dict.fromkeys((self.key, *self.text_columns, *self.attributes)))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that writers of JSON leave out where they are null."""
+        return tuple(name for name in self.columns if name not in (self.key, *self.text_columns))
 
 
 class Documents(Specification):
