@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ HASHED_BYTES = 64 * 1024 * 1024
 SETTLED_NS = 2_000_000_000
 """An object store tells times in seconds: a file that was written just now can be written again without a sign of it.
 Until so much later its mark is another one, so that it is read once more."""
+FORBIDDEN = "!"
+"""Mark of a file that may not be read: once it may, it is another one."""
 MARK = 24
 """Characters of a hash that tell one content of a file of several from another."""
 Item = TypeVar("Item")
@@ -114,13 +117,17 @@ def as_it_was(rows: Iterable[Item], files: Sequence[StoredFile], url: str, store
 
 
 def _time(file: StoredFile, now: int) -> str:
-    return f"{file.size}-{file.changed_ns}{'' if now - file.changed_ns >= SETTLED_NS else '~'}"
+    forbidden = "://" not in file.name and not os.access(file.name, os.R_OK)
+    unsettled = now - file.changed_ns < SETTLED_NS
+    return f"{file.size}-{file.changed_ns}{'~' if unsettled else ''}{FORBIDDEN if forbidden else ''}"
 
 
 def _hash(file: StoredFile) -> str:
     try:
         with file.open() as data:
             return hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
+    except PermissionError:
+        return FORBIDDEN
     except OSError as error:
         raise unreadable(file.name, error) from None
 

@@ -24,6 +24,7 @@ from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import identifier, rollback
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import qualified
+from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
 from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_forms import key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
@@ -50,6 +51,9 @@ class SourceReader:
 
     def columns(self, ref: TableRef, wanted: Sequence[str] = ()) -> dict[str, str]:
         """Column → type, in the table's order; of a file of JSON as far as it takes to find those that are wanted."""
+        if isinstance(ref, Source) and ref.files is not None:
+            document_files(look_into(ref.files, self._store))
+            return dict(FILE_KINDS)
         if ref.url is not None:
             files = self._tables(ref.url)
             files.require(wanted, f"Source {ref.address!r}")
@@ -58,18 +62,25 @@ class SourceReader:
 
     def state(self, source: Source) -> SourceState:
         """How far the source is now."""
+        if source.files is not None:
+            return self._documents(source.files).state
         if source.url is not None:
             return self._found(source.url).state
         return self._inside(source, lambda table: _state(table, source))
 
     def count(self, ref: TableRef) -> int:
         """How many rows there are."""
+        if isinstance(ref, Source) and ref.files is not None:
+            return len(self._documents(ref.files).files)
         if ref.url is not None:
             return self._tables(ref.url).count()
         return self._inside(ref, _Table.count)
 
     def first(self, source: Source, rows: int) -> Iterator[pa.RecordBatch]:
         """The first rows, as `changes` would deliver them; in batches, so that there may be a few more of them."""
+        if source.files is not None:
+            yield from document_rows(self._documents(source.files).files[:rows])
+            return
         if source.url is not None:
             wanted, seen = _wanted(source), 0
             files = self._tables(source.url)
@@ -99,6 +110,8 @@ class SourceReader:
 
     def followed(self, source: Source) -> str:
         """What tells that a source has changed, in words."""
+        if source.files is not None:
+            return f"{len(self._documents(source.files).files)} files, each by itself; only those that change are read"
         if source.url is not None:
             found = self._found(source.url)
             by = "size and time" if any("-" in mark for mark in found.marks.values()) else "content"
@@ -121,6 +134,8 @@ class SourceReader:
             known: Gives the keys that were consumed, as one column `document_id`: rows whose key is not among them are
                 new, whatever their watermark says. Without it the rows of a table with a watermark are all read.
         """
+        if source.files is not None:
+            return document_changes(self._documents(source.files), source.files, since, self._store)
         if source.url is not None:
             return self._file_changes(source, source.url, since, known)
         cursor = self._connection.cursor()
@@ -153,6 +168,9 @@ class SourceReader:
 
     def _found(self, url: str) -> Files:
         return found_files(url, table_files, store=self._store)
+
+    def _documents(self, url: str) -> Files:
+        return found_files(url, document_files, store=self._store)
 
     def _tables(self, url: str) -> TableFiles:
         place = look_into(url, self._store)

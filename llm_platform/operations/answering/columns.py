@@ -42,9 +42,9 @@ def column_mistakes(application: Application, sources: SourceReader) -> tuple[li
         try:
             columns = list(sources.columns(located(ref, application), [name for _, name in named]))
         except (TransientError, ContractBroken, SpecificationError) as error:
-            if isinstance(error, ContractBroken) or (ref.url is not None and not isinstance(error, TransientError)):
+            if isinstance(error, ContractBroken) or (ref.warehouse is None and not isinstance(error, TransientError)):
                 # What is there and broken gets no better by waiting.
-                mistakes.append(yaml.mistake((*section, "url" if ref.url is not None else "table"), str(error)))
+                mistakes.append(yaml.mistake((*section, ref.place_key), str(error)))
             else:
                 unread.append(str(error).partition(". ")[0])
             continue
@@ -59,14 +59,15 @@ def row_mistakes(application: Application, sources: SourceReader, *, most: int) 
         most: Rows that are read.
     """
     yaml = _read_again(application)
-    at: Location = ("source", "url" if application.source.url is not None else "table")
+    at: Location = ("source", application.source.place_key)
     try:
         look = look_at_source(application, sources, most=most)
     except (TransientError, SpecificationError) as error:
         return [], [str(error).partition(". ")[0]]
     mistakes = [yaml.mistake(at, f"{look.address}: {said}") for said in look.refused]
-    known: Location = ("references", "url" if application.references and application.references.url else "table")
-    mistakes += [yaml.mistake(known, said) for said in look.answers_refused]
+    if application.references is not None:
+        known: Location = ("references", application.references.place_key)
+        mistakes += [yaml.mistake(known, said) for said in look.answers_refused]
     some = [f"{look.address} was looked at as far as row {look.rows}, of about {look.about}"] if look.about else []
     return mistakes, some
 

@@ -21,6 +21,8 @@ from llm_platform.tables.forms import LONGEST_KEY, impossible, text_of
 from llm_platform.warehouse.sources import SourceReader
 
 MOST_ROWS = 1_000_000
+MOST_FILES = 200
+"""Files whose text is looked for: a scanner's hundred pages take a second."""
 NO_VERDICTS = pa.schema(
     [*((name, pa.string()) for name in ("document_id", "fingerprint", "answer", "basis")), ("sampled", pa.bool_())]
 )
@@ -117,6 +119,7 @@ def look_at_source(application: Application, sources: SourceReader, *, most: int
         TransientError: it cannot be read now.
     """
     source = located(application.source, application)
+    most = min(most, MOST_FILES) if source.files is not None else most
     look = SourceLook(source.address, [])
     try:
         named = [*source.columns, *([source.watermark] if source.watermark else [])]
