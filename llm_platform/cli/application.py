@@ -10,8 +10,11 @@ from rich.text import Text
 
 from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError
+from llm_platform.resources.handed import object_store
 from llm_platform.settings.settings import load_settings
 
+ROWS_CHECKED = 100_000
+"""Rows of each table; `source check` reads more of one."""
 commands = typer.Typer(no_args_is_help=True, help="Applications: folders with an application.yaml.")
 
 
@@ -44,18 +47,23 @@ def application_list(
 def application_check(
     folder: Annotated[Path | None, typer.Argument(help="One application's folder; all of them if not given.")] = None,
 ) -> None:
-    """Read specifications, prompts and the columns of tables, and report every mistake with file and line.
+    """Read specifications, prompts and the tables that can be reached, and report every mistake with file and line.
 
     Of all applications, it also says what Dagster would refuse, and what is wrong with entries of the lock file.
     """
     from llm_platform.definitions import build
-    from llm_platform.operations.answering.columns import column_mistakes, source_reader
+    from llm_platform.operations.answering.columns import column_mistakes, row_mistakes, source_reader
 
     settings = load_settings()
     built = build(settings, folder=folder.resolve() if folder else None)
     lines = [line for text in built.broken.values() for line in text.splitlines()]
-    with source_reader(settings.source_warehouses) as sources:
+    notes: dict[str, list[str]] = {}
+    with source_reader(settings.source_warehouses, s3=object_store(settings)) as sources:
         checked = {name: column_mistakes(one.application, sources) for name, one in built.applications.items()}
+        for name, (mistakes, unread) in checked.items():
+            if not mistakes and not unread:
+                found, notes[name] = row_mistakes(built.applications[name].application, sources, most=ROWS_CHECKED)
+                checked[name] = (found, [])
     for name, (mistakes, unread) in checked.items():
         lines += map(str, sorted(set(mistakes)))
         if mistakes:
@@ -63,6 +71,8 @@ def application_check(
         console.print(f"{name}: {len(built.applications[name].application.judged)} variants, no mistakes")
         for reason in dict.fromkeys(unread):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
+        for note in notes.get(name, []):
+            console.print(f"  {note}", markup=False)
     if folder is None:
         lines += [line for text in built.broken_entries.values() for line in text.splitlines()]
     if lines:
@@ -77,7 +87,7 @@ def application_check(
 def application_new(
     name: Annotated[str, typer.Argument(help="Name: small letters, digits and underscores.")],
     *,
-    source: Annotated[str, typer.Option(help="CSV, Parquet or JSONL file, or warehouse.table.")],
+    source: Annotated[str, typer.Option(help="File, folder, pattern, s3://…, or warehouse.table.")],
     folder: Annotated[Path, typer.Option(help="Where the application's folder is made.")] = Path("applications"),
     task: Annotated[str, typer.Option(help="classify, extract or generate.")] = "classify",
     labels: Annotated[str, typer.Option(help="Labels, separated by commas; for classify.")] = "",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from llm_platform.application.model import TableRef
 from llm_platform.cli.console import application_named, console, new_table, show
 from llm_platform.errors import ContractBroken
+from llm_platform.resources.handed import object_store
 from llm_platform.settings.settings import load_settings
+from llm_platform.tables.files import is_table_file
+from llm_platform.tables.places import is_place_of_many
 
 commands = typer.Typer(no_args_is_help=True, help="Tables of documents, as a run would read them.")
 
@@ -21,27 +26,49 @@ def of_sources() -> None:
 
 @commands.command("check")
 def source_check(
-    target: Annotated[str, typer.Argument(help="An application, or a file that none names yet.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="An application; or a table that none names yet: a file, folder, pattern, s3:// URL, or "
+            "warehouse.table."
+        ),
+    ],
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="Rows that are read at most; the others are counted.")] = 1_000_000,
 ) -> None:
-    """Read a table whole, and say what is in it and what a run would refuse. Writes nothing, asks no model."""
+    """Read a table, and say what is in it, what a sensor would follow, and what a run would refuse. Writes nothing."""
     from llm_platform.operations.answering.columns import source_reader
-    from llm_platform.operations.answering.source_look import look_at_file, look_at_source
-    from llm_platform.tables.files import is_table_file
+    from llm_platform.operations.answering.source_look import look_at_source, look_at_table
 
     settings = load_settings()
-    if is_table_file(target) or Path(target).is_file():
-        look = look_at_file(Path(target).expanduser())
-    else:
-        loaded = application_named(settings, target)
-        with source_reader(settings.source_warehouses) as sources:
-            look = look_at_source(loaded.application, sources)
-    console.print(f"{look.address}: {look.rows} rows", markup=False)
+    with source_reader(settings.source_warehouses, s3=object_store(settings)) as sources:
+        if (ref := _table(target, settings.source_warehouses)) is not None:
+            look = look_at_table(ref, sources, most=rows)
+        else:
+            look = look_at_source(application_named(settings, target).application, sources, most=rows)
+    some = "" if look.about is None else f" were looked at, of about {look.about}"
+    console.print(f"{look.address}: {look.rows} rows{some}", markup=False)
     table = new_table("column", "type", "read as", "empty", "different")
     for column in look.columns:
         counts = ["" if count is None else str(count) for count in (column.empty, column.values)]
         table.add_row(column.name, column.kind, column.read_as, *counts)
     show(table)
+    if look.followed:
+        console.print(f"A sensor follows {look.followed}.", markup=False)
     for note in look.notes:
         console.print(note, markup=False)
-    if look.refused:
-        raise ContractBroken("A run would refuse this table:\n" + "\n".join(look.refused))
+    if look.refused or look.answers_refused:
+        raise ContractBroken("A run would refuse this table:\n" + "\n".join([*look.refused, *look.answers_refused]))
+
+
+def _table(target: str, warehouses: Mapping[str, str]) -> TableRef | None:
+    """The table that is meant; None where it is an application."""
+    warehouse, dot, table = target.partition(".")
+    if dot and table and warehouse in warehouses:
+        return TableRef(warehouse=warehouse, table=table)
+    if "://" in target:
+        return TableRef(url=target)
+    path = Path(target).expanduser()
+    if is_table_file(target) or is_place_of_many(str(path)) or path.is_file():
+        return TableRef(url=str(path.absolute()))
+    return None

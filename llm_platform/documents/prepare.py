@@ -27,6 +27,8 @@ BATCH_SCHEMA = pa.schema(
     ]
 )
 """Documents, a batch of whose texts may be larger than 2 GiB."""
+REFUSED = "refused"
+"""Column of rows that are files: why there is no text in one."""
 FINGERPRINT_LENGTH = 32
 ONLINE_PREFIX = "online-"
 """Of the key of a document that came without one: its fingerprint follows, so that equal texts are one document."""
@@ -168,8 +170,11 @@ def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read
     attributes = _json_rows(columns, len(keys))
     chosen = _json_rows({name: columns[name] for name in read}, len(keys))
     bodies, fingerprints, statuses, reasons = [], [], [], []
-    for data, attribute_json in zip(_composed(batch, source), chosen, strict=True):
+    refused = batch.column(REFUSED).to_pylist() if REFUSED in batch.schema.names else [None] * len(keys)
+    for data, attribute_json, why in zip(_composed(batch, source), chosen, refused, strict=True):
         text, status, reason = _judged(data, documents.max_characters)
+        if why is not None:
+            text, status, reason = "", DocumentStatus.UNDECODABLE, why
         bodies.append(text)
         fingerprints.append(fingerprint_of(_told_apart(data, text, status), attribute_json))
         statuses.append(status.value)

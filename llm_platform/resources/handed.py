@@ -117,14 +117,19 @@ def adapter_folders(settings: Settings) -> AdapterFolders:
         settings.namespace,
         upstream=settings.upstream_namespace,
         data_root=settings.data_root,
-        s3=S3Access(
-            key_id=settings.s3_key_id or "",
-            secret=settings.s3_secret.get_secret_value() if settings.s3_secret else "",
-            region=settings.s3_region,
-            endpoint=settings.s3_endpoint,
-            url_style=settings.s3_url_style,
-            use_ssl=settings.s3_use_ssl,
-        ),
+        s3=object_store(settings),
+    )
+
+
+def object_store(settings: Settings) -> S3Access:
+    """How the object store of this deployment is reached."""
+    return S3Access(
+        key_id=settings.s3_key_id or "",
+        secret=settings.s3_secret.get_secret_value() if settings.s3_secret else "",
+        region=settings.s3_region,
+        endpoint=settings.s3_endpoint,
+        url_style=settings.s3_url_style,
+        use_ssl=settings.s3_use_ssl,
     )
 
 

@@ -10,21 +10,22 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llm_platform.errors import ContractBroken, PlatformError, SpecificationError, TransientError
+from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import canonical_json
 from llm_platform.tables.columns import column_of
 from llm_platform.tables.delimited import delimited_header, delimited_rows
 from llm_platform.tables.forms import one_form, storable, text_of
 from llm_platform.tables.json_rows import json_rows
+from llm_platform.tables.places import StoredFile, unreadable
 
 BATCH_ROWS = 4096
 LOOKED_AT = 1000
@@ -38,13 +39,15 @@ FORMATS = {
     ".json": "json",
     ".parquet": "parquet",
 }
-PACKED = ".gz"
+PACKED = {".gz": "gzip", ".zst": "zstd"}
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+ZSTD = b"\x28\xb5\x2f\xfd"
 STARTS = {
     b"PK\x03\x04": "is a spreadsheet or a zip file. Save its sheet, or what it packs, as CSV in UTF-8",
     b"\xd0\xcf\x11\xe0": "is a spreadsheet. Save its sheet as CSV in UTF-8",
     b"PAR1": "is a Parquet file. Let its name end in .parquet",
-    b"\x1f\x8b": f"is packed with gzip. Let its name end in {PACKED}",
+    b"\x1f\x8b": "is packed with gzip. Let its name end in .gz",
+    ZSTD: "is packed with zstd. Let its name end in .zst",
 }
 """First bytes of what is no text, whatever its name says."""
 
@@ -53,8 +56,12 @@ Row = tuple[int, dict[str, Any]]
 
 def is_table_file(name: str) -> bool:
     """Whether a name is that of a file that can be read, or of a spreadsheet that has to be saved as one."""
-    path = Path(name)
-    return _suffix(path) in FORMATS or path.suffix.lower() in SPREADSHEETS
+    return table_format(name) is not None or PurePosixPath(name).suffix.lower() in SPREADSHEETS
+
+
+def table_format(name: str) -> str | None:
+    """`csv`, `json` or `parquet`, by the name of a file; None for other files."""
+    return FORMATS.get(_suffix(PurePosixPath(name)))
 
 
 class TableFile:
@@ -65,11 +72,14 @@ class TableFile:
     ContractBroken: it is not what its name says, or a row is broken; the message says where.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, file: StoredFile | Path) -> None:
+        self.name = str(file) if isinstance(file, Path) else file.name
+        self._open: Callable[[], IO[bytes]] = (lambda: file.open("rb")) if isinstance(file, Path) else file.open
+        path = PurePosixPath(self.name)
         suffix = _suffix(path)
         if suffix not in FORMATS:
-            raise SpecificationError(f"Cannot read {str(path)!r}: {_instead(path)}")
+            raise SpecificationError(f"Cannot read {self.name!r}: {_instead(path)}")
+        self._packing = PACKED.get(path.suffix.lower())
         self.format = FORMATS[suffix]
         self._default_delimiter = "\t" if suffix == ".tsv" else ","
 
@@ -80,11 +90,12 @@ class TableFile:
         """
         with self._errors():
             if self.format == "parquet":
-                schema = pq.read_schema(self.path)
+                with self._open() as data:
+                    schema = pq.read_schema(data)
                 return {field.name: str(field.type) for field in schema if schema.names.count(field.name) == 1}
             if self.format == "csv":
                 with self._text() as file:
-                    names = delimited_header(file, str(self.path), default=self._default_delimiter)
+                    names = delimited_header(file, self.name, default=self._default_delimiter)
                 return dict.fromkeys((name for name in names if name and names.count(name) == 1), "VARCHAR")
             found: dict[str, str] = {}
             for number, (_, row) in enumerate(self._rows()):
@@ -99,10 +110,11 @@ class TableFile:
             if self.format == "json":
                 return []
             if self.format == "parquet":
-                names = list(pq.read_schema(self.path).names)
+                with self._open() as data:
+                    names = list(pq.read_schema(data).names)
             else:
                 with self._text() as file:
-                    names = delimited_header(file, str(self.path), default=self._default_delimiter)
+                    names = delimited_header(file, self.name, default=self._default_delimiter)
         return sorted({name for name in names if name and names.count(name) > 1})
 
     def require(self, columns: Sequence[str], of: str) -> None:
@@ -118,8 +130,7 @@ class TableFile:
         """(line number, row) of every row: texts of CSV, values of JSON, Python's values of Parquet."""
         if doubled := self.doubled():
             raise ContractBroken(
-                f"{str(self.path)!r} has more than one column {doubled[0]!r}. Rename them, so that each name is there "
-                "once."
+                f"{self.name!r} has more than one column {doubled[0]!r}. Rename them, so that each name is there once."
             )
         with self._errors():
             yield from self._rows()
@@ -127,8 +138,8 @@ class TableFile:
     def count(self) -> int:
         """How many rows there are."""
         if self.format == "parquet":
-            with self._errors():
-                return int(pq.read_metadata(self.path).num_rows)
+            with self._errors(), self._open() as data:
+                return int(pq.read_metadata(data).num_rows)
         with self._errors():
             return sum(1 for _ in self._rows())
 
@@ -140,7 +151,7 @@ class TableFile:
         Raises:
             ContractBroken: a value of the columns `keys` is no text.
         """
-        self.require(columns, repr(str(self.path)))
+        self.require(columns, repr(self.name))
         with self._errors():
             if self.format == "parquet":
                 yield from self._parquet_batches(columns, as_bytes)
@@ -169,25 +180,25 @@ class TableFile:
                 key = row[name] = text_of(row.get(name))
                 if key is not None and not storable(key.replace("\0", "")):
                     raise ContractBroken(
-                        f"The key in line {number} of {str(self.path)!r} (column {name!r}) is not valid text. Save the "
+                        f"The key in line {number} of {self.name!r} (column {name!r}) is not valid text. Save the "
                         "file as UTF-8, or give the row another key. Nothing was taken over."
                     )
             yield row
 
     def _rows(self) -> Iterator[Row]:
         if self.format == "parquet":
-            with pq.ParquetFile(self.path) as parquet:
+            with self._open() as data, pq.ParquetFile(data) as parquet:
                 numbered = (row for batch in parquet.iter_batches(BATCH_ROWS) for row in batch.to_pylist())
                 yield from enumerate(numbered, start=1)
             return
         with self._text() as file:
             if self.format == "json":
-                yield from json_rows(file, str(self.path))
+                yield from json_rows(file, self.name)
             else:
-                yield from delimited_rows(file, str(self.path), default=self._default_delimiter)
+                yield from delimited_rows(file, self.name, default=self._default_delimiter)
 
     def _parquet_batches(self, columns: Sequence[str], as_bytes: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as data, pq.ParquetFile(data) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
                 arrays = [_binary(batch.column(name)) if name in as_bytes else batch.column(name) for name in columns]
                 yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
@@ -195,52 +206,68 @@ class TableFile:
     @contextmanager
     def _text(self) -> Iterator[io.TextIOBase]:
         """The file as text: packed or not, in UTF-8 or in UTF-16 with its mark; other bytes become surrogates."""
-        with gzip.open(self.path, "rb") if self.path.suffix.lower() == PACKED else self.path.open("rb") as data:
-            start = data.read(4)
-            data.seek(0)
+        with self._open() as stored, self._unpacked(stored) as data:
+            start = data.peek(4)[:4]
             for first, what in STARTS.items():
                 if start.startswith(first):
-                    raise ContractBroken(f"{str(self.path)!r} {what}. Nothing was taken over.")
+                    raise ContractBroken(f"{self.name!r} {what}. Nothing was taken over.")
             if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 encoding, errors = "utf-16", "strict"
             elif start[1:2] == b"\0" or (start[:1] == b"\0" and start[1:2] != b"\0"):
-                raise ContractBroken(f"{str(self.path)!r} looks like UTF-16 without its mark. Save it as UTF-8.")
+                raise ContractBroken(f"{self.name!r} looks like UTF-16 without its mark. Save it as UTF-8.")
             else:
                 encoding, errors = "utf-8-sig", "surrogateescape"
             with io.TextIOWrapper(data, encoding=encoding, errors=errors, newline="") as file:
                 yield file
+
+    def _unpacked(self, stored: IO[bytes]) -> io.BufferedReader:
+        if self._packing == "gzip":
+            return io.BufferedReader(gzip.GzipFile(fileobj=stored, mode="rb"))
+        if self._packing == "zstd":
+            if stored.read(len(ZSTD)) != ZSTD:
+                raise ContractBroken(_not_packed(self.name, "zstd", ".zst"))
+            stored.seek(0)
+            return io.BufferedReader(pa.CompressedInputStream(stored, "zstd"))
+        return stored if isinstance(stored, io.BufferedReader) else io.BufferedReader(stored)  # type: ignore[arg-type]
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except gzip.BadGzipFile as error:
-            raise ContractBroken(
-                f"{str(self.path)!r} is not packed with gzip, though its name ends in {PACKED}. Pack it, or give it "
-                f"the name of what it is, as {self.path.stem!r}. Nothing was taken over."
-            ) from error
+            raise ContractBroken(_not_packed(self.name, "gzip", ".gz")) from error
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(self.path, error) from None
+            if self._packing == "zstd" and ("compressed stream" in str(error) or "ZSTD" in str(error)):
+                raise ContractBroken(_cut(self.name)) from None
+            raise unreadable(self.name, error) from None
         except (EOFError, zlib.error) as error:
-            raise ContractBroken(
-                f"{str(self.path)!r} ends in the middle of what it packs. Copy it again; nothing was taken over."
-            ) from error
+            raise ContractBroken(_cut(self.name)) from error
         except UnicodeError as error:
-            raise ContractBroken(f"{str(self.path)!r} is no valid UTF-16 ({error}). Save it as UTF-8.") from error
+            raise ContractBroken(f"{self.name!r} is no valid UTF-16 ({error}). Save it as UTF-8.") from error
 
 
-def _suffix(path: Path) -> str:
-    plain = path.with_suffix("") if path.suffix.lower() == PACKED else path
+def _not_packed(name: str, packing: str, ending: str) -> str:
+    plain = PurePosixPath(name).stem
+    return (
+        f"{name!r} is not packed with {packing}, though its name ends in {ending}. Pack it, or give it the name of "
+        f"what it is, as {plain!r}. Nothing was taken over."
+    )
+
+
+def _cut(name: str) -> str:
+    return f"{name!r} is damaged, or ends in the middle of what it packs. Copy it again; nothing was taken over."
+
+
+def _suffix(path: PurePosixPath) -> str:
+    plain = path.with_suffix("") if path.suffix.lower() in PACKED else path
     suffix = plain.suffix.lower()
     return "" if suffix == ".parquet" and plain is not path else suffix
 
 
-def _instead(path: Path) -> str:
-    known = f"The name must end in one of {', '.join(FORMATS)}; text files may be packed as {PACKED}."
+def _instead(path: PurePosixPath) -> str:
+    known = f"The name must end in one of {', '.join(FORMATS)}; text files may be packed as {' or '.join(PACKED)}."
     if path.suffix.lower() in SPREADSHEETS:
         return f"a spreadsheet is not read. Save its sheet as CSV in UTF-8. {known}"
-    if path.is_dir():
-        return f"it is a folder. Name one file in it. {known}"
     return known[0].lower() + known[1:]
 
 
@@ -274,13 +301,3 @@ def as_bytes(text: str) -> bytes:
 def readable(text: str) -> str:
     """Text that is UTF-8 whatever was in the file; different bytes stay different."""
     return as_bytes(text).decode("utf-8", "backslashreplace")
-
-
-def _unreadable(path: Path, error: OSError | pa.ArrowException) -> PlatformError:
-    # What Arrow says may quote a value.
-    damaged = f"it is damaged, or not of the kind that its name says ({type(error).__name__})"
-    reason = (error.strerror if isinstance(error, OSError) else None) or damaged
-    return TransientError(
-        f"Cannot read the file {str(path)!r}: {reason}. Nothing was taken over; check that it is there and readable, "
-        "then run again."
-    )

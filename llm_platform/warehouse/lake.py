@@ -210,7 +210,7 @@ class Warehouse:
             s3=location.s3 or S3Access(),
             signing_key=location.signing_key,
         )
-        return cls(connection, session, SourceReader(connection, sources or {}), spill, location)
+        return cls(connection, session, SourceReader(connection, sources or {}, s3=location.s3), spill, location)
 
     def close(self) -> None:
         """Detach; a second call does nothing."""

@@ -1,43 +1,143 @@
-"""Source tables that are files: where they are, and how far they have been read."""
+"""Source tables that are files: which files they are, and how far they have been read."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from pathlib import Path
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from llm_platform.errors import SpecificationError, TransientError
-from llm_platform.records import SourceState
-from llm_platform.tables.files import TableFile
+from llm_platform.errors import TransientError
+from llm_platform.records import SourceState, content_hash
+from llm_platform.tables.places import Place, Store, StoredFile, look_into, unreadable
 
 HASHED_BYTES = 64 * 1024 * 1024
-"""Files up to this size are compared by content; larger ones by size and modification time."""
+"""Files on this machine that are together no larger are compared by content; others by size and time."""
+SETTLED_NS = 2_000_000_000
+"""An object store tells times in seconds: a file that was written just now can be written again without a sign of it.
+Until so much later its mark is another one, so that it is read once more."""
+FORBIDDEN = "!"
+"""Mark of a file that may not be read: once it may, it is another one."""
+MARK = 24
+"""Characters of a hash that tell one content of a file of several from another."""
+Item = TypeVar("Item")
 
 
-def table_file(url: str) -> TableFile:
-    """The file that a TableRef's URL means.
+@dataclass(frozen=True)
+class Files:
+    """Files of a source as they were found, with a mark of each one's content.
+
+    Attributes:
+        marks: Path below the place → mark; equal marks mean equal content.
+    """
+
+    place: Place
+    files: Sequence[StoredFile]
+    marks: Mapping[str, str]
+
+    @property
+    def state(self) -> SourceState:
+        """Equal content, equal token."""
+        if not self.place.many:
+            return SourceState(kind="file", token=next(iter(self.marks.values())), table_id=self.place.name)
+        token = content_hash(sorted(self.marks.items()))
+        return SourceState(kind="file", token=token, table_id=self.place.name, files=_packed(self.marks))
+
+    def since(self, before: SourceState | None) -> Difference | None:
+        """What is different from a state of the same place; None where it does not say which files there were."""
+        if before is None or before.files is None or before.table_id != self.place.name:
+            return None
+        old = _unpacked(before.files)
+        return Difference(
+            new=[file for file in self.files if file.path not in old],
+            changed=[file for file in self.files if old.get(file.path, self.marks[file.path]) != self.marks[file.path]],
+            gone=sorted(old.keys() - self.marks.keys()),
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Files that came, that are others under their old names, and paths of those that left."""
+
+    new: list[StoredFile]
+    changed: list[StoredFile]
+    gone: list[str]
+
+    @property
+    def only_new(self) -> bool:
+        """Whether files came, and nothing else."""
+        return bool(self.new) and not self.changed and not self.gone
+
+    def __str__(self) -> str:
+        return f"{len(self.new)} files new, {len(self.changed)} changed, {len(self.gone)} gone"
+
+
+def found_files(
+    url: str,
+    choose: Callable[[Place], list[StoredFile]],
+    *,
+    store: Store | None,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> Files:
+    """The files of a URL.
+
+    Args:
+        choose: Which of them are meant.
+        clock_ns: The time now.
 
     Raises:
-        SpecificationError: it is not a local file of a known format.
+        TransientError: they cannot be looked at now, or there are none.
     """
-    plain = url.removeprefix("file://")
-    if "://" in plain:
-        raise SpecificationError(
-            f"Cannot read {url!r}: files are read from this machine. Copy it here, or attach the store as a warehouse."
-        )
-    return TableFile(Path(plain))
+    now = clock_ns()
+    place = look_into(url, store)
+    files = choose(place)
+    small = "://" not in place.name and sum(file.size for file in files) <= HASHED_BYTES
+    marks = {file.path: _hash(file) if small else _time(file, now) for file in files}
+    return Files(place, files, {path: mark[:MARK] for path, mark in marks.items()} if place.many and small else marks)
 
 
-def file_state(path: Path) -> SourceState:
-    """State of a file: equal content, equal token."""
-    try:
-        stat = path.stat()
-        if stat.st_size <= HASHED_BYTES:
-            token = hashlib.sha256(path.read_bytes()).hexdigest()
-        else:
-            token = f"{stat.st_size}-{stat.st_mtime_ns}"
-    except OSError as error:
+def as_it_was(rows: Iterable[Item], files: Sequence[StoredFile], url: str, store: Store | None) -> Iterator[Item]:
+    """`rows`, once these files are at the end what they were at the start.
+
+    Raises:
+        TransientError: one of them was written meanwhile, so nobody ever wrote what was read.
+    """
+    yield from rows
+    there = {file.path: file for file in look_into(url, store).all_files}
+    moved = [file.name for file in files if there.get(file.path) != file]
+    if moved:
         raise TransientError(
-            f"Cannot read the file {str(path)!r}: {error.strerror or error}. Nothing was taken over; check that it is "
-            "there and readable, then run again."
-        ) from error
-    return SourceState(kind="file", token=token, table_id=str(path))
+            f"{len(moved)} files of {url!r} were written while they were read (first: {moved[0]!r}). Nothing was taken "
+            "over; run again when they are written."
+        )
+
+
+def _time(file: StoredFile, now: int) -> str:
+    forbidden = "://" not in file.name and not os.access(file.name, os.R_OK)
+    unsettled = now - file.changed_ns < SETTLED_NS
+    return f"{file.size}-{file.changed_ns}{'~' if unsettled else ''}{FORBIDDEN if forbidden else ''}"
+
+
+def _hash(file: StoredFile) -> str:
+    try:
+        with file.open() as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
+    except PermissionError:
+        return FORBIDDEN
+    except OSError as error:
+        raise unreadable(file.name, error) from None
+
+
+def _packed(marks: Mapping[str, str]) -> str:
+    """Marks as one short text; paths hold no NUL."""
+    text = "\0".join(part for pair in sorted(marks.items()) for part in pair)
+    return base64.b85encode(zlib.compress(text.encode("utf-8", "surrogateescape"))).decode()
+
+
+def _unpacked(text: str) -> dict[str, str]:
+    parts = zlib.decompress(base64.b85decode(text)).decode("utf-8", "surrogateescape").split("\0")
+    return dict(zip(parts[::2], parts[1::2], strict=True))

@@ -19,6 +19,7 @@ from llm_platform.warehouse.engine import (
     redacted,
     with_deadline,
 )
+from llm_platform.warehouse.object_store import S3Access, make_secret
 
 OPTIONS = ("data_path", "metadata_schema")
 SCHEMES = (
@@ -115,8 +116,11 @@ def _split_options(rest: str) -> tuple[str, dict[str, str]]:
 class Attachments:
     """Warehouses attached on first use under `source_<name>`."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, urls: Mapping[str, str]) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, urls: Mapping[str, str], *, s3: S3Access | None = None
+    ) -> None:
         self._connection = connection
+        self._s3 = s3 or S3Access()
         self._urls = dict(urls)
         self._attached: dict[str, SourceUrl] = {}
 
@@ -141,6 +145,8 @@ class Attachments:
         url = parse_source_url(name, self._urls[name])
         try:
             load(self._connection, *url.extensions)
+            if url.data_path is not None and url.data_path.startswith("s3://"):
+                make_secret(self._connection, self._s3, name=alias, scope=url.data_path)
             self._connection.execute(url.attach_statement(alias))
         except duckdb.Error as error:
             raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from None

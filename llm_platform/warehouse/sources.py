@@ -6,18 +6,26 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cache
+from itertools import islice
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm_platform.application.model import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
+from llm_platform.tables.columns import texts
+from llm_platform.tables.folders import TableFiles, table_files
+from llm_platform.tables.places import StoredFile, look_into
 from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import identifier, rollback
+from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import qualified
-from llm_platform.warehouse.source_files import file_state, table_file
+from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
+from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_forms import key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
 from llm_platform.warehouse.source_tables import read_since, table_state
@@ -34,29 +42,86 @@ class SourceReader:
     column.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, sources: Mapping[str, str]) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, sources: Mapping[str, str], *, s3: S3Access | None = None
+    ) -> None:
         self._connection = connection
-        self._attachments = Attachments(connection, sources)
+        self._attachments = Attachments(connection, sources, s3=s3)
+        self._store = cache((s3 or S3Access()).file_system)
 
     def columns(self, ref: TableRef, wanted: Sequence[str] = ()) -> dict[str, str]:
         """Column → type, in the table's order; of a file of JSON as far as it takes to find those that are wanted."""
+        if isinstance(ref, Source) and ref.files is not None:
+            document_files(look_into(ref.files, self._store))
+            return dict(FILE_KINDS)
         if ref.url is not None:
-            file = table_file(ref.url)
-            file.require(wanted, f"Source {ref.address!r}")
-            return file.columns(wanted)
+            files = self._tables(ref.url)
+            files.require(wanted, f"Source {ref.address!r}")
+            return files.columns(wanted)
         return self._inside(ref, _Table.columns)
 
     def state(self, source: Source) -> SourceState:
         """How far the source is now."""
+        if source.files is not None:
+            return self._documents(source.files).state
         if source.url is not None:
-            return file_state(table_file(source.url).path)
+            return self._found(source.url).state
         return self._inside(source, lambda table: _state(table, source))
 
     def count(self, ref: TableRef) -> int:
         """How many rows there are."""
+        if isinstance(ref, Source) and ref.files is not None:
+            return len(self._documents(ref.files).files)
         if ref.url is not None:
-            return table_file(ref.url).count()
+            return self._tables(ref.url).count()
         return self._inside(ref, _Table.count)
+
+    def first(self, source: Source, rows: int) -> Iterator[pa.RecordBatch]:
+        """The first rows, as `changes` would deliver them; in batches, so that there may be a few more of them."""
+        if source.files is not None:
+            yield from document_rows(self._documents(source.files).files[:rows])
+            return
+        if source.url is not None:
+            wanted, seen = _wanted(source), 0
+            files = self._tables(source.url)
+            files.require(wanted, f"Source {source.address!r}")
+            _require(wanted, files.columns(wanted), source)
+            batches = files.batches(wanted, as_bytes=source.text_columns, keys=(source.key,), optional=source.optional)
+            for batch in batches:
+                yield batch
+                seen += batch.num_rows
+                if seen >= rows:
+                    return
+            return
+        with closing(self._connection.cursor()) as cursor:
+            self._inside(source, lambda table: _copy_first(table, source, rows), cursor=cursor)
+            yield from cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS)
+
+    def rows(self, ref: TableRef, most: int) -> Iterator[dict[str, Any]]:
+        """The first rows of a table with all its columns; of a file each value as it stands in it."""
+        if ref.url is not None:
+            yield from islice(self._tables(ref.url).rows(), most)
+            return
+        with closing(self._connection.cursor()) as cursor:
+            body = f"CREATE TEMP TABLE staged AS SELECT * FROM {{}} LIMIT {most:d}"
+            self._inside(ref, lambda table: cursor.execute(body.format(table.relation)), cursor=cursor)
+            for batch in cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS):
+                yield from batch.to_pylist()
+
+    def followed(self, source: Source) -> str:
+        """What tells that a source has changed, in words."""
+        if source.files is not None:
+            return f"{len(self._documents(source.files).files)} files, each by itself; only those that change are read"
+        if source.url is not None:
+            found = self._found(source.url)
+            by = "size and time" if any("-" in mark for mark in found.marks.values()) else "content"
+            if not found.place.many:
+                return f"the file, by its {by}; a changed one is read whole and compared"
+            return (
+                f"{len(found.files)} files, each by its {by}; those that come are read alone, and where one changes or "
+                "leaves, all are read and compared"
+            )
+        return self._inside(source, lambda table: _followed(table, source))
 
     def changes(
         self, source: Source, since: SourceState | None, *, known: Callable[[], pa.Table] | None = None
@@ -69,8 +134,10 @@ class SourceReader:
             known: Gives the keys that were consumed, as one column `document_id`: rows whose key is not among them are
                 new, whatever their watermark says. Without it the rows of a table with a watermark are all read.
         """
+        if source.files is not None:
+            return document_changes(self._documents(source.files), source.files, since, self._store)
         if source.url is not None:
-            return _file_changes(source, since)
+            return self._file_changes(source, source.url, since, known)
         cursor = self._connection.cursor()
         try:
             staged = self._inside(source, lambda table: _stage(table, source, since, known), cursor=cursor)
@@ -84,10 +151,10 @@ class SourceReader:
     def read(self, ref: TableRef, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pa.Table:
         """Columns of a whole table, with the types that they declare; those of `texts` as text in one form."""
         if ref.url is not None:
-            file = table_file(ref.url)
-            file.require(columns, f"Source {ref.address!r}")
-            _require(columns, file.columns(columns), ref)
-            return file.table(columns, keys=texts[:1])
+            files = self._tables(ref.url)
+            files.require(columns, f"Source {ref.address!r}")
+            _require(columns, files.columns(columns), ref)
+            return files.table(columns, keys=texts[:1])
 
         def body(table: _Table) -> pa.Table:
             kinds = table.require(columns)
@@ -98,6 +165,44 @@ class SourceReader:
             return table.cursor.execute(f"SELECT {listed} FROM {table.relation}").to_arrow_table()
 
         return self._inside(ref, body)
+
+    def _found(self, url: str) -> Files:
+        return found_files(url, table_files, store=self._store)
+
+    def _documents(self, url: str) -> Files:
+        return found_files(url, document_files, store=self._store)
+
+    def _tables(self, url: str) -> TableFiles:
+        place = look_into(url, self._store)
+        return TableFiles(table_files(place), place.name)
+
+    def _file_changes(
+        self, source: Source, url: str, since: SourceState | None, known: Callable[[], pa.Table] | None
+    ) -> SourceChanges:
+        found = self._found(url)
+        state, difference = found.state, found.since(since)
+        if since is not None and (since.token, since.table_id) == (state.token, state.table_id):
+            what = "files are as they were" if found.place.many else "file is as it was"
+            return SourceChanges(full=False, rows=(), deleted=[], state=state, reason=f"the {what}")
+        wanted = _wanted(source)
+        everything = TableFiles(found.files, found.place.name)
+        everything.require(wanted, f"Source {source.address!r}")
+        _require(wanted, everything.columns(wanted), source)
+        files = found.files
+        reason = "first read" if since is None else "a file is always read whole"
+        if difference is not None:
+            reason = f"{difference}, so all are read"
+            if known is not None and difference.only_new and not _holds(difference.new, source, known()):
+                files, reason = difference.new, f"{len(difference.new)} files new"
+        rows = TableFiles(files, found.place.name).batches(
+            wanted,
+            as_bytes=source.text_columns,
+            keys=(source.key,),
+            optional=source.optional,
+        )
+        full = files is found.files
+        whole = as_it_was(rows, files, url, self._store)
+        return SourceChanges(full=full, rows=whole, deleted=None if full else [], state=state, reason=reason)
 
     def _inside(
         self, ref: TableRef, body: Callable[[_Table], Read], *, cursor: duckdb.DuckDBPyConnection | None = None
@@ -233,6 +338,20 @@ def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceSta
     )
 
 
+def _copy_first(table: _Table, source: Source, rows: int) -> None:
+    kinds = table.require(_wanted(source))
+    _copy(table, source, f"true LIMIT {rows:d}", key=_key(source, kinds))
+
+
+def _followed(table: _Table, source: Source) -> str:
+    if table.lake is not None:
+        return f"its change feed (snapshot {table.lake.last_change}); only keys that changed are read"
+    _state(table, source)
+    if source.watermark is None:
+        return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
+    return f"the column {source.watermark!r} and the keys; rows from its last value on are read"
+
+
 def _key(source: Source, kinds: Mapping[str, str]) -> str:
     return key_form(source.key, kinds[source.key], of=f"source {source.address!r}")
 
@@ -252,17 +371,12 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
         yield from cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS)
 
 
-def _file_changes(source: Source, since: SourceState | None) -> SourceChanges:
-    file = table_file(source.url or "")
-    state = file_state(file.path)
-    if since == state:
-        return SourceChanges(full=False, rows=(), deleted=[], state=state, reason="the file is as it was")
-    wanted = _wanted(source)
-    file.require(wanted, f"Source {source.address!r}")
-    _require(wanted, file.columns(wanted), source)
-    rows = file.batches(wanted, as_bytes=source.text_columns, keys=(source.key,))
-    reason = "first read" if since is None else "a file is always read whole"
-    return SourceChanges(full=True, rows=rows, deleted=None, state=state, reason=reason)
+def _holds(files: Sequence[StoredFile], source: Source, known: pa.Table) -> bool:
+    """Whether a row of these files has a key that is known: only all files together show then what it means."""
+    batches = TableFiles(files, source.address).batches([source.key], keys=(source.key,))
+    keys = {key for batch in batches for key in texts(batch.column(0))}
+    found = pc.any(pc.is_in(known["document_id"], value_set=pa.array(sorted(filter(None, keys)), pa.string())))
+    return bool(found.as_py())
 
 
 def _wanted(source: Source) -> list[str]:

@@ -381,3 +381,17 @@ def test_the_stages_that_a_new_file_suggests_can_be_used_as_they_stand(tmp_path:
     policy = loaded(folder).rollout.policy
     assert policy is not None
     assert [stage.stage for stage in policy.stages] == ["shadow", "canary", "champion"]
+
+
+def test_a_folder_of_files_and_a_prefix_of_a_bucket_are_sources(tmp_path: Path) -> None:
+    """An export is rarely one file; what cannot be looked at yet is named by its columns."""
+    (tmp_path / "exports").mkdir()
+    for number in (1, 2):
+        (tmp_path / "exports" / f"{number}.csv").write_text(f"id,body\n{number},the printer is on fire again\n")
+
+    folder = new_application("first", str(tmp_path / "exports"), tmp_path, labels=("A", "B"))
+    pattern = new_application("second", str(tmp_path / "exports" / "*.csv"), tmp_path, labels=("A", "B"))
+    bucket = new_application("third", "s3://exports/day/", tmp_path, labels=("A", "B"), key="id", text="body")
+
+    places = [load_application(path).source.url for path in (folder, pattern, bucket)]
+    assert places == ["../exports", "../exports/*.csv", "s3://exports/day/"]

@@ -16,6 +16,12 @@ from llm_platform.errors import ContractBroken, PlatformError, SpecificationErro
 from llm_platform.warehouse.lake import Warehouse
 
 
+def zstd(data: bytes) -> bytes:
+    """Data packed with zstd."""
+    packed: bytes = pa.compress(data, "zstd", asbytes=True)
+    return packed
+
+
 def source(path: Path, **values: Any) -> Source:
     """A file of documents with the columns id and body."""
     return Source(url=str(path), key="id", text="body", **values)
@@ -47,6 +53,10 @@ def delivered(lake: Warehouse, ref: Source) -> list[dict[str, Any]]:
             "a.csv", "id,body\n1,caf\u00e9\n".encode("utf-16"), [("1", "caf\u00e9".encode())], id="csv-in-utf-16"
         ),
         pytest.param("a.csv.gz", gzip.compress(b"id,body\n1,one\n"), [("1", b"one")], id="csv-packed"),
+        pytest.param("a.csv.zst", zstd(b"id,body\n1,one\n"), [("1", b"one")], id="csv-packed-with-zstd"),
+        pytest.param(
+            "a.jsonl.zst", zstd(b'{"id": 1, "body": "one"}\n') * 2, [("1", b"one")] * 2, id="zstd-of-two-frames"
+        ),
         pytest.param("a.csv", b"id,body\n007,one\n 7,two\n", [("007", b"one"), (" 7", b"two")], id="keys-as-they-are"),
         pytest.param("a.csv", b"id,body\n", [], id="csv-without-rows"),
         pytest.param("a.tsv", b"id\tbody\n1\tone, two\n", [("1", b"one, two")], id="tsv"),
@@ -138,6 +148,10 @@ def test_the_token_is_of_the_content(local_lake: Warehouse, tmp_path: Path) -> N
         ("a.csv", "id,body\n1,one\n".encode("utf-16-le"), ContractBroken, "UTF-16 without its mark"),
         ("a.csv.gz", gzip.compress(b"id,body\n1,one\n" * 99, mtime=0)[:-9], ContractBroken, "ends in the middle"),
         ("a.csv.gz", b"id,body\n1,one\n", ContractBroken, "is not packed with gzip, though"),
+        ("a.csv.zst", zstd(b"id,body\n1,one\n" * 99)[:-9], ContractBroken, "ends in the middle"),
+        ("a.csv.zst", b"id,body\n1,one\n", ContractBroken, "is not packed with zstd, though"),
+        ("a.csv.zst", b"", ContractBroken, "is not packed with zstd, though"),
+        ("a.csv", zstd(b"id,body\n1,one\n"), ContractBroken, "is packed with zstd. Let its name end in .zst"),
         ("a.jsonl", b'{"id": 1, "body": "one", "id": 2}\n', ContractBroken, "has 'id' twice"),
         ("a.jsonl", b'{"id": "\\ud800", "body": "one"}\n', ContractBroken, "key in line 1 of .+ is not valid text"),
         ("a.jsonl", b'{"id": 1, "body": Infinity}\n', ContractBroken, "Line 1 of .+ is not JSON"),
@@ -160,8 +174,8 @@ def test_a_file_that_cannot_be_read_is_an_error_and_never_empty(
 
 def test_a_file_elsewhere_is_refused(local_lake: Warehouse) -> None:
     """Only what is said to work is tried."""
-    with pytest.raises(SpecificationError, match="files are read from this machine"):
-        local_lake.sources.state(Source(url="s3://bucket/a.csv", key="id", text="body"))
+    with pytest.raises(SpecificationError, match="files are read from this machine and from s3://"):
+        local_lake.sources.state(Source(url="gs://bucket/a.csv", key="id", text="body"))
 
 
 def test_references_keep_the_types_of_json_lines(local_lake: Warehouse, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 from llm_platform.application.source_text import is_template, text_columns
 from llm_platform.errors import PlatformError, SpecificationError
 from llm_platform.records import Task
-from llm_platform.tables.files import TableFile
+from llm_platform.tables.folders import TableFiles, table_files
 from llm_platform.tables.forms import LONGEST_KEY, impossible, one_form, storable, text_of
+from llm_platform.tables.places import look_into
 
 MAX_ROWS = 200_000
 """Rows that are looked at; a longer file is judged by its beginning."""
@@ -88,7 +89,8 @@ def read_table(path: Path) -> Table:
         SpecificationError: there is no such file, it cannot be read, or it has no rows.
     """
     try:
-        rows = [row for _, row in islice(TableFile(path).rows(), MAX_ROWS)]
+        place = look_into(str(path))
+        rows = list(islice(TableFiles(table_files(place), place.name).rows(), MAX_ROWS))
     except PlatformError as error:
         said = str(error)
         raise SpecificationError(said if said.startswith("Cannot read") else f"Cannot read it: {said}") from error

@@ -26,6 +26,7 @@ from llm_platform.files import share, write_text
 from llm_platform.records import Task
 from llm_platform.tables.files import is_table_file
 from llm_platform.tables.forms import alike, one_form
+from llm_platform.tables.places import S3, is_place_of_many
 
 DEFAULT_MODEL = "smollm2-135m"
 PROMPT_NAME = "first"
@@ -48,7 +49,7 @@ def new_application(
 
     Args:
         name: Name of the application and of its folder.
-        source: A CSV, Parquet or JSON Lines file, the URL of one, or `warehouse.table`.
+        source: A CSV, Parquet or JSON Lines file, a folder or a pattern of such, `s3://…`, or `warehouse.table`.
         folder: Where the application's folder is made.
         labels: For `classify`; without them, the values of the column of known answers.
         key: Column that names a document; guessed from a file's columns.
@@ -100,7 +101,10 @@ def _checked(name: str, task: str, target: Path) -> Task:
 
 
 def _is_file(source: str) -> bool:
-    return "://" not in source and (is_table_file(source) or Path(source).expanduser().exists())
+    if "://" in source:
+        return False
+    path = Path(source).expanduser()
+    return is_table_file(source) or path.exists() or is_place_of_many(str(path))
 
 
 def _unseen(source: str, key: str | None, text: str | None, answer: str | None) -> Columns:
@@ -115,10 +119,13 @@ def _unseen(source: str, key: str | None, text: str | None, answer: str | None) 
 
 
 def _place(source: str) -> dict[str, str]:
+    if source.startswith(S3):
+        return {"url": source}
     if "://" in source or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", source):
         raise SpecificationError(
-            f"Source {source!r} is neither a file that ends in .csv, .tsv, .jsonl, .ndjson or .parquet, nor a table "
-            "written as warehouse.table. Copy a remote file to this machine, or attach its store as a warehouse."
+            f"Source {source!r} is neither a file that ends in .csv, .tsv, .jsonl, .ndjson or .parquet, nor a folder "
+            "or a pattern of such files, nor s3://…, nor a table written as warehouse.table. Copy what is elsewhere to "
+            "this machine, or attach its store as a warehouse."
         )
     warehouse, table = source.split(".", maxsplit=1)
     return {"warehouse": warehouse, "table": table}

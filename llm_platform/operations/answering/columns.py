@@ -11,15 +11,17 @@ from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, rea
 from llm_platform.application.yaml.read import LocatedYaml, Location, read_yaml
 from llm_platform.errors import ContractBroken, SpecificationError, TransientError
 from llm_platform.operations.answering.documents import located
+from llm_platform.operations.answering.source_look import look_at_source
 from llm_platform.warehouse.engine import connect
+from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.sources import SourceReader
 
 
 @contextmanager
-def source_reader(warehouses: Mapping[str, str]) -> Iterator[SourceReader]:
+def source_reader(warehouses: Mapping[str, str], *, s3: S3Access | None = None) -> Iterator[SourceReader]:
     """A reader of source tables for the length of a `with` block; it needs no lake of ours and makes none."""
     with closing(connect(1)) as connection:
-        yield SourceReader(connection, warehouses)
+        yield SourceReader(connection, warehouses, s3=s3)
 
 
 def column_mistakes(application: Application, sources: SourceReader) -> tuple[list[Mistake], list[str]]:
@@ -40,14 +42,34 @@ def column_mistakes(application: Application, sources: SourceReader) -> tuple[li
         try:
             columns = list(sources.columns(located(ref, application), [name for _, name in named]))
         except (TransientError, ContractBroken, SpecificationError) as error:
-            if ref.url is not None and not isinstance(error, TransientError):
-                # A file that is there and broken gets no better by waiting.
-                mistakes.append(yaml.mistake((*section, "url"), str(error)))
+            if isinstance(error, ContractBroken) or (ref.warehouse is None and not isinstance(error, TransientError)):
+                # What is there and broken gets no better by waiting.
+                mistakes.append(yaml.mistake((*section, ref.place_key), str(error)))
             else:
                 unread.append(str(error).partition(". ")[0])
             continue
         mistakes += [_mistake(yaml, at, name, columns=columns, ref=ref) for at, name in named if name not in columns]
     return mistakes, unread
+
+
+def row_mistakes(application: Application, sources: SourceReader, *, most: int) -> tuple[list[Mistake], list[str]]:
+    """What a run would refuse in the rows of an application's tables, at their lines; and what could not be read.
+
+    Args:
+        most: Rows that are read.
+    """
+    yaml = _read_again(application)
+    at: Location = ("source", application.source.place_key)
+    try:
+        look = look_at_source(application, sources, most=most)
+    except (TransientError, SpecificationError) as error:
+        return [], [str(error).partition(". ")[0]]
+    mistakes = [yaml.mistake(at, f"{look.address}: {said}") for said in look.refused]
+    if application.references is not None:
+        known: Location = ("references", application.references.place_key)
+        mistakes += [yaml.mistake(known, said) for said in look.answers_refused]
+    some = [f"{look.address} was looked at as far as row {look.rows}, of about {look.about}"] if look.about else []
+    return mistakes, some
 
 
 def _of_source(application: Application) -> Iterator[tuple[Location, str]]:

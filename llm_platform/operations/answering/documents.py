@@ -8,7 +8,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Application, TableRef
+from llm_platform.application.model import Application, Source, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
 from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
@@ -50,9 +50,9 @@ class DocumentsUpdate:
 
 def located(ref: Ref, application: Application) -> Ref:
     """The same reference, with a file path made absolute: paths in `application.yaml` are relative to its folder."""
-    if ref.url is None or "://" in ref.url:
-        return ref
-    return ref.model_copy(update={"url": str((application.folder / ref.url).resolve())})
+    places = {"url": ref.url, "files": ref.files if isinstance(ref, Source) else None}
+    found = {name: place for name, place in places.items() if place is not None and "://" not in place}
+    return ref.model_copy(update={name: str((application.folder / place).resolve()) for name, place in found.items()})
 
 
 def consumed_and_current(lake: Warehouse, loaded: LoadedApplication) -> tuple[SourceState | None, SourceState]:

@@ -1,0 +1,226 @@
+"""Where files are that others write: one, a folder of them or a pattern, on this machine or in an object store."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from llm_platform.errors import PlatformError, SpecificationError, TransientError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+S3 = "s3://"
+MAGIC = re.compile(r"[*?\[]")
+Store = Callable[[], "FileSystem"]
+"""Opens the object store, when the first file in it is looked for."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file that is there.
+
+    Attributes:
+        name: What messages call it: its path, or its URL.
+        path: Where it is below the folder that was looked through, with `/`; the name alone where there is none.
+        changed_ns: When it was last written.
+    """
+
+    name: str
+    path: str
+    size: int
+    changed_ns: int
+    open: Callable[[], IO[bytes]] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Files that are one table, or one document each.
+
+    Attributes:
+        name: The URL, in the form in which messages show it.
+        many: Whether it is a folder or a pattern, and not one file.
+        all_files: Every file there, those that have nothing to do with us included, by path.
+    """
+
+    name: str
+    many: bool
+    all_files: tuple[StoredFile, ...]
+
+    def files(self, wanted: Callable[[str], bool]) -> list[StoredFile]:
+        """Those files whose path is wanted.
+
+        Raises:
+            TransientError: there is none. A folder that was just emptied, or is not mounted, is not an empty table.
+        """
+        found = [file for file in self.all_files if wanted(file.path)] if self.many else list(self.all_files)
+        if not found:
+            others = f"; {len(self.all_files)} other files are there" if self.all_files else ""
+            raise TransientError(
+                f"Cannot read {self.name!r}: no file that can be read is there{others}. Nothing was taken over, since "
+                "a place without files is not an empty table. Bring them back, or name another place."
+            )
+        return found
+
+
+def is_place_of_many(url: str) -> bool:
+    """Whether a URL is a folder on this machine, a prefix of an object store, or a pattern."""
+    plain = url.removeprefix("file://")
+    if "://" in plain:
+        return plain.startswith(S3) and (plain.endswith("/") or MAGIC.search(plain) is not None)
+    return Path(plain).is_dir() or (MAGIC.search(plain) is not None and not Path(plain).exists())
+
+
+def look_into(url: str, store: Store | None = None) -> Place:
+    """The files that a URL means now.
+
+    Args:
+        url: `s3://…`, or an absolute path; of a file, of a folder (with all folders in it), or a pattern of `*`, `?`,
+            `[…]` and `**` (any folders between).
+        store: The object store; without it none is read.
+
+    Raises:
+        SpecificationError: it is neither on this machine nor in an object store.
+        TransientError: it cannot be looked at now, or is not there.
+    """
+    plain = url.removeprefix("file://")
+    try:
+        if plain.startswith(S3):
+            if store is None:
+                raise SpecificationError(f"Cannot read {url!r}: no object store is read here. Copy it to this machine.")
+            return _in_store(plain, store())
+        if "://" in plain:
+            raise SpecificationError(
+                f"Cannot read {url!r}: files are read from this machine and from {S3}. Copy it there, or attach its "
+                "store as a warehouse."
+            )
+        return _on_this_machine(plain)
+    except OSError as error:
+        raise unreadable(plain, error) from None
+
+
+def unreadable(name: str, error: Exception) -> PlatformError:
+    """What is said of a file that cannot be read now."""
+    return TransientError(
+        f"Cannot read the file {name!r}: {_reason(error)}. Nothing was taken over; check that it is there and "
+        "readable, then run again."
+    )
+
+
+def _reason(error: Exception) -> str:
+    # What Arrow says may quote a value of the file; what a store answers has a word for it.
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if said := re.search(r"AWS Error (?:UNKNOWN \(HTTP status (\d+)\)|([A-Z_]+))", str(error)):
+        return f"the object store answers {said[1] or said[2]}"
+    if isinstance(error, FileNotFoundError):
+        return "No such file or directory"
+    return f"it is damaged, or not of the kind that its name says ({type(error).__name__})"
+
+
+def _on_this_machine(plain: str) -> Place:
+    path = Path(plain)
+    if MAGIC.search(plain) and not path.exists():
+        base, matches = _pattern(plain)
+        if not Path(base).is_dir():
+            raise FileNotFoundError(2, f"there is no folder {base!r}")
+        found = [file for file in _walk(Path(base), "", set()) if matches(file.path)]
+        return Place(plain, True, tuple(found))
+    if path.is_dir():
+        return Place(plain, True, tuple(_walk(path, "", set())))
+    return Place(plain, False, (_local(path, path.name),))
+
+
+def _walk(folder: Path, below: str, seen: set[tuple[int, int]]) -> Iterator[StoredFile]:
+    """Files in a folder and in the folders in it, links followed once; what cannot be listed is an error."""
+    stat = folder.stat()
+    if (stat.st_dev, stat.st_ino) in seen:
+        return
+    seen.add((stat.st_dev, stat.st_ino))
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        path = f"{below}{entry.name}"
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), f"{path}/", seen)
+        elif entry.is_file() or (entry.is_symlink() and not entry.name.startswith(".")):
+            yield _local(Path(entry.path), path)
+
+
+def _local(path: Path, below: str) -> StoredFile:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise unreadable(str(path), error) from None
+    return StoredFile(str(path), below, stat.st_size, stat.st_mtime_ns, lambda: path.open("rb"))
+
+
+def _in_store(url: str, store: FileSystem) -> Place:
+    from pyarrow import fs
+
+    path = url.removeprefix(S3)
+    if MAGIC.search(path):
+        base, matches = _pattern(path)
+        listed = store.get_file_info(fs.FileSelector(base, recursive=True))
+        return Place(url, True, tuple(file for file in _stored(store, listed, base) if matches(file.path)))
+    folder = path.rstrip("/")
+    info = store.get_file_info(folder)
+    if info.type == fs.FileType.File and folder == path:
+        return Place(url, False, tuple(_stored(store, [info], folder.rpartition("/")[0])))
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(2, "No such file or prefix")
+    listed = store.get_file_info(fs.FileSelector(folder, recursive=True))
+    return Place(url, True, tuple(_stored(store, listed, folder)))
+
+
+def _stored(store: FileSystem, listed: list[object], base: str) -> Iterator[StoredFile]:
+    from pyarrow import fs
+
+    def opener(path: str) -> Callable[[], IO[bytes]]:
+        return lambda: store.open_input_file(path)
+
+    for info in sorted(listed, key=lambda one: one.path):  # type: ignore[attr-defined]
+        if info.type == fs.FileType.File:  # type: ignore[attr-defined]
+            path = str(info.path)  # type: ignore[attr-defined]
+            below = path.removeprefix(f"{base}/")
+            yield StoredFile(f"{S3}{path}", below, info.size, info.mtime_ns, opener(path))  # type: ignore[attr-defined]
+
+
+def _pattern(plain: str) -> tuple[str, Callable[[str], bool]]:
+    """(the folder above the first part with a sign in it, whether a path below it matches)."""
+    parts = plain.split("/")
+    first = next(number for number, part in enumerate(parts) if MAGIC.search(part))
+    if first == 0 or (parts[0] and "." in parts[0] and first == 0):
+        raise SpecificationError(f"Cannot read {plain!r}: a pattern needs a folder or a bucket before its first sign.")
+    expression = "/".join(parts[first:])
+    return "/".join(parts[:first]) or "/", _matcher(expression)
+
+
+def _matcher(expression: str) -> Callable[[str], bool]:
+    written, position = "", 0
+    while position < len(expression):
+        rest = expression[position:]
+        if rest.startswith("**/"):
+            written, position = written + "(?:.*/)?", position + 3
+        elif rest.startswith("**"):
+            written, position = written + ".*", position + 2
+        elif rest[0] == "*":
+            written, position = written + "[^/]*", position + 1
+        elif rest[0] == "?":
+            written, position = written + "[^/]", position + 1
+        elif rest[0] == "[" and (end := rest.find("]", 2)) > 0:
+            inside = rest[1:end].replace("\\", "\\\\")
+            negated = inside.startswith("!")
+            written += f"[{'^/' if negated else ''}{inside[1:] if negated else inside}]"
+            position += end + 1
+        else:
+            written, position = written + re.escape(rest[0]), position + 1
+    try:
+        compiled = re.compile(written)
+    except re.error as error:
+        raise SpecificationError(f"Cannot read the pattern {expression!r}: {error}. Use *, ?, […] and **.") from error
+    return lambda path: compiled.fullmatch(path) is not None

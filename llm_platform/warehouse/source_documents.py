@@ -1,0 +1,100 @@
+"""Sources that are files, each one document: which of them have changed, and what they say."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from llm_platform.extraction.kinds import MEDIA_TYPES, FileText, is_document, media_type
+from llm_platform.extraction.pool import FileReaders
+from llm_platform.records import SourceState
+from llm_platform.tables.forms import one_form
+from llm_platform.tables.places import Place, Store, StoredFile, unreadable
+from llm_platform.warehouse.changes import SourceChanges
+from llm_platform.warehouse.source_files import Files, as_it_was
+
+BATCH_FILES = 64
+ROWS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("text", pa.binary()),
+        ("title", pa.string()),
+        ("pages", pa.int64()),
+        ("media_type", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("modified", pa.string()),
+        ("refused", pa.string()),
+    ]
+)
+FILE_KINDS = {
+    field.name: "VARCHAR" if field.type != pa.int64() else "BIGINT" for field in ROWS if field.name != "refused"
+}
+MINE = (errno.EACCES, errno.EPERM, errno.EISDIR)
+"""Errors that are those of one file, and not of the disk or the network."""
+
+
+def document_files(place: Place) -> list[StoredFile]:
+    """Files of a place that are documents."""
+    return place.files(is_document)
+
+
+def document_changes(found: Files, url: str, since: SourceState | None, store: Store | None) -> SourceChanges:
+    """Files that are others than those of a state, with their texts, and the paths of those that left."""
+    state, difference = found.state, found.since(since)
+    files, deleted, reason = list(found.files), None, "first read"
+    if difference is not None:
+        files, deleted = [*difference.new, *difference.changed], [one_form(path) for path in difference.gone]
+        # Under another form of its name a file is the same document.
+        there = {one_form(file.path) for file in found.files}
+        deleted, reason = [path for path in deleted if path not in there], str(difference)
+    rows = as_it_was(document_rows(files), files, url, store) if files else ()
+    return SourceChanges(full=difference is None, rows=rows, deleted=deleted, state=state, reason=reason)
+
+
+def document_rows(files: Sequence[StoredFile]) -> Iterator[pa.RecordBatch]:
+    """A row for each file; one that cannot be read has a reason instead of a text."""
+    with FileReaders() as readers:
+
+        def row(file: StoredFile) -> dict[str, Any]:
+            found, sha256 = _read(file, readers)
+            return {
+                "path": file.path,
+                "text": found.text,
+                "title": found.title,
+                "pages": found.pages,
+                "media_type": media_type(file.path),
+                "sha256": sha256,
+                "bytes": file.size,
+                "modified": datetime.fromtimestamp(file.changed_ns // 1_000_000_000, UTC).isoformat(),
+                "refused": found.refused,
+            }
+
+        rows = readers.each(files, row)
+        while batch := list(islice(rows, BATCH_FILES)):
+            yield pa.RecordBatch.from_pylist(batch, schema=ROWS)
+
+
+def _read(file: StoredFile, readers: FileReaders) -> tuple[FileText, str | None]:
+    kind = media_type(file.path)
+    if file.size > readers.limits.file_bytes:
+        return FileText(refused=f"it is larger than {readers.limits.file_bytes // 1_000_000} MB"), None
+    try:
+        with file.open() as opened:
+            data = opened.read()
+    except OSError as error:
+        if error.errno in MINE:
+            return FileText(refused=f"it may not be read: {error.strerror}"), None
+        raise unreadable(file.name, error) from None
+    sha256 = hashlib.sha256(data).hexdigest()
+    if kind is None:
+        ending = PurePosixPath(file.path).suffix or "without an ending"
+        return FileText(refused=f"files {ending} are not read, only {', '.join(sorted(MEDIA_TYPES))}"), sha256
+    return readers.read(data, kind), sha256
