@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.completions import BUDGET, budget_results, budget_specs
+from llm_platform.defs.completions import budget_results, budget_specs
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, share
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import Spent, spent_by, within_budget
 from llm_platform.operations.evidence.judge_runs import Judged, judge_answers
@@ -26,31 +27,28 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
     """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks."""
     key = graph.key(f"judgements_{judge.name}")
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=list(deps),
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "duckdb"},
-        pool=pool_of(judge.model),
         code_version=content_hash(judge.model_dump(mode="json")),
-        required_resource_keys={"warehouse", resource_key(judge.model)},
-        check_specs=[
-            dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say."),
-            *budget_specs(graph, key),
-        ],
         description=f"What judge {judge.name!r} ({judge.model}) says of stored answers, and its agreement with people.",
     )
-    def judgements(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        checks = [READABLE_CHECK, *([BUDGET] if graph.application.budget.is_set else [])]
-        yield from failing_late(context, _judge(context, graph, judge), checks=checks)
+    checks = [
+        dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say."),
+        *budget_specs(graph, key),
+    ]
+
+    @measuring_asset(spec, checks=checks, resources={"warehouse", resource_key(judge.model)}, pool=pool_of(judge.model))
+    def judgements(context: dg.AssetExecutionContext) -> Iterator[Said]:
+        yield from failing_late(context, _judge(context, graph, judge), checks=[check.name for check in checks])
 
     return judgements
 
 
-def _judge(
-    context: dg.AssetExecutionContext, graph: Graph, judge: Judge
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _judge(context: dg.AssetExecutionContext, graph: Graph, judge: Judge) -> Iterator[Said]:
     warehouse: WarehouseResource = context.resources.warehouse
     with warehouse.open() as lake:
         store = lake.application(graph.application.name)
@@ -76,15 +74,20 @@ def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, sn
     )
 
 
-def _results(judged: Judged) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _results(judged: Judged) -> Iterator[Said]:
     agreement = judged.agreement
     unread = sum(agreement.ungraded.values())
     readable = share(agreement.judged - unread, agreement.judged)
-    yield dg.AssetCheckResult(
-        check_name=READABLE_CHECK,
-        passed=agreement.judged > 0 and readable >= READABLE,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"readable_share": readable, "minimum": READABLE, "judged": agreement.judged, "ungraded": unread},
+    numbers = {"readable_share": readable, "minimum": READABLE, "judged": agreement.judged, "ungraded": unread}
+    yield (
+        dg.AssetCheckResult(
+            check_name=READABLE_CHECK,
+            passed=readable >= READABLE,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=numbers,
+        )
+        if agreement.judged
+        else Unmeasured(READABLE_CHECK, "nothing was judged yet")
     )
     measured = {"kappa": agreement.kappa, "position_bias": agreement.position, "obeys_documents": agreement.injection}
     yield dg.MaterializeResult(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES, write_endpoint_page
 from llm_platform.operations.serving.monitoring import ERROR_RATE_REASON, QUEUE_REASON, Held, Place, Watched, watch
@@ -29,15 +30,16 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
     """What the endpoints of a lock entry say of themselves, appended at every look."""
     key = dg.AssetKey(["models", f"endpoint_metrics_{entry.name}"])
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         group_name="models",
         kinds={"nim"},
-        required_resource_keys={"warehouse", resource_key(entry.name)},
-        check_specs=[dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()],
         description=f"Queue, throughput, latencies and errors of {entry.served_name}, as its endpoints count them.",
     )
-    def endpoint_metrics(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    checks = [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()]
+
+    @measuring_asset(spec, checks=checks, resources={"warehouse", resource_key(entry.name)})
+    def endpoint_metrics(context: dg.AssetExecutionContext) -> Iterator[Said]:
         warehouse: WarehouseResource = context.resources.warehouse
         nim: NIMResource = getattr(context.resources, resource_key(entry.name))
         place = Place(local_nim(settings), nim.connection(), settings.nim_cluster_namespace)
@@ -72,13 +74,14 @@ def monitoring_definitions(assets: Sequence[dg.AssetsDefinition], settings: Sett
     return dg.Definitions(assets=list(assets), jobs=[job], schedules=[schedule])
 
 
-def _checked(name: str, held: Held) -> dg.AssetCheckResult:
-    verdict = "cannot tell: " if not held.told else ""
+def _checked(name: str, held: Held) -> dg.AssetCheckResult | Unmeasured:
+    if not held.told:
+        return Unmeasured(name, held.note)
     return dg.AssetCheckResult(
         check_name=name,
         passed=held.passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{verdict}{held.note}",
+        description=held.note,
         metadata={**held.numbers, "reason": CHECKS[name]},
     )
 

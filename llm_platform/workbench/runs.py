@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.failures import UP_TO_DATE
-from llm_platform.defs.graph import NOTHING_TO_MEASURE
+from llm_platform.defs.measuring import checks_of
 from llm_platform.defs.models import model_key
 from llm_platform.errors import EvidenceMissing, PermanentError, PlatformError, SpecificationError
 from llm_platform.inference.engine import Progress as EngineProgress
@@ -151,15 +151,16 @@ def attempt(
                 run_config=QUIET,
                 tags={**SHOWN, **(tags or {})},
             )
-    passed: list[str] = []
-    failed: list[str] = []
-    unmeasured: list[str] = []
-    for one in result.get_asset_check_evaluations():
-        if one.check_name != UP_TO_DATE:
-            kind = unmeasured if NOTHING_TO_MEASURE in one.metadata else passed if one.passed else failed
-            kind.append(f"{one.asset_key.to_user_string()}: {one.check_name}")
-    checks = Checks(tuple(passed), tuple(failed), tuple(unmeasured))
-    return Ended(result.run_id, checks, None if result.success else _failure(result))
+        states = checks_of(instance, result.run_id)
+    return Ended(result.run_id, _sorted(states), None if result.success else _failure(result))
+
+
+def _sorted(states: Mapping[dg.AssetCheckKey, bool | None]) -> Checks:
+    names: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for key, held in states.items():
+        if key.name != UP_TO_DATE:
+            names[held].append(f"{key.asset_key.to_user_string()}: {key.name}")
+    return Checks(tuple(names[True]), tuple(names[False]), tuple(names[None]))
 
 
 @contextmanager

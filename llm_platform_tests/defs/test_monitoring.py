@@ -20,7 +20,7 @@ def test_a_look_stores_a_row_and_asks_no_model(team: Team, model: ScriptedServer
     done = job.execute_in_process(instance=instance, run_config=QUIET)
 
     found = {one.check_name: one.passed for one in done.get_asset_check_evaluations()}
-    assert found == {"endpoints_healthy": True, "queue_not_growing": True, "error_rate_at_most_maximum": True}
+    assert found == {"endpoints_healthy": True}  # of one look, there is nothing to say of a trend
     with team.warehouse.open(read_only=True) as lake:
         rows = lake.endpoint_metrics.latest().to_pylist()
     assert [(row["entry"], row["base_url"], row["waiting"]) for row in rows] == [(ENTRY, model.url, 0.0)]
