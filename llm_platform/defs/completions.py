@@ -129,7 +129,7 @@ def _task(graph: Graph) -> list[object]:
 
 
 def asking(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     graph: Graph,
     release: Release,
     variant: str,
@@ -158,7 +158,7 @@ def asking(
     )
 
 
-def _progress(context: dg.AssetExecutionContext, name: str) -> Callable[[Progress], None]:
+def _progress(context: dg.AssetExecutionContext | dg.OpExecutionContext, name: str) -> Callable[[Progress], None]:
     last = time.monotonic()
 
     def report(progress: Progress) -> None:
@@ -179,7 +179,7 @@ def budget_specs(graph: Graph, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def budget_results(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     graph: Graph,
     store: ApplicationStore,
     runs: Sequence[InferenceRun | None],

@@ -33,7 +33,7 @@ KIND = "error"
 
 
 @contextmanager
-def dagster_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
+def dagster_failures(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
     """Raise `dagster.Failure` for errors; a permanent one is retried by neither step nor run."""
     try:
         take_up(context)

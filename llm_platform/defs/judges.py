@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from llm_platform.defs.by_name import ByName, made_by_name
 from llm_platform.defs.completions import budget_results, budget_specs
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, share
@@ -23,8 +24,17 @@ READABLE = 0.9
 """Share of verdicts that have to be readable before a judge's scores say much; under it the check warns."""
 
 
-def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
-    """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks."""
+def judgements_asset(
+    graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition], *, scores: bool
+) -> dg.AssetsDefinition | ByName:
+    """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks.
+
+    Args:
+        graph: The application.
+        judge: Its prompt and its model.
+        deps: What it judges, and what it is held against.
+        scores: Whether the application scores by it, so that every run asks it; another one is asked by name.
+    """
     key = graph.key(f"judgements_{judge.name}")
 
     spec = dg.AssetSpec(
@@ -41,14 +51,23 @@ def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinit
         *budget_specs(graph, key),
     ]
 
-    @measuring_asset(spec, checks=checks, resources={"warehouse", resource_key(judge.model)}, pool=pool_of(judge.model))
+    resources, pool = {"warehouse", resource_key(judge.model)}, pool_of(judge.model)
+    if not scores:
+
+        @made_by_name(spec, resources=resources, pool=pool)
+        def asked(context: dg.OpExecutionContext) -> Iterator[Said]:
+            yield from _judge(context, graph, judge)
+
+        return asked
+
+    @measuring_asset(spec, checks=checks, resources=resources, pool=pool)
     def judgements(context: dg.AssetExecutionContext) -> Iterator[Said]:
         yield from failing_late(context, _judge(context, graph, judge), checks=[check.name for check in checks])
 
     return judgements
 
 
-def _judge(context: dg.AssetExecutionContext, graph: Graph, judge: Judge) -> Iterator[Said]:
+def _judge(context: dg.AssetExecutionContext | dg.OpExecutionContext, graph: Graph, judge: Judge) -> Iterator[Said]:
     warehouse: WarehouseResource = context.resources.warehouse
     with warehouse.open() as lake:
         store = lake.application(graph.application.name)
@@ -59,7 +78,14 @@ def _judge(context: dg.AssetExecutionContext, graph: Graph, judge: Judge) -> Ite
         yield from _results(judged)
 
 
-def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int, spent: Spent) -> Asking:
+def _asking(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    graph: Graph,
+    judge: Judge,
+    *,
+    snapshot: int,
+    spent: Spent,
+) -> Asking:
     nim: NIMResource = getattr(context.resources, resource_key(judge.model))
     release = judge_release(graph.loaded, judge)
     # A verdict that cannot be read is ungraded, and no reason to end the run.

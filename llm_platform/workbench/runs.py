@@ -20,6 +20,7 @@ from llm_platform.definitions import build_definitions
 from llm_platform.defs.failures import UP_TO_DATE
 from llm_platform.defs.measuring import checks_of
 from llm_platform.defs.models import model_key
+from llm_platform.defs.runs import FOLLOWED_TAG, finetune_job
 from llm_platform.errors import EvidenceMissing, PermanentError, PlatformError, SpecificationError
 from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
@@ -121,6 +122,17 @@ def materialize(
     return attempt(settings, application, console=console, only=keys, job=job, tags=tags).require_success()
 
 
+def train(settings: Settings, application: str, *, console: Console) -> Checks:
+    """Train the adapters of an application, then answer with them and judge them.
+
+    Raises:
+        PermanentError: a step failed; nothing is judged that could not be trained.
+    """
+    tags = {FOLLOWED_TAG: "true"}
+    materialize(settings, application, console=console, job=finetune_job(application), tags=tags)
+    return materialize(settings, application, console=console)
+
+
 def attempt(
     settings: Settings,
     application: str,
@@ -144,9 +156,11 @@ def attempt(
         defs = build_definitions(settings)
         found = defs.resolve_job_def(job or application)
         with shown_as(instance, found.name):
+            by_name = job is not None and only is not None
             result = found.execute_in_process(
                 instance=instance,
-                asset_selection=None if only is None else list(only),
+                asset_selection=None if only is None or by_name else list(only),
+                op_selection=[key.to_python_identifier() for key in only or ()] if by_name else None,
                 raise_on_error=False,
                 run_config=QUIET,
                 tags={**SHOWN, **(tags or {})},
