@@ -110,16 +110,16 @@ def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
 
 @commands.command("train")
 def adapter_train(application: ApplicationName) -> None:
-    """Train the adapters of an application, answer with them and judge them: the job <application>_finetune."""
+    """Train the adapters of an application, answer with them and judge them: <application>_finetune, then a run."""
     from llm_platform.resources.warehouse import WarehouseResource
-    from llm_platform.workbench.runs import fetch_weights, materialize
+    from llm_platform.workbench.runs import fetch_weights, train
     from llm_platform.workbench.summary import print_summary
 
     settings = load_settings()
     loaded = application_named(settings, application)
     _require_finetuning(loaded)
     fetch_weights(settings, loaded, console=console)
-    checks = materialize(settings, application, console=console, job=f"{application}_finetune")
+    checks = train(settings, application, console=console)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         print_summary(lake, loaded, settings, console=console, checks=checks)
 

@@ -8,7 +8,8 @@ import dagster as dg
 
 from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import dagster_failures
-from llm_platform.defs.graph import Graph, unmeasured
+from llm_platform.defs.graph import Graph
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.operations.adapters.adapter_reports import (
     adapted_releases,
     base_release,
@@ -37,22 +38,22 @@ def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefin
     key = graph.key(f"adapter_report_{name}")
     entry = application.finetuning[name].model
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=list(deps),
         group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"nim", "python"},
-        pool=pool_of(entry),
         code_version="1",
-        required_resource_keys={"warehouse", resource_key(entry)},
-        check_specs=[
-            dg.AssetCheckSpec(IMPROVES, asset=key, description="Better than the champion on the same held-out texts."),
-            dg.AssetCheckSpec(KEEPS, asset=key, description="Still can what its base could before it was adapted."),
-        ],
         description=f"Adapter {name!r} beside the champion, its base with the same prompt, and counting words.",
     )
-    def adapter_reports(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    checks = [
+        dg.AssetCheckSpec(IMPROVES, asset=key, description="Better than the champion on the same held-out texts."),
+        dg.AssetCheckSpec(KEEPS, asset=key, description="Still can what its base could before it was adapted."),
+    ]
+
+    @measuring_asset(spec, checks=checks, resources={"warehouse", resource_key(entry)}, pool=pool_of(entry))
+    def adapter_reports(context: dg.AssetExecutionContext) -> Iterator[Said]:
         warehouse: WarehouseResource = context.resources.warehouse
         with dagster_failures(context), warehouse.open() as lake:
             store = lake.application(application.name)
@@ -93,12 +94,10 @@ def _abilities_by(asked: Asking, graph: Graph) -> Callable[[Release], KeptAbilit
     return measure
 
 
-def _results(
-    reports: Sequence[AdapterReport], page: Path, *, link: dg.UrlMetadataValue
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _results(reports: Sequence[AdapterReport], page: Path, *, link: dg.UrlMetadataValue) -> Iterator[Said]:
     if not reports:
         for check in (IMPROVES, KEEPS):
-            yield unmeasured(check, NOT_TRAINED)
+            yield Unmeasured(check, NOT_TRAINED)
         yield dg.MaterializeResult(data_version=dg.DataVersion(NOT_TRAINED), metadata={"note": NOT_TRAINED})
         return
     # A refused adapter is a finding; nothing that is published depends on it.

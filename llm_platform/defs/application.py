@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
 from llm_platform.defs.adapter_reports import adapter_reports_asset
+from llm_platform.defs.by_name import ByName, job_by_name
 from llm_platform.defs.challengers import challengers_asset
-from llm_platform.defs.completion_buckets import completion_buckets_asset
+from llm_platform.defs.completion_buckets import buckets_of, completion_buckets_asset
 from llm_platform.defs.completions import completions_asset
 from llm_platform.defs.documents import documents_asset, references_asset
 from llm_platform.defs.drift import drift_asset
@@ -22,8 +23,8 @@ from llm_platform.defs.readers import reader_assets
 from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
-from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job
-from llm_platform.defs.sensors import files_changed_sensor, source_changed_sensor
+from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job, finetune_job
+from llm_platform.defs.sensors import adapters_trained_sensor, files_changed_sensor, source_changed_sensor
 from llm_platform.defs.sources import annotations_asset, references_source_asset, source_asset
 from llm_platform.defs.studies import learning_curve_asset, sweep_asset
 from llm_platform.operations.releases import CHAMPION
@@ -52,7 +53,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     completions, buckets = [], []
     for name, variant in application.variants.items():
         fitted_on = [references] if references and variant.calibrate else []
-        adapted = [adapters[variant.adapter]] if variant.adapter else []
+        adapted = [adapters[variant.adapter].asset] if variant.adapter else []
         asked = {variant.prompt: None, application.long_documents.prompt: None}
         texts = [prompts[prompt] for prompt in asked if prompt is not None]
         deps = [documents, *texts, models[variant.model], *fitted_on, *adapted]
@@ -63,12 +64,14 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     used = [models[name] for name in graph.loaded.lock]
     champion = completions_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock))
     buckets.append(completion_buckets_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock)))
-    judgements = {
-        name: judgements_asset(graph, judge, [*completions, champion, *judged, models[judge.model]])
-        for name, judge in graph.loaded.judges.items()
-    }
     # A judge that scores is part of every run; another one is asked when somebody wants to know how good it is.
-    scoring = [one for name, one in judgements.items() if f"judge:{name}" in application.evaluation.scorers]
+    scoring: list[dg.AssetsDefinition] = []
+    asked: list[ByName] = []
+    for name, judge in graph.loaded.judges.items():
+        scores_by_it = f"judge:{name}" in application.evaluation.scorers
+        known_to_it = [*completions, champion, *judged, models[judge.model]]
+        one = judgements_asset(graph, judge, known_to_it, scores=scores_by_it)
+        asked.append(one) if isinstance(one, ByName) else scoring.append(one)
     if application.rollout.stages:
         completions.append(challengers_asset(graph, deps=[documents, *used], entries=list(graph.loaded.lock)))
     scores = scores_asset(graph, [*completions, champion, *judged, *scoring])
@@ -77,26 +80,16 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     rollout = rollout_asset(graph, report)
     published = published_asset(graph, [rollout, documents, champion])
     drift = drift_asset(graph, [rollout, documents, champion, *judged])
-    adapter_reports = [adapter_reports_asset(graph, name, [report, adapter]) for name, adapter in adapters.items()]
+    adapter_reports = [
+        adapter_reports_asset(graph, name, [report, adapter.asset]) for name, adapter in adapters.items()
+    ]
     own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published, drift]
     own += [*adapter_reports, *scoring, *reader_assets(graph, published)]
-    training = [*trainings.values(), *adapters.values()]
     kinds = (sweep_asset, learning_curve_asset)
     studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
-    jobs = {
-        application.name: ([*own, *used], "Bring everything of {} up to date"),
-        backfill_job(application.name): (buckets, "Answer the documents of {}, a run for each bucket"),
-    }
-    if training:
-        # Training takes minutes and money, so it is asked for by name; the other job answers with what was trained.
-        everything = [*own, *used, *training]
-        jobs[f"{application.name}_finetune"] = (everything, "Train the adapters of {}, and judge them")
-        jobs[f"{application.name}_studies"] = (studies, "Compare recipes and numbers of examples of {}")
-    if judgements:
-        jobs[f"{application.name}_judge"] = ([*judgements.values()], "Ask the judges of {}, and measure them")
     # The known answers may be a column of the same table.
     sources = list({spec.key: spec for spec in (source, *known)}.values())
-    late = [*stands_on, *(one for one in judgements.values() if one not in scoring), *training, scores, report]
+    late = [*stands_on, scores, report]
     checks = [
         up_to_date_checks(application.name, late),
         # A step of its own: where nothing is published yet, `rollout` and what follows it are skipped.
@@ -106,28 +99,72 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         assets=[
             *sources,
             *own,
-            *buckets,
-            *training,
-            *studies,
-            *(one for one in judgements.values() if one not in scoring),
+            *(one.asset for one in (*buckets, *trainings.values(), *adapters.values(), *studies, *asked)),
         ],
         asset_checks=checks,
         jobs=[
             dg.define_asset_job(
-                name,
-                selection=dg.AssetSelection.assets(*assets),
-                description=f"{does.format(application.title)}. What is unchanged sends nothing to a model.",
-                tags={
-                    APPLICATION_TAG: application.name,
-                    "llm_platform/namespace": graph.settings.namespace,
-                    PRIORITY_TAG: str(graph.settings.run_priority - (BACKFILL_YIELDS if assets is buckets else 0)),
-                },
-            )
-            for name, (assets, does) in jobs.items()
+                application.name,
+                selection=dg.AssetSelection.assets(*own, *used),
+                description=(
+                    f"Bring everything of {application.title} up to date. What is unchanged sends nothing to a model."
+                ),
+                tags=_tags(graph),
+            ),
+            *_jobs_by_name(graph, buckets, [[trainings[name], adapters[name]] for name in trainings], studies, asked),
         ],
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
             files_changed_sensor(graph, job_name=application.name),
             *([rollout_sensor(graph, job_name=application.name)] if application.rollout.is_watched else []),
+            *([adapters_trained_sensor(graph, job_name=application.name)] if trainings else []),
         ],
     )
+
+
+def _tags(graph: Graph, *, priority: int = 0) -> dict[str, str]:
+    return {
+        APPLICATION_TAG: graph.application.name,
+        "llm_platform/namespace": graph.settings.namespace,
+        PRIORITY_TAG: str(graph.settings.run_priority + priority),
+    }
+
+
+def _jobs_by_name(
+    graph: Graph,
+    buckets: Sequence[ByName],
+    trainings: Sequence[Sequence[ByName]],
+    studies: Sequence[ByName],
+    judges: Sequence[ByName],
+) -> list[dg.JobDefinition]:
+    """Jobs of what takes minutes, hours or money: nothing but a person's asking starts them."""
+    name, title = graph.application.name, graph.application.title
+    backfill = job_by_name(
+        backfill_job(name),
+        [[bucket] for bucket in buckets],
+        description=f"Answer the documents of {title}, a run for each bucket. What is answered is not asked again.",
+        tags=_tags(graph, priority=-BACKFILL_YIELDS),
+        partitions=buckets_of(graph),
+    )
+    ask = job_by_name(
+        f"{name}_judge",
+        [[judge] for judge in judges],
+        description=f"Ask the judges of {title} that score nothing yet, and measure them beside people.",
+        tags=_tags(graph),
+    )
+    found = [backfill, *([ask] if judges else [])]
+    if not trainings:
+        return found
+    train = job_by_name(
+        finetune_job(name),
+        trainings,
+        description=f"Train the adapters of {title}. The everyday job follows: it answers with them and judges them.",
+        tags=_tags(graph),
+    )
+    study = job_by_name(
+        f"{name}_studies",
+        [[one] for one in studies],
+        description=f"Compare recipes and numbers of examples of {title}, for hours. Nothing is trained twice.",
+        tags=_tags(graph),
+    )
+    return [*found, train, study]

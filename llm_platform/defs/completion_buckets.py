@@ -1,12 +1,12 @@
 """The same answers bucket by bucket, for a table that is too large for one run."""
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from llm_platform.defs.by_name import ByName, made_by_name
 from llm_platform.defs.completions import asking
-from llm_platform.defs.failures import dagster_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.run_metadata import run_metadata
 from llm_platform.operations.answering.completions import Sent, answer_missing
@@ -26,9 +26,14 @@ def bucket_names(count: int) -> list[str]:
     return [f"{bucket:0{len(str(count - 1))}d}" for bucket in range(count)]
 
 
+def buckets_of(graph: Graph) -> dg.StaticPartitionsDefinition:
+    """The buckets of an application's documents, as partitions."""
+    return dg.StaticPartitionsDefinition(bucket_names(graph.application.documents.buckets))
+
+
 def completion_buckets_asset(
     graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition], entries: Sequence[str]
-) -> dg.AssetsDefinition:
+) -> ByName:
     """Answers of one variant to the documents of one bucket: what a backfill of many runs materializes.
 
     It writes the ledger that `completions` of the variant writes, which finds nothing left to send afterwards. It
@@ -43,34 +48,35 @@ def completion_buckets_asset(
     application = graph.application
     spec = application.variants.get(variant)
 
-    @dg.asset(
-        key=graph.key(f"completion_buckets_{variant}"),
+    asset = dg.AssetSpec(
+        graph.key(f"completion_buckets_{variant}"),
         deps=list(deps),
         group_name=graph.side_group("backfill"),
         owners=graph.owners,
         kinds={"nim", "duckdb"},
-        pool=pool_of(entries[0]),
-        partitions_def=dg.StaticPartitionsDefinition(bucket_names(application.documents.buckets)),
-        required_resource_keys={"warehouse", *map(resource_key, entries)},
+        partitions_def=buckets_of(graph),
         description=(
             f"Answers that completions_{variant} would ask for, of one bucket of documents: a large table is answered "
             "by a backfill of many runs, and completions finds nothing left to send."
         ),
     )
-    def completion_buckets(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+
+    @made_by_name(asset, resources={"warehouse", *map(resource_key, entries)}, pool=pool_of(entries[0]))
+    def completion_buckets(context: dg.OpExecutionContext) -> Iterator[dg.MaterializeResult]:
         warehouse: WarehouseResource = context.resources.warehouse
-        buckets = [int(key) for key in context.partition_keys]
-        with dagster_failures(context), warehouse.open() as lake:
+        buckets = [int(context.partition_key)]
+        with warehouse.open() as lake:
             store = lake.application(application.name)
             release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
             if release is None:
-                return dg.MaterializeResult(data_version=dg.DataVersion(NOTHING_TO_ASK))
+                yield dg.MaterializeResult(data_version=dg.DataVersion(NOTHING_TO_ASK))
+                return
             if spec is not None:
                 require_judgeable(lake, graph.loaded)
             sender = requesting(release)
             store.releases.put(sender)
             how = asking(context, graph, sender, variant, snapshot=lake.snapshot(), buckets=buckets)
-            return _result(store, sender, answer_missing(store, sender, application=application, asking=how), buckets)
+            yield _result(store, sender, answer_missing(store, sender, application=application, asking=how), buckets)
 
     return completion_buckets
 

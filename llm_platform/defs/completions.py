@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import dagster as dg
 
 from llm_platform.defs.failures import failing_late
-from llm_platform.defs.graph import Graph, column_schema, share, unmeasured
+from llm_platform.defs.graph import Graph, column_schema, share
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.defs.run_metadata import progress_line, run_metadata
 from llm_platform.defs.runs import PRIORITY_TAG
 from llm_platform.inference.engine import Progress
@@ -30,7 +31,6 @@ from llm_platform.warehouse.store import ApplicationStore
 
 LOG_EVERY_SECONDS = 10.0
 NOTHING_PUBLISHED = "nothing is published yet"
-CompletionEvent = dg.MaterializeResult | dg.AssetCheckResult
 ANSWERED, VALID, BUDGET = "every_document_answered", "answers_valid", "budget_not_used_up"
 FIRST = {PRIORITY_TAG: "1"}
 """Of the steps that are ready, the one that readers wait for goes first: it has the first claim on a budget, too."""
@@ -51,25 +51,13 @@ def completions_asset(
     key = graph.key(f"completions_{variant}")
     spec = application.variants.get(variant)
 
-    @dg.asset(
-        key=key,
+    asset = dg.AssetSpec(
+        key,
         deps=list(deps),
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "duckdb"},
-        pool=pool_of(entries[0]),
-        op_tags=FIRST if spec is None else {},
         code_version=content_hash([spec.model_dump(mode="json") if spec else CHAMPION, _task(graph)]),
-        required_resource_keys={"warehouse", *map(resource_key, entries)},
-        check_specs=[
-            dg.AssetCheckSpec(
-                ANSWERED,
-                asset=key,
-                description="No sendable document is left without a stored answer.",
-            ),
-            dg.AssetCheckSpec(VALID, asset=key, description="Answers have the form that the task asks for."),
-            *budget_specs(graph, key),
-        ],
         metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
         description=(
             "One stored answer per release and text. Only missing answers are asked for."
@@ -77,17 +65,26 @@ def completions_asset(
             else "Answers of the release that serves the published table, which may differ from every file."
         ),
     )
-    def completions(context: dg.AssetExecutionContext) -> Iterator[CompletionEvent]:
-        yield from failing_late(context, _answer(context, graph, variant), checks=_checks(graph))
+    checks = [
+        dg.AssetCheckSpec(ANSWERED, asset=key, description="No sendable document is left without a stored answer."),
+        dg.AssetCheckSpec(VALID, asset=key, description="Answers have the form that the task asks for."),
+        *budget_specs(graph, key),
+    ]
+
+    @measuring_asset(
+        asset,
+        checks=checks,
+        resources={"warehouse", *map(resource_key, entries)},
+        pool=pool_of(entries[0]),
+        op_tags=FIRST if spec is None else {},
+    )
+    def completions(context: dg.AssetExecutionContext) -> Iterator[Said]:
+        yield from failing_late(context, _answer(context, graph, variant), checks=[check.name for check in checks])
 
     return completions
 
 
-def _checks(graph: Graph) -> list[str]:
-    return [ANSWERED, VALID, *([BUDGET] if graph.application.budget.is_set else [])]
-
-
-def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iterator[CompletionEvent]:
+def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iterator[Said]:
     application = graph.application
     spec = application.variants.get(variant)
     warehouse: WarehouseResource = context.resources.warehouse
@@ -96,7 +93,7 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> It
         release = champion_release(store) if spec is None else graph.loaded.requesting(variant, store)
         if release is None:
             reason = NOTHING_PUBLISHED if spec is None else str(graph.loaded.pending(variant, store))
-            yield from _nothing_to_ask(reason, _checks(graph))
+            yield from _nothing_to_ask(reason, graph)
             return
         if spec is not None:
             require_judgeable(lake, graph.loaded)
@@ -132,7 +129,7 @@ def _task(graph: Graph) -> list[object]:
 
 
 def asking(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     graph: Graph,
     release: Release,
     variant: str,
@@ -161,7 +158,7 @@ def asking(
     )
 
 
-def _progress(context: dg.AssetExecutionContext, name: str) -> Callable[[Progress], None]:
+def _progress(context: dg.AssetExecutionContext | dg.OpExecutionContext, name: str) -> Callable[[Progress], None]:
     last = time.monotonic()
 
     def report(progress: Progress) -> None:
@@ -182,7 +179,7 @@ def budget_specs(graph: Graph, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def budget_results(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     graph: Graph,
     store: ApplicationStore,
     runs: Sequence[InferenceRun | None],
@@ -204,25 +201,27 @@ def budget_results(
     )
 
 
-def _nothing_to_ask(reason: str, checks: Sequence[str]) -> Iterator[CompletionEvent]:
-    for name in checks:
-        yield unmeasured(name, reason)
+def _nothing_to_ask(reason: str, graph: Graph) -> Iterator[Said]:
+    for name in (ANSWERED, VALID, *([BUDGET] if graph.application.budget.is_set else [])):
+        yield Unmeasured(name, reason)
     yield dg.MaterializeResult(data_version=dg.DataVersion("no-release"), metadata={"note": reason})
 
 
-def _results(
-    lake: Warehouse, store: ApplicationStore, answered: Answered, *, missing: int
-) -> Iterator[CompletionEvent]:
+def _results(lake: Warehouse, store: ApplicationStore, answered: Answered, *, missing: int) -> Iterator[Said]:
     release = answered.release
     counts = store.completions.counts(release.release_id)
     stored, valid = sum(counts.values()), counts.get(CompletionStatus.VALID, 0)
     store.tallies.keep()
-    yield dg.AssetCheckResult(check_name=ANSWERED, passed=missing == 0, metadata={"missing": missing, "stored": stored})
-    yield dg.AssetCheckResult(
-        check_name=VALID,
-        passed=stored == valid,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"valid": valid, "stored": stored, "valid_share": share(valid, stored)},
+    yield answered_check(missing=missing, stored=stored)
+    yield (
+        dg.AssetCheckResult(
+            check_name=VALID,
+            passed=stored == valid,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"valid": valid, "stored": stored, "valid_share": share(valid, stored)},
+        )
+        if stored
+        else Unmeasured(VALID, "no answer is stored yet")
     )
     usage = store.completions.usage(requesting(release).release_id)
     yield dg.MaterializeResult(
@@ -241,6 +240,17 @@ def _results(
             **_long_documents(store, release),
             **{f"status_{status}": count for status, count in counts.items()},
         },
+    )
+
+
+def answered_check(
+    *, missing: int, stored: int, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+) -> dg.AssetCheckResult | Unmeasured:
+    """Whether every document has an answer; of no document there is nothing to say."""
+    if not missing and not stored:
+        return Unmeasured(ANSWERED, "there is no document to answer")
+    return dg.AssetCheckResult(
+        check_name=ANSWERED, passed=not missing, severity=severity, metadata={"missing": missing, "stored": stored}
     )
 
 

@@ -46,6 +46,6 @@ def shared_definitions(
         sensors=[alerts_sensor(settings)],
         executor=dg.in_process_executor,
     )
-    looks = [endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()]
+    looks = {name: endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()}
     pods = nim_pods_definitions(list(entries.values()), settings)
-    return models, dg.Definitions.merge(platform, monitoring_definitions(looks, settings), pods)
+    return models, dg.Definitions.merge(platform, monitoring_definitions(looks, entries, users, settings), pods)

@@ -7,6 +7,7 @@ import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures, failing_late
 from llm_platform.defs.graph import Graph, column_schema, share
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.operations.answering.documents import (
     ACCEPT_DROP_TAG,
@@ -116,26 +117,27 @@ def references_asset(
     spec = application.references
     key = graph.key("references")
 
-    @dg.asset(
-        key=key,
+    asset = dg.AssetSpec(
+        key,
         deps=[*sources, documents],
         group_name=graph.group,
         owners=graph.owners,
         kinds={"duckdb"},
         code_version=content_hash(spec.model_dump(mode="json") if spec else None),
-        check_specs=[
-            dg.AssetCheckSpec(KNOWN_DOCUMENTS, asset=key, description="Every known answer is that of a document.")
-        ],
         metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
         description="Known answers: the table's, and verdicts of people. Training and evaluation share no text.",
     )
-    def references(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[DocumentEvent]:
-        yield from failing_late(context, _read_references(warehouse, graph), checks=[KNOWN_DOCUMENTS])
+    check = dg.AssetCheckSpec(KNOWN_DOCUMENTS, asset=key, description="Every known answer is that of a document.")
+
+    @measuring_asset(asset, checks=[check])
+    def references(context: dg.AssetExecutionContext) -> Iterator[Said]:
+        read = _read_references(context.resources.warehouse, graph)
+        yield from failing_late(context, read, checks=[KNOWN_DOCUMENTS])
 
     return references
 
 
-def _read_references(warehouse: WarehouseResource, graph: Graph) -> Iterator[DocumentEvent]:
+def _read_references(warehouse: WarehouseResource, graph: Graph) -> Iterator[Said]:
     application = graph.application
     with warehouse.open() as lake:
         known = known_answers(lake, application)
@@ -143,11 +145,15 @@ def _read_references(warehouse: WarehouseResource, graph: Graph) -> Iterator[Doc
         snapshot = store.references.replace(known.rows)
         version = store.references.version()
     splits, origins = known.rows["split"].to_pylist(), known.rows["provenance"].to_pylist()
-    yield dg.AssetCheckResult(
-        check_name=KNOWN_DOCUMENTS,
-        passed=not known.unmatched,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=known.unmatched_note or None,
+    yield (
+        dg.AssetCheckResult(
+            check_name=KNOWN_DOCUMENTS,
+            passed=not known.unmatched,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=known.unmatched_note or None,
+        )
+        if splits or known.unmatched
+        else Unmeasured(KNOWN_DOCUMENTS, "there is no known answer yet")
     )
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(version),

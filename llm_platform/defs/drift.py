@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from llm_platform.defs.failures import dagster_failures
-from llm_platform.defs.graph import NOTHING_TO_MEASURE, Graph
+from llm_platform.defs.graph import Graph
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.evaluation.drift import MEASUREMENTS, DriftReport, Measurement
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy
 from llm_platform.operations.watching.drift import monitor
@@ -27,29 +28,30 @@ def drift_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsD
     application = graph.application
     key = graph.key("drift")
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=list(deps),
         group_name=graph.group,
         owners=graph.owners,
         kinds={"python"},
         code_version=content_hash(application.monitoring.model_dump(mode="json")),
-        check_specs=[
-            *(
-                dg.AssetCheckSpec(drift_check(name), asset=key, description=f"No drift of {name} is shown.")
-                for name in MEASUREMENTS
-            ),
-            dg.AssetCheckSpec(
-                LIVE_ACCURACY,
-                asset=key,
-                description="The upper bound of accuracy on live labelled documents is not below the minimum.",
-            ),
-        ],
         description="Documents and answers since the promotion against those before; which of them to label.",
     )
-    def drift(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    checks = [
+        *(
+            dg.AssetCheckSpec(drift_check(name), asset=key, description=f"No drift of {name} is shown.")
+            for name in MEASUREMENTS
+        ),
+        dg.AssetCheckSpec(
+            LIVE_ACCURACY,
+            asset=key,
+            description="The upper bound of accuracy on live labelled documents is not below the minimum.",
+        ),
+    ]
+
+    @measuring_asset(spec, checks=checks)
+    def drift(context: dg.AssetExecutionContext) -> Iterator[Said]:
+        warehouse: WarehouseResource = context.resources.warehouse
         with dagster_failures(context), warehouse.open() as lake:
             look = monitor(lake, graph.loaded, cards_folder=graph.cards_folder, now=datetime.now(UTC))
         for found in look.report.measurements:
@@ -69,8 +71,10 @@ def drift_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsD
     return drift
 
 
-def _measured(found: Measurement) -> dg.AssetCheckResult:
-    # Windows too small to tell are neither proof of drift nor of its absence: the check passes and says so.
+def _measured(found: Measurement) -> dg.AssetCheckResult | Unmeasured:
+    # Windows too small to tell are neither proof of drift nor of its absence.
+    if found.verdict == "cannot tell":
+        return Unmeasured(drift_check(found.name), found.note)
     return dg.AssetCheckResult(
         check_name=drift_check(found.name),
         passed=found.verdict != "drifted",
@@ -83,13 +87,14 @@ def _measured(found: Measurement) -> dg.AssetCheckResult:
             "maximum": found.maximum,
             "p_value": found.p_value if found.p_value is not None else "not measured",
             "reason": found.reason,
-            **({NOTHING_TO_MEASURE: True} if found.verdict == "cannot tell" else {}),
             **found.further,
         },
     )
 
 
-def _accurate(found: FreshAccuracy) -> dg.AssetCheckResult:
+def _accurate(found: FreshAccuracy) -> dg.AssetCheckResult | Unmeasured:
+    if found.standing == "cannot tell":
+        return Unmeasured(LIVE_ACCURACY, f"{found.labelled} of the documents drawn for it are labelled")
     return dg.AssetCheckResult(
         check_name=LIVE_ACCURACY,
         passed=found.standing != "below its minimum",

@@ -7,8 +7,9 @@ from contextlib import suppress
 import dagster as dg
 
 from llm_platform.application.model import Application
-from llm_platform.defs.failures import failing_late
-from llm_platform.defs.graph import Graph, unmeasured
+from llm_platform.defs.failures import StepEvent, failing_late
+from llm_platform.defs.graph import Graph
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.defs.panels import behind_panel, stored_panels
 from llm_platform.errors import PlatformError
 from llm_platform.evaluation.gate_names import claim, gate_names
@@ -21,7 +22,6 @@ from llm_platform.records import GateResult, Interval, content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.store import ApplicationStore
 
-ReportEvent = dg.MaterializeResult | dg.AssetCheckResult
 NO_CAUSE = "the report found no cause to hold this gate"
 
 
@@ -39,13 +39,13 @@ def scores_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Assets
         else "1",
         description="Grades in [0, 1], or ungraded with a reason; one per release, document and known answer.",
     )
-    def scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[ReportEvent]:
+    def scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[StepEvent]:
         yield from failing_late(context, _grade(warehouse, graph))
 
     return scores
 
 
-def _grade(warehouse: WarehouseResource, graph: Graph) -> Iterator[ReportEvent]:
+def _grade(warehouse: WarehouseResource, graph: Graph) -> Iterator[StepEvent]:
     with warehouse.open() as lake:
         graded = score_releases(lake, graph.loaded)
     yield dg.MaterializeResult(
@@ -67,37 +67,38 @@ def report_asset(
     application = graph.application
     key = graph.key("report")
     gates = gate_names(application)
-    checks = [f"{variant}_{claim(gate)}" for variant in (*application.judged, CHAMPION) for gate in gates]
+    checks = [
+        dg.AssetCheckSpec(
+            f"{variant}_{claim(gate)}",
+            asset=key,
+            description=f"What {variant!r} measured, against the limit of {gate!r} in application.yaml.",
+        )
+        for variant in (*application.judged, CHAMPION)
+        for gate in gates
+    ]
     behind = [one.key for one in stands_on]
-
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=list(deps),
         group_name=graph.group,
         owners=graph.owners,
         kinds={"python"},
         code_version=content_hash(application.evaluation.model_dump(mode="json")),
-        check_specs=[
-            dg.AssetCheckSpec(
-                f"{variant}_{claim(gate)}",
-                asset=key,
-                description=f"What {variant!r} measured, against the limit of {gate!r} in application.yaml.",
-            )
-            for variant in (*application.judged, CHAMPION)
-            for gate in gates
-        ],
         description="Accuracy, validity, slices and cost of every variant on the evaluation split, with intervals.",
     )
-    def report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[ReportEvent]:
+
+    @measuring_asset(spec, checks=checks)
+    def report(context: dg.AssetExecutionContext) -> Iterator[Said]:
         panels = behind_panel(context.instance, behind)
-        yield from failing_late(context, _report(warehouse, graph, gates, panels), checks=checks)
+        made = _report(context.resources.warehouse, graph, gates, panels)
+        yield from failing_late(context, made, checks=[check.name for check in checks])
 
     return report
 
 
 def _report(
     warehouse: WarehouseResource, graph: Graph, gates: Sequence[str], panels: Sequence[Panel]
-) -> Iterator[ReportEvent]:
+) -> Iterator[Said]:
     application = graph.application
     with warehouse.open() as lake:
         made = report_releases(
@@ -135,7 +136,7 @@ def _verdicts(made: Reported) -> str:
     return "\n".join(lines)
 
 
-def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+def _gate_results(application: Application, made: Reported, gates: Sequence[str]) -> Iterator[Said]:
     for variant in application.judged:
         # A challenger that is refused is a finding, not a fault of what is published.
         why = made.pending.get(variant, "no report")
@@ -161,6 +162,8 @@ def hold_champion_again(instance: dg.DagsterInstance, store: ApplicationStore, g
         report = hold_champion(store, graph.loaded, champion.variant, release)
         gates = gate_names(graph.application)
         for result in _held(CHAMPION, report, gates, dg.AssetCheckSeverity.ERROR, absent="", excused=True):
+            if isinstance(result, Unmeasured):
+                continue
             instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
                     asset_key=graph.key("report"),
@@ -181,21 +184,21 @@ def _held(
     *,
     absent: str,
     excused: bool,
-) -> Iterator[dg.AssetCheckResult]:
+) -> Iterator[dg.AssetCheckResult | Unmeasured]:
     results = {gate.name: gate for gate in report.gates} if report is not None else {}
     for name in gates:
         gate, check = results.get(name), f"{variant}_{claim(name)}"
         if gate is not None and not gate.measured:
-            yield unmeasured(check, gate.reason, severity=severity)
+            yield Unmeasured(check, gate.reason)
         elif gate is not None:
             yield dg.AssetCheckResult(
                 check_name=check, passed=gate.passed, severity=severity, metadata=gate_metadata(gate)
             )
         elif report is not None:
             # A gate that a report leaves out had no cause: every document was answered, say.
-            yield unmeasured(check, NO_CAUSE, severity=severity)
+            yield Unmeasured(check, NO_CAUSE)
         elif excused:
-            yield unmeasured(check, absent, severity=severity)
+            yield Unmeasured(check, absent)
         else:
             # No report is no evidence.
             yield dg.AssetCheckResult(check_name=check, passed=False, severity=severity, metadata={"note": absent})

@@ -12,13 +12,16 @@ one dead challenger publishes the champion's new answers, and is a failed run al
 # Annotations are evaluated here: Dagster reads those of a check's context.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import dagster as dg
 
+from llm_platform.defs.measuring import NOTHING_TO_MEASURE, Said, checks_of
 from llm_platform.defs.runs import NO_RETRY_TAG, take_up
 from llm_platform.errors import PermanentError, PlatformError, TransientError, is_interrupt, unexpected
 
 StepEvent = dg.MaterializeResult | dg.AssetCheckResult
+Event = TypeVar("Event", bound=Said)
 
 NOT_UP_TO_DATE = "not_up_to_date"
 """Key of the metadata that says why a step could not do all of its work."""
@@ -30,7 +33,7 @@ KIND = "error"
 
 
 @contextmanager
-def dagster_failures(context: dg.AssetExecutionContext) -> Iterator[None]:
+def dagster_failures(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
     """Raise `dagster.Failure` for errors; a permanent one is retried by neither step nor run."""
     try:
         take_up(context)
@@ -60,8 +63,8 @@ def _failure(error: Exception, *, allow_retries: bool = True) -> dg.Failure:
 
 
 def failing_late(
-    context: dg.AssetExecutionContext, events: Iterator[StepEvent], *, checks: Sequence[str] = ()
-) -> Iterator[StepEvent]:
+    context: dg.AssetExecutionContext, events: Iterator[Event], *, checks: Sequence[str] = ()
+) -> Iterator[Event | StepEvent]:
     """The events of a step that others go on after, whatever becomes of it; `up_to_date_checks` fails in its place.
 
     Args:
@@ -73,7 +76,7 @@ def failing_late(
     said: set[str | None] = set()
     try:
         for event in events:
-            said.add(event.check_name if isinstance(event, dg.AssetCheckResult) else None)
+            said.add(None if isinstance(event, dg.MaterializeResult) else event.check_name)
             yield event
         return
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the step's own, and its check raises it again
@@ -100,6 +103,8 @@ def up_to_date_checks(name: str, assets: Sequence[dg.AssetsDefinition]) -> dg.As
     def up_to_date(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         troubles = {}
         for check in sorted(context.selected_asset_check_keys):
+            if context.instance.get_latest_materialization_event(check.asset_key) is None:
+                continue  # never tried, so there is nothing to say
             trouble = trouble_of(context.instance, check.asset_key)
             yield dg.AssetCheckResult(
                 asset_key=check.asset_key,
@@ -110,10 +115,26 @@ def up_to_date_checks(name: str, assets: Sequence[dg.AssetsDefinition]) -> dg.As
             if trouble is not None:
                 troubles[check.asset_key.to_user_string()] = trouble
         if troubles:
+            _say_unmeasured(context.instance, context.run.run_id)
             lines = [f"{asset} is not up to date: {trouble}" for asset, trouble in troubles.items()]
             raise dg.Failure(description="\n".join(lines), allow_retries=False)
 
     return up_to_date
+
+
+def _say_unmeasured(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Say of the checks that this run left out that they were: in a run that fails, Dagster would call them failed."""
+    for key in [key for key, held in checks_of(instance, run_id).items() if held is None]:
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={NOTHING_TO_MEASURE: True},
+                description="nothing to measure; see the metadata of the asset",
+            )
+        )
 
 
 def trouble_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.failures import failing_late, require_up_to_date
+from llm_platform.defs.by_name import ByName, made_by_name
+from llm_platform.defs.failures import require_up_to_date
 from llm_platform.defs.graph import Graph
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.files import write_text
@@ -27,34 +28,27 @@ from llm_platform.resources.handed import adapter_folders, training_image, train
 from llm_platform.resources.progress import training_listener
 from llm_platform.resources.warehouse import WarehouseResource
 
+TRAINING_POOL = "training"
 ENOUGH, APART = "enough_examples", "apart_from_evaluation"
 FinetuningEvent = dg.MaterializeResult | dg.AssetCheckResult
 Shown = str | int | float | dg.MetadataValue
 
 
-def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+def training_examples_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> ByName:
     """Examples for one adapter: chosen, rendered and frozen."""
-    key = graph.key(f"training_examples_{name}")
-
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        graph.key(f"training_examples_{name}"),
         deps=list(deps),
         group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"duckdb"},
         code_version=rules_hash(graph.loaded, name),
-        check_specs=[
-            dg.AssetCheckSpec(ENOUGH, asset=key, description="Every label can be learned."),
-            dg.AssetCheckSpec(
-                APART,
-                asset=key,
-                description="No training example has the text of a document that is evaluated on.",
-            ),
-        ],
         description=f"Known answers of the training split as examples for adapter {name!r}; new labels make a new set.",
     )
-    def training_examples(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[FinetuningEvent]:
-        yield from failing_late(context, _choose_examples(warehouse, graph, name), checks=(ENOUGH, APART))
+
+    @made_by_name(spec)
+    def training_examples(context: dg.OpExecutionContext) -> Iterator[FinetuningEvent]:
+        yield from _choose_examples(context.resources.warehouse, graph, name)
 
     return training_examples
 
@@ -77,33 +71,30 @@ def _choose_examples(warehouse: WarehouseResource, graph: Graph, name: str) -> I
     yield dg.MaterializeResult(data_version=dg.DataVersion(data.content_hash), metadata=_sizes(data))
 
 
-def adapter_asset(graph: Graph, name: str, examples: dg.AssetsDefinition) -> dg.AssetsDefinition:
+def adapter_asset(graph: Graph, name: str, examples: ByName) -> ByName:
     """One adapter, trained unless exactly these inputs have been trained on before."""
     spec = graph.application.finetuning[name]
-
-    @dg.asset(
-        key=graph.key(f"adapter_{name}"),
-        deps=[examples],
+    asset = dg.AssetSpec(
+        graph.key(f"adapter_{name}"),
+        deps=[examples.key],
         group_name=graph.side_group("training"),
         owners=graph.owners,
         kinds={"pytorch"},
-        pool="training",
         code_version=content_hash([spec.model_dump(mode="json"), graph.loaded.prompts[spec.prompt].version]),
         description=f"Adapter of {spec.model} for prompt {spec.prompt!r}: {trains(spec)}.",
     )
-    def adapters(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[FinetuningEvent]:
-        yield from failing_late(context, _trained(context, warehouse, graph, name, examples.key))
+
+    @made_by_name(asset, pool=TRAINING_POOL)
+    def adapters(context: dg.OpExecutionContext) -> Iterator[FinetuningEvent]:
+        yield from _trained(context, graph, name, examples.key)
 
     return adapters
 
 
 def _trained(
-    context: dg.AssetExecutionContext,
-    warehouse: WarehouseResource,
-    graph: Graph,
-    name: str,
-    examples: dg.AssetKey,
+    context: dg.OpExecutionContext, graph: Graph, name: str, examples: dg.AssetKey
 ) -> Iterator[FinetuningEvent]:
+    warehouse: WarehouseResource = context.resources.warehouse
     # Training costs money, so it does not begin on examples that are wrong.
     require_up_to_date(context.instance, examples)
     place = training_place(graph.settings)
@@ -125,7 +116,7 @@ def _trained(
     )
 
 
-def train(context: dg.AssetExecutionContext, graph: Graph, training: Training) -> None:
+def train(context: dg.OpExecutionContext, graph: Graph, training: Training) -> None:
     """Run the training process through Dagster Pipes, here or in a pod: it reports to Dagster's log by itself."""
     with warnings.catch_warnings():
         # In Dagster 1.13 a Pipes session uses names of Dagster's own that are deprecated or in preview.
@@ -136,7 +127,7 @@ def train(context: dg.AssetExecutionContext, graph: Graph, training: Training) -
             _train_in_pod(context, graph, training)
 
 
-def _train_here(context: dg.AssetExecutionContext, graph: Graph, training: Training) -> None:
+def _train_here(context: dg.OpExecutionContext, graph: Graph, training: Training) -> None:
     listener = training_listener.get()
     asset = f"{graph.application.name}/{training.job.name}"
 
@@ -148,7 +139,7 @@ def _train_here(context: dg.AssetExecutionContext, graph: Graph, training: Train
         run_training(training, environment=session.get_bootstrap_env_vars(), on_event=tell)
 
 
-def _train_in_pod(context: dg.AssetExecutionContext, graph: Graph, training: Training) -> None:
+def _train_in_pod(context: dg.OpExecutionContext, graph: Graph, training: Training) -> None:
     from dagster_k8s import PipesK8sClient
 
     pod = training_pod(training, training_image(graph.settings))

@@ -53,23 +53,6 @@ class Graph:
         return f"{self.application.name}_{name}"
 
 
-NOTHING_TO_MEASURE = "nothing_to_measure"
-"""Key of the metadata of a check that neither held nor failed."""
-
-
-def unmeasured(
-    check_name: str, reason: str, *, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN
-) -> dg.AssetCheckResult:
-    """A check that had nothing to measure, and why: Dagster knows no third result, so it says so beside a pass."""
-    return dg.AssetCheckResult(
-        check_name=check_name,
-        passed=True,
-        severity=severity,
-        description=f"nothing to measure: {reason}",
-        metadata={"note": reason, NOTHING_TO_MEASURE: True},
-    )
-
-
 def column_schema(schema: pa.Schema) -> dg.TableSchema:
     """An Arrow schema as Dagster shows it."""
     return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])

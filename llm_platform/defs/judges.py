@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from llm_platform.defs.completions import BUDGET, budget_results, budget_specs
+from llm_platform.defs.by_name import ByName, made_by_name
+from llm_platform.defs.completions import budget_results, budget_specs
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, share
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import Spent, spent_by, within_budget
 from llm_platform.operations.evidence.judge_runs import Judged, judge_answers
@@ -22,35 +24,50 @@ READABLE = 0.9
 """Share of verdicts that have to be readable before a judge's scores say much; under it the check warns."""
 
 
-def judgements_asset(graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
-    """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks."""
+def judgements_asset(
+    graph: Graph, judge: Judge, deps: Sequence[dg.AssetsDefinition], *, scores: bool
+) -> dg.AssetsDefinition | ByName:
+    """Verdicts of one judge on every variant's answers. Checks and reports read them; only this asset asks.
+
+    Args:
+        graph: The application.
+        judge: Its prompt and its model.
+        deps: What it judges, and what it is held against.
+        scores: Whether the application scores by it, so that every run asks it; another one is asked by name.
+    """
     key = graph.key(f"judgements_{judge.name}")
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=list(deps),
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "duckdb"},
-        pool=pool_of(judge.model),
         code_version=content_hash(judge.model_dump(mode="json")),
-        required_resource_keys={"warehouse", resource_key(judge.model)},
-        check_specs=[
-            dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say."),
-            *budget_specs(graph, key),
-        ],
         description=f"What judge {judge.name!r} ({judge.model}) says of stored answers, and its agreement with people.",
     )
-    def judgements(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        checks = [READABLE_CHECK, *([BUDGET] if graph.application.budget.is_set else [])]
-        yield from failing_late(context, _judge(context, graph, judge), checks=checks)
+    checks = [
+        dg.AssetCheckSpec(READABLE_CHECK, asset=key, description="The judge says what it was asked to say."),
+        *budget_specs(graph, key),
+    ]
+
+    resources, pool = {"warehouse", resource_key(judge.model)}, pool_of(judge.model)
+    if not scores:
+
+        @made_by_name(spec, resources=resources, pool=pool)
+        def asked(context: dg.OpExecutionContext) -> Iterator[Said]:
+            yield from _judge(context, graph, judge)
+
+        return asked
+
+    @measuring_asset(spec, checks=checks, resources=resources, pool=pool)
+    def judgements(context: dg.AssetExecutionContext) -> Iterator[Said]:
+        yield from failing_late(context, _judge(context, graph, judge), checks=[check.name for check in checks])
 
     return judgements
 
 
-def _judge(
-    context: dg.AssetExecutionContext, graph: Graph, judge: Judge
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _judge(context: dg.AssetExecutionContext | dg.OpExecutionContext, graph: Graph, judge: Judge) -> Iterator[Said]:
     warehouse: WarehouseResource = context.resources.warehouse
     with warehouse.open() as lake:
         store = lake.application(graph.application.name)
@@ -61,7 +78,14 @@ def _judge(
         yield from _results(judged)
 
 
-def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, snapshot: int, spent: Spent) -> Asking:
+def _asking(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    graph: Graph,
+    judge: Judge,
+    *,
+    snapshot: int,
+    spent: Spent,
+) -> Asking:
     nim: NIMResource = getattr(context.resources, resource_key(judge.model))
     release = judge_release(graph.loaded, judge)
     # A verdict that cannot be read is ungraded, and no reason to end the run.
@@ -76,15 +100,20 @@ def _asking(context: dg.AssetExecutionContext, graph: Graph, judge: Judge, *, sn
     )
 
 
-def _results(judged: Judged) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _results(judged: Judged) -> Iterator[Said]:
     agreement = judged.agreement
     unread = sum(agreement.ungraded.values())
     readable = share(agreement.judged - unread, agreement.judged)
-    yield dg.AssetCheckResult(
-        check_name=READABLE_CHECK,
-        passed=agreement.judged > 0 and readable >= READABLE,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"readable_share": readable, "minimum": READABLE, "judged": agreement.judged, "ungraded": unread},
+    numbers = {"readable_share": readable, "minimum": READABLE, "judged": agreement.judged, "ungraded": unread}
+    yield (
+        dg.AssetCheckResult(
+            check_name=READABLE_CHECK,
+            passed=readable >= READABLE,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=numbers,
+        )
+        if agreement.judged
+        else Unmeasured(READABLE_CHECK, "nothing was judged yet")
     )
     measured = {"kappa": agreement.kappa, "position_bias": agreement.position, "obeys_documents": agreement.injection}
     yield dg.MaterializeResult(

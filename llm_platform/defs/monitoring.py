@@ -1,12 +1,19 @@
-"""`models/endpoint_metrics_<entry>`: what the endpoints of a lock entry say of themselves, looked at on a schedule."""
+"""`models/endpoint_metrics_<entry>`: what the endpoints of an entry say of themselves, looked at every few minutes.
+
+A look that finds what the one before it found is stored, and that is all: a run for each would fill the list of runs.
+Where something has changed, a run says so, with its checks, which alerts are made of.
+"""
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 
-from llm_platform.defs.failures import dagster_failures
+from llm_platform.defs.failures import dagster_failures, sensor_failures
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES, write_endpoint_page
 from llm_platform.operations.serving.monitoring import ERROR_RATE_REASON, QUEUE_REASON, Held, Place, Watched, watch
@@ -14,9 +21,10 @@ from llm_platform.resources.handed import local_nim
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.lake import Warehouse
 
 JOB = "endpoint_monitoring"
-EVERY_FIVE_MINUTES = "*/5 * * * *"
+EVERY_SECONDS = 300
 
 CHECKS = {
     "endpoints_healthy": "Every endpoint says that it is ready.",
@@ -29,24 +37,21 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
     """What the endpoints of a lock entry say of themselves, appended at every look."""
     key = dg.AssetKey(["models", f"endpoint_metrics_{entry.name}"])
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         group_name="models",
         kinds={"nim"},
-        required_resource_keys={"warehouse", resource_key(entry.name)},
-        check_specs=[dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()],
         description=f"Queue, throughput, latencies and errors of {entry.served_name}, as its endpoints count them.",
     )
-    def endpoint_metrics(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    checks = [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()]
+
+    @measuring_asset(spec, checks=checks, resources={"warehouse", resource_key(entry.name)})
+    def endpoint_metrics(context: dg.AssetExecutionContext) -> Iterator[Said]:
         warehouse: WarehouseResource = context.resources.warehouse
         nim: NIMResource = getattr(context.resources, resource_key(entry.name))
-        place = Place(local_nim(settings), nim.connection(), settings.nim_cluster_namespace)
         with dagster_failures(context), warehouse.open() as lake:
-            watched = watch(lake, entry, place, now=datetime.now(UTC))
-            page = write_endpoint_page(
-                lake, watched, entry, applications, folder=settings.cards_folder / ENDPOINT_PAGES
-            )
-        for name, held in zip(CHECKS, (watched.healthy, watched.queue, watched.errors), strict=True):
+            watched, page = _look(lake, entry, nim, applications, settings)
+        for name, held in _properties(watched).items():
             yield _checked(name, held)
         yield dg.MaterializeResult(
             metadata={
@@ -59,26 +64,86 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
     return endpoint_metrics
 
 
-def monitoring_definitions(assets: Sequence[dg.AssetsDefinition], settings: Settings) -> dg.Definitions:
-    """The job that looks at every endpoint, and its schedule."""
+def monitoring_definitions(
+    assets: Mapping[str, dg.AssetsDefinition],
+    entries: Mapping[str, LockEntry],
+    users: Mapping[str, Sequence[str]],
+    settings: Settings,
+) -> dg.Definitions:
+    """The job that looks at every endpoint, and the sensor that looks by itself.
+
+    Args:
+        assets: Lock entry → what its endpoints say.
+        entries: The lock file.
+        users: Lock entry → applications that name it.
+        settings: Of the deployment.
+    """
     job = dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.assets(*assets),
+        selection=dg.AssetSelection.assets(*assets.values()),
         description="Look at every endpoint of the lock file. Nothing is asked of a model, and nothing is started.",
         tags={"llm_platform/namespace": settings.namespace},
     )
-    running = dg.DefaultScheduleStatus.RUNNING if settings.sensors else dg.DefaultScheduleStatus.STOPPED
-    schedule = dg.ScheduleDefinition(job=job, cron_schedule=EVERY_FIVE_MINUTES, default_status=running)
-    return dg.Definitions(assets=list(assets), jobs=[job], schedules=[schedule])
+    running = dg.DefaultSensorStatus.RUNNING if settings.sensors else dg.DefaultSensorStatus.STOPPED
+
+    @dg.sensor(
+        name="endpoints",
+        job=job,
+        minimum_interval_seconds=EVERY_SECONDS,
+        default_status=running,
+        required_resource_keys={"warehouse", *map(resource_key, assets)},
+        description="Looks at every endpoint. A look that finds something new becomes a run; the others are stored.",
+    )
+    def endpoints(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        before = json.loads(context.cursor or "{}")
+        warehouse: WarehouseResource = context.resources.warehouse
+        with sensor_failures(), warehouse.open() as lake:
+            now = {
+                name: _found(
+                    _look(lake, entries[name], getattr(context.resources, resource_key(name)), names, settings)[0]
+                )
+                for name, names in users.items()
+            }
+        context.update_cursor(json.dumps(now))
+        changed = [name for name in now if now[name] != before.get(name)]
+        if not changed:
+            return dg.SkipReason("every endpoint is as it was at the last look")
+        return dg.RunRequest(
+            asset_selection=[assets[name].key for name in changed],
+            tags={"llm_platform/trigger": f"endpoints of {', '.join(changed)} have changed"},
+        )
+
+    return dg.Definitions(assets=list(assets.values()), jobs=[job], sensors=[endpoints])
 
 
-def _checked(name: str, held: Held) -> dg.AssetCheckResult:
-    verdict = "cannot tell: " if not held.told else ""
+def _look(
+    lake: Warehouse, entry: LockEntry, nim: NIMResource, applications: Sequence[str], settings: Settings
+) -> tuple[Watched, Path]:
+    """(what one look found, which is stored; the page that shows it)."""
+    place = Place(local_nim(settings), nim.connection(), settings.nim_cluster_namespace)
+    watched = watch(lake, entry, place, now=datetime.now(UTC))
+    return watched, write_endpoint_page(
+        lake, watched, entry, applications, folder=settings.cards_folder / ENDPOINT_PAGES
+    )
+
+
+def _properties(watched: Watched) -> dict[str, Held]:
+    return dict(zip(CHECKS, (watched.healthy, watched.queue, watched.errors), strict=True))
+
+
+def _found(watched: Watched) -> dict[str, bool | None]:
+    """What its checks would be."""
+    return {name: held.passed if held.told else None for name, held in _properties(watched).items()}
+
+
+def _checked(name: str, held: Held) -> dg.AssetCheckResult | Unmeasured:
+    if not held.told:
+        return Unmeasured(name, held.note)
     return dg.AssetCheckResult(
         check_name=name,
         passed=held.passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{verdict}{held.note}",
+        description=held.note,
         metadata={**held.numbers, "reason": CHECKS[name]},
     )
 

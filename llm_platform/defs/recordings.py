@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from llm_platform.defs.completions import ANSWERED, CompletionEvent
+from llm_platform.defs.completions import ANSWERED, answered_check
 from llm_platform.defs.failures import failing_late
 from llm_platform.defs.graph import Graph, column_schema
+from llm_platform.defs.measuring import Said, measuring_asset
 from llm_platform.operations.answering.recorded import recorded_answers, store_recorded
 from llm_platform.records import content_hash
 from llm_platform.records.tables import COMPLETIONS_SCHEMA
@@ -19,27 +20,26 @@ def recording_asset(graph: Graph, variant: str, documents: dg.AssetsDefinition) 
     release = graph.loaded.recorded[variant]
     key = graph.key(f"completions_{variant}")
 
-    @dg.asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=[documents],
         group_name=graph.group,
         owners=graph.owners,
         kinds={"file", "duckdb"},
         code_version=release.release_id,
-        required_resource_keys={"warehouse"},
-        check_specs=[
-            dg.AssetCheckSpec(ANSWERED, asset=key, description="The recording has an answer to every document.")
-        ],
         metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
         description="What another system answered, by the file that application.yaml names. Nothing is asked or paid.",
     )
-    def recording(context: dg.AssetExecutionContext) -> Iterator[CompletionEvent]:
+    answered = dg.AssetCheckSpec(ANSWERED, asset=key, description="The recording has an answer to every document.")
+
+    @measuring_asset(spec, checks=[answered])
+    def recording(context: dg.AssetExecutionContext) -> Iterator[Said]:
         yield from failing_late(context, _read(context, graph, variant), checks=(ANSWERED,))
 
     return recording
 
 
-def _read(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iterator[CompletionEvent]:
+def _read(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iterator[Said]:
     warehouse: WarehouseResource = context.resources.warehouse
     with warehouse.open() as lake:
         store = lake.application(graph.application.name)
@@ -47,12 +47,7 @@ def _read(context: dg.AssetExecutionContext, graph: Graph, variant: str) -> Iter
         release_id, stored = found.release.release_id, store_recorded(store, found)
         missing = store.completions.missing_count(release_id)
         counts = store.completions.counts(release_id)
-        yield dg.AssetCheckResult(
-            check_name=ANSWERED,
-            passed=missing == 0,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"missing": missing, "stored": sum(counts.values())},
-        )
+        yield answered_check(missing=missing, stored=sum(counts.values()), severity=dg.AssetCheckSeverity.WARN)
         version = content_hash([release_id, store.completions.data_version(release_id)])
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),

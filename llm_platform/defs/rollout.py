@@ -9,7 +9,7 @@ import dagster as dg
 from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
-from llm_platform.defs.graph import Graph, unmeasured
+from llm_platform.defs.graph import Graph
 from llm_platform.operations.release.rollout import Publication, decide, publish
 from llm_platform.operations.release.rollouts import look_now
 from llm_platform.operations.release.watching import watch_rollouts
@@ -85,6 +85,8 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
     application = graph.application
     key = graph.key("published")
     contract = contract_of(application)
+    promises = contract.freshness_hours is not None or contract.completeness is not None
+    promised = dg.AssetCheckSpec(PROMISES, asset=key, description="As fresh and as complete as the contract promises.")
 
     @dg.asset(
         key=key,
@@ -103,9 +105,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
             dg.AssetCheckSpec(
                 FOLLOWS, asset=key, description="What the files describe is what readers get, or may follow it."
             ),
-            dg.AssetCheckSpec(
-                PROMISES, asset=key, description="As fresh and as complete as the contract promises, where it does."
-            ),
+            *([promised] if promises else []),
         ],
         metadata={"dagster/column_schema": _column_schema(contract)},
         description=f"Table {contract.table}: answers of the champion, for readers.",
@@ -128,7 +128,8 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}
             )
             yield _follows(done.waiting)
-            yield _promises(first, done)
+            if promises:
+                yield _promises(contract, done)
             version = _version([store.published.data_version(one.number) for one in done.contracts])
         change = done.change
         yield dg.MaterializeResult(
@@ -173,8 +174,6 @@ def _follows(waiting: str | None) -> dg.AssetCheckResult:
 
 def _promises(contract: Contract, done: Publication) -> dg.AssetCheckResult:
     """What is promised of the table as a whole, beside what it is."""
-    if contract.freshness_hours is None and contract.completeness is None:
-        return unmeasured(PROMISES, "'publish' promises neither freshness_hours nor completeness")
     late = contract.freshness_hours is not None and done.waited_hours > contract.freshness_hours
     holes = contract.completeness is not None and done.completeness < contract.completeness
     return dg.AssetCheckResult(

@@ -20,6 +20,9 @@ BACKFILL_YIELDS = 20
 """How far the priority of a backfill's runs is below that of the deployment's other runs."""
 
 PARTITION_TAG = "dagster/partition"
+FOLLOWED_TAG = "llm_platform/followed"
+"""On runs of training after which a terminal starts the everyday job itself."""
+
 NO_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 """Dagster's own tag; with the value `false` on runs that ended with a permanent error."""
 
@@ -82,6 +85,11 @@ def backfill_job(application: str) -> str:
     return f"{application}_backfill"
 
 
+def finetune_job(application: str) -> str:
+    """Name of the job that trains an application's adapters."""
+    return f"{application}_finetune"
+
+
 def works_on(run: dg.DagsterRun, application: str) -> bool:
     """Whether a run is of one of the application's jobs, or of a selection of its assets, as the UI makes them.
 
@@ -93,7 +101,7 @@ def works_on(run: dg.DagsterRun, application: str) -> bool:
     return selected or application in (run.job_name, run.tags.get(APPLICATION_TAG))
 
 
-def take_up(context: dg.AssetExecutionContext) -> None:
+def take_up(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Write down which process works on the run, and end runs whose process is gone: one may hold our pool slot."""
     mark = json.dumps([node(), os.getpid(), process_started(os.getpid())])
     if context.run.tags.get(PROCESS_TAG) != mark:

@@ -11,7 +11,15 @@ import dagster as dg
 from llm_platform.defs.documents import NO_MASS_LOSS
 from llm_platform.defs.failures import sensor_failures
 from llm_platform.defs.graph import Graph
-from llm_platform.defs.runs import STATE_TAG, Attempts, attempts, end_dead_runs, under_way
+from llm_platform.defs.runs import (
+    FOLLOWED_TAG,
+    STATE_TAG,
+    Attempts,
+    attempts,
+    end_dead_runs,
+    finetune_job,
+    under_way,
+)
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import consumed_and_current, held_drop
@@ -124,6 +132,33 @@ def files_changed_sensor(graph: Graph, *, job_name: str, clock: Callable[[], flo
         return dg.RunRequest(run_key=f"{state}:{past.ended}", tags=tags)
 
     return files_changed
+
+
+def adapters_trained_sensor(graph: Graph, *, job_name: str) -> dg.SensorDefinition:
+    """Ask for one run of the everyday job after one that trained: it answers with the adapters and judges them."""
+    name = graph.application.name
+
+    @dg.sensor(
+        name=f"{name}_adapters_trained",
+        job_name=job_name,
+        minimum_interval_seconds=graph.settings.sensor_seconds,
+        default_status=_status(graph.settings),
+        description=f"Follows {finetune_job(name)}: its end becomes one run, which judges what was trained.",
+    )
+    def adapters_trained(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        with sensor_failures():
+            done = dg.RunsFilter(job_name=finetune_job(name), statuses=[dg.DagsterRunStatus.SUCCESS])
+            newest = next(iter(context.instance.get_runs(done, limit=1)), None)
+            if newest is None or newest.run_id == context.cursor:
+                return dg.SkipReason(f"{finetune_job(name)} has not ended since the last look")
+            if (running := under_way(context.instance, name)) is not None:
+                return dg.SkipReason(f"run {running} of {name} is under way")
+            context.update_cursor(newest.run_id)
+            if FOLLOWED_TAG in newest.tags:
+                return dg.SkipReason("the terminal that trained has gone on by itself")
+            return dg.RunRequest(run_key=newest.run_id, tags={"llm_platform/trigger": "adapters trained"})
+
+    return adapters_trained
 
 
 def _looked_at(context: dg.SensorEvaluationContext, application: str, state: str) -> str | None:

@@ -21,7 +21,7 @@ from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
-from llm_platform.workbench.runs import fetch_weights, materialize
+from llm_platform.workbench.runs import fetch_weights, materialize, train
 
 BY = "demo --finetune: the adapter passed its gates and is better than the champion"
 DOCUMENTS = 600
@@ -53,7 +53,7 @@ def run_finetune_demo(settings: Settings, *, application: str, documents: int | 
         console.print(f"  {step.asset}: {step.reason}")
     if steps:
         fetch_weights(settings, loaded, console=console)
-        materialize(settings, application, console=console, job=f"{application}_finetune")
+        train(settings, application, console=console)
     promoted = _promoted(settings, loaded, console=console)
     with warehouse.open(read_only=True) as lake:
         print_adapters(lake, loaded, settings, console=console)

@@ -29,7 +29,7 @@ def to_stdout(event: str, **fields: str | float) -> None:
 
 @contextmanager
 def reporting() -> Iterator[ProgressReporter]:
-    """Standard output, and Dagster's log and metadata if Dagster Pipes started this process."""
+    """Standard output, and Dagster's log if Dagster Pipes started this process."""
     if PIPES_VARIABLE not in os.environ:
         yield to_stdout
         return
@@ -40,8 +40,6 @@ def reporting() -> Iterator[ProgressReporter]:
         def to_both(event: str, **fields: str | float) -> None:
             to_stdout(event, **fields)
             pipes.log.info(in_words(event, fields))
-            if event == "done":
-                pipes.report_asset_materialization(metadata={**fields})
 
         yield to_both
 

@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.failures import UP_TO_DATE
-from llm_platform.defs.graph import NOTHING_TO_MEASURE
+from llm_platform.defs.measuring import checks_of
 from llm_platform.defs.models import model_key
+from llm_platform.defs.runs import FOLLOWED_TAG, finetune_job
 from llm_platform.errors import EvidenceMissing, PermanentError, PlatformError, SpecificationError
 from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
@@ -121,6 +122,17 @@ def materialize(
     return attempt(settings, application, console=console, only=keys, job=job, tags=tags).require_success()
 
 
+def train(settings: Settings, application: str, *, console: Console) -> Checks:
+    """Train the adapters of an application, then answer with them and judge them.
+
+    Raises:
+        PermanentError: a step failed; nothing is judged that could not be trained.
+    """
+    tags = {FOLLOWED_TAG: "true"}
+    materialize(settings, application, console=console, job=finetune_job(application), tags=tags)
+    return materialize(settings, application, console=console)
+
+
 def attempt(
     settings: Settings,
     application: str,
@@ -144,22 +156,25 @@ def attempt(
         defs = build_definitions(settings)
         found = defs.resolve_job_def(job or application)
         with shown_as(instance, found.name):
+            by_name = job is not None and only is not None
             result = found.execute_in_process(
                 instance=instance,
-                asset_selection=None if only is None else list(only),
+                asset_selection=None if only is None or by_name else list(only),
+                op_selection=[key.to_python_identifier() for key in only or ()] if by_name else None,
                 raise_on_error=False,
                 run_config=QUIET,
                 tags={**SHOWN, **(tags or {})},
             )
-    passed: list[str] = []
-    failed: list[str] = []
-    unmeasured: list[str] = []
-    for one in result.get_asset_check_evaluations():
-        if one.check_name != UP_TO_DATE:
-            kind = unmeasured if NOTHING_TO_MEASURE in one.metadata else passed if one.passed else failed
-            kind.append(f"{one.asset_key.to_user_string()}: {one.check_name}")
-    checks = Checks(tuple(passed), tuple(failed), tuple(unmeasured))
-    return Ended(result.run_id, checks, None if result.success else _failure(result))
+        states = checks_of(instance, result.run_id)
+    return Ended(result.run_id, _sorted(states), None if result.success else _failure(result))
+
+
+def _sorted(states: Mapping[dg.AssetCheckKey, bool | None]) -> Checks:
+    names: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for key, held in states.items():
+        if key.name != UP_TO_DATE:
+            names[held].append(f"{key.asset_key.to_user_string()}: {key.name}")
+    return Checks(tuple(names[True]), tuple(names[False]), tuple(names[None]))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
+from llm_platform.defs.measuring import check_counts
 from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.operations.answering.spending import budget_line, spent_by, used_up
@@ -92,9 +93,7 @@ def _print_budget(store: ApplicationStore, loaded: LoadedApplication, run_id: st
 
 
 def _print_checks(checks: Checks, console: Console) -> None:
-    counts = f"{len(checks.passed)} held, {len(checks.failed)} failed"
-    if checks.unmeasured:
-        counts += f", {len(checks.unmeasured)} had nothing to measure"
+    counts = check_counts(len(checks.passed), len(checks.unmeasured), len(checks.failed))
     console.print(f"Checks      {counts}")
     for name in checks.failed:
         console.print(f"            failed: {name}")

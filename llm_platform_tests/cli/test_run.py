@@ -108,7 +108,7 @@ def test_an_approved_variant_waits_for_a_person_where_the_application_says_so(
     assert finished.status == 0, finished.said
     assert "no variant passed" not in finished.out
     assert f"llm-platform promote {NAME} clear" in finished.out
-    assert "had nothing to measure" in finished.out
+    assert "nothing to measure" in finished.out
     assert "no_regression_against_champion" not in finished.out
     assert ledger(team).champion is None
 

@@ -50,6 +50,10 @@ SHIPPED = {
 }
 
 
+BY_NAME = ("completion_buckets_", "training_examples_", "adapter_sentiment", "sweep_", "learning_curve_", "judgements_")
+"""What takes minutes, hours or money, and is asked for by name."""
+
+
 @pytest.fixture
 def shipped(tmp_path: Path) -> Any:
     return build_definitions(Settings(state=tmp_path / "state", namespace="test"))
@@ -64,8 +68,9 @@ def test_the_shipped_graph_has_these_assets_and_no_invented_ones(shipped: dg.Def
 
     assert keys >= SHIPPED
     assert graph.get_all_asset_keys() == declared
-    assert {key.to_user_string() for key in graph.unexecutable_asset_keys} == {
-        k for k in keys if k.startswith("upstream/") or k.endswith("/annotations")
+    by_others = {key for key in keys if key.startswith("upstream/") or key.endswith("/annotations")}
+    assert {key.to_user_string() for key in graph.unexecutable_asset_keys} == by_others | {
+        key for key in keys if key.split("/")[1].startswith(BY_NAME)
     }
 
 
@@ -101,6 +106,25 @@ def test_what_is_asked_for_by_name_stands_beside_the_everyday_picture(shipped: d
     assert "movie_reviews/adapter_sentiment" not in everyday
 
 
+def test_no_button_of_the_graph_trains_studies_or_backfills(shipped: dg.Definitions) -> None:
+    """Whatever can be made and was not is "unsynced", and "Are you sure?" asks for whatever is missing above it."""
+    graph = shipped.resolve_asset_graph()
+    buttons = {key.to_user_string() for key in graph.materializable_asset_keys}
+    jobs = {job.name: job for job in shipped.resolve_all_job_defs()}
+
+    assert {"movie_reviews/completions_tuned", "movie_reviews/published"} <= buttons
+    assert not [key for key in buttons if key.split("/")[1].startswith(BY_NAME)]
+    assert {node.name for node in jobs["movie_reviews_finetune"].nodes} == {
+        "movie_reviews__training_examples_sentiment",
+        "movie_reviews__adapter_sentiment",
+    }
+    assert {node.name for node in jobs["movie_reviews_studies"].nodes} == {
+        "movie_reviews__sweep_sentiment",
+        "movie_reviews__learning_curve_sentiment",
+    }
+    assert jobs["movie_reviews"].asset_layer.executable_asset_keys <= graph.materializable_asset_keys
+
+
 def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(shipped: dg.Definitions) -> None:
     """What the UI offers is what the command line does."""
     dg.Definitions.validate_loadable(shipped)
@@ -108,6 +132,7 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
     assert {job.name for job in shipped.resolve_all_job_defs()} >= {"movie_reviews", "package_metadata"}
     assert {sensor.name for sensor in shipped.sensors or []} == {
         "alerts",
+        "movie_reviews_adapters_trained",
         "movie_reviews_files_changed",
         "movie_reviews_source_changed",
         "package_metadata_files_changed",

@@ -31,13 +31,12 @@ def test_the_day_after_a_promotion_cannot_tell_and_new_documents_can(team: Team,
     team.write_documents({**old, **new})
     second = run(team, instance)
 
-    assert len(first) == 9
+    assert "length_not_drifted" not in first
     assert all(check.passed for check in first.values())
-    assert "cannot tell" in str(first["length_not_drifted"].description)
     assert not second["language_not_drifted"].passed
     assert second["language_not_drifted"].severity is dg.AssetCheckSeverity.WARN
     assert second["validity_not_drifted"].passed
-    assert second["live_accuracy_not_below_minimum"].severity is dg.AssetCheckSeverity.ERROR
+    assert "live_accuracy_not_below_minimum" not in second  # nobody has labelled one yet
     assert "secretword" not in str([check.metadata for check in second.values()])
     with team.warehouse.open() as lake:
         assert lake.application(NAME).drift.flagged().num_rows > 0

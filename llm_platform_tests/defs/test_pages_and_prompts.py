@@ -12,8 +12,8 @@ import pytest
 from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.prompts import prompt_asset, prompt_text
-from llm_platform.defs.runs import STATE_TAG
-from llm_platform.defs.sensors import files_changed_sensor, files_state
+from llm_platform.defs.runs import FOLLOWED_TAG, STATE_TAG, finetune_job
+from llm_platform.defs.sensors import adapters_trained_sensor, files_changed_sensor, files_state
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.workbench.runs import shown_as
 from llm_platform_tests.review.cases import filled, judged
@@ -70,6 +70,34 @@ def test_a_merged_prompt_becomes_one_run_and_no_more(team: Team, instance: dg.Da
     assert isinstance(second, dg.RunRequest)
     assert second.tags[STATE_TAG] != first.tags[STATE_TAG]
     assert looks.tick().run_key == second.run_key  # type: ignore[union-attr]
+
+
+def test_what_was_trained_becomes_one_run_of_the_everyday_job(team: Team, instance: dg.DagsterInstance) -> None:
+    """One click trains, answers with the adapter and judges it; a terminal that trained goes on by itself."""
+    sensor = adapters_trained_sensor(Graph(team.loaded, team.settings), job_name=NAME)
+    cursor: str | None = None
+
+    def tick() -> dg.RunRequest | str:
+        nonlocal cursor
+        with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+            found: Any = sensor(context)
+            cursor = context.cursor
+        return found if isinstance(found, dg.RunRequest) else str(found.skip_message)
+
+    def trained(**tags: str) -> None:
+        run = dg.DagsterRun(job_name=finetune_job(NAME), tags=tags, status=dg.DagsterRunStatus.SUCCESS)
+        instance.add_run(run)
+
+    before = tick()
+    trained()
+    after, again = tick(), tick()
+    trained(**{FOLLOWED_TAG: "true"})
+    of_a_terminal = tick()
+
+    assert isinstance(after, dg.RunRequest)
+    assert "has not ended" in str(before)
+    assert "has not ended" in str(again)
+    assert "gone on by itself" in str(of_a_terminal)
 
 
 @pytest.mark.parametrize(
