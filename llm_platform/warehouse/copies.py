@@ -152,7 +152,7 @@ class FolderPlace:
             ) from error
 
     def _written(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         for left in self.folder.glob(".published_v*.partial"):
             left.unlink(missing_ok=True)
         done = []
@@ -171,6 +171,12 @@ class FolderPlace:
                 write_text(self.folder / name, text, shared=self.shared)
             done.append(f"{one.contract.table} to {final}")
         return done
+
+    def _make_folder(self) -> None:
+        made = [one for one in (self.folder, *self.folder.parents) if not one.exists()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for one in made if self.shared else ():
+            share(one)
 
     def _removed(self, originals: Sequence[Original]) -> list[str]:
         kept = {one.contract.table for one in originals}
