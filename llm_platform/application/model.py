@@ -25,7 +25,7 @@ from pydantic import (
 
 from llm_platform.application.source_text import text_columns
 from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
-from llm_platform.records.contracts import ColumnType
+from llm_platform.records.contracts import ColumnType, Mask
 from llm_platform.records.rollout import OnChampionFailure, RolloutGuards, RolloutPolicy, RolloutStage
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
@@ -565,6 +565,8 @@ class Publish(Specification):
         beside: Number of another contract → until when its table is filled, and from what.
         copies: Places outside the lake that readers use, kept as the published tables are: a folder, an `s3://` prefix,
             or `postgres:` and a connection string of libpq.
+        full_copies: The same kinds of places, for those who read the table without masks.
+        masks: Column → what readers get instead of its values; in every copy and every table.
         consumers: Those whose queries are held against every change, by name.
         assets: The application's own Dagster assets that read the published table, `module:function`.
     """
@@ -578,6 +580,8 @@ class Publish(Specification):
     completeness: float | None = Field(default=None, ge=0.0, le=1.0)
     beside: dict[str, ContractBeside] = Field(default_factory=dict)
     copies: tuple[str, ...] = ()
+    full_copies: tuple[str, ...] = ()
+    masks: dict[str, Mask] = Field(default_factory=dict)
     consumers: dict[str, Consumer] = Field(default_factory=dict)
     assets: tuple[str, ...] = ()
 

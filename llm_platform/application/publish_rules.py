@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from llm_platform.application.model import OWNER
 from llm_platform.application.yaml.mistakes import listed, nearest, wording
 from llm_platform.application.yaml.read import Location
-from llm_platform.records.contracts import ANSWER, CURRENCY, STANDARD_COLUMNS, ColumnType
+from llm_platform.records.contracts import ANSWER, CURRENCY, KEY, STANDARD_COLUMNS, ColumnType
 
 AT: Location = ("publish",)
 STANDARD = {one.name: one.type for one in STANDARD_COLUMNS}
@@ -86,7 +86,7 @@ def _fields(data: dict[str, Any]) -> dict[str, str] | None:
 
 
 def _columns(data: dict[str, Any], publish: dict[str, Any]) -> Broken:
-    named = publish.get("columns")
+    named = publish.get("columns", {})
     if not isinstance(named, dict) or data.get("task") not in ("classify", "extract", "generate"):
         return
     fields = _fields(data)
@@ -107,6 +107,8 @@ def _columns(data: dict[str, Any], publish: dict[str, Any]) -> Broken:
     kinds = {**STANDARD, **({ANSWER: "string"} if fields is None else {})}
     for name, (field, part) in column_names(known, renamed).items():
         kinds[name] = "string" if part or known[field] == "enum" else known[field]
+    filled = {name for name, one in named.items() if isinstance(one, dict) and one.get("field") is not None}
+    yield from _masks(publish, kinds, filled)
     for name, column in named.items():
         if not isinstance(column, dict):
             continue
@@ -117,6 +119,18 @@ def _columns(data: dict[str, Any], publish: dict[str, Any]) -> Broken:
         if isinstance(stated, str) and kind is not None and stated != kind and stated in get_args(ColumnType):
             found = f"type {stated!r} of column {name!r}"
             yield (*AT, "columns", name, "type"), wording(found, f"{kind!r}, which it has", kind)
+
+
+def _masks(publish: dict[str, Any], kinds: Mapping[str, str], filled: Collection[str]) -> Broken:
+    masks = publish.get("masks")
+    for name, mask in masks.items() if isinstance(masks, dict) else ():
+        at: Location = (*AT, "masks", name)
+        if name not in kinds and name not in filled:
+            yield at, wording(f"column {name!r}", listed(kinds), nearest(name, kinds))
+        elif name == "status":
+            yield at, wording("a mask of 'status'", "it for readers, who see by it which rows have an answer")
+        elif name == KEY and mask in ("redact", "drop"):
+            yield at, wording(f"{mask!r} of {KEY!r}", "'hash', since every row has a key of its own", "hash")
 
 
 def _filled(at: Location, name: str, field: str, known: Mapping[str, str], renamed: dict[str, str]) -> Broken:
@@ -161,16 +175,29 @@ def _beside(data: dict[str, Any], publish: dict[str, Any]) -> Broken:
 
 
 def _copies(publish: dict[str, Any]) -> Broken:
-    copies = _texts(publish, "copies")
-    for index, address in enumerate(copies):
-        at: Location = (*AT, "copies", index)
-        if address in copies[:index]:
+    copies, full = _texts(publish, "copies"), _texts(publish, "full_copies")
+    for index, address in enumerate(full):
+        beside = [one for one in copies if not one.startswith(POSTGRES) and _overlap(one, address)]
+        if beside:
+            allowed = "a place of its own, so that who may read the one may not read the other"
+            yield (*AT, "full_copies", index), wording("tables without masks where the masked ones are", allowed)
+    for key, index, address in [
+        *(("copies", index, one) for index, one in enumerate(copies)),
+        *(("full_copies", index, one) for index, one in enumerate(full)),
+    ]:
+        at: Location = (*AT, key, index)
+        if address in _texts(publish, key)[:index]:
             yield at, wording("a copy a second time", "each place once")
         foreign = "://" in address and not address.startswith(("s3://", POSTGRES))
         if PASSWORD.search(address):
             yield at, wording("a password in an address", "it in PGPASSWORD, or in the file that PGPASSFILE names")
         elif foreign or not address.removeprefix(POSTGRES).strip():
             yield at, wording(f"{address!r}", "a folder, s3://bucket/prefix, or postgres: and a connection string")
+
+
+def _overlap(one: str, other: str) -> bool:
+    first, second = (f"{place.rstrip('/')}/" for place in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 def _consumers(publish: dict[str, Any], folder: Path) -> Broken:

@@ -19,7 +19,11 @@ def access_log(
     document: Annotated[str | None, typer.Option(help="Only looks at this document, by its key.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List who looked at texts by the platform's own ways, and promotions and rollbacks; oldest first."""
+    """List who looked at texts by the platform's own ways, and who decided what; oldest first.
+
+    With a document, its own looks and those at whole tables, which may have held it.
+    """
+    from llm_platform.operations.privacy.decisions import access_decisions
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -27,11 +31,9 @@ def access_log(
     with WarehouseResource.of(settings).alone(read_only=True) as lake:
         store = lake.application(application)
         rows = store.reads.table(document_id=document).to_pylist()
-        events = [] if document is not None else store.rollout.history()
-    entries = [{"at": row["at"], "by": row["by"], "what": row["way"], "rows": row["rows"]} for row in rows]
-    entries += [
-        {"at": event.at, "by": event.by, "what": f"{event.action} {event.variant}", "rows": None} for event in events
-    ]
+        entries = [{"at": row["at"], "by": row["by"], "what": row["way"], "rows": row["rows"]} for row in rows]
+        if document is None:
+            entries += [{"at": one.at, "by": one.by, "what": one.what, "rows": None} for one in access_decisions(store)]
     entries.sort(key=lambda entry: entry["at"])
     if as_json:
         console.print_json(json.dumps(entries, default=str))

@@ -104,6 +104,9 @@ def branch_diff(
     for loaded in _applications(settings, application):
         with WarehouseResource.of(settings).open() as lake:
             found = merging.branch_diff(lake.application(loaded.application.name), loaded, variant=variant)
+        if answers and not markdown and found.rows.num_rows:
+            noting = WarehouseResource.of(settings)
+            noting.note_read(loaded.application.name, "branch diff --answers", rows=found.rows.num_rows)
         if markdown:
             typer.echo(_as_markdown(loaded.application.name, found))
         else:

@@ -28,7 +28,7 @@ def contract_show(
     """Show the contract that the files describe, in the version that it is published under."""
     from llm_platform.contracts.files import odcs_text, schema_text
 
-    found = _check(application).tables.described
+    found = _check(application).tables.described.for_readers()
     if as_json or form == "json":
         typer.echo(found.model_dump_json(indent=2))
     elif form == "json-schema":
@@ -85,6 +85,7 @@ def _show(contract: Contract) -> None:
             f"one of {', '.join(one.values)}" if one.values else "",
             f"at most {one.max_length} characters" if one.max_length is not None else "",
             "deprecated" if one.deprecated else "",
+            f"masked ({one.mask})" if one.mask is not None else "",
         ]
         shown.add_row(one.name, one.sql_type, "; ".join(filter(None, kept)), one.description)
     show(shown)

@@ -199,7 +199,7 @@ def explain(
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         chain = explain_document(lake, loaded.application, document_id, texts=texts)
     if texts:
-        WarehouseResource.of(settings).note_read(application, "explain --texts", rows=1, document_id=document_id)
+        WarehouseResource.of(settings).note_read(application, "explain --texts", document_ids=[document_id])
     if as_json:
         console.print_json(json.dumps(chain, default=str))
         return

@@ -55,7 +55,7 @@ def try_command(
         result = try_prompt(application, prompt, variant=variant, n=n, split=wanted, on_progress=progress)
     _say_result(result)
     if texts:
-        _say_texts(result)
+        _say_texts(application, result)
 
 
 @commands.command("compare")
@@ -154,13 +154,17 @@ def _say_paired(paired: Paired | None) -> None:
         console.print(f"{title}: {len(documents)}{f' ({ids(documents)})' if documents else ''}", markup=False)
 
 
-def _say_texts(result: TrialResult) -> None:
+def _say_texts(application: str, result: TrialResult) -> None:
+    from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.settings.settings import load_settings
+
     documents = result.plan.documents
     columns = (documents[name].to_pylist() for name in ("document_id", "fingerprint", "text", "reference"))
     changed: Sequence[str] = ()
     if result.paired is not None:
         changed = (*result.paired.worse, *result.paired.better, *result.paired.other_answers)
     wanted = changed[:SHOWN_ROWS] or documents["document_id"].to_pylist()[:SHOWN_ROWS]
+    WarehouseResource.of(load_settings()).note_read(application, "try --texts", document_ids=wanted)
     table = new_table("document", "known answer", *([result.against.name] if result.against else []), "tried", "text")
     for document_id, fingerprint, text, reference in zip(*columns, strict=True):
         if document_id in wanted:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_platform.records.contracts import Column, Contract
+from llm_platform.records.contracts import Column, Contract, Mask
 
 ChangeKind = Literal["breaking", "compatible", "words"]
 
@@ -27,7 +27,7 @@ class Change:
 
 def changes(before: Contract, after: Contract) -> tuple[Change, ...]:
     """Every difference that a reader of `before` meets in `after`, whatever their numbers."""
-    return tuple(_changes(before, after))
+    return tuple(_changes(before.for_readers(), after.for_readers()))
 
 
 def _changes(before: Contract, after: Contract) -> Iterator[Change]:
@@ -41,6 +41,9 @@ def _changes(before: Contract, after: Contract) -> Iterator[Change]:
             yield from _of_column(column, other)
     for column in now.values():
         yield Change(column.name, "compatible", f"is new, a {column.type}")
+    if before.mask_key != after.mask_key and None not in (before.mask_key, after.mask_key):
+        for name in (one.name for one in before.columns if one.mask == "hash"):
+            yield Change(name, "breaking", "is hashed with another key")
     if before.key != after.key:
         yield Change(None, "breaking", f"the key is {after.key!r}, and was {before.key!r}")
     yield from _limit(before.freshness_hours, after.freshness_hours, "freshness_hours", smaller_is_stronger=True)
@@ -54,6 +57,12 @@ def _of_column(before: Column, after: Column) -> Iterator[Change]:
     name = before.name
     if before.name != after.name:
         yield Change(name, "breaking", f"is called {after.name!r}")
+    if before.mask != after.mask:
+        # A text for the word that stood in its place takes nothing from readers; a hash is what they join on.
+        lifted = before.mask == "redact" and after.mask is None
+        yield Change(name, "compatible" if lifted else "breaking", _masked(before.mask, after.mask))
+        if not lifted:
+            return
     if before.type != after.type:
         yield Change(name, "breaking", f"is a {after.type}, and was a {before.type}")
     if before.answered and not after.answered:
@@ -66,6 +75,11 @@ def _of_column(before: Column, after: Column) -> Iterator[Change]:
         yield Change(name, "compatible", "is deprecated" if after.deprecated else "is not deprecated any more")
     if before.description != after.description:
         yield Change(name, "words", "is described in other words")
+
+
+def _masked(before: Mask | None, after: Mask | None) -> str:
+    words = {None: "shown", "hash": "hashed", "redact": "redacted", "drop": "dropped"}
+    return f"is {words[after]}, and was {words[before]}"
 
 
 def _values(before: Column, after: Column) -> Iterator[Change]:

@@ -69,14 +69,16 @@ def _property(column: Column) -> dict[str, Any]:
         shape["enum"] = list(column.values)
     if column.max_length is not None:
         shape["maxLength"] = column.max_length
-    if column.name not in NEVER_NULL:
+    if column.name not in NEVER_NULL or (column.mask == "redact" and column.type != "string"):
         shape["type"] = [shape["type"], "null"]
         if "enum" in shape:
             shape["enum"].append(None)
     if column.name == "confidence":
         shape |= {"minimum": 0, "maximum": 1}
-    if column.description:
-        shape["description"] = column.description
+    if column.said:
+        shape["description"] = column.said
+    if column.mask is not None:
+        shape["x-mask"] = column.mask
     if column.deprecated:
         shape["deprecated"] = True
     return shape
@@ -145,7 +147,7 @@ def _odcs_property(column: Column, contract: Contract) -> dict[str, Any]:
         "name": column.name,
         "logicalType": _LOGICAL_TYPES.get(column.type, column.type),
         "physicalType": column.sql_type,
-        "description": column.description or column.name,
+        "description": column.said or column.name,
         "required": column.name in NEVER_NULL,
     }
     if column.name == contract.key:
@@ -158,6 +160,11 @@ def _odcs_property(column: Column, contract: Contract) -> dict[str, Any]:
         found["deprecated"] = True
     if column.values:
         found["enum"] = [{"value": value} for value in column.values]
+    custom: list[dict[str, Any]] = []
     if column.answered:
-        found["customProperties"] = [{"property": "neverNullBesideAValidAnswer", "value": True}]
+        custom.append({"property": "neverNullBesideAValidAnswer", "value": True})
+    if column.mask is not None:
+        custom.append({"property": "mask", "value": column.mask})
+    if custom:
+        found["customProperties"] = custom
     return found

@@ -83,12 +83,33 @@ def _column(name: str, field: str, output: OutputField, part: str | None) -> Col
 
 
 def _worded(column: Column, application: Application) -> Column:
+    mask = application.publish.masks.get(column.name)
+    column = column if mask is None else column.model_copy(update={"mask": mask})
     said = application.publish.columns.get(column.name)
     if said is None:
         return column
     return column.model_copy(
         update={"description": said.description or column.description, "deprecated": said.deprecated}
     )
+
+
+def masked_like(earlier: Contract, described: Contract) -> Contract:
+    """An earlier contract, masked where the present one masks what fills it: readers of either may be the same people.
+
+    A mask that it has already stays.
+    """
+    masks = {(one.field, one.part, one.name if one.field is None else ""): one.mask for one in described.columns}
+    hidden = any(one.mask is not None for one in described.answers if one.field is not None)
+
+    def masked(column: Column) -> Column:
+        mask = masks.get((column.field, column.part, column.name if column.field is None else ""))
+        if mask is None and hidden and column.name == ANSWER and column.field is None:
+            mask = "drop"  # the whole answer as JSON
+        return column if column.mask is not None or mask is None else column.model_copy(update={"mask": mask})
+
+    columns = tuple(masked(one) for one in earlier.columns)
+    keyed = described.mask_key if any(one.mask == "hash" for one in columns) else None
+    return earlier.model_copy(update={"columns": columns, "mask_key": earlier.mask_key or keyed})
 
 
 def filled_from(earlier: Contract, spec: ContractBeside | None) -> Contract:

@@ -32,7 +32,9 @@ KEEPS = "base_abilities_kept"
 NOT_TRAINED = "not trained yet"
 
 
-def adapter_reports_asset(graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+def adapter_reports_asset(
+    graph: Graph, name: str, deps: Sequence[dg.AssetsDefinition | dg.AssetSpec]
+) -> dg.AssetsDefinition:
     """What is measured of the variants that answer with an adapter, on held-out documents."""
     application = graph.application
     key = graph.key(f"adapter_report_{name}")

@@ -66,12 +66,12 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     buckets.append(completion_buckets_asset(graph, CHAMPION, deps=[documents, *used], entries=list(graph.loaded.lock)))
     # A judge that scores is part of every run; another one is asked when somebody wants to know how good it is.
     scoring: list[dg.AssetsDefinition] = []
-    asked: list[ByName] = []
+    on_request: list[ByName] = []
     for name, judge in graph.loaded.judges.items():
         scores_by_it = f"judge:{name}" in application.evaluation.scorers
         known_to_it = [*completions, champion, *judged, models[judge.model]]
         one = judgements_asset(graph, judge, known_to_it, scores=scores_by_it)
-        asked.append(one) if isinstance(one, ByName) else scoring.append(one)
+        on_request.append(one) if isinstance(one, ByName) else scoring.append(one)
     if application.rollout.stages:
         completions.append(challengers_asset(graph, deps=[documents, *used], entries=list(graph.loaded.lock)))
     scores = scores_asset(graph, [*completions, champion, *judged, *scoring])
@@ -89,6 +89,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
     # The known answers may be a column of the same table.
     sources = list({spec.key: spec for spec in (source, *known)}.values())
+    chains = [[trainings[name], adapters[name]] for name in trainings]
     late = [*stands_on, scores, report]
     checks = [
         up_to_date_checks(application.name, late),
@@ -99,7 +100,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         assets=[
             *sources,
             *own,
-            *(one.asset for one in (*buckets, *trainings.values(), *adapters.values(), *studies, *asked)),
+            *(one.asset for one in (*buckets, *trainings.values(), *adapters.values(), *studies, *on_request)),
         ],
         asset_checks=checks,
         jobs=[
@@ -111,7 +112,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
                 ),
                 tags=_tags(graph),
             ),
-            *_jobs_by_name(graph, buckets, [[trainings[name], adapters[name]] for name in trainings], studies, asked),
+            *_jobs_by_name(graph, buckets, chains, studies, on_request),
         ],
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),

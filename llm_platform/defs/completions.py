@@ -37,7 +37,7 @@ FIRST = {PRIORITY_TAG: "1"}
 
 
 def completions_asset(
-    graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition], entries: Sequence[str]
+    graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition | dg.AssetSpec], entries: Sequence[str]
 ) -> dg.AssetsDefinition:
     """Answers of one variant; `champion` answers with the release that is published, read from its stored content.
 

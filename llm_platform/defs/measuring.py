@@ -54,8 +54,11 @@ def measuring_asset(
         def measured(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
             checked = {key.name for key in context.selected_asset_check_keys}
             for event in counted(body(context)):
-                is_check = isinstance(event, dg.AssetCheckResult)
-                if event.check_name in checked if is_check else context.selected_asset_keys:
+                if isinstance(event, dg.AssetCheckResult):
+                    wanted = event.check_name in checked
+                else:
+                    wanted = bool(context.selected_asset_keys)
+                if wanted:
                     yield event
 
         return measured

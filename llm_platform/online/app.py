@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -119,7 +120,7 @@ class _Service:
         with self._limits.within(caller):
             body = parsed(await _body(request))
             question = question_of(body, desk, deadline_seconds=self._deadline_seconds)
-            answered = await self._answered(name, desk, question)
+            answered = await self._answered(name, desk, replace(question, caller=caller.name))
             return Response(answer_body(answered, desk, application=name), media_type=JSON)
 
     async def chat(self, request: Request, caller: OnlineCaller) -> Response:
@@ -132,7 +133,7 @@ class _Service:
             desk = self._desk(name, caller)
             request.state.application = name
             question = chat_question_of(body, desk, deadline_seconds=self._deadline_seconds)
-            answered = await self._answered(name, desk, question)
+            answered = await self._answered(name, desk, replace(question, caller=caller.name))
             reply = chat_body(answered, application=name)
             if body.get("stream"):
                 return Response(as_events(reply), media_type="text/event-stream", headers={"cache-control": "no-store"})

@@ -16,11 +16,13 @@ class Question:
     Attributes:
         values: Column of the source → value.
         deadline_seconds: How long its caller waits.
+        caller: Who asks.
     """
 
     document_id: str | None
     values: Mapping[str, Any]
     deadline_seconds: float
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from llm_platform.records.completions import (
 from llm_platform.records.documents import (
     DocumentRow,
     DocumentStatus,
+    Look,
     OnlineDocument,
     RowsChanged,
     SourceState,
@@ -106,6 +107,7 @@ __all__ = [
     "Interval",
     "Judge",
     "LongDocuments",
+    "Look",
     "ModelPin",
     "OnlineDocument",
     "PoolExample",

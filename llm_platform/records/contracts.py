@@ -20,6 +20,10 @@ SQL_TYPES: dict[ColumnType, str] = {
     "money": "DECIMAL(18,4)",
     "list": "VARCHAR[]",
 }
+Mask = Literal["hash", "redact", "drop"]
+"""What readers get instead of a value: a hash that only the deployment's key can make, `REDACTED`, or no column."""
+REDACTED = "[redacted]"
+"""What stands in the place of a text that readers do not get; of other types it is NULL."""
 ANSWER = "answer"
 """Column of an answer that is one text; of an extraction, JSON of all of its fields."""
 CURRENCY = "currency"
@@ -35,6 +39,7 @@ class Column(Record):
         field: Of an extraction, the field of the answer that fills it; None for what is not read from the answer.
         part: `currency` for the column beside an amount of money.
         deprecated: Still filled, and gone in the next major version.
+        mask: What readers get instead of its values; None where they get them.
     """
 
     name: str
@@ -46,6 +51,22 @@ class Column(Record):
     field: str | None = None
     part: Literal["currency"] | None = None
     deprecated: bool = False
+    mask: Mask | None = None
+
+    def for_readers(self) -> Column:
+        """The same as readers have it, masked."""
+        if self.mask == "hash":
+            return self.model_copy(update={"type": "string", "values": (), "max_length": None})
+        if self.mask == "redact":
+            kept = self.answered and self.type == "string"
+            return self.model_copy(update={"answered": kept, "values": (), "max_length": None})
+        return self
+
+    @property
+    def said(self) -> str:
+        """What it means, with what is masked of it."""
+        words = {"hash": "Masked: a keyed hash of the value.", "redact": "Masked: not shown."}
+        return " ".join(filter(None, (self.description, words.get(self.mask or ""))))
 
     @property
     def sql_type(self) -> str:
@@ -63,6 +84,7 @@ class Contract(Record):
         freshness_hours: A change of the source is published within that time.
         completeness: Share of documents that have an answer, at least.
         labels: Of an earlier contract: what a release answers → what its readers get for it.
+        mask_key: Which key hashes are made with; None where there are none, or none was made yet.
     """
 
     application: str
@@ -77,6 +99,22 @@ class Contract(Record):
     freshness_hours: float | None = None
     completeness: float | None = None
     labels: dict[str, str] = Field(default_factory=dict)
+    mask_key: str | None = None
+
+    def for_readers(self) -> Contract:
+        """What readers are promised: without columns that are dropped, and the others as they are masked."""
+        shown = tuple(one.for_readers() for one in self.columns if one.mask != "drop")
+        return self.model_copy(update={"columns": shown})
+
+    def in_full(self) -> Contract:
+        """What those are promised who read the table without masks."""
+        shown = tuple(one.model_copy(update={"mask": None}) for one in self.columns)
+        return self.model_copy(update={"columns": shown, "mask_key": None})
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        """Column → its mask, of those that have one."""
+        return {one.name: one.mask for one in self.columns if one.mask is not None}
 
     @property
     def table(self) -> str:
@@ -97,7 +135,13 @@ class Contract(Record):
     @property
     def content_id(self) -> str:
         """Hash of everything."""
-        return content_hash(self.model_dump(mode="json"))
+        said = self.model_dump(mode="json")
+        # Where nothing is masked it is what it was before there were masks: attestations and copies name it.
+        for one in (said, *said["columns"]):
+            for name in ("mask", "mask_key"):
+                if one.get(name, "") is None:
+                    del one[name]
+        return content_hash(said)
 
     def column(self, name: str) -> Column | None:
         """The column of this name; None where there is none."""

@@ -80,3 +80,18 @@ class OnlineDocument(Record):
     document_id: str
     columns: str
     received_at: datetime
+
+
+class Look(Record):
+    """That somebody looked at texts by a way of the platform's.
+
+    Attributes:
+        rows: How many rows were read.
+        subject: Of one document, an HMAC of its key; None for many, and where there is no key.
+    """
+
+    at: datetime
+    by: str
+    way: str
+    rows: int = 1
+    subject: str | None = None

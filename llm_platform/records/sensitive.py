@@ -21,6 +21,15 @@ WORDS = frozenset(
 )
 """Columns that hold, or may quote, what documents, models and people say."""
 
+QUOTED = WORDS - frozenset(
+    {
+        *("report", "evidence", "manifest", "envelope", "accepted_because", "reasons", "error"),
+        *("message", "observed", "mismatches", "causes", "drifted", "finish_reason", "finished"),
+        *("adapters_running", "adapters_waiting", "reason", "data"),
+    }
+)
+"""Those of them that quote whole texts as a matter of course: who reads a table that has one is written down."""
+
 NAMES = frozenset(
     {
         *("document_id", "fingerprint", "of_fingerprint", "subject_id", "part", "state"),

@@ -79,7 +79,7 @@ class SqliteStorage(DagsterSqliteStorage):
         self._run_storage = Runs.from_local(_runs_directory(base_dir))
         self._event_log_storage = Events(_event_logs_directory(base_dir))
         self._schedule_storage = Schedules.from_local(_schedule_directory(base_dir))
-        super(DagsterSqliteStorage, self).__init__()
+        super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
 
     @classmethod
     def config_type(cls) -> Any:

@@ -28,16 +28,19 @@ from llm_platform.warehouse.object_store import S3Access
 
 def places_of(application: Application, settings: Settings) -> list[CopyPlace]:
     """Where copies of an application's published tables are: apart for every namespace, so no branch writes others'."""
+    publish = application.publish
     found: list[CopyPlace] = []
-    for address in application.publish.copies:
+    for full, address in [*((False, one) for one in publish.copies), *((True, one) for one in publish.full_copies)]:
         inside = f"{settings.namespace}/{application.name}"
         if address.startswith(POSTGRES):
             dsn = address.removeprefix(POSTGRES)
-            found.append(PostgresPlace(dsn, schema_name(settings.namespace, application.name)))
+            schema = schema_name(settings.namespace, application.name, full=full)
+            found.append(PostgresPlace(dsn, schema, full=full))
         elif address.startswith("s3://"):
-            found.append(S3Place(f"{address.rstrip('/')}/{inside}"))
+            found.append(S3Place(f"{address.rstrip('/')}/{inside}", full=full))
         else:
-            found.append(FolderPlace(application.folder / Path(address).expanduser() / inside, shared=True))
+            folder = application.folder / Path(address).expanduser() / inside
+            found.append(FolderPlace(folder, shared=True, full=full))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
@@ -153,7 +153,7 @@ class WarehouseResource(dg.ConfigurableResource):
         with closing(Warehouse.attach(self._here(), read_only=read_only)) as lake:
             yield lake
 
-    def note_read(self, application: str, way: str, *, rows: int, document_id: str | None = None) -> None:
+    def note_read(self, application: str, way: str, *, rows: int = 1, document_ids: Sequence[str] = ()) -> None:
         """Write down that somebody looks at texts, before they are shown: see `llm-platform access log`.
 
         A role that may only read cannot: then the database's own log is all that there is, and that is said.
@@ -165,7 +165,7 @@ class WarehouseResource(dg.ConfigurableResource):
         try:
             with self.alone() as lake:
                 reads = lake.application(application).reads
-                reads.append(way, by=by, rows=rows, at=datetime.now(UTC), document_id=document_id)
+                reads.append(way, by=by, rows=rows, at=datetime.now(UTC), document_ids=document_ids)
         except StorageError as error:
             log.warning("This look at texts is not in the access log: %s", error)
 

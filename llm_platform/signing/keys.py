@@ -47,6 +47,10 @@ class SigningKey:
         content = f"{len(purpose)}:{purpose}{value}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._secret, content, "sha256").hex()
 
+    def derived(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose, from which this one cannot be told."""
+        return hmac.digest(self._secret, b"derived/" + purpose.encode(), "sha256")
+
     @cached_property
     def _secret(self) -> bytes:
         raw = self.private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())

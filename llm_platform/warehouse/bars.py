@@ -136,6 +136,12 @@ class Bars:
                 self._session.write(self._application, body, cursor=cursor)
         return len(accepted)
 
+    def accepted(self) -> list[Bar]:
+        """Bars of this lake that people took off, oldest first."""
+        relation = self._session.relation(self._application, "bars")
+        rows = self._session.rows(f"SELECT {LISTED} FROM {relation} WHERE accepted_by IS NOT NULL ORDER BY accepted_at")
+        return [Bar(**dict(zip(Bar.model_fields, row, strict=True))) for row in rows]
+
     def departed(self) -> list[str]:
         """Keys of documents that have left the source and are to be forgotten."""
         relation = self._session.relation(self._application, "departed")

@@ -20,6 +20,7 @@ from llm_platform.files import share, write_text
 from llm_platform.records.contracts import Contract
 from llm_platform.warehouse.coordination import COPIES
 from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
 from llm_platform.warehouse.session import Session
 
 STATE = "llm_platform_state"
@@ -37,19 +38,25 @@ class Original:
     """One published table at a snapshot.
 
     Attributes:
+        contract: As those have it who read the copy.
+        masked: The same with the columns that they do not get.
         relation: SQL to read it from.
         state: What a copy of it says that it is.
     """
 
     contract: Contract
+    masked: Contract
     relation: str
     state: str
 
     @property
     def select(self) -> str:
-        """Its rows in the order of their keys, with the columns of the contract."""
-        listed = ", ".join(identifier(one.name) for one in self.contract.columns)
-        return f"SELECT {listed} FROM {self.relation} ORDER BY {identifier(self.contract.key)}"
+        """Its rows in the order of their keys as they are shown, with the columns of the contract."""
+        return f"SELECT * FROM ({masked_select(self.masked, self.relation)}) ORDER BY {identifier(self.contract.key)}"
+
+    def prepare(self, session: Session, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Let a cursor read the rows."""
+        hand_key(session, cursor, self.masked, application=self.contract.application)
 
 
 class CopyPlace(Protocol):
@@ -58,6 +65,10 @@ class CopyPlace(Protocol):
     @property
     def address(self) -> str:
         """The place in words, without secrets."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds the tables without masks."""
 
     def bring(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
         """Make the copies what the originals are, and take away those of tables that are no more.
@@ -84,10 +95,10 @@ class Copies:
         failed: list[PlatformError] = []
         # One at a time: a slow writer must not lay an older state over a newer one.
         with self._session.coordinator.write_lock(f"{COPIES}:{self._application}"):
-            originals = self._originals(contracts)
+            originals = {full: self._originals(contracts, full=full) for full in {place.full for place in places}}
             for place in places:
                 try:
-                    done += place.bring(self._session, originals, files)
+                    done += place.bring(self._session, originals[place.full], files)
                 except PlatformError as error:
                     failed.append(error)
         if failed:
@@ -97,13 +108,19 @@ class Copies:
             )
         return done
 
-    def _originals(self, contracts: Sequence[Contract]) -> list[Original]:
+    def mask_key_id(self, *, make: bool = False) -> str | None:
+        """Which key hashes for readers are made with; see `masking.mask_key_id`."""
+        return mask_key_id(self._session, make=make)
+
+    def _originals(self, contracts: Sequence[Contract], *, full: bool) -> list[Original]:
         snapshot = self._session.snapshot()
         found = []
         for one in contracts:
             written = self._session.last_written(self._application, one.table, at_snapshot=snapshot)
             relation = self._session.relation(self._application, one.table, at_snapshot=snapshot)
-            found.append(Original(one, relation, f"{written}/{one.content_id}"))
+            masked = one.in_full() if full else one
+            shown = masked.for_readers()
+            found.append(Original(shown, masked, relation, f"{written}/{shown.content_id}"))
         return found
 
 
@@ -113,10 +130,12 @@ class FolderPlace:
 
     Attributes:
         shared: Others are to read it, as far as the person who started this process lets them.
+        full: See `CopyPlace`.
     """
 
     folder: Path
     shared: bool = False
+    full: bool = False
 
     @property
     def address(self) -> str:
@@ -133,7 +152,7 @@ class FolderPlace:
             ) from error
 
     def _written(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         for left in self.folder.glob(".published_v*.partial"):
             left.unlink(missing_ok=True)
         done = []
@@ -153,6 +172,12 @@ class FolderPlace:
             done.append(f"{one.contract.table} to {final}")
         return done
 
+    def _make_folder(self) -> None:
+        made = [one for one in (self.folder, *self.folder.parents) if not one.exists()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for one in made if self.shared else ():
+            share(one)
+
     def _removed(self, originals: Sequence[Original]) -> list[str]:
         kept = {one.contract.table for one in originals}
         found = [path for ending in ENDINGS for path in self.folder.glob(f"published_v*.{ending}")]
@@ -164,9 +189,14 @@ class FolderPlace:
 
 @dataclass(frozen=True)
 class S3Place:
-    """A prefix of an object store: an object is replaced whole."""
+    """A prefix of an object store: an object is replaced whole.
+
+    Attributes:
+        full: See `CopyPlace`.
+    """
 
     prefix: str
+    full: bool = False
 
     @property
     def address(self) -> str:
@@ -216,6 +246,7 @@ def write_parquet(session: Session, original: Original, target: str, *, shown: s
     marks = f"{STATE}: {literal(original.state)}, {VERSION}: {literal(original.contract.version)}"
     with session.cursor(f"export to {shown!r} from") as cursor:
         _reach(session, cursor, target)
+        original.prepare(session, cursor)
         copy = f"COPY ({original.select}) TO {literal(target)} (FORMAT parquet, KV_METADATA {{{marks}}})"
         # Sorted, so it would hold the table.
         found = session.sparingly(lambda: cursor.execute(copy).fetchall())

@@ -33,11 +33,13 @@ ROWS_AT_ONCE = 5_000
 WAIT = "60s"
 """How long a transaction of ours waits for a reader's lock; then the next publication tries again."""
 LONGEST_NAME = 63
+FULL = "$full"
+"""At the end of the schema of tables without masks: no name of an application or a namespace has it."""
 
 
-def schema_name(namespace: str, application: str) -> str:
-    """Schema of the copies: a branch never writes production's."""
-    name = f"{namespace}_{application}"
+def schema_name(namespace: str, application: str, *, full: bool = False) -> str:
+    """Schema of the copies: a branch never writes production's, and what is not masked is apart."""
+    name = f"{namespace}_{application}{FULL if full else ''}"
     if len(name) <= LONGEST_NAME:
         return name
     from llm_platform.records import content_hash
@@ -51,10 +53,12 @@ class PostgresPlace:
 
     Attributes:
         dsn: Connection string of libpq; passwords come from PGPASSWORD or PGPASSFILE.
+        full: See `CopyPlace`.
     """
 
     dsn: str
     schema: str
+    full: bool = False
 
     @property
     def address(self) -> str:
@@ -82,13 +86,15 @@ class PostgresPlace:
                 f"CREATE TABLE IF NOT EXISTS {self._name(LEDGER)} (table_name text PRIMARY KEY, version text NOT NULL, "
                 "state text NOT NULL, json_schema jsonb NOT NULL, odcs text NOT NULL, copied_at timestamptz NOT NULL)"
             )
-        cursor.execute(f"SELECT table_name, state FROM {self._name(LEDGER)} FOR UPDATE")
-        stored = dict(cursor.fetchall())
+        cursor.execute(f"SELECT table_name, state, json_schema FROM {self._name(LEDGER)} FOR UPDATE")
+        stored = {name: (state, schema) for name, state, schema in cursor.fetchall()}
         done = []
         for one in originals:
             name = one.contract.table
-            if stored.pop(name, None) == one.state and _there(cursor, self._name(name)):
+            state, schema = stored.pop(name, (None, {}))
+            if state == one.state and _there(cursor, self._name(name)):
                 continue
+            self._remask(cursor, one, schema)
             self._copy(session, cursor, one, files)
             done.append(f"{name} to {self.address}")
         for name in stored:
@@ -124,6 +130,22 @@ class PostgresPlace:
             [contract.table, contract.version, original.state, schema, odcs],
         )
 
+    def _remask(self, cursor: Any, original: Original, schema: dict[str, Any]) -> None:
+        """Make room for other masks: what readers do not get any more stays in no page of the table."""
+        before = {name: one.get("x-mask") for name, one in schema.get("properties", {}).items()}
+        changed = [one for one in original.masked.columns if before.get(one.name, one.mask) != one.mask]
+        name = self._name(original.contract.table)
+        if not changed or not _there(cursor, name):
+            return
+        cursor.execute(f"TRUNCATE {name}")
+        for one in changed:
+            column = identifier(one.name)
+            if one.mask == "drop":
+                cursor.execute(f"ALTER TABLE {name} DROP COLUMN IF EXISTS {column}")
+            elif one.name != original.contract.key:
+                kind = TYPES[one.for_readers().type]
+                cursor.execute(f"ALTER TABLE {name} ALTER COLUMN {column} TYPE {kind} USING NULL::{kind}")
+
     def _make(self, cursor: Any, contract: Contract) -> None:
         """The table with the columns of the contract; further ones are added, and none is taken away."""
         name = self._name(contract.table)
@@ -140,7 +162,7 @@ class PostgresPlace:
             added = ", ".join(f"ADD COLUMN {identifier(one.name)} {TYPES[one.type]}" for one in missing)
             cursor.execute(f"ALTER TABLE {name} {added}")
         for one in missing:
-            cursor.execute(f"COMMENT ON COLUMN {name}.{identifier(one.name)} IS %s", [one.description])
+            cursor.execute(f"COMMENT ON COLUMN {name}.{identifier(one.name)} IS %s", [one.said])
 
     def _name(self, table: str) -> str:
         return f"{identifier(self.schema)}.{identifier(table)}"
@@ -165,6 +187,7 @@ def _there(cursor: Any, name: str) -> bool:
 def _lines(session: Session, original: Original) -> Iterator[io.StringIO]:
     """Rows as Postgres reads them from a stream, some thousands at a time."""
     with session.cursor(f"copy {original.contract.table!r} of") as cursor:
+        original.prepare(session, cursor)
         cursor.execute(original.select)
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             yield io.StringIO("".join("\t".join(map(_written, row)) + "\n" for row in rows))

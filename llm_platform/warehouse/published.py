@@ -19,6 +19,7 @@ from llm_platform.warehouse.contracts import store_contract, stored_contract
 from llm_platform.warehouse.engine import execute, identifier, literal, one_of
 from llm_platform.warehouse.explain import explain
 from llm_platform.warehouse.hashing import version_of, version_select
+from llm_platform.warehouse.masking import hand_key, masked_select
 from llm_platform.warehouse.schema import is_published, number_of, published_table
 from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.shares import route_of
@@ -260,12 +261,15 @@ class Published:
         relation = self._session.relation(self._application, published_table(contract), at_snapshot=at_snapshot)
         return self._session.table(f"SELECT * FROM {relation} ORDER BY document_id")
 
-    def query(self, sql: str, contracts: Sequence[int]) -> pa.Table:
-        """The rows of a query that names published tables without their schema."""
+    def query(self, sql: str, contracts: Sequence[Contract]) -> pa.Table:
+        """The rows of a query that names published tables without their schema, and gets them as readers have them."""
         with self._session.cursor("query what is published in") as cursor:
-            for number in contracts:
-                relation = self._session.relation(self._application, published_table(number))
-                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {published_table(number)} AS SELECT * FROM {relation}")
+            for one in contracts:
+                relation = self._session.relation(self._application, one.table)
+                hand_key(self._session, cursor, one, application=self._application)
+                # Tables from before contracts were stored may have further columns.
+                rows = masked_select(one, relation) if one.masks else f"SELECT * FROM {relation}"
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW {one.table} AS {rows}")
             return cursor.execute(sql).to_arrow_table()
 
     def export_parquet(self, contract: int, path: Path | str) -> int:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_platform.errors import SpecificationError
 from llm_platform.models.lock import load_lock
 from llm_platform.operations.releases import load_applications
+from llm_platform.records.sensitive import QUOTED
+from llm_platform.records.tables import TABLES
 from llm_platform.resources.nim import NIMResource
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
@@ -26,13 +28,8 @@ from llm_platform.warehouse.calls import SCHEMA
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXTS = frozenset(
-    {
-        *("documents", "online_documents", "references", "annotations", "completions", "retried_completions"),
-        *("example_pools", "training_examples", "calls"),
-    }
-)
-"""Tables of documents and answers, beside the published ones: who reads them is written down."""
+QUOTING = frozenset(name for name, columns in TABLES.items() if QUOTED.intersection(columns))
+"""Tables that quote documents, answers and people, beside the published ones: who reads them is written down."""
 
 # Columns that hold JSON; frames give them as Python values.
 _JSON_COLUMNS = frozenset(
@@ -137,7 +134,7 @@ class Platform:
     def _frame(self, application: str, table: str) -> pd.DataFrame:
         with self._lake.open(read_only=True) as lake:
             frame: pd.DataFrame = lake.frame(application, table, at_snapshot=self._snapshot).to_pandas()
-        if len(frame) and (table in _TEXTS or table.startswith("published_v")):
+        if len(frame) and (table in QUOTING or table.startswith("published_v")):
             self._lake.note_read(application, f"connect(): {table}", rows=len(frame))
         for name in _JSON_COLUMNS & set(frame.columns):
             frame[name] = frame[name].map(_parsed)

@@ -83,7 +83,10 @@ def try_prompt(
             snapshot=lake.snapshot(),
             on_progress=on_progress,
         )
-        return run_trial(store, plan, asking=asking, by=getpass.getuser())
+        result = run_trial(store, plan, asking=asking, by=getpass.getuser())
+    # What is returned has the documents and their answers in it.
+    WarehouseResource.of(settings).note_read(application, "try", rows=plan.documents.num_rows)
+    return result
 
 
 def freeze_examples(

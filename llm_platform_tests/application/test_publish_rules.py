@@ -119,6 +119,34 @@ def test_everything_that_can_be_promised_is_read(tmp_path: Path) -> None:
             "11: found query 'nothing.sql'; allowed: a file of SQL in F",
             id="query",
         ),
+        pytest.param(
+            "  masks: {anser: hash}\n",
+            f"10: found column 'anser'; allowed: {STANDARD}, 'answer'; did you mean 'answer'?",
+            id="mask-of-no-column",
+        ),
+        pytest.param(
+            "  masks: {document_id: drop}\n",
+            "10: found 'drop' of 'document_id'; allowed: 'hash', since every row has a key of its own",
+            id="mask-of-the-key",
+        ),
+        pytest.param(
+            "  masks: {status: redact}\n", "10: found a mask of 'status'; allowed: it for", id="mask-of-status"
+        ),
+        pytest.param(
+            "  masks: {answer: hide}\n",
+            "10: found 'hide' as publish.masks.answer; allowed: 'hash', 'redact', 'drop'",
+            id="no-mask",
+        ),
+        pytest.param(
+            "  copies: [s3://b/readers]\n  full_copies: [s3://b/readers/full]\n",
+            "11: found tables without masks where the masked ones are; allowed: a place of its own",
+            id="full-copies-among-the-masked",
+        ),
+        pytest.param(
+            '  full_copies: ["postgres:dbname=x password=s3cret"]\n',
+            "10: found a password in an address; allowed: it in PGPASSWORD",
+            id="password-of-full-copies",
+        ),
         pytest.param("  assets: [summaries]\n", "10: found 'summaries'; allowed: module:function", id="own-assets"),
         pytest.param("  completeness: 98\n", "10: found '98' as publish.completeness; allowed: a number", id="percent"),
     ],
@@ -154,6 +182,12 @@ def test_a_mistake_of_a_classification_has_its_line(tmp_path: Path, text: str, s
             f"14: found column 'total_currency'; allowed: {STANDARD}, 'product', 'price', 'price_currency', "
             "'answer_status', or 'field' with the field that fills it; did you mean 'price_currency'?",
             id="column",
+        ),
+        pytest.param(
+            "  masks: {produkt: drop}\n",
+            f"13: found column 'produkt'; allowed: {STANDARD}, 'product', 'price', 'price_currency', "
+            "'answer_status'; did you mean 'product'?",
+            id="mask",
         ),
         pytest.param(
             "  beside:\n    2:\n      fields: {item: produkt}\n",

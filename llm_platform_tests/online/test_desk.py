@@ -291,3 +291,23 @@ def test_decisions_follow_the_rows_of_the_lake(team: tuple[Team, ScriptedServer]
     assert champion is not None
     assert decision.rollouts == LiveRollouts(ServingRelease(champion.variant, champion.release_id))
     assert decision.arm_of("anything").release_id == champion.release_id
+
+
+def test_who_got_which_answer_is_in_the_access_log(team: tuple[Team, ScriptedServer]) -> None:
+    """Also an answer that was stored before: to ask for it is to read it."""
+    files, _ = team
+
+    async def use(desk: OnlineDesk) -> None:
+        for number, caller in ((1, "shop"), (2, "shop"), (1, "mailer")):
+            await desk.answer(Question(str(number), {"body": Team.text(number)}, PATIENCE_SECONDS, caller=caller))
+
+    served(files, Rollout(), use)
+
+    with files.warehouse.open(read_only=True) as lake:
+        reads = lake.application(NAME).reads
+        assert [(row["by"], row["way"], row["rows"]) for row in reads.table().to_pylist()] == [
+            ("shop", "serve", 1),
+            ("shop", "serve", 1),
+            ("mailer", "serve", 1),
+        ]
+        assert [row["by"] for row in reads.table(document_id="1").to_pylist()] == ["shop", "mailer"]

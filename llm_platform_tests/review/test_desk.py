@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.errors import ContractBroken
+from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.operations.answering.documents import read_references, update_documents
 from llm_platform.operations.reviewing.review import CLAIM_SECONDS, ReviewDesk
-from llm_platform.records import ReviewQueue, Verdict
+from llm_platform.records import AnswersFilter, ReviewQueue, Verdict
 from llm_platform.review.desk import Opened, Submitted
 from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Person
@@ -28,6 +28,7 @@ from llm_platform_tests.review.cases import (
     team_with,
 )
 from llm_platform_tests.team import NAME, Team, right_answer
+from llm_platform_tests.warehouse.conftest import sqlite_location
 
 ADA, BOB, EVE = Person("ada", "reviewer"), Person("bob", "reviewer"), Person("eve", "adjudicator")
 AUDIT, DISAGREEMENTS = ReviewQueue(name="audit"), ReviewQueue(name="disagreements")
@@ -322,3 +323,33 @@ def test_extracted_fields_that_differ_only_in_an_absent_one_are_one_answer(tmp_p
         assert opened is not None
         assert opened.item.document_id == "1"
         assert len(opened.item.choices) == 2
+
+
+def test_whoever_looks_at_a_document_is_in_the_access_log(room: Room, team: Team) -> None:
+    """By their own name, for every page that shows a text or an answer; progress and history show neither."""
+    opened = room.opened(ADA)
+    assert opened is not None
+    page = room.desk.answers(AnswersFilter(), BOB)
+    room.desk.opened("2", EVE)
+    room.desk.overview(ADA)
+    room.desk.history(by=None, before=None)
+
+    looks = [(row["by"], row["way"]) for row in room.store.reads.table().to_pylist()]
+
+    assert looks[0] == ("ada", "review page: audit")
+    assert looks[1:-1] == [("bob", "review page: answers")] * len(page.rows)
+    assert looks[-1] == ("eve", "review page: opened answer")
+    assert len(page.rows) > 2
+
+
+def test_what_cannot_be_written_down_is_not_shown(tmp_path: Path, team: Team, lake: Warehouse) -> None:
+    """A log that may fail silently proves nothing."""
+    with Warehouse.attach(sqlite_location(tmp_path), read_only=True) as unwritable:
+        desk = ReviewDesk(unwritable, team.loaded)
+        for look in (
+            lambda: desk.open(ADA, AUDIT),
+            lambda: desk.answers(AnswersFilter(), ADA),
+            lambda: desk.opened("2", ADA),
+        ):
+            with pytest.raises(StorageError):
+                look()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llm_platform import files
 from llm_platform.contracts.files import contract_files
 from llm_platform.errors import PlatformError, TransientError
 from llm_platform.records.contracts import text_contract
@@ -278,6 +280,26 @@ def test_one_place_that_is_down_keeps_no_other_from_readers(
     }
     up = PostgresPlace(postgres_dsn, schema_name("test", "caught_up"))
     assert len(publish(answered_twice, "release-2", [up, folder])) == 2
+
+
+def test_others_can_read_a_copy_of_theirs_and_nothing_else_of_ours(
+    answered_twice: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the platform keeps is its user's alone, so that the folders of a copy were closed to its readers, too."""
+    monkeypatch.setattr(files._Umask, "ordinary", 0o022)
+    before = os.umask(files.PRIVATE_UMASK)
+    try:
+        publish(answered_twice, "release-1", [FolderPlace(tmp_path / "out" / "main" / "reviews", shared=True)])
+        publish(answered_twice, "release-1", [FolderPlace(tmp_path / "reports")])
+    finally:
+        os.umask(before)
+
+    shared = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out", *(tmp_path / "out").rglob("*"))}
+    kept = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "reports").rglob("*")}
+    assert {mode for path, mode in shared.items() if path.is_dir()} == {0o755}
+    assert {mode for path, mode in shared.items() if path.is_file()} == {0o644}
+    assert set(kept.values()) == {0o600}
+    assert stat.S_IMODE((tmp_path / "reports").stat().st_mode) == 0o700
 
 
 def test_a_store_that_refuses_says_no_secret(tmp_path: Path) -> None:

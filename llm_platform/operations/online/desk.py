@@ -22,7 +22,7 @@ from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.online.asker import Asker, Found, PromptTooLong
 from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
-from llm_platform.operations.online.kept import KeptDocuments
+from llm_platform.operations.online.kept import KeptDocuments, KeptLooks
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication
@@ -106,6 +106,7 @@ class OnlineDesk:
         self._mark: object = None
         self._skipped_shadows = 0
         self._kept = KeptDocuments(place.lake, name, place.journals)
+        self._looks = KeptLooks(place.lake, name, place.journals)
 
     def _take(self, loaded: LoadedApplication) -> None:
         self._loaded = loaded
@@ -126,7 +127,7 @@ class OnlineDesk:
         degraded = [text for asker in askers for text in asker.ledger.problems.values()]
         degraded += [self._problem] if self._problem is not None and now is not None else []
         degraded += [one.problem for one in askers if one.problem is not None and one is not champion]
-        degraded += [*self._kept.problems, *([self._unread] if self._unread is not None else [])]
+        degraded += [*self._kept.problems, *self._looks.problems, *([self._unread] if self._unread is not None else [])]
         progress = None if champion is None else champion.live.progress
         return DeskState(
             problem=problem,
@@ -158,6 +159,7 @@ class OnlineDesk:
         completion = found.completion
         if arm.release_id != arm.sender_id:
             completion = recalibrate(completion, arm.release)
+        self._note(question.caller, row.document_id)
         if self._loaded.application.online.keep_documents:
             self._keep(row.document_id, question)
         self._shadow(now.decision, row, until=until)
@@ -201,8 +203,9 @@ class OnlineDesk:
         for asker in list(self.askers.values()):
             with suppress(PlatformError):
                 await loop.run_in_executor(self._threads, asker.ledger.commit)
-        with suppress(PlatformError):
-            await loop.run_in_executor(self._threads, self._kept.commit)
+        for kept in (self._kept, self._looks):
+            with suppress(PlatformError):
+                await loop.run_in_executor(self._threads, kept.commit)
 
     @property
     def is_cut_off(self) -> bool:
@@ -218,8 +221,9 @@ class OnlineDesk:
         for asker in self.askers.values():
             with suppress(PlatformError):  # whoever answers next stores what is left
                 await asker.close()
-        with suppress(PlatformError):
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._kept.close)
+        for kept in (self._kept, self._looks):
+            with suppress(PlatformError):
+                await asyncio.get_running_loop().run_in_executor(self._threads, kept.close)
 
     def _read_decision(self) -> tuple[object, _Now | None]:
         """The mark of the lake, and what it says where that is another one; in a thread."""
@@ -229,6 +233,7 @@ class OnlineDesk:
         if mark == self._mark:
             return mark, None
         store = lake.application(self._name)
+        self._looks.learn(store)
         loaded = self._loaded if files == self._read_files else self._reloaded(files)
         decision = self._deciding(store, loaded)
         if decision is None:
@@ -380,9 +385,23 @@ class OnlineDesk:
                 f"{seconds} s.", retry_after=seconds,
             )  # fmt: skip
 
+    def _note(self, caller: str, document_id: str) -> None:
+        """Write down who gets an answer, before it does.
+
+        Raises:
+            Turned: it cannot be written down.
+        """
+        try:
+            self._looks.note(caller, document_id)
+        except PlatformError as error:
+            logger.error("An answer of %s is not given, since nobody could tell to whom: %s", self._name, error)
+            raise Turned(
+                503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
+            ) from None
+
     def _keep(self, document_id: str, question: Question) -> None:
         try:
-            self._kept.keep(document_id, question.values)
+            self._kept.keep_document(document_id, question.values)
         except PlatformError as error:
             logger.error("A document of %s is answered and not kept: %s", self._name, error)
 

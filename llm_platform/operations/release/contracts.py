@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from llm_platform.application.model import Application
 from llm_platform.contracts.changes import Change, changes, next_version, parts
 from llm_platform.contracts.consumers import Break, Promises, Query, breaks_of, tables_read
-from llm_platform.contracts.shape import contract_of, filled_from, why_not_filled
+from llm_platform.contracts.shape import contract_of, filled_from, masked_like, why_not_filled
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.releases import LoadedApplication
@@ -29,6 +29,7 @@ class Tables:
         changed: How that differs from what is published under its number.
         broken: Why it may not be published under that number and version; None where it may.
         retired: Numbers of tables whose day has come.
+        before: What those readers had until now, where the files mask more of it.
     """
 
     published: dict[int, Contract]
@@ -36,6 +37,7 @@ class Tables:
     changed: tuple[Change, ...] = ()
     broken: str | None = None
     retired: tuple[int, ...] = ()
+    before: dict[int, Contract] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,26 @@ def tables_of(
         there, before_contracts = below, []
     beside = {int(number): spec for number, spec in application.publish.beside.items()}
     retired = tuple(n for n, spec in beside.items() if n in there and spec.retired is not None and spec.retired <= day)
-    published = {
-        number: filled_from(contract, beside.get(number)) for number, contract in there.items() if number not in retired
-    }
     described = contract_of(application)
-    before = published.get(described.number)
+    if "hash" in described.masks.values():
+        described = described.model_copy(update={"mask_key": store.copies.mask_key_id()})
+    had = {number: contract for number, contract in there.items() if number not in retired}
+    published = {
+        number: contract
+        if number == described.number
+        else masked_like(filled_from(contract, beside.get(number)), described)
+        for number, contract in had.items()
+    }
+    before = had.get(described.number)
     if before is None:
-        return Tables(published, described, retired=retired)
+        return Tables(published, described, retired=retired, before=had)
     described = _with_kept_answer(described, before)
     found = changes(before, described)
     if described.number in before_contracts:
         # Nobody was promised a version.
         found = tuple(one for one in found if one.kind == "breaking")
     versioned, broken = _versioned(application, before, described, found)
-    return Tables(published, versioned, found, broken, retired)
+    return Tables(published, versioned, found, broken, retired, had)
 
 
 def filled_by(
@@ -141,7 +149,8 @@ def _with_kept_answer(described: Contract, before: Contract) -> Contract:
     if had is None or had.field is not None or had.values or described.column(ANSWER) is not None:
         return described
     said = "The whole answer as JSON; its fields have columns of their own."
-    kept = had.model_copy(update={"description": said, "deprecated": True})
+    hidden = any(one.mask is not None for one in described.answers)
+    kept = had.model_copy(update={"description": said, "deprecated": True, "mask": "drop" if hidden else had.mask})
     return described.model_copy(update={"columns": (*described.columns, kept)})
 
 
@@ -255,8 +264,9 @@ def consumer_queries(application: Application) -> list[Query]:
 
 
 def _promises(application: Application, tables: Tables) -> Promises:
-    before = {one.table: one for one in tables.published.values()}
-    after = {**before, tables.described.table: tables.described}
+    before = {one.table: one.for_readers() for one in (tables.before or tables.published).values()}
+    now = [*tables.published.values(), tables.described]
+    after = {one.table: one.for_readers() for one in now}
     beside = application.publish.beside
     retired = {f"published_v{n}": f"it is retired since {beside[str(n)].retired}" for n in tables.retired}
     return Promises(application.name, before, after, retired)
@@ -267,6 +277,9 @@ def _notes(application: Application, tables: Tables, reading: Mapping[Query, fro
         if number == tables.described.number:
             continue
         spec = application.publish.beside.get(str(number))
+        for change in changes(tables.before.get(number, contract), contract):
+            if change.kind == "breaking":
+                yield f"{contract.table}.{change.column} {change.text}, as 'publish.masks' has it for every table"
         readers = sorted({query.consumer for query, read in reading.items() if contract.table in read})
         who = f"; read by {', '.join(readers)}" if readers else ""
         if spec is None or spec.retired is None:

@@ -16,7 +16,7 @@ from llm_platform.warehouse.store import ApplicationStore
 def query_published(
     store: ApplicationStore, application: Application, *, consumer: str, name: str, sql: str, today: date | None = None
 ) -> pa.Table:
-    """The rows of a query over published tables, which it names `published_v1` and so on.
+    """The rows of a query over published tables as readers have them, which it names `published_v1` and so on.
 
     Args:
         store: Of the application.
@@ -31,7 +31,7 @@ def query_published(
         SpecificationError: it is no SQL.
     """
     tables = tables_of(store, application, today=today)
-    known = {one.table: one for one in tables.published.values()}
+    known = {one.table: one.for_readers() for one in tables.published.values()}
     retired = {f"published_v{number}": "its day has come, it is retired" for number in tables.retired}
     broken = breaks_of(Query(consumer, name, sql, "duckdb"), Promises(application.name, known, known, retired))
     if broken:
@@ -40,4 +40,4 @@ def query_published(
             f"{consumer} cannot read what {application.name} publishes:\n{lines}\n"
             "Read what the contract has (llm-platform contract show), or publish the table that it needs."
         )
-    return store.published.query(sql, list(tables.published))
+    return store.published.query(sql, list(tables.published.values()))

@@ -309,6 +309,8 @@ def publish(
     if attested is not None:
         attested.require(store, loaded, now=datetime.now(UTC))
     release = _stored_release(store, application, champion)
+    if "hash" in application.publish.masks.values():
+        store.copies.mask_key_id(make=True)
     filled = filled_by(store, application, release, today=today)
     served = served_by(store, application, champion, filled.contracts)
     changed = store.published.changed_since(served, filled.contracts)

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class ReviewDesk:
         cards_folder: Path = Path(),
         progress_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._lake = lake
         self._loaded = loaded
@@ -68,7 +69,7 @@ class ReviewDesk:
         self._values: tuple[float, dict[str, list[str]]] | None = None
         self._store = lake.application(loaded.application.name)
         self._items: ReviewItems = self._store.review_items(second_opinions=second_opinions, clock=clock)
-        self._clock = clock
+        self._clock, self._now = clock, now
         self._claims: dict[tuple[str, str], tuple[str, float]] = {}
         self._skipped: dict[tuple[str, ReviewQueue], list[str]] = {}
         self._lock = threading.Lock()
@@ -110,7 +111,9 @@ class ReviewDesk:
 
     def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
         """A page of documents with the answers of every variant, as far as the person may read them."""
-        return answers_page(self._store, self._loaded, self._items, wanted, person, shown=self._shown())
+        page = answers_page(self._store, self._loaded, self._items, wanted, person, shown=self._shown())
+        self._note(person, "answers", [row.document_id for row in page.rows])
+        return page
 
     def answer_filters(self) -> AnswerFilters:
         """What there is to filter answers by; of the attributes, as they were a minute ago."""
@@ -127,6 +130,7 @@ class ReviewDesk:
             ContractBroken: it is gone.
         """
         item = self._item(document_id)
+        self._note(person, "opened answer", [document_id])
         said = self._items.said([item.fingerprint]).get(item.fingerprint, [])
         return Opened(item, QueueProgress(total=0, done=0, waiting=0), self._told(said, person))
 
@@ -169,6 +173,7 @@ class ReviewDesk:
                 self._claims[_lane(queue), found[1]] = (person.name, self._clock() + CLAIM_SECONDS)
             document_id = found[0]
         item = self._item(document_id)
+        self._note(person, queue.name, [document_id])
         opinions = self._opinions(item, person) if queue.name in SECOND_LOOKS else ()
         reference = self._items.reference(item.fingerprint) if queue.name == "adjudication" else None
         return Opened(item, self._items.progress(queue, person.name), opinions, reference)
@@ -228,6 +233,11 @@ class ReviewDesk:
         """How far one queue is."""
         self._refresh()
         return self._items.progress(queue, person.name)
+
+    def _note(self, person: Person, where: str, document_ids: Sequence[str]) -> None:
+        """Write down who looks at what, before it is shown; what cannot be written down is not shown."""
+        if document_ids:
+            self._store.reads.append(f"review page: {where}", by=person.name, at=self._now(), document_ids=document_ids)
 
     def _refresh(self) -> None:
         self._items.refresh(tuple(self._shown()), whole_answers=self.application.task == "generate")
