@@ -56,7 +56,13 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         adapted = [adapters[variant.adapter].asset] if variant.adapter else []
         asked = {variant.prompt: None, application.long_documents.prompt: None}
         texts = [prompts[prompt] for prompt in asked if prompt is not None]
-        deps = [documents, *texts, models[variant.model], *fitted_on, *adapted]
+        deps: list[dg.AssetsDefinition | dg.AssetSpec] = [
+            documents,
+            *texts,
+            models[variant.model],
+            *fitted_on,
+            *adapted,
+        ]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
         buckets.append(completion_buckets_asset(graph, name, deps=deps, entries=[variant.model]))
     recordings = [recording_asset(graph, name, documents) for name in application.recordings]

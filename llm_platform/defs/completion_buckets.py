@@ -32,7 +32,7 @@ def buckets_of(graph: Graph) -> dg.StaticPartitionsDefinition:
 
 
 def completion_buckets_asset(
-    graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition], entries: Sequence[str]
+    graph: Graph, variant: str, *, deps: Sequence[dg.AssetsDefinition | dg.AssetSpec], entries: Sequence[str]
 ) -> ByName:
     """Answers of one variant to the documents of one bucket: what a backfill of many runs materializes.
 
