@@ -12,7 +12,7 @@ COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._
   pandas, sklearn.linear_model, sklearn.feature_extraction.text, scipy.stats, starlette.applications, uvicorn
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos check format lock \
+.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos soak check format lock \
   bench dist clean chart image test-chart test-cluster ci-branch ci-models ci-evidence
 
 help: ## Show this list
@@ -98,6 +98,9 @@ ci-evidence: ## Sign an image and its bills of materials by key, and verify them
 
 chaos: .venv/.installed-dev ## Kill runs at 50 random moments and read what is left (CHAOS_KILLS=n, CHAOS_SEED=... repeats one)
 	@$(BIN)/python -m pytest -q -n 0 -m chaos llm_platform_tests/survival
+
+soak: .venv/.installed-dev ## Tables, prompts and rollouts that change while everything dies (SOAK_MINUTES=n, SOAK_SEED=... repeats one)
+	@$(BIN)/python -m pytest -q -n 0 -m soak llm_platform_tests/survival
 
 check: .venv/.installed-dev ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
