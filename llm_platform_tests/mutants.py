@@ -202,7 +202,7 @@ MUTANTS = (
         "evaluation/pairing.py",
         "return 1.0 - (1.0 - self.confidence) / self.comparisons",
         "return self.confidence",
-        "evaluation/test_pairing.py -k decide_alike",
+        "evaluation/test_pairing.py -k beside_others",
     ),
     Mutant(
         "looks ignored",

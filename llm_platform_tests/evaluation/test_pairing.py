@@ -99,6 +99,17 @@ def test_several_comparisons_and_more_looks_never_narrow_an_interval(differences
 
 
 @pytest.mark.parametrize("looks", ["once", "any"])
+def test_an_interval_made_beside_others_is_wider(looks: Looks) -> None:
+    """On 40 wins, 30 losses and 30 ties, whatever is drawn elsewhere: the bounds move, not the p-value alone."""
+    differences = [1.0] * 40 + [-1.0] * 30 + [0.0] * 30
+    single, several = compared(differences, Rules(0.95, looks)), compared(differences, Rules(0.95, looks, 4))
+
+    assert several.difference.lower < single.difference.lower - 0.01
+    assert several.difference.upper > single.difference.upper + 0.01
+    assert several.p_value >= single.p_value
+
+
+@pytest.mark.parametrize("looks", ["once", "any"])
 def test_four_challengers_that_are_no_better_seldom_look_better(looks: Looks) -> None:
     """Four comparisons at 0.05 find something in 18 of 100 rounds; made together, in at most 5."""
     generator = np.random.default_rng(5)
