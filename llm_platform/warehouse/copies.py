@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,19 @@ from llm_platform.errors import PlatformError, StorageError
 from llm_platform.files import share, write_text
 from llm_platform.records.contracts import Contract
 from llm_platform.warehouse.coordination import COPIES
-from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.engine import identifier, literal, one_of
 from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
-from llm_platform.warehouse.session import Session
+from llm_platform.warehouse.parquet_parts import Footer, Group, NotReadable, Part, join, read_footer
+from llm_platform.warehouse.session import FEW_KEYS, Session
 
 STATE = "llm_platform_state"
 """Key of a Parquet file's metadata that says what it is a copy of."""
 VERSION = "llm_platform_contract"
+GROUP_ROWS = 8_192
+FORM = f"ROW_GROUP_SIZE {GROUP_ROWS}, WRITE_BLOOM_FILTER false"
+"""Of a Parquet copy: a changed row has its group written anew, so they are small."""
+MOST_TOUCHED = 0.5
+"""Where more groups have changed, the whole table is written."""
 ENDINGS = ("parquet", "schema.json", "odcs.yaml")
 
 Files = Callable[[Contract], Mapping[str, str]]
@@ -48,11 +55,28 @@ class Original:
     masked: Contract
     relation: str
     state: str
+    application: str
+    snapshot: int
+
+    @property
+    def rows(self) -> str:
+        """SQL of its rows as they are shown."""
+        return masked_select(self.masked, self.relation)
+
+    @property
+    def shows_keys(self) -> bool:
+        """Whether its keys are shown as they are: a change is told by them."""
+        return all(one.mask is None for one in self.masked.columns if one.name == self.contract.key)
+
+    @property
+    def key(self) -> str:
+        """The column that its rows are in the order of."""
+        return identifier(self.contract.key)
 
     @property
     def select(self) -> str:
         """Its rows in the order of their keys as they are shown, with the columns of the contract."""
-        return f"SELECT * FROM ({masked_select(self.masked, self.relation)}) ORDER BY {identifier(self.contract.key)}"
+        return f"SELECT * FROM ({self.rows}) ORDER BY {self.key}"
 
     def prepare(self, session: Session, cursor: duckdb.DuckDBPyConnection) -> None:
         """Let a cursor read the rows."""
@@ -120,7 +144,8 @@ class Copies:
             relation = self._session.relation(self._application, one.table, at_snapshot=snapshot)
             masked = one.in_full() if full else one
             shown = masked.for_readers()
-            found.append(Original(shown, masked, relation, f"{written}/{shown.content_id}"))
+            state = f"{written}/{shown.content_id}"
+            found.append(Original(shown, masked, relation, state, self._application, snapshot))
         return found
 
 
@@ -163,7 +188,8 @@ class FolderPlace:
             if told and final.is_file() and state_of(session, str(final)) == one.state:
                 continue
             partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-            write_parquet(session, one, str(partial), shown=str(final))
+            if not patch_parquet(session, one, final, partial):
+                write_parquet(session, one, str(partial), shown=str(final))
             if self.shared:
                 share(partial)
             os.replace(partial, final)
@@ -243,14 +269,121 @@ class S3Place:
 
 def write_parquet(session: Session, original: Original, target: str, *, shown: str) -> int:
     """Write one published table to a Parquet file that says what it is a copy of; returns the number of rows."""
-    marks = f"{STATE}: {literal(original.state)}, {VERSION}: {literal(original.contract.version)}"
+    marks = ", ".join(f"{name}: {literal(text)}" for name, text in _marks(original).items())
     with session.cursor(f"export to {shown!r} from") as cursor:
         _reach(session, cursor, target)
         original.prepare(session, cursor)
-        copy = f"COPY ({original.select}) TO {literal(target)} (FORMAT parquet, KV_METADATA {{{marks}}})"
+        copy = f"COPY ({original.select}) TO {literal(target)} (FORMAT parquet, {FORM}, KV_METADATA {{{marks}}})"
         # Sorted, so it would hold the table.
         found = session.sparingly(lambda: cursor.execute(copy).fetchall())
     return int(found[0][0])
+
+
+def patch_parquet(session: Session, original: Original, old: Path, new: Path) -> bool:
+    """Make a copy of an older one: only row groups that hold a key that was written since are made anew.
+
+    Returns:
+        False where it is better, or only possible, to write the whole table; nothing was written then.
+    """
+    try:
+        footer = read_footer(old, original.contract.key) if old.is_file() and original.shows_keys else None
+    except NotReadable:
+        footer = None
+    if footer is None or not footer.groups or (since := _written_at(footer, original)) is None:
+        return False
+    with session.cursor(f"export to {str(old)!r} from") as cursor:
+        original.prepare(session, cursor)
+        keys = _keys_since(session, cursor, original, since)
+        ranges = None if keys is None else _ranges(footer.groups, keys)
+        if not keys or ranges is None:
+            return False
+        written = one_of(original.key, keys)
+        cursor.execute(f"CREATE TEMP TABLE fresh AS SELECT * FROM ({original.rows}) WHERE {written}")
+        parts, made = [], []
+        try:
+            for number, (first, end, is_new) in enumerate(ranges):
+                if not is_new:
+                    parts.append(Part(old, footer.groups[first:end]))
+                    continue
+                made.append(new.with_name(f"{new.name.removesuffix('.partial')}.{number}.partial"))
+                where = _between(footer.groups, first, end, original.key)
+                cursor.execute(
+                    f"COPY (SELECT * FROM (SELECT * FROM read_parquet({literal(str(old))}) "
+                    f"WHERE {where} AND NOT ({written}) UNION ALL SELECT * FROM fresh WHERE {where}) "
+                    f"ORDER BY {original.key}) TO {literal(str(made[-1]))} (FORMAT parquet, {FORM})"
+                )
+                part = read_footer(made[-1], original.contract.key)
+                if part.schema != footer.schema:
+                    return False
+                parts.append(Part(made[-1], part.groups))
+            rows = join(parts, new, like=footer, marks=_marks(original))
+        except NotReadable:
+            return False
+        finally:
+            for one in made:
+                one.unlink(missing_ok=True)
+        # What else was done to the older copy than was told has changed its number of rows, or is of no matter here.
+        return rows == int(cursor.execute(f"SELECT count(*) FROM {original.relation}").fetchall()[0][0])
+
+
+def _marks(original: Original) -> dict[str, str]:
+    return {STATE: original.state, VERSION: original.contract.version}
+
+
+def _written_at(footer: Footer, original: Original) -> int | None:
+    """The snapshot that a copy is of; None where it is one of another table, or of another contract."""
+    table, _, rest = footer.marks.get(STATE, "").partition("@")
+    at, _, contract = rest.partition("/")
+    same = (table, contract) == (original.state.partition("@")[0], original.contract.content_id)
+    return int(at) if same and at.isdigit() else None
+
+
+def _keys_since(
+    session: Session, cursor: duckdb.DuckDBPyConnection, original: Original, since: int
+) -> list[str] | None:
+    """Keys of rows that were written or left since; None where they are many, or cannot be told."""
+    application, table = original.application, original.contract.table
+    kinds = session.kinds_of_change(since, application, table)
+    if not kinds or kinds - {"insert", "delete"}:
+        return None
+    feed = session.changes_feed(application, table, after=since, until=original.snapshot)
+    rows = cursor.execute(f"SELECT DISTINCT {original.key} FROM {feed} LIMIT {FEW_KEYS + 1}").fetchall()
+    keys = [row[0] for row in rows]
+    usable = len(keys) <= FEW_KEYS and all(isinstance(key, str) and "\0" not in key for key in keys)
+    return keys if usable else None
+
+
+def _ranges(groups: Sequence[Group], keys: Sequence[str]) -> list[tuple[int, int, bool]] | None:
+    """Groups from one and before another that are kept, or made anew; None where all may as well be written."""
+    largest = [one.largest for one in groups]
+    smallest = [one.smallest for one in groups]
+    if None in largest or None in smallest:
+        return None
+    sizes = [size for size in largest if size is not None]
+    if any(before >= after for before, after in zip(sizes, smallest[1:], strict=False) if after is not None):
+        return None
+    touched = {min(bisect_left(sizes, key.encode()), len(groups) - 1) for key in keys}
+    small = sum(one.rows < GROUP_ROWS // 4 for one in groups)
+    if len(touched) > len(groups) * MOST_TOUCHED or small > 1 + len(groups) * MOST_TOUCHED:
+        return None
+    found: list[tuple[int, int, bool]] = []
+    for number in range(len(groups)):
+        is_new = number in touched
+        if found and found[-1][2] == is_new:
+            found[-1] = (found[-1][0], number + 1, is_new)
+        else:
+            found.append((number, number + 1, is_new))
+    return found
+
+
+def _between(groups: Sequence[Group], first: int, end: int, key: str) -> str:
+    """SQL that a key belongs to these groups: behind the last one before them, and up to their own last one."""
+    bounds = []
+    if first:
+        bounds.append(f"{key} > {literal((groups[first - 1].largest or b'').decode())}")
+    if end < len(groups):
+        bounds.append(f"{key} <= {literal((groups[end - 1].largest or b'').decode())}")
+    return " AND ".join(bounds) or "true"
 
 
 def state_of(session: Session, path: str) -> str | None:

@@ -11,6 +11,7 @@ from llm_platform.warehouse.leases import Lease
 from llm_platform.warehouse.ledger import LISTED
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 from llm_platform.warehouse.stored_reasons import in_own_words
+from llm_platform.warehouse.tallies import Tallies
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Failures:
 
     def causes(self, release_id: str) -> list[tuple[str, str, int]]:
         """(status, reason, documents) of answers that are not valid, the most frequent first."""
+        counted = Tallies(self._session, self._application).answers(release_id).texts.numbers
+        if counted["answered"] == counted["valid"]:
+            return []
         counts: dict[tuple[str, str], int] = {}
         documents = self._session.relation(self._application, "documents")
         ours = self._session.relation(self._application, "completions")

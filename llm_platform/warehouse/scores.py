@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from llm_platform.records import Score
 from llm_platform.records.tables import arrow_schema
+from llm_platform.warehouse.documents import SHORT_COLUMNS, DocumentsTable
+from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.schema import listed
-from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.session import FEW_KEYS, Session, Transaction
 
 KEY = ("release_id", "fingerprint", "document_id", "scorer", "references_version")
 """The fingerprint is part of the key: a document whose text has changed is graded again."""
@@ -47,22 +49,31 @@ class Scores:
 
     def of_release(self, release_id: str, references_version: str) -> pa.Table:
         """Scores of a release for the documents as they are now, in the order of their keys."""
-        return self._session.table(
-            f"{self._present()} ORDER BY s.document_id, s.scorer", [release_id, references_version]
-        )
+        present = self._present(release_id, references_version)
+        return self._session.table(f"{present} ORDER BY s.document_id, s.scorer", [release_id, references_version])
 
     def version(self, release_id: str, references_version: str) -> str:
         """Hash of the same."""
-        sql = version_select(VERSIONED, f"({self._present()})")
+        sql = version_select(VERSIONED, f"({self._present(release_id, references_version)})")
         return version_of(self._session.rows(sql, [release_id, references_version])[0])
 
-    def _present(self) -> str:
+    def _present(self, release_id: str, references_version: str) -> str:
+        of_it = f"{self._relation()} s WHERE s.release_id = ? AND s.references_version = ?"
+        keys = self._session.rows(f"SELECT DISTINCT document_id FROM {of_it}", [release_id, references_version])
         documents = self._session.relation(self._application, "documents")
+        if len(keys) <= FEW_KEYS:
+            # Mostly those with a known answer, which every step asks for: they are looked for once.
+            known = DocumentsTable(self._session, self._application).some([row[0] for row in keys], SHORT_COLUMNS)
+            listed = ", ".join(f"unnest({_list(known[name].to_pylist())}) AS {name}" for name in SHORT_COLUMNS[:2])
+            documents = f"(SELECT {listed})"
         return (
-            f"SELECT {', '.join('s.' + name for name in SCORES_SCHEMA.names)} FROM {self._relation()} s "
-            f"SEMI JOIN {documents} d ON d.document_id = s.document_id AND d.fingerprint = s.fingerprint "
-            "WHERE s.release_id = ? AND s.references_version = ?"
+            f"SELECT {', '.join('s.' + name for name in SCORES_SCHEMA.names)} FROM {of_it} AND EXISTS ("
+            f"SELECT 1 FROM {documents} d WHERE d.document_id = s.document_id AND d.fingerprint = s.fingerprint)"
         )
 
     def _relation(self) -> str:
         return self._session.relation(self._application, "scores")
+
+
+def _list(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(literal, texts))}]::VARCHAR[]"

@@ -300,7 +300,11 @@ class Session:
             f"FROM {self.metadata('ducklake_table')} t JOIN {self.metadata('ducklake_schema')} s USING (schema_id) "
             "LEFT JOIN ("
             f"SELECT table_id, begin_snapshot AS snapshot FROM {files} UNION ALL "
-            f"SELECT table_id, end_snapshot FROM {files} UNION ALL SELECT table_id, begin_snapshot FROM {deletes}"
+            f"SELECT table_id, end_snapshot FROM {files} UNION ALL SELECT table_id, begin_snapshot FROM {deletes} "
+            # A later deletion from the same file is put into its file of deletions, which keeps its first snapshot.
+            f"UNION ALL SELECT n.table_id, c.snapshot_id FROM {self.metadata('ducklake_snapshot_changes')} c "
+            f"JOIN {self.metadata('ducklake_table')} n ON concat(c.changes_made, ',') LIKE "
+            "concat('%:', n.table_id, ',%')"
             f") f ON f.table_id = t.table_id AND f.snapshot <= {at} "
             f"WHERE s.schema_name = $schema AND t.table_name = $table AND t.begin_snapshot <= {at} "
             f"AND (t.end_snapshot IS NULL OR t.end_snapshot > {at}) GROUP BY t.table_uuid, t.begin_snapshot",

@@ -16,9 +16,9 @@ import duckdb
 
 from llm_platform.errors import StorageError
 from llm_platform.records import TokenUsage
-from llm_platform.warehouse.engine import literal
+from llm_platform.warehouse.engine import literal, one_of
 from llm_platform.warehouse.hashing import row_hash, version_of
-from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.session import FEW_KEYS, LAKE, UPSTREAM, Session, Transaction
 
 DOCUMENTS = "documents"
 VERSIONED = ("document_id", "fingerprint", "status")
@@ -418,11 +418,18 @@ class Tallies:
             "WHERE d.status = 'sendable' GROUP BY 1) o USING (fingerprint) "
             f"LEFT JOIN ({fresh}) f USING (fingerprint)"
         )
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE said AS SELECT c.fingerprint, {_listed('c')} FROM {answers} c "
-            "JOIN counted USING (fingerprint)"
-        )
         # An answer is stored once and nothing was taken away, so what is not fresh was there before.
+        rows = f"(SELECT * FROM {new} WHERE release_id = {literal(release_id)})" if kinds else answers
+        old = [row[0] for row in cursor.execute("SELECT fingerprint FROM counted WHERE NOT fresh").fetchall()]
+        among = f"(SELECT * FROM {answers} WHERE {one_of('fingerprint', old)})" if len(old) <= FEW_KEYS else answers
+        sources = [(rows, "fresh")] * bool(kinds) + [(among, "NOT fresh")] * bool(old)
+        found = " UNION ALL ".join(
+            f"SELECT c.fingerprint, {_listed('c')} FROM {source} c "
+            f"JOIN (SELECT fingerprint FROM counted WHERE {which}) USING (fingerprint)"
+            for source, which in sources
+        )
+        nothing_said = f"SELECT c.fingerprint, {_listed('c')} FROM {answers} c WHERE false"
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE said AS {found or nothing_said}")
         sides = {
             "was": f"SELECT k.was AS n, k.fingerprint, {_listed('c')} FROM counted k LEFT JOIN said c ON "
             "c.fingerprint = k.fingerprint AND NOT k.fresh WHERE k.was > 0",
@@ -435,7 +442,6 @@ class Tallies:
         moved = texts.moved(before, after)
         content: dict[str, Any] = {"texts": moved.to_json(), "ledger": kept.content["ledger"]}
         if kinds:
-            rows = f"(SELECT * FROM {new} WHERE release_id = {literal(release_id)})"
             added = LEDGER_SUMS.sums(cursor.execute(LEDGER_SUMS.select(rows)).fetchall()[0])
             nothing = LEDGER_SUMS.sums(cursor.execute(LEDGER_SUMS.select(f"{rows} WHERE false")).fetchall()[0])
             content["ledger"] = ledger.moved(nothing, added).to_json()
