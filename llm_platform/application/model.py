@@ -89,6 +89,7 @@ class Source(TableRef):
             such as `"{{ title }}: {{ body }}"`. Prompts, baseline, drift and reviewers read the same text.
         files: Instead of a table, a folder, a pattern or an `s3://` prefix of files, each one document. Its key is its
             path in there, and its columns are those of `FILE_COLUMNS`.
+        look_minutes: The sensor looks at the source at most that often, and whenever it is notified.
         max_drop: Share of its rows that the table may lose from one look to the next; 20 rows always may. More is held
             until somebody confirms it.
     """
@@ -98,6 +99,7 @@ class Source(TableRef):
     files: str | None = None
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+    look_minutes: float | None = Field(default=None, gt=0.0)
     max_drop: float = Field(default=0.2, ge=0.0, le=1.0)
 
     @model_validator(mode="before")
@@ -136,8 +138,8 @@ class Source(TableRef):
 
     @model_serializer(mode="wrap")
     def _what_documents_are_made_of(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `max_drop`: where it changes, no document is another one, and nothing is stale."""
-        left_out = {"max_drop"} if self.files is not None else {"max_drop", "files"}
+        """Without what only says when and whether it is read: where that changes, no document is another one."""
+        left_out = {"max_drop", "look_minutes", *(() if self.files is not None else ("files",))}
         return {name: value for name, value in dump(self).items() if name not in left_out}
 
     @property
