@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from typing import Any
+
 import dagster as dg
 
 from llm_platform.defs.adapter_reports import adapter_reports_asset
@@ -24,6 +26,7 @@ from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job, finetune_job
+from llm_platform.defs.schedules import stated_schedules
 from llm_platform.defs.sensors import (
     adapters_trained_sensor,
     files_changed_sensor,
@@ -34,7 +37,6 @@ from llm_platform.defs.sources import annotations_asset, references_source_asset
 from llm_platform.defs.studies import learning_curve_asset, sweep_asset
 from llm_platform.operations.answering.documents import scoring_judges
 from llm_platform.operations.releases import CHAMPION
-
 
 def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefinition]) -> dg.Definitions:
     """Assets, job and sensor of one application.
@@ -123,8 +125,10 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
                 ),
                 tags=_tags(graph),
             ),
+            *([_drift_job(graph, drift)] if application.schedules.drift is not None else []),
             *_jobs_by_name(graph, buckets, chains, studies, on_request),
         ],
+        schedules=stated_schedules(graph),
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
             files_changed_sensor(graph, job_name=application.name),
@@ -141,6 +145,16 @@ def _tags(graph: Graph, *, priority: int = 0) -> dict[str, str]:
         "llm_platform/namespace": graph.settings.namespace,
         PRIORITY_TAG: str(graph.settings.run_priority + priority),
     }
+
+
+def _drift_job(graph: Graph, drift: dg.AssetsDefinition) -> Any:
+    """What a schedule of drift starts."""
+    return dg.define_asset_job(
+        f"{graph.application.name}_drift",
+        selection=dg.AssetSelection.assets(drift),
+        description=f"Look for drift of {graph.application.title}, and for what should be labelled. Asks no model.",
+        tags=_tags(graph),
+    )
 
 
 def _jobs_by_name(

@@ -42,6 +42,8 @@ MOST_FAILURES = 10
 LONGEST_PAUSE_SECONDS = 3600.0
 JUDGING_SECONDS = 600.0
 """Who reviews says something every few seconds; so long after the last word of anybody, all of it becomes one run."""
+NOT_OF_A_RUN = {"finetuning", "monitoring", "schedules", "review", "owners", "description"}
+"""Keys of `application.yaml` that an everyday run does not go by."""
 AS_RUN = "what is stored follows it"
 
 
@@ -121,25 +123,20 @@ def source_changed_sensor(
             context.log.warning(f"Run {run_id} had lost its process and was reported as failed.")
         if (running := under_way(instance, application.name)) is not None:
             return dg.SkipReason(f"run {running} of {application.name} is under way")
-        cursor = _Cursor.of(context.cursor)
         try:
             with warehouse.open() as lake:
-                # Read before the source: what is said while it is looked at is looked at once more.
-                notice = lake.application(application.name).notices.newest()
-                if (wait := cursor.wait(application.source.look_minutes, notice, now=clock())) > 0:
-                    return dg.SkipReason(f"{address} is looked at again in {wait:.0f} s, or when it is notified")
-                context.update_cursor(cursor.looked(notice, at=clock()))
+                if (not_yet := _not_yet(context, lake, graph, now=clock())) is not None:
+                    return dg.SkipReason(not_yet)
                 change = _change(lake, graph.loaded)
                 past = attempts(instance, change.state)
-                if not change.consumed and (held := _held(context, lake, graph, change)) is not None:
-                    return dg.SkipReason(held)
+                why_not = None if change.consumed else _held(context, lake, graph, change)
                 if change.consumed and not (past.failed and plan(lake, graph.loaded)):
-                    return dg.SkipReason(f"{address} is as documents consumed it")
+                    why_not = f"{address} is as documents consumed it"
         except PlatformError as error:
             return dg.SkipReason(f"{address} cannot be read: {error}")
-        reason = why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
-        if reason is not None:
-            return dg.SkipReason(reason)
+        why_not = why_not or why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
+        if why_not is not None:
+            return dg.SkipReason(why_not)
         tags = {STATE_TAG: change.state, "llm_platform/trigger": "source changed"}
         request = dg.RunRequest(run_key=f"{change.state}:{past.ended}", tags=tags)
         return dg.SensorResult(run_requests=[request], asset_events=_seen(source, change))
@@ -293,7 +290,7 @@ def known_answers_state(lake: Warehouse, application: Application) -> str:
 def files_state(loaded: LoadedApplication) -> str:
     """Identity of what the files say that an everyday run goes by."""
     application = loaded.application
-    said = application.model_dump(mode="json", exclude={"finetuning", "monitoring", "review", "owners", "description"})
+    said = application.model_dump(mode="json", exclude=NOT_OF_A_RUN)
     prompts = {name: prompt.version for name, prompt in loaded.prompts.items()}
     pins = {name: lock_hash(entry) for name, entry in loaded.lock.items()}
     judges = {name: judge.model_dump(mode="json") for name, judge in loaded.judges.items()}
@@ -328,6 +325,17 @@ def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
         return _Change(_digest(f"{name}:{before.token}:{error}"), None, consumed=False)
     same = consumed is not None and consumed.token == current.token
     return _Change(_digest(f"{name}:{current.token}"), source_version(current.token), consumed=same)
+
+
+def _not_yet(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, *, now: float) -> str | None:
+    """Why the source is not looked at now; None where it is, which is written down."""
+    source, cursor = graph.application.source, _Cursor.of(context.cursor)
+    # Read before the source: what is said while it is looked at is looked at once more.
+    notice = lake.application(graph.application.name).notices.newest()
+    if (wait := cursor.wait(source.look_minutes, notice, now=now)) > 0:
+        return f"{source.address} is looked at again in {wait:.0f} s, or when it is notified"
+    context.update_cursor(cursor.looked(notice, at=now))
+    return None
 
 
 def _held(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, change: _Change) -> str | None:

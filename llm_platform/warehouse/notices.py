@@ -29,10 +29,15 @@ class Notices:
         def body(transaction: Transaction) -> None:
             target = transaction.target("notices")
             sequence = transaction.next_sequence("notices")
-            transaction.run(f"DELETE FROM {target} WHERE at < ?", [at - KEPT])
+            transaction.run(f'DELETE FROM {target} WHERE "at" < ?', [at - KEPT])
             transaction.run(f"INSERT INTO {target} ({LISTED}) VALUES (?, ?, ?, ?)", [at, by, way, sequence])
 
         self._session.write(self._application, body)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(by whom, which way) of each, oldest first."""
+        relation = self._session.relation(self._application, "notices")
+        return [(row[0], row[1]) for row in self._session.rows(f'SELECT "by", way FROM {relation} ORDER BY "sequence"')]
 
     def newest(self) -> int:
         """The number of the last one; 0 where there is none."""
