@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from typing import Any
 
 import dagster as dg
@@ -37,6 +36,7 @@ from llm_platform.defs.sources import annotations_asset, references_source_asset
 from llm_platform.defs.studies import learning_curve_asset, sweep_asset
 from llm_platform.operations.answering.documents import scoring_judges
 from llm_platform.operations.releases import CHAMPION
+
 
 def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefinition]) -> dg.Definitions:
     """Assets, job and sensor of one application.

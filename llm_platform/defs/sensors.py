@@ -149,7 +149,7 @@ def files_changed_sensor(graph: Graph, *, job_name: str, clock: Callable[[], flo
     something else than when it last looked.
 
     A merged prompt, another lock entry or a new gate is brought up to date without anybody's asking, and so are an
-    adapter that was trained elsewhere and a decision whose publication was cut off; what is trained is not in that job.
+    adapter that was imported and a decision whose publication was cut off; what is trained is not in that job.
     What the plan finds missing for other reasons is not asked for here: a run that a budget ended would be started
     again and again.
     """
@@ -272,12 +272,13 @@ def _looked_at(context: dg.SensorEvaluationContext, application: str, state: str
 
 
 def stored_state(lake: Warehouse, loaded: LoadedApplication) -> str:
-    """Identity of what the files say, and of what was made beside everyday runs: releases and who serves."""
+    """Identity of what the files say, and of what was stored beside everyday runs: adapters from elsewhere, and who
+    serves. What was trained here is followed by `adapters_trained_sensor`."""
     store = lake.application(loaded.application.name)
-    releases = {name: loaded.release(name, store) for name in loaded.application.variants}
+    adapters = {name: loaded.adapter(name, store) for name in loaded.application.finetuning}
+    imported = {name: one.adapter_id for name, one in adapters.items() if one is not None and one.imported_from}
     served = store.rollout.champion()
-    made = {name: release.release_id for name, release in releases.items() if release is not None}
-    return content_hash([files_state(loaded), made, served.release_id if served is not None else None])
+    return content_hash([files_state(loaded), imported, served.release_id if served is not None else None])
 
 
 def known_answers_state(lake: Warehouse, application: Application) -> str:

@@ -133,6 +133,7 @@ def adapter(team: Team) -> None:
         data=TrainingData(content_hash="0123456789abcdef", train=40, validation=5, evaluation=15),
         recipe=loaded.application.finetuning["mood"].recipe(),
         created_at=NOW,
+        imported_from="a colleague",
     )
     with team.warehouse.open() as lake:
         lake.application(NAME).adapters.append(manifest, inputs_hash="i")
@@ -182,7 +183,7 @@ def person(team: Team) -> None:
         pytest.param(prompt, FILES, id="prompt"),
         pytest.param(lock_entry, FILES, id="lock-entry", marks=pytest.mark.slow),
         pytest.param(gate, FILES, id="gate", marks=pytest.mark.slow),
-        pytest.param(adapter, FILES, id="adapter", marks=pytest.mark.slow),
+        pytest.param(adapter, FILES, id="imported-adapter", marks=pytest.mark.slow),
         pytest.param(decision, FILES, id="rollout-decision"),
         pytest.param(labels, ANSWERS, id="labels"),
         pytest.param(person, ANSWERS, id="verdict-of-a-person"),
