@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AwareDatetime,
@@ -23,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from llm_platform.application.cron import cron_mistake
 from llm_platform.application.source_text import text_columns
 from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
 from llm_platform.records.contracts import ColumnType, Mask
@@ -89,6 +91,7 @@ class Source(TableRef):
             such as `"{{ title }}: {{ body }}"`. Prompts, baseline, drift and reviewers read the same text.
         files: Instead of a table, a folder, a pattern or an `s3://` prefix of files, each one document. Its key is its
             path in there, and its columns are those of `FILE_COLUMNS`.
+        look_minutes: The sensor looks at the source at most that often, and whenever it is notified.
         max_drop: Share of its rows that the table may lose from one look to the next; 20 rows always may. More is held
             until somebody confirms it.
     """
@@ -98,6 +101,7 @@ class Source(TableRef):
     files: str | None = None
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+    look_minutes: float | None = Field(default=None, gt=0.0)
     max_drop: float = Field(default=0.2, ge=0.0, le=1.0)
 
     @model_validator(mode="before")
@@ -136,8 +140,8 @@ class Source(TableRef):
 
     @model_serializer(mode="wrap")
     def _what_documents_are_made_of(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `max_drop`: where it changes, no document is another one, and nothing is stale."""
-        left_out = {"max_drop"} if self.files is not None else {"max_drop", "files"}
+        """Without what only says when and whether it is read: where that changes, no document is another one."""
+        left_out = {"max_drop", "look_minutes", *(() if self.files is not None else ("files",))}
         return {name: value for name, value in dump(self).items() if name not in left_out}
 
     @property
@@ -586,6 +590,42 @@ class Publish(Specification):
     assets: tuple[str, ...] = ()
 
 
+class Schedules(Specification):
+    """When something is done whether or not anything has changed: times as cron writes them, in `timezone`.
+
+    Attributes:
+        run: The everyday job: what a sensor did not see is taken up.
+        full: The same, reading, counting and comparing everything (`run --full`).
+        drift: Drift, and which live documents should be labelled.
+    """
+
+    run: str | None = None
+    full: str | None = None
+    drift: str | None = None
+    timezone: str = "UTC"
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What is done → when."""
+        found = {"run": self.run, "full": self.full, "drift": self.drift}
+        return {name: when for name, when in found.items() if when is not None}
+
+    @field_validator("run", "full", "drift")
+    @classmethod
+    def _is_cron(cls, value: str | None) -> str | None:
+        if value is not None and (mistake := cron_mistake(value)) is not None:
+            raise ValueError(f"found {mistake}")
+        return value
+
+    @model_validator(mode="after")
+    def _zone_is_known(self) -> Self:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"time zone {self.timezone!r} is not known; write one such as Europe/Berlin") from None
+        return self
+
+
 class Online(Specification):
     """What becomes of documents that callers send to `llm-platform serve`.
 
@@ -637,6 +677,7 @@ class Application(Specification):
     rollout: Rollout = Rollout()
     publish: Publish = Publish()
     monitoring: Monitoring = Monitoring()
+    schedules: Schedules = Schedules()
     online: Online = Online()
     review: Review = Review()
     retention: Retention = Retention()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +83,20 @@ def show_plan(application: ApplicationName) -> None:
         console.print(f"{step.asset}: {step.reason}")
     if not steps:
         console.print("Nothing to do.")
+
+
+@commands.command("notify")
+def notify(application: ApplicationName) -> None:
+    """Say that the source has changed: the sensor looks at it with its next tick, however seldom it looks otherwise."""
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    loaded = application_named(settings, application)
+    with WarehouseResource.of(settings).open() as lake:
+        store = lake.application(loaded.application.name)
+        store.notices.append("command", by=getpass.getuser(), at=datetime.now(UTC))
+    running = "" if settings.sensors else " if it is switched on in Dagster"
+    console.print(f"The sensor of {application} looks at its source within {settings.sensor_seconds} s{running}.")
 
 
 @commands.command("estimate")

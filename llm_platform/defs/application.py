@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -24,9 +25,16 @@ from llm_platform.defs.recordings import recording_asset
 from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job, finetune_job
-from llm_platform.defs.sensors import adapters_trained_sensor, files_changed_sensor, source_changed_sensor
+from llm_platform.defs.schedules import stated_schedules
+from llm_platform.defs.sensors import (
+    adapters_trained_sensor,
+    files_changed_sensor,
+    known_answers_changed_sensor,
+    source_changed_sensor,
+)
 from llm_platform.defs.sources import annotations_asset, references_source_asset, source_asset
 from llm_platform.defs.studies import learning_curve_asset, sweep_asset
+from llm_platform.operations.answering.documents import scoring_judges
 from llm_platform.operations.releases import CHAMPION
 
 
@@ -43,26 +51,22 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     prompts = {name: prompt_asset(graph, prompt) for name, prompt in graph.loaded.prompts.items()}
     reference_source = references_source_asset(application)
     known = [reference_source, annotations_asset(application)] if reference_source else []
-    references = references_asset(graph, known, documents) if known else None
-    judged = [references] if references else []
+    judged = [references := references_asset(graph, known, documents)] if known else []
     trainings = {
         name: training_examples_asset(graph, name, [documents, *judged, prompts[spec.prompt]])
         for name, spec in application.finetuning.items()
     }
     adapters = {name: adapter_asset(graph, name, examples) for name, examples in trainings.items()}
     completions, buckets = [], []
+    # What judges is looked at before anything is paid for.
+    judging = [models[judge.model] for judge in scoring_judges(graph.loaded)]
     for name, variant in application.variants.items():
         fitted_on = [references] if references and variant.calibrate else []
         adapted = [adapters[variant.adapter].asset] if variant.adapter else []
         asked = {variant.prompt: None, application.long_documents.prompt: None}
         texts = [prompts[prompt] for prompt in asked if prompt is not None]
-        deps: list[dg.AssetsDefinition | dg.AssetSpec] = [
-            documents,
-            *texts,
-            models[variant.model],
-            *fitted_on,
-            *adapted,
-        ]
+        looked_at = {asset.key: asset for asset in [models[variant.model], *judging]}.values()
+        deps: list[dg.AssetsDefinition | dg.AssetSpec] = [documents, *texts, *looked_at, *fitted_on, *adapted]
         completions.append(completions_asset(graph, name, deps=deps, entries=[variant.model]))
         buckets.append(completion_buckets_asset(graph, name, deps=deps, entries=[variant.model]))
     recordings = [recording_asset(graph, name, documents) for name in application.recordings]
@@ -91,8 +95,11 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     ]
     own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published, drift]
     own += [*adapter_reports, *scoring, *reader_assets(graph, published)]
-    kinds = (sweep_asset, learning_curve_asset)
-    studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
+    studies = [
+        study(graph, name, examples)
+        for name, examples in trainings.items()
+        for study in (sweep_asset, learning_curve_asset)
+    ]
     # The known answers may be a column of the same table.
     sources = list({spec.key: spec for spec in (source, *known)}.values())
     chains = [[trainings[name], adapters[name]] for name in trainings]
@@ -118,11 +125,14 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
                 ),
                 tags=_tags(graph),
             ),
+            *([_drift_job(graph, drift)] if application.schedules.drift is not None else []),
             *_jobs_by_name(graph, buckets, chains, studies, on_request),
         ],
+        schedules=stated_schedules(graph),
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
             files_changed_sensor(graph, job_name=application.name),
+            *([known_answers_changed_sensor(graph, job_name=application.name)] if judged else []),
             *([rollout_sensor(graph, job_name=application.name)] if application.rollout.is_watched else []),
             *([adapters_trained_sensor(graph, job_name=application.name)] if trainings else []),
         ],
@@ -135,6 +145,16 @@ def _tags(graph: Graph, *, priority: int = 0) -> dict[str, str]:
         "llm_platform/namespace": graph.settings.namespace,
         PRIORITY_TAG: str(graph.settings.run_priority + priority),
     }
+
+
+def _drift_job(graph: Graph, drift: dg.AssetsDefinition) -> Any:
+    """What a schedule of drift starts."""
+    return dg.define_asset_job(
+        f"{graph.application.name}_drift",
+        selection=dg.AssetSelection.assets(drift),
+        description=f"Look for drift of {graph.application.title}, and for what should be labelled. Asks no model.",
+        tags=_tags(graph),
+    )
 
 
 def _jobs_by_name(

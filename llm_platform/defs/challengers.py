@@ -8,8 +8,10 @@ import dagster as dg
 from llm_platform.defs.completions import asking
 from llm_platform.defs.failures import StepEvent, failing_late
 from llm_platform.defs.graph import Graph
+from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import spent_by
+from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.release.challengers import answer_challengers
 from llm_platform.records import Release, content_hash
 from llm_platform.records.rollout import AskedDocuments
@@ -50,6 +52,8 @@ def _answer(context: dg.AssetExecutionContext, graph: Graph) -> Iterator[StepEve
             spent = spent_by(store, graph.loaded, context.run.run_id)
             return asking(context, graph, release, variant, snapshot=lake.snapshot(), documents=documents, spent=spent)
 
+        if live_rollouts(store).challengers:
+            require_judgeable(lake, graph.loaded)
         done = answer_challengers(store, graph.loaded, how)
         answers = [(one.challenger.rollout_id, store.completions.counts(one.challenger.release_id)) for one in done]
     metadata: dict[str, int] = {}

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from llm_platform.application.model import Application
 from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
@@ -80,6 +81,17 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
     )
 
 
+def _freshness(application: Application) -> dg.FreshnessPolicy | None:
+    """A promise of freshness as Dagster holds it, where a schedule publishes also when nothing has changed.
+
+    Without one, a table that is as its source is would look stale; the check on the promise tells them apart.
+    """
+    hours = application.publish.freshness_hours
+    if hours is None or application.schedules.run is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
+
+
 def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """What downstream reads: one row per document, under a versioned contract."""
     application = graph.application
@@ -95,6 +107,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         owners=graph.owners,
         kinds={"duckdb", "parquet"},
         code_version=contract.content_id,
+        freshness_policy=_freshness(application),
         check_specs=[
             dg.AssetCheckSpec(
                 "contract_holds",

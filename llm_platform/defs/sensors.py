@@ -2,12 +2,15 @@
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Self
 
 import dagster as dg
 
+from llm_platform.application.model import Application
 from llm_platform.defs.documents import NO_MASS_LOSS
 from llm_platform.defs.failures import sensor_failures
 from llm_platform.defs.graph import Graph
@@ -22,7 +25,7 @@ from llm_platform.defs.runs import (
 )
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.models.lock import lock_hash
-from llm_platform.operations.answering.documents import consumed_and_current, held_drop
+from llm_platform.operations.answering.documents import consumed_and_current, held_drop, located
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import content_hash
@@ -37,7 +40,50 @@ MOST_FAILURES = 10
 """Runs for one state that failed for other reasons: with the pauses between them, an outage of six hours."""
 
 LONGEST_PAUSE_SECONDS = 3600.0
-AS_RUN = "what is stored follows the files"
+JUDGING_SECONDS = 600.0
+"""Who reviews says something every few seconds; so long after the last word of anybody, all of it becomes one run."""
+NOT_OF_A_RUN = {"finetuning", "monitoring", "schedules", "review", "owners", "description"}
+"""Keys of `application.yaml` that an everyday run does not go by."""
+AS_RUN = "what is stored follows it"
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """What the sensor of a source keeps from one tick to the next.
+
+    Attributes:
+        mark: State for which rows were counted, and what came of it.
+        looked_at: When the source was looked at last, in seconds since 1970.
+        notice: The last notice that it was looked at after.
+    """
+
+    mark: str = ""
+    reason: str = ""
+    looked_at: float = 0.0
+    notice: int = 0
+
+    @classmethod
+    def of(cls, text: str | None) -> Self:
+        """As it was kept; also by versions that kept a mark and its reason."""
+        if text and text.startswith("{"):
+            return cls(**json.loads(text))
+        mark, _, reason = (text or "").partition(":")
+        return cls(mark=mark, reason=reason)
+
+    @property
+    def text(self) -> str:
+        """As it is kept."""
+        return json.dumps(asdict(self))
+
+    def looked(self, notice: int, *, at: float) -> str:
+        """The same after a look."""
+        return replace(self, notice=notice, looked_at=at).text
+
+    def wait(self, minutes: float | None, notice: int, *, now: float) -> float:
+        """Seconds until the next look; 0 or less where it is time."""
+        if minutes is None or notice > self.notice:
+            return 0.0
+        return self.looked_at + minutes * 60 - now
 
 
 def source_version(token: str) -> dg.DataVersion:
@@ -79,17 +125,18 @@ def source_changed_sensor(
             return dg.SkipReason(f"run {running} of {application.name} is under way")
         try:
             with warehouse.open() as lake:
+                if (not_yet := _not_yet(context, lake, graph, now=clock())) is not None:
+                    return dg.SkipReason(not_yet)
                 change = _change(lake, graph.loaded)
                 past = attempts(instance, change.state)
-                if not change.consumed and (held := _held(context, lake, graph, change)) is not None:
-                    return dg.SkipReason(held)
+                why_not = None if change.consumed else _held(context, lake, graph, change)
                 if change.consumed and not (past.failed and plan(lake, graph.loaded)):
-                    return dg.SkipReason(f"{address} is as documents consumed it")
+                    why_not = f"{address} is as documents consumed it"
         except PlatformError as error:
             return dg.SkipReason(f"{address} cannot be read: {error}")
-        reason = why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
-        if reason is not None:
-            return dg.SkipReason(reason)
+        why_not = why_not or why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
+        if why_not is not None:
+            return dg.SkipReason(why_not)
         tags = {STATE_TAG: change.state, "llm_platform/trigger": "source changed"}
         request = dg.RunRequest(run_key=f"{change.state}:{past.ended}", tags=tags)
         return dg.SensorResult(run_requests=[request], asset_events=_seen(source, change))
@@ -98,40 +145,96 @@ def source_changed_sensor(
 
 
 def files_changed_sensor(graph: Graph, *, job_name: str, clock: Callable[[], float] = time.time) -> dg.SensorDefinition:
-    """Ask for one run of the everyday job when the application's files say something else than when it last looked.
+    """Ask for one run of the everyday job when the application's files, or what was stored beside its runs, say
+    something else than when it last looked.
 
-    A merged prompt, another lock entry or a new gate is brought up to date without anybody's asking; what is trained is
-    not in that job. What the plan finds missing for other reasons is not asked for here: a run that a budget ended
-    would be started again and again.
+    A merged prompt, another lock entry or a new gate is brought up to date without anybody's asking, and so are an
+    adapter that was imported and a decision whose publication was cut off; what is trained is not in that job.
+    What the plan finds missing for other reasons is not asked for here: a run that a budget ended would be started
+    again and again.
     """
-    application = graph.application
+    said = "Follows prompts, application.yaml, pins, adapters and decisions: a change becomes one run. Never trains."
+    look = _Follower(graph, "files changed", clock, state_of=lambda lake: stored_state(lake, graph.loaded))
+    return look.sensor(f"{graph.application.name}_files_changed", job_name=job_name, description=said)
 
-    @dg.sensor(
-        name=f"{application.name}_files_changed",
-        job_name=job_name,
-        minimum_interval_seconds=graph.settings.sensor_seconds,
-        default_status=_status(graph.settings),
-        description="Follows prompts, application.yaml and pins: a change becomes one run. Never trains.",
-    )
-    def files_changed(
-        context: dg.SensorEvaluationContext, warehouse: WarehouseResource
-    ) -> dg.RunRequest | dg.SkipReason:
-        with sensor_failures():
-            return look(context, warehouse)
 
-    def look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
-        state = _digest(f"{application.name}:files:{files_state(graph.loaded)}")
-        past = attempts(context.instance, state)
-        why_not = _looked_at(context, application.name, state) or _not_behind(warehouse, graph.loaded, past)
+def known_answers_changed_sensor(
+    graph: Graph, *, job_name: str, clock: Callable[[], float] = time.time
+) -> dg.SensorDefinition:
+    """The same for known answers: those of their table, and what people have decided once they have stopped judging."""
+
+    def state_of(lake: Warehouse) -> str:
+        newest = lake.application(graph.application.name).annotations.newest_at()
+        if newest is not None and (left := newest.timestamp() + JUDGING_SECONDS - clock()) > 0:
+            raise _NotYetError(f"people are judging; what they say is taken over when nobody has for {left:.0f} s more")
+        return known_answers_state(lake, graph.application)
+
+    said = "Follows known answers, of their table and of people: a change becomes one run."
+    look = _Follower(graph, "known answers changed", clock, state_of=state_of, assets=("references",))
+    return look.sensor(f"{graph.application.name}_known_answers_changed", job_name=job_name, description=said)
+
+
+class _NotYetError(Exception):
+    """What is followed is still moving."""
+
+
+@dataclass(frozen=True)
+class _Follower:
+    """Asks for one run for each state in which the plan finds something missing.
+
+    Attributes:
+        state_of: Identity of what is followed.
+        assets: What has to be missing; empty stands for anything.
+    """
+
+    graph: Graph
+    trigger: str
+    clock: Callable[[], float]
+    state_of: Callable[[Warehouse], str]
+    assets: tuple[str, ...] = ()
+
+    def sensor(self, name: str, *, job_name: str, description: str) -> dg.SensorDefinition:
+        """The sensor of this name."""
+
+        @dg.sensor(
+            name=name,
+            job_name=job_name,
+            minimum_interval_seconds=self.graph.settings.sensor_seconds,
+            default_status=_status(self.graph.settings),
+            description=description,
+        )
+        def changed(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
+            with sensor_failures():
+                return self._look(context, warehouse)
+
+        return changed
+
+    def _look(self, context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
+        application = self.graph.application.name
+        try:
+            with warehouse.open() as lake:
+                state = _digest(f"{application}:{self.trigger}:{self.state_of(lake)}")
+                past = attempts(context.instance, state)
+                why_not = _looked_at(context, application, state) or self._not_behind(lake, past)
+        except _NotYetError as error:
+            return dg.SkipReason(str(error))
+        except PlatformError as error:
+            return dg.SkipReason(f"what is missing cannot be told: {error}")
         if why_not == AS_RUN:
             context.update_cursor(state)
-        why_not = why_not or why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
+        interval = self.graph.settings.sensor_seconds
+        why_not = why_not or why_not_again(past, application, now=self.clock(), interval=interval)
         if why_not is not None:
             return dg.SkipReason(why_not)
-        tags = {STATE_TAG: state, "llm_platform/trigger": "files changed"}
+        tags = {STATE_TAG: state, "llm_platform/trigger": self.trigger}
         return dg.RunRequest(run_key=f"{state}:{past.ended}", tags=tags)
 
-    return files_changed
+    def _not_behind(self, lake: Warehouse, past: Attempts) -> str | None:
+        """Why what is stored follows what is followed, or cannot be told; None where something is missing."""
+        if lake.application(self.graph.application.name).documents.consumed() is None:
+            return "nothing was run yet; the first run is the source's, or a person's"
+        missing = [step for step in plan(lake, self.graph.loaded) if not self.assets or step.asset in self.assets]
+        return AS_RUN if not missing or (past.ended and not past.failed) else None
 
 
 def adapters_trained_sensor(graph: Graph, *, job_name: str) -> dg.SensorDefinition:
@@ -163,27 +266,32 @@ def adapters_trained_sensor(graph: Graph, *, job_name: str) -> dg.SensorDefiniti
 
 def _looked_at(context: dg.SensorEvaluationContext, application: str, state: str) -> str | None:
     if context.cursor == state:
-        return "the files are as they were looked at"
+        return "it is as it was looked at"
     running = under_way(context.instance, application)
     return None if running is None else f"run {running} of {application} is under way"
 
 
-def _not_behind(warehouse: WarehouseResource, loaded: LoadedApplication, past: Attempts) -> str | None:
-    """Why what is stored follows the files, or cannot be told; None where something is missing."""
-    try:
-        with warehouse.open() as lake:
-            if lake.application(loaded.application.name).documents.consumed() is None:
-                return "nothing was run yet; the first run is the source's, or a person's"
-            missing = plan(lake, loaded)
-    except PlatformError as error:
-        return f"what is missing cannot be told: {error}"
-    return AS_RUN if not missing or (past.ended and not past.failed) else None
+def stored_state(lake: Warehouse, loaded: LoadedApplication) -> str:
+    """Identity of what the files say, and of what was stored beside everyday runs: adapters from elsewhere, and who
+    serves. What was trained here is followed by `adapters_trained_sensor`."""
+    store = lake.application(loaded.application.name)
+    adapters = {name: loaded.adapter(name, store) for name in loaded.application.finetuning}
+    imported = {name: one.adapter_id for name, one in adapters.items() if one is not None and one.imported_from}
+    served = store.rollout.champion()
+    return content_hash([files_state(loaded), imported, served.release_id if served is not None else None])
+
+
+def known_answers_state(lake: Warehouse, application: Application) -> str:
+    """Identity of known answers, of their table and of people."""
+    assert application.references is not None
+    table = lake.sources.version(located(application.references, application), application.reference_columns())
+    return content_hash([table, lake.application(application.name).annotations.data_version()])
 
 
 def files_state(loaded: LoadedApplication) -> str:
     """Identity of what the files say that an everyday run goes by."""
     application = loaded.application
-    said = application.model_dump(mode="json", exclude={"finetuning", "monitoring", "review", "owners", "description"})
+    said = application.model_dump(mode="json", exclude=NOT_OF_A_RUN)
     prompts = {name: prompt.version for name, prompt in loaded.prompts.items()}
     pins = {name: lock_hash(entry) for name, entry in loaded.lock.items()}
     judges = {name: judge.model_dump(mode="json") for name, judge in loaded.judges.items()}
@@ -220,6 +328,17 @@ def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
     return _Change(_digest(f"{name}:{current.token}"), source_version(current.token), consumed=same)
 
 
+def _not_yet(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, *, now: float) -> str | None:
+    """Why the source is not looked at now; None where it is, which is written down."""
+    source, cursor = graph.application.source, _Cursor.of(context.cursor)
+    # Read before the source: what is said while it is looked at is looked at once more.
+    notice = lake.application(graph.application.name).notices.newest()
+    if (wait := cursor.wait(source.look_minutes, notice, now=now)) > 0:
+        return f"{source.address} is looked at again in {wait:.0f} s, or when it is notified"
+    context.update_cursor(cursor.looked(notice, at=now))
+    return None
+
+
 def _held(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, change: _Change) -> str | None:
     """Why nothing is asked for: the source has lost so many rows that somebody has to confirm it.
 
@@ -227,15 +346,15 @@ def _held(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, ch
     """
     documents = lake.application(graph.application.name).documents
     mark = _digest(f"{change.state}:{sum(documents.counts().values())}:{graph.application.source.max_drop}")
-    seen, _, reason = (context.cursor or "").partition(":")
-    if seen == mark:
-        return reason or None
+    cursor = _Cursor.of(context.cursor)
+    if cursor.mark == mark:
+        return cursor.reason or None
     try:
         found = held_drop(lake, graph.loaded) if change.version is not None else None
     except ContractBroken:
         # A file that is broken has no number of rows. A run shows it: it fails where people look.
         return None
-    context.update_cursor(f"{mark}:{found or ''}")
+    context.update_cursor(replace(cursor, mark=mark, reason=found or "").text)
     if found is not None:
         failed = dg.AssetCheckEvaluation(
             asset_key=graph.key("documents"), check_name=NO_MASS_LOSS, passed=False, metadata={}, description=found

@@ -68,6 +68,7 @@ def online_app(
     service = _Service(desks, callers, deadline_seconds)
     routes = [
         Route("/v1/applications/{application}/answers", service.guarded(service.answers), methods=["POST"]),
+        Route("/v1/applications/{application}/notices", service.guarded(service.notices), methods=["POST"]),
         Route("/v1/chat/completions", service.guarded(service.chat), methods=["POST"]),
         Route("/v1/models", service.guarded(service.models)),
         Route("/v1/health/live", lambda _: PlainTextResponse("ok")),
@@ -122,6 +123,15 @@ class _Service:
             question = question_of(body, desk, deadline_seconds=self._deadline_seconds)
             answered = await self._answered(name, desk, replace(question, caller=caller.name))
             return Response(answer_body(answered, desk, application=name), media_type=JSON)
+
+    async def notices(self, request: Request, caller: OnlineCaller) -> Response:
+        """That the source of an application has changed. What the body says is not looked at."""
+        name = request.path_params["application"]
+        desk = self._desk(name, caller)
+        with self._limits.within(caller):
+            await _body(request)
+            await desk.notify(caller.name)
+            return Response(to_json({"application": name, "noticed": True}), status_code=202, media_type=JSON)
 
     async def chat(self, request: Request, caller: OnlineCaller) -> Response:
         """One document in OpenAI's form."""

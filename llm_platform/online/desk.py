@@ -93,6 +93,13 @@ class AnswerDesk(Protocol):
     def state(self) -> DeskState:
         """How it is now."""
 
+    async def notify(self, caller: str) -> None:
+        """Store that a caller says that the source has changed.
+
+        Raises:
+            Turned: it could not be stored.
+        """
+
     async def answer(self, question: Question) -> OnlineAnswer:
         """The answer to one document, once it is safe.
 

@@ -227,6 +227,7 @@ TABLES: dict[str, dict[str, str]] = {
         "rows": "BIGINT",
         "subject": "VARCHAR",
     },
+    "notices": {"at": "TIMESTAMPTZ", "by": "VARCHAR", "way": "VARCHAR", "sequence": "BIGINT"},
     "departed": {"document_id": "VARCHAR", "left_at": "TIMESTAMPTZ"},
     "forgotten": {"subject": "VARCHAR", "key_id": "VARCHAR", "request_id": "VARCHAR", "at": "TIMESTAMPTZ"},
     "bars": columns_of(Bar),

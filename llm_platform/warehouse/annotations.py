@@ -8,6 +8,7 @@ was taken back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -233,6 +234,11 @@ class Annotations:
     def search(self, words: str) -> pa.Table:
         """Tags and notes that contain `words`, in any case."""
         return self._labelled(f"kind IN ('tag', 'note') AND contains(lower(body), {literal(words.lower())})")
+
+    def newest_at(self) -> datetime | None:
+        """When somebody last said something; None where nobody has."""
+        found: datetime | None = self._session.value(f'SELECT max("at") FROM {self._relation()}')
+        return found
 
     def data_version(self) -> str:
         """Hash of all rows; appending changes it, and nothing else does."""

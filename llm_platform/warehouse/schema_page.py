@@ -44,6 +44,7 @@ TABLE_WORDS = {
     "alerts": "What somebody was to be told.",
     "alert_deliveries": "Where alerts were sent, and whether they arrived.",
     "reads": "Who looked at texts by the platform's own ways, and when. Append-only.",
+    "notices": "That somebody says that the source has changed, a person or a system. Kept 7 days.",
     "departed": "Documents that have left the source and wait to be forgotten; see `retention.deleted`.",
     "forgotten": "Documents that must not come back, each by a hash that only the deployment's key can make.",
     "bars": "Adapters and releases that may not be promoted, since what they were made of was forgotten; who accepted.",

@@ -22,6 +22,7 @@ from llm_platform.tables.folders import TableFiles, table_files
 from llm_platform.tables.places import StoredFile, look_into
 from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import identifier, rollback
+from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
@@ -67,6 +68,12 @@ class SourceReader:
         if source.url is not None:
             return self._found(source.url).state
         return self._inside(source, lambda table: _state(table, source))
+
+    def version(self, ref: TableRef, columns: Sequence[str]) -> str:
+        """Equal while these columns of a table are: of files by what they hold, of a DuckLake by its last change."""
+        if ref.url is not None:
+            return self._found(ref.url).state.token
+        return self._inside(ref, lambda table: _version(table, columns))
 
     def count(self, ref: TableRef) -> int:
         """How many rows there are."""
@@ -302,6 +309,14 @@ def _state(table: _Table, source: Source) -> SourceState:
         return table.lake.state(table.cursor)
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
     return table_state(table.cursor, table.relation, source, key=_key(source, kinds))
+
+
+def _version(table: _Table, columns: Sequence[str]) -> str:
+    if table.lake is not None:
+        return table.lake.state(table.cursor).token
+    table.require(columns)
+    named = [identifier(name) for name in columns]
+    return version_of(table.cursor.execute(version_select(named, table.relation)).fetchall()[0])
 
 
 def _stage(table: _Table, source: Source, since: SourceState | None, known: Callable[[], pa.Table] | None) -> _Staged:

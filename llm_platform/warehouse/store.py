@@ -19,6 +19,7 @@ from llm_platform.warehouse.drift import DriftTable
 from llm_platform.warehouse.failures import Failures
 from llm_platform.warehouse.judgements import Judgements
 from llm_platform.warehouse.models import Models
+from llm_platform.warehouse.notices import Notices
 from llm_platform.warehouse.online_documents import OnlineDocuments
 from llm_platform.warehouse.pools import Pools
 from llm_platform.warehouse.prompts import Prompts
@@ -56,6 +57,7 @@ class ApplicationStore:
         self.traces = ApplicationTraces(session, application)
         self.bars = Bars(session, application)
         self.reads = Reads(session, application)
+        self.notices = Notices(session, application)
         self.retention = OldRows(session, application)
         self.prompts = Prompts(session, application)
         self.pools = Pools(session, application)

@@ -134,8 +134,10 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
         "alerts",
         "movie_reviews_adapters_trained",
         "movie_reviews_files_changed",
+        "movie_reviews_known_answers_changed",
         "movie_reviews_source_changed",
         "package_metadata_files_changed",
+        "package_metadata_known_answers_changed",
         "package_metadata_source_changed",
     }
 

@@ -61,8 +61,8 @@ def test_a_merged_prompt_becomes_one_run_and_no_more(team: Team, instance: dg.Da
     first = looks.tick()
     assert isinstance(first, dg.RunRequest)
     looks.ended(first, dg.DagsterRunStatus.SUCCESS)
-    assert "follows the files" in str(looks.tick())
-    assert "as they were looked at" in str(looks.tick())
+    assert "follows it" in str(looks.tick())
+    assert "as it was looked at" in str(looks.tick())
 
     team.write_prompt("vague", "Is this HAPPY, or SAD? {{ text }}")
     second = looks.tick()

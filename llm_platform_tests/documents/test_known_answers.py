@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pytest
 
 from llm_platform.application.model import Application
 from llm_platform.documents.references import references_table
-from llm_platform.errors import ContractBroken
+from llm_platform.errors import ContractBroken, EndpointMismatch, SpecificationError
+from llm_platform.evaluation.ready import out_of_reach
+from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.documents import (
     known_answer_panels,
     known_answers,
     require_judgeable,
     update_documents,
 )
-from llm_platform_tests.team import NAME, Team
+from llm_platform_tests.team import ENTRY, NAME, Team
 
+JUDGE = f"---\napi: chat\nmodel: {ENTRY}\n---\n# user\n\nIs {{{{ answer }}}} right for {{{{ text }}}}?\n"
 DOCUMENTS = pa.table({"document_id": ["0"], "fingerprint": ["f"]})
 
 
@@ -172,3 +176,64 @@ def test_the_first_answers_may_be_judged_by_people_where_no_gate_asks_for_known_
     with team.warehouse.open() as lake:
         update_documents(lake, team.loaded)
         require_judgeable(lake, team.loaded)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        pytest.param("scorers", ["exact", "grading:strict"], "'grading:strict'", id="scorer"),
+        pytest.param("scorers", ["exact", "json_schema:gone.json"], "gone.json", id="schema"),
+        pytest.param("metrics", ["grading:share"], "'grading:share'", id="metric"),
+        pytest.param("panels", ["grading:drawn"], "'grading:drawn'", id="panel"),
+    ],
+)
+def test_nothing_is_paid_for_while_what_judges_cannot_be_loaded(
+    tmp_path: Path, key: str, value: list[str], said: str
+) -> None:
+    """A misspelt function of the team's own showed when the last answer had been paid."""
+    team = Team(tmp_path, "http://127.0.0.1:9", documents=4)
+    team.specification["evaluation"][key] = value
+    team.write_specification()
+
+    with team.warehouse.open() as lake, pytest.raises(SpecificationError, match=said):
+        require_judgeable(lake, team.loaded)
+
+
+def test_nothing_is_paid_for_while_the_judge_is_not_what_is_pinned(tmp_path: Path) -> None:
+    """Every answer would have to wait for a verdict that may not be asked for."""
+    team = Team(tmp_path, "http://127.0.0.1:9", documents=4)
+    team.specification["evaluation"]["scorers"] = ["exact", "judge:strict"]
+    (team.folder / "judges").mkdir()
+    (team.folder / "judges" / "strict.md").write_text(JUDGE, encoding="utf-8")
+    team.write_specification()
+    loaded = team.loaded
+    model = loaded.judges["strict"].model
+
+    with team.warehouse.open() as lake:
+        update_documents(lake, loaded)
+        require_judgeable(lake, loaded)
+        lake.application(NAME).models.observe(
+            entry=model,
+            observed="{}",
+            identity_hash="other",
+            lock_hash=lock_hash(loaded.lock[model]),
+            matches=False,
+            mismatches="it serves 'other/model'",
+            observed_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        with pytest.raises(EndpointMismatch, match=r"judge 'strict' of tickets asks, is not .*it serves 'other/model'"):
+            require_judgeable(lake, loaded)
+
+
+@pytest.mark.parametrize(("evaluated", "possible"), [(4, False), (12, True), (0, True)])
+def test_a_gate_that_so_few_known_answers_cannot_clear_is_said_before_anything_is_sent(
+    tmp_path: Path, evaluated: int, possible: bool
+) -> None:
+    """All four right is a lower bound of one half: a minimum of 0.7 was refused after everything was paid."""
+    team = Team(tmp_path, "http://127.0.0.1:9", documents=4)
+
+    said = out_of_reach(team.loaded.application, evaluated)
+
+    assert (said is None) == possible
+    if said is not None:
+        assert said.startswith("with 4 known answers to evaluate by, the lower bound of the accuracy is 0.5")

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 from llm_platform.application.model import Application, Source, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
-from llm_platform.errors import ContractBroken, DropHeld, SpecificationError
+from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, SpecificationError
 from llm_platform.evaluation.panel import Panel
+from llm_platform.evaluation.ready import require_judging
+from llm_platform.models.lock import lock_hash
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
-from llm_platform.records import RowsChanged, SourceState, content_hash
+from llm_platform.records import Judge, RowsChanged, SourceState, content_hash
 from llm_platform.tables.columns import texts
 from llm_platform.warehouse.documents import dropped
 from llm_platform.warehouse.lake import Warehouse
@@ -243,17 +245,32 @@ def _keys_to_compare(store: ApplicationStore) -> list[str]:
     return keys
 
 
+def scoring_judges(loaded: LoadedApplication) -> list[Judge]:
+    """Judges whose verdicts are scores, so that every run asks them."""
+    return [judge for name, judge in loaded.judges.items() if f"judge:{name}" in loaded.application.evaluation.scorers]
+
+
 def require_judgeable(lake: Warehouse, loaded: LoadedApplication) -> None:
-    """Refuse to pay for answers that nothing could be said about: known answers come first.
+    """Refuse to pay for answers that nothing could be said about: what judges them and known answers come first.
 
     Raises:
-        ContractBroken: they cannot be read, or nothing is published yet and none of them could be used.
+        SpecificationError: a scorer, a metric or a panel cannot be loaded.
+        EndpointMismatch: the endpoint of a judge that scores is not what the lock file pins.
+        ContractBroken: known answers cannot be read, or nothing is published yet and none of them could be used.
     """
     application = loaded.application
+    store = lake.application(application.name)
+    require_judging(application)
+    for judge in scoring_judges(loaded):
+        seen = store.models.latest(judge.model)
+        if seen is not None and seen.lock_hash == lock_hash(loaded.lock[judge.model]) and not seen.matches:
+            raise EndpointMismatch(
+                f"The endpoint of {judge.model!r}, which judge {judge.name!r} of {application.name} asks, is not what "
+                f"models.lock.yaml pins ({seen.mismatches}), so no answer could be judged and nothing was sent."
+            )
     if application.references is None:
         return
     known = known_answers(lake, application)
-    store = lake.application(application.name)
     if not store.documents.counts() or champion_release(store) is not None:
         return
     nothing = "so no variant could be judged and nothing was sent"

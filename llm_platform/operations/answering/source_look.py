@@ -14,6 +14,7 @@ from llm_platform.application.model import Application, TableRef
 from llm_platform.documents.prepare import prepare
 from llm_platform.documents.references import known_answers_of
 from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.ready import out_of_reach
 from llm_platform.operations.answering.documents import located, read_known
 from llm_platform.records import DocumentStatus
 from llm_platform.tables.columns import texts
@@ -151,6 +152,8 @@ def _look_at_known_answers(
     splits = Counter(known.rows["split"].to_pylist())
     parts = ", ".join(f"{count} {split}" for split, count in sorted(splits.items()))
     look.notes.append(f"Known answers: {known.rows.num_rows} ({parts}), {known.unlabelled} rows without one.")
+    if (why := out_of_reach(application, splits["evaluation"])) is not None:
+        look.notes.append(f"{why[0].upper()}{why[1:]}.")
     # Of a part of the documents it cannot be told.
     look.notes += [f"{known.unmatched_note}."] if known.unmatched and look.about is None else []
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,23 @@ class OnlineDesk:
             self._keep(row.document_id, question)
         self._shadow(now.decision, row, until=until)
         return OnlineAnswer(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
+
+    async def notify(self, caller: str) -> None:
+        """Store that a caller says that the source has changed.
+
+        Raises:
+            Turned: it could not be stored.
+        """
+
+        def store() -> None:
+            lake = self._place.lake.lake()
+            lake.application(self._name).notices.append("webhook", by=caller, at=datetime.now(UTC))
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, store)
+        except PlatformError as error:
+            logger.warning("A notice of %s was not stored: %s", self._name, error)
+            raise Turned(503, "not_stored", "The notice could not be stored.", retry_after=AWAY_SECONDS) from None
 
     async def refresh(self) -> None:
         """Follow the stored decision; where it cannot be read, the last one holds."""
