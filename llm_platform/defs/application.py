@@ -11,6 +11,7 @@ from llm_platform.defs.by_name import ByName, job_by_name
 from llm_platform.defs.challengers import challengers_asset
 from llm_platform.defs.completion_buckets import buckets_of, completion_buckets_asset
 from llm_platform.defs.completions import completions_asset
+from llm_platform.defs.describing import described
 from llm_platform.defs.documents import documents_asset, references_asset
 from llm_platform.defs.drift import drift_asset
 from llm_platform.defs.evaluation import report_asset, scores_asset
@@ -21,7 +22,7 @@ from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
 from llm_platform.defs.readers import reader_assets
 from llm_platform.defs.recordings import recording_asset
-from llm_platform.defs.rollout import published_asset, rollout_asset
+from llm_platform.defs.rollout import kept_fresh_schedules, published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job, finetune_job
 from llm_platform.defs.sensors import adapters_trained_sensor, files_changed_sensor, source_changed_sensor
@@ -93,6 +94,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     own += [*adapter_reports, *scoring, *reader_assets(graph, published)]
     kinds = (sweep_asset, learning_curve_asset)
     studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
+    by_name = [*buckets, *trainings.values(), *adapters.values(), *studies, *on_request]
     # The known answers may be a column of the same table.
     sources = list({spec.key: spec for spec in (source, *known)}.values())
     chains = [[trainings[name], adapters[name]] for name in trainings]
@@ -105,8 +107,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     return dg.Definitions(
         assets=[
             *sources,
-            *own,
-            *(one.asset for one in (*buckets, *trainings.values(), *adapters.values(), *studies, *on_request)),
+            *described(graph, own),
+            *described(graph, [one.asset for one in by_name]),
         ],
         asset_checks=checks,
         jobs=[
@@ -120,6 +122,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
             ),
             *_jobs_by_name(graph, buckets, chains, studies, on_request),
         ],
+        schedules=kept_fresh_schedules(graph, job_name=application.name),
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
             files_changed_sensor(graph, job_name=application.name),

@@ -5,8 +5,10 @@ is made here leaves such a check out, and says in its metadata which it left out
 """
 
 # Annotations are evaluated here: Dagster reads those of an asset's context.
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
@@ -14,6 +16,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 MADE, PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 NOTHING_TO_MEASURE = "nothing_to_measure"
 """Key of the metadata of an asset that lists the checks that had nothing to measure."""
+SMALL = 0.001
 MEASURED = "checks"
 """Key of the metadata that counts them beside the others."""
 
@@ -75,16 +78,29 @@ def counted(events: Iterable[Said]) -> Iterator[dg.MaterializeResult | dg.AssetC
             left_out.append(event)
         elif isinstance(event, dg.AssetCheckResult):
             held, failed = held + bool(event.passed), failed + (not event.passed)
-            yield event
+            yield event._replace(metadata=rounded(event.metadata))
         else:
             listed = {NOTHING_TO_MEASURE: dg.MetadataValue.md(_table(left_out))} if left_out else {}
             counts = {MEASURED: check_counts(held, len(left_out), failed)}
             yield dg.MaterializeResult(
                 asset_key=event.asset_key,
-                metadata={**(event.metadata or {}), **counts, **listed},
+                metadata={**rounded(event.metadata or {}), **counts, **listed},
                 data_version=event.data_version,
                 tags=event.tags,
             )
+
+
+def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as people read them: sixteen digits of a share hide the two that count."""
+    return {name: _short(value) for name, value in metadata.items()}
+
+
+def _short(found: Any) -> Any:
+    value = found.value if isinstance(found, dg.FloatMetadataValue) else found
+    if not isinstance(value, float) or not math.isfinite(value):
+        return found
+    short = round(value, 4) if abs(value) >= SMALL else float(f"{value:.3g}")
+    return dg.MetadataValue.float(short)
 
 
 def check_counts(held: int, unmeasured: int, failed: int) -> str:

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from llm_platform.defs.failures import failing_late, up_to_date_checks
-from llm_platform.defs.measuring import Said, Unmeasured, check_counts, checks_of, measuring_asset
+from llm_platform.defs.measuring import Said, Unmeasured, check_counts, checks_of, measuring_asset, rounded
 from llm_platform.errors import PermanentError
 from llm_platform_tests.defs.conftest import QUIET
 
@@ -91,6 +91,15 @@ def test_a_single_check_can_be_asked_for() -> None:
     assert result.success
     assert [one.check_name for one in result.get_asset_check_evaluations()] == ["held"]
     assert not result.asset_materializations_for_node("report")
+
+
+def test_numbers_are_rounded_where_people_read_them() -> None:
+    """Sixteen digits of a share hide the two that count; what is small keeps its own."""
+    shown = rounded({"lower": 0.7122587676433947, "p": 0.000012345, "rows": 3, "whole": dg.MetadataValue.float(2 / 3)})
+
+    assert {name: getattr(one, "value", one) for name, one in shown.items()} == {
+        "lower": 0.7123, "p": 0.0000123, "rows": 3, "whole": 0.6667,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
