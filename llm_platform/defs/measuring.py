@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 MADE, PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 NOTHING_TO_MEASURE = "nothing_to_measure"
@@ -117,6 +116,30 @@ def _table(left_out: Sequence[Unmeasured]) -> str:
 
 def checks_of(instance: dg.DagsterInstance, run_id: str) -> dict[dg.AssetCheckKey, bool | None]:
     """What Dagster shows of the checks of the assets that a run has made; None of those that had nothing to measure."""
+    found: dict[dg.AssetCheckKey, bool | None] = {}
+    for key, said in _newest(instance, run_id).items():
+        measured = said is not None and NOTHING_TO_MEASURE not in said.metadata
+        found[key] = said.passed if said is not None and measured else None
+    return found
+
+
+def say_unmeasured(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Say of the checks that a failed run left out that they were: Dagster would call them failed, as the run is."""
+    for key in [key for key, said in _newest(instance, run_id).items() if said is None]:
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={NOTHING_TO_MEASURE: True},
+                description="nothing to measure; see the metadata of the asset",
+            )
+        )
+
+
+def _newest(instance: dg.DagsterInstance, run_id: str) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation | None]:
+    """Checks of the assets that a run has made, as they stand; None of those that were to be made and were not."""
     made: set[dg.AssetKey | None] = set()
     planned: list[dg.AssetCheckKey] = []
     for entry in instance.all_logs(run_id, of_type={MADE, PLANNED}):
@@ -127,10 +150,8 @@ def checks_of(instance: dg.DagsterInstance, run_id: str) -> dict[dg.AssetCheckKe
             planned.append(event.asset_check_planned_data.asset_check_key)
     # Another asset of the run may have said more of them, as `rollout` does of the champion's.
     newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(planned)
-    return {key: _state(newest[key]) for key in planned if key.asset_key in made and key in newest}
-
-
-def _state(record: AssetCheckExecutionRecord) -> bool | None:
-    if record.status.value == "PLANNED" or record.evaluation is None:
-        return None
-    return None if NOTHING_TO_MEASURE in record.evaluation.metadata else record.evaluation.passed
+    return {
+        key: None if newest[key].status.value == "PLANNED" else newest[key].evaluation
+        for key in planned
+        if key.asset_key in made and key in newest
+    }

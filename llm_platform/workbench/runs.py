@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.failures import UP_TO_DATE
-from llm_platform.defs.measuring import checks_of
+from llm_platform.defs.measuring import checks_of, say_unmeasured
 from llm_platform.defs.models import model_key
 from llm_platform.defs.runs import FOLLOWED_TAG, finetune_job
 from llm_platform.errors import EvidenceMissing, PermanentError, PlatformError, SpecificationError
@@ -165,6 +165,8 @@ def attempt(
                 run_config=QUIET,
                 tags={**SHOWN, **(tags or {})},
             )
+        if not result.success:
+            say_unmeasured(instance, result.run_id)
         states = checks_of(instance, result.run_id)
     return Ended(result.run_id, _sorted(states), None if result.success else _failure(result))
 
