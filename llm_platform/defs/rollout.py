@@ -145,7 +145,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 "deleted": change.deleted,
                 "release": done.release_id,
                 "snapshot": change.snapshot_id,
-                "export": dg.MetadataValue.path(str(done.export)),
+                "export": dg.MetadataValue.text(str(done.export)),
                 "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
                 "copies": "\n".join(done.copied) or "as they were",
                 "dagster/column_schema": _column_schema(first),
