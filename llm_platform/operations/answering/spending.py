@@ -193,7 +193,7 @@ def spent_by(store: ApplicationStore, loaded: LoadedApplication, run_id: str, *,
         release = store.releases.get(run.release_id)
         entry = loaded.lock.get(release.model.entry) if release is not None else None
         cost += entry.prices.cost_usd(run.seconds, run.usage) if entry is not None else 0.0
-    month = (0, None)
+    month: tuple[int, float | None] = (0, None)
     if loaded.application.budget.month.is_set:
         month = used_since(store, loaded, month_of(now or datetime.now(UTC)))
     tokens, seconds = sum(run.budget_tokens for run in runs), sum(run.seconds for run in runs)
