@@ -254,6 +254,8 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
 @contextmanager
 def bars(console: Console) -> Iterator[None]:
     """Progress bars for the assets that ask a model or train one, one each, while the block runs."""
+    # Asked now: inside a step, Dagster takes standard output into the step's log, which is no terminal.
+    drawn = console.is_terminal
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -262,7 +264,7 @@ def bars(console: Console) -> Iterator[None]:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not drawn) as progress:
         tasks = {}
         said = time.monotonic()
 
@@ -272,7 +274,7 @@ def bars(console: Console) -> Iterator[None]:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=state.total, speed="")
             progress.update(tasks[name], completed=state.done, total=state.total, speed=speed)
-            if not console.is_terminal and time.monotonic() - said >= PLAIN_SECONDS:
+            if not drawn and time.monotonic() - said >= PLAIN_SECONDS:
                 said = time.monotonic()
                 console.print(f"  {name}: {state.done} of {state.total} texts, {speed}")
 
@@ -284,7 +286,7 @@ def bars(console: Console) -> Iterator[None]:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=event["steps"], speed="")
             progress.update(tasks[name], completed=event["step"], total=event["steps"], speed=speed)
-            if not console.is_terminal and time.monotonic() - said >= PLAIN_SECONDS:
+            if not drawn and time.monotonic() - said >= PLAIN_SECONDS:
                 said = time.monotonic()
                 console.print(f"  {name}: step {event['step']} of {event['steps']}, {speed}")
 
