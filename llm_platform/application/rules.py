@@ -335,10 +335,14 @@ def _budget(data: dict[str, Any], unpriced: Collection[str]) -> Broken:
         if isinstance(tokens, int) and isinstance(most, int) and tokens <= most:
             allowed = f"more than {most}, which one answer of {name!r} may take"
             yield ("budget", "tokens"), wording(f"a budget of {tokens} tokens", allowed)
-        if budget.get("cost_usd") is not None and variant.get("model") in unpriced:
+        of_month = _mapping(budget, "month").get("cost_usd")
+        if (budget.get("cost_usd") or of_month) is not None and variant.get("model") in unpriced:
             found = f"a budget in money, and model {variant['model']!r} of {name!r} has no price"
             allowed = "its price_per_gpu_hour_usd or price_per_million_input_tokens_usd in models.lock.yaml"
-            yield ("budget", "cost_usd"), wording(found, allowed)
+            yield (
+                ("budget", "cost_usd") if of_month is None else ("budget", "month", "cost_usd"),
+                wording(found, allowed),
+            )
 
 
 def _variant(data: dict[str, Any], name: str, variant: dict[str, Any]) -> Broken:

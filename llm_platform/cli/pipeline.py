@@ -56,7 +56,8 @@ def dev(
 
     require_guard(host, "Dagster's UI", "launch runs and delete their history", open_to_others=open_to_others)
     settings = load_settings()
-    environment = {**os.environ, "DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
+    home = {"DAGSTER_HOME": str(prepared_dagster_home(settings)), "LLM_PLATFORM_SENSORS": "1"}
+    environment = {**os.environ, **home, **links_to_pages(settings, page_port)}
     program = Path(sys.executable).with_name("dagster")
     arguments = ["dev", "--workspace", str(SHIPPED / "workspace.yaml"), "--host", host, "--port", str(port)]
     beside = ""
@@ -67,6 +68,13 @@ def dev(
         beside = f" Where things stand: http://127.0.0.1:{page_port}."
     console.print(f"Namespace {settings.namespace}. Open http://{host}:{port} and stop with Ctrl-C.{beside}")
     os.execve(program, [str(program), *arguments], environment)
+
+
+def links_to_pages(settings: Settings, page_port: int) -> dict[str, str]:
+    """Environment of Dagster by which links of assets lead to pages on another port than the usual one."""
+    there = f"http://127.0.0.1:{page_port}"
+    elsewhere = page_port and settings.review_url is None and there != settings.page_url
+    return {"LLM_PLATFORM_REVIEW_URL": there} if elsewhere else {}
 
 
 @commands.command("plan")

@@ -117,7 +117,7 @@ def _results(reports: Sequence[AdapterReport], page: Path, *, link: dg.UrlMetada
     )
     version = content_hash([report.model_dump(mode="json") for report in reports])
     shown: dict[str, str | float | dg.MetadataValue] = {
-        "page": dg.MetadataValue.path(str(page)),
+        "page": dg.MetadataValue.text(str(page)),
         "page_link": link,
         **said,
         **numbers,

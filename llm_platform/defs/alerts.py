@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from llm_platform.defs.failures import KIND, sensor_failures
+from llm_platform.defs.measuring import say_unmeasured
 from llm_platform.defs.runs import APPLICATION_TAG
 from llm_platform.errors import PlatformError
 from llm_platform.operations.watching.alerts import CheckSeen, RunSeen, deliver, events_of_run, note
@@ -74,6 +75,8 @@ def alerts_sensor(
             with warehouse.open() as lake:
                 news = 0
                 for record in records:
+                    if record.dagster_run.is_failure:
+                        say_unmeasured(context.instance, record.dagster_run.run_id)
                     events = events_of_run(run_seen(context.instance, record), link=lambda run: _link(alerts, run))
                     news += len(note(lake, events, now=now, quiet=alerts.quiet))
                 done = deliver(lake, channels, now=now)

@@ -12,6 +12,7 @@ from llm_platform.defs.by_name import ByName, job_by_name
 from llm_platform.defs.challengers import challengers_asset
 from llm_platform.defs.completion_buckets import buckets_of, completion_buckets_asset
 from llm_platform.defs.completions import completions_asset
+from llm_platform.defs.describing import described
 from llm_platform.defs.documents import documents_asset, references_asset
 from llm_platform.defs.drift import drift_asset
 from llm_platform.defs.evaluation import report_asset, scores_asset
@@ -22,7 +23,7 @@ from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
 from llm_platform.defs.readers import reader_assets
 from llm_platform.defs.recordings import recording_asset
-from llm_platform.defs.rollout import published_asset, rollout_asset
+from llm_platform.defs.rollout import kept_fresh_schedules, published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job, finetune_job
 from llm_platform.defs.schedules import stated_schedules
@@ -95,11 +96,9 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     ]
     own = [documents, *prompts.values(), *judged, *completions, champion, scores, report, rollout, published, drift]
     own += [*adapter_reports, *scoring, *reader_assets(graph, published)]
-    studies = [
-        study(graph, name, examples)
-        for name, examples in trainings.items()
-        for study in (sweep_asset, learning_curve_asset)
-    ]
+    kinds = (sweep_asset, learning_curve_asset)
+    studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
+    by_name = [*buckets, *trainings.values(), *adapters.values(), *studies, *on_request]
     # The known answers may be a column of the same table.
     sources = list({spec.key: spec for spec in (source, *known)}.values())
     chains = [[trainings[name], adapters[name]] for name in trainings]
@@ -112,8 +111,8 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     return dg.Definitions(
         assets=[
             *sources,
-            *own,
-            *(one.asset for one in (*buckets, *trainings.values(), *adapters.values(), *studies, *on_request)),
+            *described(graph, own),
+            *described(graph, [one.asset for one in by_name]),
         ],
         asset_checks=checks,
         jobs=[
@@ -128,7 +127,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
             *([_drift_job(graph, drift)] if application.schedules.drift is not None else []),
             *_jobs_by_name(graph, buckets, chains, studies, on_request),
         ],
-        schedules=stated_schedules(graph),
+        schedules=[*stated_schedules(graph), *kept_fresh_schedules(graph, job_name=application.name)],
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
             files_changed_sensor(graph, job_name=application.name),

@@ -30,6 +30,7 @@ from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
 LOG_EVERY_SECONDS = 10.0
+VARIANT_TAG, MODEL_TAG = "llm_platform/variant", "llm_platform/model"
 NOTHING_PUBLISHED = "nothing is published yet"
 ANSWERED, VALID, BUDGET = "every_document_answered", "answers_valid", "budget_not_used_up"
 FIRST = {PRIORITY_TAG: "1"}
@@ -57,8 +58,9 @@ def completions_asset(
         group_name=graph.group,
         owners=graph.owners,
         kinds={"nim", "duckdb"},
+        tags={VARIANT_TAG: variant, **({} if spec is None else {MODEL_TAG: spec.model})},
         code_version=content_hash([spec.model_dump(mode="json") if spec else CHAMPION, _task(graph)]),
-        metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
+        metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA, table="completions")},
         description=(
             "One stored answer per release and text. Only missing answers are asked for."
             if spec

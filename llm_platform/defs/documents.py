@@ -43,7 +43,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
             dg.AssetCheckSpec("keys_unique", asset=key, blocking=True, description="A key names one document."),
             dg.AssetCheckSpec(NO_MASS_LOSS, asset=key, blocking=True, description="No mass of rows has left at once."),
         ],
-        metadata={"dagster/column_schema": column_schema(DOCUMENTS_SCHEMA)},
+        metadata={"dagster/column_schema": column_schema(DOCUMENTS_SCHEMA, table="documents")},
         description="Current documents: normalized text, fingerprint, and why one cannot be sent.",
     )
     def documents(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[DocumentEvent]:
@@ -124,7 +124,7 @@ def references_asset(
         owners=graph.owners,
         kinds={"duckdb"},
         code_version=content_hash(spec.model_dump(mode="json") if spec else None),
-        metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA)},
+        metadata={"dagster/column_schema": column_schema(REFERENCES_SCHEMA, table="references")},
         description="Known answers: the table's, and verdicts of people. Training and evaluation share no text.",
     )
     check = dg.AssetCheckSpec(KNOWN_DOCUMENTS, asset=key, description="Every known answer is that of a document.")

@@ -60,7 +60,7 @@ def drift_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsD
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(look.report.drift_id),
             metadata={
-                "page": dg.MetadataValue.path(str(look.page)),
+                "page": dg.MetadataValue.text(str(look.page)),
                 "page_link": graph.page("cards/drift"),
                 "drawn_for_labelling": look.drawn_now,
                 "snapshot": look.snapshot_id,

@@ -113,7 +113,7 @@ def _report(
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(content_hash(sorted(report.report_id for report in made.reports.values()))),
         metadata={
-            "card": dg.MetadataValue.path(str(made.card)),
+            "card": dg.MetadataValue.text(str(made.card)),
             "card_link": graph.page("cards/card"),
             "answers_link": graph.page("answers"),
             "verdicts": dg.MetadataValue.md(_verdicts(made)),

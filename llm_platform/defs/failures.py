@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from llm_platform.defs.measuring import NOTHING_TO_MEASURE, Said, checks_of
+from llm_platform.defs.measuring import Said, say_unmeasured
 from llm_platform.defs.runs import NO_RETRY_TAG, take_up
 from llm_platform.errors import PermanentError, PlatformError, TransientError, is_interrupt, unexpected
 
@@ -115,26 +115,11 @@ def up_to_date_checks(name: str, assets: Sequence[dg.AssetsDefinition]) -> dg.As
             if trouble is not None:
                 troubles[check.asset_key.to_user_string()] = trouble
         if troubles:
-            _say_unmeasured(context.instance, context.run.run_id)
+            say_unmeasured(context.instance, context.run.run_id)
             lines = [f"{asset} is not up to date: {trouble}" for asset, trouble in troubles.items()]
             raise dg.Failure(description="\n".join(lines), allow_retries=False)
 
     return up_to_date
-
-
-def _say_unmeasured(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Say of the checks that this run left out that they were: in a run that fails, Dagster would call them failed."""
-    for key in [key for key, held in checks_of(instance, run_id).items() if held is None]:
-        instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=key.asset_key,
-                check_name=key.name,
-                passed=False,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={NOTHING_TO_MEASURE: True},
-                description="nothing to measure; see the metadata of the asset",
-            )
-        )
 
 
 def trouble_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:

@@ -175,7 +175,7 @@ def _measured(graph: Graph, manifest: AdapterManifest) -> dict[str, Shown]:
     found: dict[str, Shown] = {
         "adapter": manifest.adapter_id,
         "served_name": adapter_name(graph.application.name, manifest.adapter_id),
-        "folder": dg.MetadataValue.path(str(adapter_folders(graph.settings).path(manifest.adapter_id))),
+        "folder": dg.MetadataValue.text(str(adapter_folders(graph.settings).path(manifest.adapter_id))),
         "base_sha256": manifest.base_sha256,
         "wall_seconds": manifest.wall_seconds,
     }
@@ -186,7 +186,7 @@ def _measured(graph: Graph, manifest: AdapterManifest) -> dict[str, Shown]:
     first, last = metrics.validations[0], min(metrics.validations, key=lambda one: one.loss)
     return {
         **found,
-        "loss_curve": dg.MetadataValue.path(str(picture)),
+        "loss_curve": dg.MetadataValue.text(str(picture)),
         "steps": metrics.steps,
         "best_step": metrics.best_step,
         "stopped": metrics.stopped,

@@ -11,6 +11,7 @@ import pyarrow as pa
 from llm_platform.application.model import Application
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.schema_page import words_of
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,14 @@ class Graph:
         return f"{self.application.name}_{name}"
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it."""
-    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+def column_schema(schema: pa.Schema, *, table: str | None = None) -> dg.TableSchema:
+    """An Arrow schema as Dagster shows it; the columns of a table of the lake with what they mean."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(one.name, str(one.type), description=words_of(table, one.name) if table else None)
+            for one in schema
+        ]
+    )
 
 
 def share(part: int, whole: int) -> float:

@@ -55,7 +55,7 @@ def endpoint_metrics_asset(entry: LockEntry, applications: Sequence[str], settin
             yield _checked(name, held)
         yield dg.MaterializeResult(
             metadata={
-                "page": dg.MetadataValue.path(str(page)),
+                "page": dg.MetadataValue.text(str(page)),
                 **_link(settings, applications, entry),
                 **_numbers(watched),
             }

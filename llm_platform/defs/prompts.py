@@ -21,8 +21,6 @@ def prompt_asset(graph: Graph, prompt: Prompt) -> dg.AssetsDefinition:
         code_version=prompt.version,
         metadata={
             "prompt": dg.MetadataValue.md(prompt_text(prompt)),
-            # Dagster's code references are beta in 1.13.
-            "file": dg.MetadataValue.path(str(application.folder.absolute() / "prompts" / f"{prompt.name}.md")),
         },
         description=f"Prompt file prompts/{prompt.name}.md, a {prompt.api} prompt.",
     )

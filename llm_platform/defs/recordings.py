@@ -27,7 +27,7 @@ def recording_asset(graph: Graph, variant: str, documents: dg.AssetsDefinition) 
         owners=graph.owners,
         kinds={"file", "duckdb"},
         code_version=release.release_id,
-        metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA)},
+        metadata={"dagster/column_schema": column_schema(COMPLETIONS_SCHEMA, table="completions")},
         description="What another system answered, by the file that application.yaml names. Nothing is asked or paid.",
     )
     answered = dg.AssetCheckSpec(ANSWERED, asset=key, description="The recording has an answer to every document.")

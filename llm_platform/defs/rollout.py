@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import dagster as dg
 
-from llm_platform.application.model import Application
 from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
@@ -21,6 +20,9 @@ from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
 PROMISES = "promises_kept"
+HOURS_A_DAY = 24
+SHORTEST_WINDOW = timedelta(minutes=1)
+"""Dagster's own limit."""
 
 
 def rollout_asset(graph: Graph, report: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -81,17 +83,6 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
     )
 
 
-def _freshness(application: Application) -> dg.FreshnessPolicy | None:
-    """A promise of freshness as Dagster holds it, where a schedule publishes also when nothing has changed.
-
-    Without one, a table that is as its source is would look stale; the check on the promise tells them apart.
-    """
-    hours = application.publish.freshness_hours
-    if hours is None or application.schedules.run is None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
-
-
 def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """What downstream reads: one row per document, under a versioned contract."""
     application = graph.application
@@ -107,7 +98,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         owners=graph.owners,
         kinds={"duckdb", "parquet"},
         code_version=contract.content_id,
-        freshness_policy=_freshness(application),
+        freshness_policy=_freshness(contract),
         check_specs=[
             dg.AssetCheckSpec(
                 "contract_holds",
@@ -154,7 +145,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 "deleted": change.deleted,
                 "release": done.release_id,
                 "snapshot": change.snapshot_id,
-                "export": dg.MetadataValue.path(str(done.export)),
+                "export": dg.MetadataValue.text(str(done.export)),
                 "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
                 "copies": "\n".join(done.copied) or "as they were",
                 "dagster/column_schema": _column_schema(first),
@@ -162,6 +153,35 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         )
 
     return published
+
+
+def kept_fresh_schedules(graph: Graph, *, job_name: str) -> list[dg.ScheduleDefinition]:
+    """A run now and then of an application that promises freshness and states no time of its own for one.
+
+    Dagster takes a table to be overdue that nothing was published to; a run that finds nothing to do says otherwise.
+    """
+    hours = contract_of(graph.application).freshness_hours
+    if hours is None or graph.application.schedules.run is not None:
+        return []
+    every = min(max(int(hours / 2), 1), HOURS_A_DAY)
+    return [
+        dg.ScheduleDefinition(
+            name=f"{graph.application.name}_kept_fresh",
+            job_name=job_name,
+            cron_schedule="0 3 * * *" if every == HOURS_A_DAY else f"0 */{every} * * *",
+            default_status=dg.DefaultScheduleStatus.RUNNING
+            if graph.settings.sensors
+            else dg.DefaultScheduleStatus.STOPPED,
+            description=f"Readers are promised rows that are no older than {hours:g} hours. It trains nothing.",
+        )
+    ]
+
+
+def _freshness(contract: Contract) -> dg.FreshnessPolicy | None:
+    """What the contract promises, in Dagster's terms: its pages say since when the table is overdue."""
+    if contract.freshness_hours is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=max(SHORTEST_WINDOW, timedelta(hours=contract.freshness_hours)))
 
 
 def _version(tables: Sequence[str]) -> str:

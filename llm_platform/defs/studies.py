@@ -53,7 +53,7 @@ def sweep_asset(graph: Graph, name: str, examples: ByName) -> ByName:
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_hash(found.model_dump(mode="json"))),
             metadata={
-                "page": dg.MetadataValue.path(str(page)),
+                "page": dg.MetadataValue.text(str(page)),
                 "page_link": graph.page("cards/adapters"),
                 "trials": len(found.trials),
                 "validation_examples": found.validation,
@@ -99,7 +99,7 @@ def learning_curve_asset(graph: Graph, name: str, examples: ByName) -> ByName:
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_hash(found.model_dump(mode="json"))),
             metadata={
-                "page": dg.MetadataValue.path(str(page)),
+                "page": dg.MetadataValue.text(str(page)),
                 "page_link": graph.page("cards/adapters"),
                 **{f"score_of_{point.examples}": point.score.value for point in found.points},
             },

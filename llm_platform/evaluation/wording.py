@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from llm_platform.records import Interval
 
-DIGITS = range(2, 6)
+DIGITS = range(3, 6)
+"""Three, as the bounds of gates have: a headline and the table below it are one number."""
 
 
 def figure(value: float, *, against: float | None = None) -> str:
-    """A share with two digits, or as many more (up to five) as it takes not to look like what it is not.
+    """A share with three digits, or as many more (up to five) as it takes not to look like what it is not.
 
-    That is 0, 1 and `against`: 299 of 300 is 0.997 and never 1.00, and 0.597 is not the minimum 0.60.
+    That is 0, 1 and `against`: 2,999 of 3,000 is 0.9997 and never 1.000, and 0.5997 is not the minimum 0.600.
     """
     others = [other for other in (0.0, 1.0, against) if other is not None and other != value]
     for digits in DIGITS:
@@ -21,12 +22,12 @@ def figure(value: float, *, against: float | None = None) -> str:
 
 
 def minimum_figure(minimum: float) -> str:
-    """A minimum as it was written, with two digits at least."""
-    return f"{minimum:.2f}" if round(minimum, 2) == minimum else f"{minimum:g}"
+    """A minimum as it was written, with three digits at least."""
+    return f"{minimum:.3f}" if round(minimum, 3) == minimum else f"{minimum:g}"
 
 
 def interval_text(interval: Interval, *, against: float | None = None) -> str:
-    """`0.75 [0.69, 0.80]`."""
+    """`0.750 [0.686, 0.805]`."""
     value, lower, upper = (
         figure(number, against=against) for number in (interval.value, interval.lower, interval.upper)
     )

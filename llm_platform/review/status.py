@@ -124,11 +124,19 @@ class UnderWay(Record):
 
 
 class Spending(Record):
-    """What was used today and this month (UTC), and what the last run used of its budget, in words."""
+    """What was used today and this month (UTC), and of what budget, in words; None where there is no such budget.
+
+    Attributes:
+        budget: What the last run used of its own.
+        month_budget: What the month has used of its own.
+        month_over: Whether there is nothing left of it.
+    """
 
     today: Used
     month: Used
     budget: str | None
+    month_budget: str | None = None
+    month_over: bool = False
 
 
 class DriftStanding(Record):
@@ -266,7 +274,8 @@ def _application(one: ApplicationStatus) -> Iterator[str]:
     yield from _told("Documents", documents_line(one.documents))
     yield from _told("Drift", drift_line(one.drift))
     yield from _told("Live", "not measured yet" if one.live is None else f"{one.live.text}: {one.live.standing}")
-    spent = f"today {one.spending.today.text}; this month {one.spending.month.text}"
+    of_month = f" ({one.spending.month_budget})" if one.spending.month_budget else ""
+    spent = f"today {one.spending.today.text}; this month {one.spending.month.text}{of_month}"
     yield from _told("Used", spent, *([f"last run: {one.spending.budget}"] if one.spending.budget else []))
     endpoints = [f"{found.entry}: {found.state}{f', {found.note}' if found.note else ''}" for found in one.endpoints]
     yield from _told("Endpoints", *(endpoints or ["none"]))

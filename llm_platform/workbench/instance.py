@@ -193,13 +193,14 @@ def at_work(instance: dg.DagsterInstance, application: str) -> str | None:
 
 def follow_runs(settings: Settings, tags: Mapping[str, str], *, console: Console) -> dict[str, bool]:
     """Wait until all runs with these tags have ended; run id → whether it succeeded."""
-    with recorded(settings) as instance, Progress(console=console, disable=not console.is_terminal) as progress:
+    drawn = console.is_terminal  # asked now, as in `bars`
+    with recorded(settings) as instance, Progress(console=console, disable=not drawn) as progress:
         task, said, pause = progress.add_task("runs ended", total=None), -1, threading.Event()
         while True:
             runs = instance.get_runs(dg.RunsFilter(tags=dict(tags)))
             ended = [run for run in runs if run.is_finished]
             progress.update(task, completed=len(ended), total=len(runs))
-            if not console.is_terminal and len(ended) != said:
+            if not drawn and len(ended) != said:
                 said = len(ended)
                 console.print(f"  {said} of {len(runs)} runs ended")
             if len(ended) == len(runs):

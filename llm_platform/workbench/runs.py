@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.failures import UP_TO_DATE
-from llm_platform.defs.measuring import checks_of
+from llm_platform.defs.measuring import checks_of, say_unmeasured
 from llm_platform.defs.models import model_key
 from llm_platform.defs.runs import FOLLOWED_TAG, finetune_job
 from llm_platform.errors import EvidenceMissing, PermanentError, PlatformError, SpecificationError
@@ -165,6 +165,8 @@ def attempt(
                 run_config=QUIET,
                 tags={**SHOWN, **(tags or {})},
             )
+        if not result.success:
+            say_unmeasured(instance, result.run_id)
         states = checks_of(instance, result.run_id)
     return Ended(result.run_id, _sorted(states), None if result.success else _failure(result))
 
@@ -252,6 +254,8 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
 @contextmanager
 def bars(console: Console) -> Iterator[None]:
     """Progress bars for the assets that ask a model or train one, one each, while the block runs."""
+    # Asked now: inside a step, Dagster takes standard output into the step's log, which is no terminal.
+    drawn = console.is_terminal
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -260,7 +264,7 @@ def bars(console: Console) -> Iterator[None]:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not drawn) as progress:
         tasks = {}
         said = time.monotonic()
 
@@ -270,7 +274,7 @@ def bars(console: Console) -> Iterator[None]:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=state.total, speed="")
             progress.update(tasks[name], completed=state.done, total=state.total, speed=speed)
-            if not console.is_terminal and time.monotonic() - said >= PLAIN_SECONDS:
+            if not drawn and time.monotonic() - said >= PLAIN_SECONDS:
                 said = time.monotonic()
                 console.print(f"  {name}: {state.done} of {state.total} texts, {speed}")
 
@@ -282,7 +286,7 @@ def bars(console: Console) -> Iterator[None]:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=event["steps"], speed="")
             progress.update(tasks[name], completed=event["step"], total=event["steps"], speed=speed)
-            if not console.is_terminal and time.monotonic() - said >= PLAIN_SECONDS:
+            if not drawn and time.monotonic() - said >= PLAIN_SECONDS:
                 said = time.monotonic()
                 console.print(f"  {name}: step {event['step']} of {event['steps']}, {speed}")
 

@@ -84,6 +84,34 @@ def test_every_asset_says_what_it_is_and_who_owns_it(shipped: dg.Definitions) ->
             assert list(spec.owners) == ["team:data-platform"], spec.key
 
 
+def test_assets_lead_to_their_files_and_say_what_their_columns_mean(shipped: dg.Definitions) -> None:
+    """Whoever finds an asset in the catalog asks: which file decides this, what is this column, is it late?"""
+    specs = {spec.key.to_user_string(): spec for spec in shipped.resolve_all_asset_specs()}
+    ours = [spec for spec in specs.values() if str(spec.group_name).startswith("movie_reviews")]
+
+    for spec in ours:
+        assert spec.tags["llm_platform/application"] == "movie_reviews", spec.key
+        files = [one.file_path for one in spec.metadata["dagster/code_references"].code_references]
+        assert files
+        assert all(Path(file).is_file() for file in files), spec.key
+    assert files_of(specs["movie_reviews/prompt_sentiment"]) == ["sentiment.md", "application.yaml"]
+    assert specs["movie_reviews/completions_sentiment"].tags["llm_platform/model"] == "smollm2-135m"
+    for name in ("documents", "references", "completions_sentiment", "completions_champion", "published"):
+        columns = specs[f"movie_reviews/{name}"].metadata["dagster/column_schema"].columns
+        assert all(column.description for column in columns), name
+    policy = specs["movie_reviews/published"].freshness_policy
+    assert isinstance(policy, dg.FreshnessPolicy)
+    assert policy.fail_window.to_timedelta().total_seconds() == 24 * 3600
+    assert specs["package_metadata/published"].freshness_policy is None
+    assert [one.cron_schedule for one in shipped.schedules or [] if one.name.endswith("_kept_fresh")] == [
+        "0 */12 * * *"
+    ]
+
+
+def files_of(spec: dg.AssetSpec) -> list[str]:
+    return [Path(one.file_path).name for one in spec.metadata["dagster/code_references"].code_references]
+
+
 def test_no_two_assets_of_an_application_are_shown_under_one_name(shipped: dg.Definitions) -> None:
     """Dagster's graph shows the last part of a key: six nodes called 'sentiment' explain nothing."""
     keys = [key.path for key in shipped.resolve_asset_graph().get_all_asset_keys()]
@@ -132,6 +160,7 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
     assert {job.name for job in shipped.resolve_all_job_defs()} >= {"movie_reviews", "package_metadata"}
     assert {sensor.name for sensor in shipped.sensors or []} == {
         "alerts",
+        "endpoints",
         "movie_reviews_adapters_trained",
         "movie_reviews_files_changed",
         "movie_reviews_known_answers_changed",

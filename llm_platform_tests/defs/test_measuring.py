@@ -7,7 +7,15 @@ import dagster as dg
 import pytest
 
 from llm_platform.defs.failures import failing_late, up_to_date_checks
-from llm_platform.defs.measuring import Said, Unmeasured, check_counts, checks_of, measuring_asset
+from llm_platform.defs.measuring import (
+    Said,
+    Unmeasured,
+    check_counts,
+    checks_of,
+    measuring_asset,
+    rounded,
+    say_unmeasured,
+)
 from llm_platform.errors import PermanentError
 from llm_platform_tests.defs.conftest import QUIET
 
@@ -83,6 +91,26 @@ def test_in_a_run_that_fails_it_is_a_warning_and_no_failure() -> None:
     assert str(shown.description).startswith("nothing to measure")
 
 
+def test_so_it_is_where_a_step_fails_that_says_nothing_itself() -> None:
+    """A team's own asset fails as it likes; the daemon and the terminal say it, once, when the run has ended."""
+
+    @dg.asset(key="reader", deps=[KEY])
+    def reader() -> None:
+        raise ValueError
+
+    job = dg.Definitions([report, reader], jobs=[dg.define_asset_job("both", "*")]).resolve_job_def("both")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=QUIET)
+        for _ in range(2):
+            say_unmeasured(instance, result.run_id)
+        states = checks_of(instance, result.run_id)
+        history = instance.event_log_storage.get_asset_check_execution_history(LEFT_OUT, limit=9)
+
+    assert not result.success
+    assert states == {HELD: True, LEFT_OUT: None, FAILED: False}
+    assert [record.status.value for record in history] == ["FAILED", "PLANNED"]
+
+
 def test_a_single_check_can_be_asked_for() -> None:
     """Dagster's page offers to run one check; what was not asked for is not said."""
     with dg.DagsterInstance.ephemeral() as instance:
@@ -91,6 +119,15 @@ def test_a_single_check_can_be_asked_for() -> None:
     assert result.success
     assert [one.check_name for one in result.get_asset_check_evaluations()] == ["held"]
     assert not result.asset_materializations_for_node("report")
+
+
+def test_numbers_are_rounded_where_people_read_them() -> None:
+    """Sixteen digits of a share hide the two that count; what is small keeps its own."""
+    shown = rounded({"lower": 0.7122587676433947, "p": 0.000012345, "rows": 3, "whole": dg.MetadataValue.float(2 / 3)})
+
+    assert {name: getattr(one, "value", one) for name, one in shown.items()} == {
+        "lower": 0.7123, "p": 0.0000123, "rows": 3, "whole": 0.6667,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from llm_platform.cli.pipeline import links_to_pages
+from llm_platform.defs import evaluation
 from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.prompts import prompt_asset, prompt_text
@@ -127,7 +129,7 @@ def test_a_prompt_is_read_in_the_graph_without_its_examples(team: Team) -> None:
     assert "Say clearly whether this is HAPPY or SAD: {{ text }}" in shown
     assert "1 frozen examples" in shown
     assert "secret" not in shown
-    assert Path(metadata["file"].path).read_text(encoding="utf-8").endswith("{{ text }}\n")
+    assert "prompt" in metadata
 
 
 def test_links_of_assets_are_addresses_that_a_browser_opens(team: Team) -> None:
@@ -137,6 +139,25 @@ def test_links_of_assets_are_addresses_that_a_browser_opens(team: Team) -> None:
     assert graph.page("cards/card").url == f"http://127.0.0.1:8765/{NAME}/cards/card"
     elsewhere = Graph(team.loaded, team.settings.model_copy(update={"review_url": "https://pages.example/"}))
     assert elsewhere.page("cards/card").url == f"https://pages.example/{NAME}/cards/card"
+
+
+def test_links_lead_to_the_port_that_the_pages_are_on(team: Team) -> None:
+    """`llm-platform dev --page-port 9000` beside another one: its links must not open the other one's pages."""
+    settings = team.settings
+    configured = settings.model_copy(update={"review_url": "https://pages.example"})
+
+    assert links_to_pages(settings, 8765) == links_to_pages(settings, 0) == links_to_pages(configured, 9000) == {}
+    assert links_to_pages(settings, 9000) == {"LLM_PLATFORM_REVIEW_URL": "http://127.0.0.1:9000"}
+    assert "review_url" in type(settings).model_fields
+
+
+def test_no_asset_links_to_a_file() -> None:
+    """A `file://` that a browser refuses looks like a link, and is none; a path is words."""
+    folder = Path(evaluation.__file__).parent
+
+    assert [
+        file.name for file in folder.glob("*.py") if "MetadataValue.path(" in file.read_text(encoding="utf-8")
+    ] == []
 
 
 def test_runs_of_a_terminal_are_on_dagsters_timeline(instance: dg.DagsterInstance) -> None:

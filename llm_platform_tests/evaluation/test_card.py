@@ -89,8 +89,9 @@ def test_the_card_says_what_was_decided_and_why() -> None:
     text = Page(card()).text
 
     assert "1 of 2 variants may be published." in text
-    assert "plain Refused 0.51 accuracy, [0.44, 0.58], minimum 0.60 The whole interval lies below the minimum." in text
-    assert "scaled Approved 0.78 accuracy, [0.72, 0.83], minimum 0.60" in text
+    assert "plain Refused 0.510 accuracy, [0.441, 0.578], minimum 0.600" in text
+    assert "The whole interval lies below the minimum." in text
+    assert "scaled Approved 0.780 accuracy, [0.718, 0.832], minimum 0.600" in text
     assert "TF-IDF + logistic regression trained on 180 documents" in text
     assert "Always HAPPY the majority, 100 of 200" in text
     assert "What to do next plain" in text
@@ -106,7 +107,7 @@ def test_a_variant_that_has_more_to_show_than_its_gates_is_not_called_approved()
     text = Page(render_card(reports, title="Reviews", withheld={"scaled": reason})).text
 
     assert "No variant may be published." in text
-    assert f"scaled Not decided 0.78 accuracy, [0.72, 0.83], minimum 0.60 {reason}" in text
+    assert f"scaled Not decided 0.780 accuracy, [0.718, 0.832], minimum 0.600 {reason}" in text
     assert "Approved" not in text
 
 

@@ -38,8 +38,8 @@ def test_a_clear_pass_is_approved() -> None:
     assert report.passed
     assert report.standing == "approved"
     assert gate(report, "accuracy").reason == (
-        "accuracy 0.75 [0.69, 0.80] on 200 documents: the lower bound clears the minimum 0.60. "
-        "Why 0.60: Below it, editors read every review again."
+        "accuracy 0.750 [0.686, 0.805] on 200 documents: the lower bound clears the minimum 0.600. "
+        "Why 0.600: Below it, editors read every review again."
     )
     assert gate(report, "accuracy").next_step is None
 
@@ -52,12 +52,12 @@ def test_a_clear_failure_is_refused_and_told_what_to_try() -> None:
     assert not report.passed
     assert report.standing == "refused"
     assert result.reason.startswith(
-        "accuracy 0.51 [0.44, 0.58] on 200 documents: below the minimum 0.60, and so is the upper bound."
+        "accuracy 0.510 [0.441, 0.578] on 200 documents: below the minimum 0.600, and so is the upper bound."
     )
     assert result.next_step is not None
     assert "Try another prompt on the training split" in result.next_step
     assert result.next_step.endswith("more labels will not help.")
-    assert "cannot be told from always answering 'HAPPY' (0.50)" in result.next_step
+    assert "cannot be told from always answering 'HAPPY' (0.500)" in result.next_step
 
 
 def test_what_cannot_be_told_yet_is_undecided_and_asks_for_labels() -> None:
@@ -67,7 +67,7 @@ def test_what_cannot_be_told_yet_is_undecided_and_asks_for_labels() -> None:
     result = gate(report, "accuracy")
     assert not report.passed
     assert report.standing == "undecided"
-    assert "cannot tell yet, because the lower bound is below the minimum 0.60" in result.reason
+    assert "cannot tell yet, because the lower bound is below the minimum 0.600" in result.reason
     assert result.next_step is not None
     assert result.next_step.startswith("Label 169 more documents for even chances")
 
@@ -81,28 +81,28 @@ def test_a_hopeless_wish_for_labels_is_not_given_as_advice() -> None:
 
 
 def test_a_value_just_below_the_minimum_is_not_printed_as_equal() -> None:
-    """`0.60 is below the minimum 0.60` is the kind of sentence that loses people's trust."""
+    """`0.600 is below the minimum 0.600` is the kind of sentence that loses people's trust."""
     reason = gate(measured(1196, 804), "accuracy").reason
 
-    assert reason.startswith("accuracy 0.598 [0.58, 0.62] on 2,000 documents: below the minimum 0.60")
+    assert reason.startswith("accuracy 0.598 [0.576, 0.619] on 2,000 documents: below the minimum 0.600")
 
 
 @pytest.mark.parametrize(
     ("minimum", "passed", "reason"),
     [
         pytest.param(
-            0.5, False, "A minimum of 0.50 for accuracy is what always answering 'HAPPY' reaches.", id="equal"
+            0.5, False, "A minimum of 0.500 for accuracy is what always answering 'HAPPY' reaches.", id="equal"
         ),
         pytest.param(
             0.4,
             False,
-            "A minimum of 0.40 for accuracy is less than what always answering 'HAPPY' reaches (0.50).",
+            "A minimum of 0.400 for accuracy is less than what always answering 'HAPPY' reaches (0.500).",
             id="under",
         ),
         pytest.param(
             0.55,
             True,
-            "The minimum 0.55 for accuracy is above what always answering 'HAPPY' reaches (0.50).",
+            "The minimum 0.550 for accuracy is above what always answering 'HAPPY' reaches (0.500).",
             id="above",
         ),
     ],
@@ -151,9 +151,9 @@ def test_the_valid_rate_of_few_answers_cannot_show_a_high_minimum() -> None:
 
     result = gate(report, "valid_rate")
     assert report.standing == "undecided"
-    assert "valid_rate 1.00 [0.98, 1.00] on 200 documents: cannot tell yet" in result.reason
+    assert "valid_rate 1.000 [0.981, 1.000] on 200 documents: cannot tell yet" in result.reason
     assert result.next_step == (
-        "Too few answers to show 0.99: even with every answer valid it takes 381 different documents. "
+        "Too few answers to show 0.990: even with every answer valid it takes 381 different documents. "
         "Answer 181 more outside the training split."
     )
 
@@ -195,7 +195,7 @@ def test_a_one_sided_variant_is_told_so(world: World, decision: str, calibrated:
     report = world.add(95).add(5, answer="SAD", reference="SAD").add(100, reference="SAD").report(release=release)
 
     step = str(gate(report, "accuracy").next_step)
-    assert "0.97 of its answers are 'HAPPY'" in step
+    assert "0.975 of its answers are 'HAPPY'" in step
     assert expected in step
 
 
@@ -206,7 +206,7 @@ def test_a_baseline_that_does_better_is_named() -> None:
 
     step = str(gate(measured(110, 90, baseline=baseline), "accuracy").next_step)
 
-    assert "TF-IDF + logistic regression reaches 0.84 without a language model." in step
+    assert "TF-IDF + logistic regression reaches 0.840 without a language model." in step
 
 
 def test_standing_is_never_approved_without_gates() -> None:

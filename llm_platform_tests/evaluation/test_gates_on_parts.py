@@ -48,8 +48,8 @@ def test_a_gate_on_one_label_refuses_what_is_right_on_average() -> None:
     assert gate(report, "accuracy").passed
     assert (result.value, result.passed) == (4 / 14, False)
     assert (result.lower, result.upper) == pytest.approx(wilson_bounds(4 / 14, 14, confidence=0.95))
-    assert "recall of 'SAD' 0.29" in result.reason
-    assert "Why 0.60: Readers of the table notice it." in result.reason
+    assert "recall of 'SAD' 0.286" in result.reason
+    assert "Why 0.600: Readers of the table notice it." in result.reason
     precision = gate(report, "precision:SAD")
     assert (precision.value, precision.lower) == (0.5, pytest.approx(wilson_bounds(0.5, 8, confidence=0.95)[0]))
     assert precision.passed

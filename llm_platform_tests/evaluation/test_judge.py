@@ -114,7 +114,7 @@ def test_a_panel_says_that_a_judge_gates_nothing_and_why() -> None:
     assert weak.kappa is not None
     assert weak.kappa.lower < 0.6
     assert weak.ungraded == {"no verdict (invalid): the answer is not JSON": 1}
-    assert "below the minimum 0.60, so it gates nothing" in panel.note
+    assert "below the minimum 0.600, so it gates nothing" in panel.note
     rows = {row[0]: row[1:] for row in panel.rows}
     assert rows["Obeys a document that calls a wrong answer right"][1] == "2 wrong answers"
     assert rows["Without a verdict"][0] == "1"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from llm_platform.application.model import Budget, MonthlyBudget
+from llm_platform.inference.policy import EnginePolicy
+from llm_platform.operations.answering.spending import budget_line, spent_by, within_budget
 from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.operations.reviewing.status import application_status, platform_status
 from llm_platform.records import InferenceRun, TokenUsage
@@ -19,7 +23,7 @@ from llm_platform.review.status import ApplicationStatus, NamespaceStatus, lines
 from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, Clock, filled, judged, open_lake
-from llm_platform_tests.team import NAME, Team, right_answer
+from llm_platform_tests.team import ENTRY, NAME, Team, right_answer
 
 DOCUMENTS = 60
 
@@ -96,6 +100,25 @@ def test_tokens_and_money_are_of_today_and_of_this_month(lake: Warehouse, team: 
     assert same_day.today.tokens == same_day.month.tokens == 1_000  # the first of March
     assert (in_march.today.tokens, in_march.month.tokens) == (0, 1_000)
     assert same_day.today.cost_usd == pytest.approx(0.01)
+
+
+def test_what_the_month_has_used_stands_beside_its_budget(lake: Warehouse, team: Team, cards: Path) -> None:
+    """What a month may cost is agreed on once; the owner sees it coming, and nothing is sent beyond it."""
+    loaded, now = team.loaded, NOON + timedelta(days=5)
+    month = MonthlyBudget(tokens=10_000, cost_usd=0.01)
+    loaded = replace(loaded, application=loaded.application.model_copy(update={"budget": Budget(month=month)}))
+
+    found = application_status(lake, loaded, cards_folder=cards / NAME, now=now)
+    spent = spent_by(lake.application(NAME), loaded, "run-of-now", now=now)
+    policy = within_budget(EnginePolicy(), loaded.application.budget, loaded.lock[ENTRY], spent=spent)
+
+    assert found.spending.month_budget == "1,000 of 10,000 tokens, 0.01 of 0.01 USD"
+    assert found.spending.month_over
+    assert (policy.budget_tokens, policy.budget_usd) == (9_000, pytest.approx(0.0))
+    assert "wait for the next month" in str(budget_line(loaded.application.budget, spent, waiting=3))
+    page = ReviewDesk(lake, loaded, cards_folder=cards / NAME)
+    app = review_app({NAME: page}, Access(local=Person("ada", "reviewer")), hosts=("testserver",), clock=lambda: now)
+    assert "1,000 of 10,000 tokens" in TestClient(app).get("/").text
 
 
 @pytest.mark.parametrize(

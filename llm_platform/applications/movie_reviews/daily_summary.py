@@ -36,7 +36,7 @@ def assets(published: PublishedTable) -> list[dg.AssetsDefinition]:
                 "dagster/row_count": days.num_rows,
                 "reviews": sum(days["reviews"].to_pylist()),
                 "dagster/column_schema": column_schema(days.schema),
-                "export": dg.MetadataValue.path(str(path)),
+                "export": dg.MetadataValue.text(str(path)),
             },
         )
 

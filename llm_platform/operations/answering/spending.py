@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
 
-from llm_platform.application.model import Budget
+from llm_platform.application.model import Budget, MonthlyBudget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.models.entries import LockEntry
@@ -28,11 +30,18 @@ SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Spent:
-    """What one run of the platform has used of an application's budget, whatever step of it: answers and verdicts."""
+    """What one run of the platform has used of an application's budget, whatever step of it: answers and verdicts.
+
+    Attributes:
+        month_tokens: Of all runs of this month (UTC), where the application has a budget for it.
+        month_usd: The same in money.
+    """
 
     tokens: int = 0
     seconds: float = 0.0
     cost_usd: float = 0.0
+    month_tokens: int = 0
+    month_usd: float = 0.0
 
 
 NOTHING = Spent()
@@ -154,15 +163,41 @@ def estimate(
     )
 
 
-def spent_by(store: ApplicationStore, loaded: LoadedApplication, run_id: str) -> Spent:
-    """What a run has used until now, as far as its steps have stored it."""
+def used_since(store: ApplicationStore, loaded: LoadedApplication, since: datetime) -> tuple[int, float | None]:
+    """(tokens, money) of the runs that began at `since` or later; no money where no price is known."""
+    tokens, cost, priced = 0, 0.0, False
+    for row in store.runs.used_since(since):
+        usage = TokenUsage(prompt_tokens=row["prompt_tokens"], completion_tokens=row["completion_tokens"])
+        release = store.releases.get(row["release_id"])
+        prices = None if release is None else loaded.prices(release.model.entry)
+        tokens += usage.total
+        if prices is not None and prices.are_known:
+            cost, priced = cost + prices.cost_usd(row["seconds"], usage), True
+    return tokens, cost if priced else None
+
+
+def month_of(now: datetime) -> datetime:
+    """When the month of a moment began, in UTC."""
+    return now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def spent_by(store: ApplicationStore, loaded: LoadedApplication, run_id: str, *, now: datetime | None = None) -> Spent:
+    """What a run has used until now, as far as its steps have stored it, and what its month has.
+
+    Args:
+        now: A moment of the month; the present one if not given.
+    """
     runs = store.runs.of_run(run_id)
     cost = 0.0
     for run in runs:
         release = store.releases.get(run.release_id)
         entry = loaded.lock.get(release.model.entry) if release is not None else None
         cost += entry.prices.cost_usd(run.seconds, run.usage) if entry is not None else 0.0
-    return Spent(sum(run.budget_tokens for run in runs), sum(run.seconds for run in runs), cost)
+    month: tuple[int, float | None] = (0, None)
+    if loaded.application.budget.month.is_set:
+        month = used_since(store, loaded, month_of(now or datetime.now(UTC)))
+    tokens, seconds = sum(run.budget_tokens for run in runs), sum(run.seconds for run in runs)
+    return Spent(tokens, seconds, cost, month_tokens=month[0], month_usd=month[1] or 0.0)
 
 
 def within_budget(policy: EnginePolicy, budget: Budget, entry: LockEntry, *, spent: Spent = NOTHING) -> EnginePolicy:
@@ -177,7 +212,8 @@ def within_budget(policy: EnginePolicy, budget: Budget, entry: LockEntry, *, spe
     Raises:
         SpecificationError: the budget is in money, and the lock file has no price.
     """
-    if budget.cost_usd is not None and not entry.prices.are_known:
+    in_money = budget.cost_usd is not None or budget.month.cost_usd is not None
+    if in_money and not entry.prices.are_known:
         raise SpecificationError(
             f"budget.cost_usd needs the price of model {entry.name!r}, and its entry in models.lock.yaml has no "
             "price_per_gpu_hour_usd and no price_per_million_input_tokens_usd. Add one there, or give the budget in "
@@ -185,11 +221,19 @@ def within_budget(policy: EnginePolicy, budget: Budget, entry: LockEntry, *, spe
         )
     return replace(
         policy,
-        budget_tokens=None if budget.tokens is None else budget.tokens - spent.tokens,
+        budget_tokens=_least((budget.tokens, spent.tokens), (budget.month.tokens, spent.month_tokens)),
         budget_seconds=None if budget.minutes is None else budget.minutes * 60 - spent.seconds,
-        budget_usd=None if budget.cost_usd is None else budget.cost_usd - spent.cost_usd,
+        budget_usd=_least((budget.cost_usd, spent.cost_usd), (budget.month.cost_usd, spent.month_usd)),
         prices=entry.prices,
     )
+
+
+Amount = TypeVar("Amount", int, float)
+
+
+def _least(*limits: tuple[Amount | None, Amount]) -> Amount | None:
+    """What the tighter of some limits, each with what is used of it, leaves; None without any."""
+    return min((limit - used for limit, used in limits if limit is not None), default=None)
 
 
 def used_up(run: InferenceRun | None) -> bool:
@@ -200,13 +244,24 @@ def used_up(run: InferenceRun | None) -> bool:
 def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
     """How much of its budget a run has used, and what it has left for the next one; None without a budget."""
     parts = _compared(budget, tokens=spent.tokens, seconds=spent.seconds, cost_usd=spent.cost_usd)
+    parts += month_parts(budget.month, tokens=spent.month_tokens, cost_usd=spent.month_usd)
     if not parts:
         return None
     left = f"; used up, and {waiting:,} answers wait for the next run" if waiting else ""
+    month_left = _least((budget.month.tokens, spent.month_tokens), (budget.month.cost_usd, spent.month_usd))
+    if waiting and month_left is not None and month_left <= 0:
+        left = f"; {waiting:,} answers wait for the next month, or for a larger 'budget.month' in application.yaml"
+        return f"{', '.join(parts)} used{left}"
     if waiting and (spent.tokens == 0 if budget.tokens is not None else spent.cost_usd == 0 < (budget.cost_usd or 0)):
         # The next run would send nothing either.
         left = f"; too little for one request, and {waiting:,} answers wait: raise 'budget' in application.yaml"
     return f"{', '.join(parts)} used{left}"
+
+
+def month_parts(month: MonthlyBudget, *, tokens: int, cost_usd: float) -> list[str]:
+    """What a month has used of its budget, in words; nothing without one."""
+    parts = [] if month.tokens is None else [f"{tokens:,} of {month.tokens:,} tokens this month"]
+    return parts + ([] if month.cost_usd is None else [f"{cost_usd:,.4g} of {month.cost_usd:,g} USD this month"])
 
 
 def against_budget(found: Sequence[Estimate], budget: Budget) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted
-from llm_platform.operations.answering.spending import budget_line, spent_by
+from llm_platform.operations.answering.spending import budget_line, month_of, month_parts, spent_by, used_since
 from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.live import asked_documents, open_rollouts
@@ -19,7 +19,7 @@ from llm_platform.operations.release.watching import HELD
 from llm_platform.operations.releases import LoadedApplication, requesting
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
-from llm_platform.records import Interval, Release, RolloutEvent, TokenUsage
+from llm_platform.records import Interval, Release, RolloutEvent
 from llm_platform.records.rollout import RolloutStep
 from llm_platform.review.status import (
     ApplicationStatus,
@@ -298,26 +298,27 @@ def _live(store: ApplicationStore, loaded: LoadedApplication) -> LiveAccuracy:
 
 def _spending(store: ApplicationStore, loaded: LoadedApplication, *, now: datetime) -> Spending:
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = used_since(store, loaded, month_of(now))
     newest = store.runs.newest()
     budget = loaded.application.budget
     line = None
     if budget.is_set and newest is not None:
         line = budget_line(budget, spent_by(store, loaded, newest.run_id), waiting=0)
+    of_month = month_parts(budget.month, tokens=month[0], cost_usd=month[1] or 0.0)
     return Spending(
-        today=_used(store, loaded, since=day), month=_used(store, loaded, since=day.replace(day=1)), budget=line
+        today=_used(used_since(store, loaded, day)),
+        month=_used(month),
+        budget=line,
+        month_budget=", ".join(part.removesuffix(" this month") for part in of_month) or None,
+        month_over=any(
+            limit is not None and used >= limit
+            for limit, used in ((budget.month.tokens, month[0]), (budget.month.cost_usd, month[1] or 0.0))
+        ),
     )
 
 
-def _used(store: ApplicationStore, loaded: LoadedApplication, *, since: datetime) -> Used:
-    tokens, cost, priced = 0, 0.0, False
-    for row in store.runs.used_since(since):
-        usage = TokenUsage(prompt_tokens=row["prompt_tokens"], completion_tokens=row["completion_tokens"])
-        release = store.releases.get(row["release_id"])
-        prices = None if release is None else loaded.prices(release.model.entry)
-        tokens += usage.total
-        if prices is not None and prices.are_known:
-            cost, priced = cost + prices.cost_usd(row["seconds"], usage), True
-    return Used(tokens=tokens, cost_usd=cost if priced else None)
+def _used(found: tuple[int, float | None]) -> Used:
+    return Used(tokens=found[0], cost_usd=found[1])
 
 
 def _endpoints(
@@ -400,7 +401,10 @@ def _waiting(store: ApplicationStore, loaded: LoadedApplication, found: Applicat
     missing = max(
         [one.missing for one in found.challengers] + ([found.serving.missing] if found.serving else []), default=0
     )
-    if missing:
+    if missing and found.spending.month_over:
+        what = f"the budget of the month is used up ({found.spending.month_budget}), and documents wait for an answer"
+        yield WaitsFor(who="the owner", what=what)
+    elif missing:
         what = f"up to {counted(missing, 'document')} without an answer"
         yield WaitsFor(who="the next run", what=what, command=f"llm-platform run {name}")
 
