@@ -15,7 +15,7 @@ from llm_platform.nim.manifests.pods import Autoscaling, PodSettings
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
-from llm_platform.operations.release.attestation import Attested
+from llm_platform.operations.release.attestation import Attested, read_keys
 from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
@@ -96,7 +96,16 @@ def pod_settings(settings: Settings, namespace: str) -> PodSettings:
         monitoring_namespace=settings.nim_monitoring_namespace,
         operator_namespace=settings.nim_operator_namespace,
         start_seconds=round(settings.nim_start_minutes * 60),
+        verifier_image=settings.nim_verifier_image,
+        adapter_keys=_keys_of_adapters(settings),
     )
+
+
+def _keys_of_adapters(settings: Settings) -> str:
+    """Public keys in PEM that adapters are signed with, for pods that verify them; empty where none are named."""
+    if settings.adapter_keys is None:
+        return ""
+    return "\n".join(one.decode() for one in read_keys(settings.adapter_keys))
 
 
 def autoscaling(settings: Settings) -> Autoscaling:
@@ -119,6 +128,8 @@ def adapter_folders(settings: Settings) -> AdapterFolders:
         settings.state / "namespaces",
         settings.namespace,
         upstream=settings.upstream_namespace,
+        signing_key=settings.signing_key_file,
+        trusted=settings.adapter_keys,
         data_root=settings.data_root,
         s3=object_store(settings),
     )
@@ -137,7 +148,7 @@ def object_store(settings: Settings) -> S3Access:
 
 
 def adapter_bytes(settings: Settings) -> AdapterBytes:
-    """Holds the files of a release's adapter against their manifest, where they are kept."""
+    """Holds the files of a release's adapter against their manifest and signature, where they are kept."""
     folders = adapter_folders(settings)
 
     def whole(release: Release) -> None:
