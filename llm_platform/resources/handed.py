@@ -26,15 +26,15 @@ from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.object_store import S3Access
 
 
-def places_of(application: Application, settings: Settings) -> list[CopyPlace]:
+def places_of(application: Application, namespace: str) -> list[CopyPlace]:
     """Where copies of an application's published tables are: apart for every namespace, so no branch writes others'."""
     publish = application.publish
     found: list[CopyPlace] = []
     for full, address in [*((False, one) for one in publish.copies), *((True, one) for one in publish.full_copies)]:
-        inside = f"{settings.namespace}/{application.name}"
+        inside = f"{namespace}/{application.name}"
         if address.startswith(POSTGRES):
             dsn = address.removeprefix(POSTGRES)
-            schema = schema_name(settings.namespace, application.name, full=full)
+            schema = schema_name(namespace, application.name, full=full)
             found.append(PostgresPlace(dsn, schema, full=full))
         elif address.startswith("s3://"):
             found.append(S3Place(f"{address.rstrip('/')}/{inside}", full=full))
