@@ -134,6 +134,7 @@ def adapter_accept(
     import getpass
     from datetime import UTC, datetime
 
+    from llm_platform.resources.handed import adapter_folders
     from llm_platform.resources.warehouse import WarehouseResource
 
     if len(because.strip()) < SHORTEST_REASON:
@@ -142,6 +143,8 @@ def adapter_accept(
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
         manifest = _named(store, application, adapter)
+        # What is taken as it is has to be what was trained.
+        adapter_folders(settings).find(manifest.adapter_id, manifest.base)
         accepted = store.bars.accept(
             "adapter", manifest.adapter_id, by=getpass.getuser(), because=because.strip(), at=datetime.now(UTC)
         )
@@ -149,6 +152,29 @@ def adapter_accept(
         f"Adapter {manifest.adapter_id} may be promoted again." if accepted else "Nothing bars this adapter.",
         markup=False,
     )
+
+
+@commands.command("sign")
+def adapter_sign(
+    application: ApplicationName,
+    adapter: AdapterId,
+    key: Annotated[
+        Path | None, typer.Option(help="Private Ed25519 key in PEM; the deployment's if not given.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Sign an adapter whose files are as its manifest says; what is trained or imported here is signed by itself."""
+    from llm_platform.finetuning.adapter import verify
+    from llm_platform.resources.handed import adapter_folders
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        manifest = _named(lake.application(application), application, adapter)
+    folders = adapter_folders(settings)
+    verify(folders.path(manifest.adapter_id), manifest.base)
+    folders.sign(manifest.adapter_id, key=key)
+    folders.store(manifest.adapter_id)
+    console.print(f"Adapter {manifest.adapter_id} is signed.", markup=False)
 
 
 @commands.command("publish")
@@ -224,6 +250,7 @@ def adapter_import(
     manifest = import_adapter(
         folder, adapter_folders(settings).folder, application=application, name=name, base=base, note=note
     )
+    adapter_folders(settings).sign(manifest.adapter_id)
     adapter_folders(settings).store(manifest.adapter_id)
     with WarehouseResource.of(settings).open() as lake:
         lake.application(application).adapters.append(manifest, inputs_hash="")

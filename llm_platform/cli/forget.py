@@ -58,8 +58,8 @@ def forget(
     settings = load_settings()
     # In the form that documents' keys have.
     keys = [one_form(key) for key in (*(document_ids or ()), *_lines(file))]
-    copies = places_of(application_named(settings, application).application, settings)
-    work = forgetting(WarehouseResource.of(settings), copies=copies)
+    loaded = application_named(settings, application).application
+    work = forgetting(WarehouseResource.of(settings), copies=lambda _, namespace: places_of(loaded, namespace))
     found = work.look(application, keys) if keys else {}
     if dry_run:
         _show(found)
@@ -94,6 +94,7 @@ def retention(
 
     from llm_platform.operations.privacy.retention import KEPT_FOR_AUDIT, let_go, outdated
     from llm_platform.resources.forgetting import forgetting
+    from llm_platform.resources.handed import places_of
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.instance import forget_events
 
@@ -106,7 +107,8 @@ def retention(
         if dry_run:
             found = outdated(lake, applications, settings.retention_days, now=now)
         else:
-            work = forgetting(warehouse)
+            known = {one.name: one for one in applications}
+            work = forgetting(warehouse, copies=lambda name, namespace: places_of(known[name], namespace))
             found, done = let_go(lake, applications, settings.retention_days, forgetting=work, now=now)
     table = new_table("table", "rows that go" if dry_run else "rows that went")
     for name, count in found.rows.items():

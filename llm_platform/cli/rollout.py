@@ -33,6 +33,7 @@ def promote(
 ) -> None:
     """Let a variant serve the published table, if a report on exactly its release passed and no stages are stated."""
     from llm_platform.operations.release.rollout import promote as promote_release
+    from llm_platform.resources.handed import adapter_bytes
     from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.summary import publish_now
@@ -60,6 +61,7 @@ def promote(
             by=who.name,
             note=note,
             authenticated=who.authenticated,
+            adapter_bytes=adapter_bytes(settings),
         )
     console.print(f"{variant} (release {event.release_id}) serves from now on.")
     publish_now(settings, loaded, console=console)
@@ -69,6 +71,7 @@ def promote(
 def rollback(application: ApplicationName, note: Note = "") -> None:
     """Let the release that served before serve again; what was withdrawn is passed over."""
     from llm_platform.operations.release.rollout import rollback as roll_back
+    from llm_platform.resources.handed import adapter_bytes
     from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.workbench.summary import publish_now
@@ -77,7 +80,14 @@ def rollback(application: ApplicationName, note: Note = "") -> None:
     loaded, who = application_named(settings, application), who_asks(settings)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
-        event = roll_back(store, loaded, by=who.name, note=note, authenticated=who.authenticated)
+        event = roll_back(
+            store,
+            loaded,
+            by=who.name,
+            note=note,
+            authenticated=who.authenticated,
+            adapter_bytes=adapter_bytes(settings),
+        )
     console.print(f"{event.variant} (release {event.release_id}) serves again.")
     publish_now(settings, loaded, console=console)
 

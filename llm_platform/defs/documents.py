@@ -98,7 +98,7 @@ def _forget_departed(context: dg.AssetExecutionContext, warehouse: WarehouseReso
     application = graph.application
     if application.retention.deleted != "forget":
         return {}
-    work = forgetting(warehouse, copies=places_of(application, graph.settings))
+    work = forgetting(warehouse, copies=lambda _, namespace: places_of(application, namespace))
     work.ask_departed(application.name)
     try:
         done = work.finish(application.name)

@@ -123,7 +123,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 store,
                 graph.loaded,
                 export_folder=graph.cards_folder,
-                places=places_of(application, graph.settings),
+                places=places_of(application, graph.settings.namespace),
                 attested=attested_by(graph.settings),
             )
             first = done.contracts[0]

@@ -17,6 +17,7 @@ from llm_platform.operations.evidence.adapter_evidence import AdapterReport, sto
 from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import LoadedApplication, loaded_application
 from llm_platform.records import AdapterManifest
+from llm_platform.resources.handed import adapter_bytes
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
@@ -82,7 +83,7 @@ def _promoted(settings: Settings, loaded: LoadedApplication, *, console: Console
         if found is None:
             return False
         variant, release = found
-        promote(store, loaded, variant, release=release, by=BY)
+        promote(store, loaded, variant, release=release, by=BY, adapter_bytes=adapter_bytes(settings))
     assets = ["rollout", "completions_champion", "published"]
     materialize(settings, application.name, console=console, only=assets)
     return True

@@ -52,6 +52,7 @@ class ForgetRequest(Record):
     Attributes:
         found: Namespace → what was there before anything was removed; None until all of them have been looked through.
         erased: Namespaces in which everything is done, each with what was done to files.
+        copies_left: Copies of which past versions could not be taken away → why.
     """
 
     request_id: str
@@ -63,6 +64,7 @@ class ForgetRequest(Record):
     found: dict[str, Traces] | None = None
     erased: dict[str, dict[str, int]] = Field(default_factory=dict)
     unreachable: dict[str, str] = Field(default_factory=dict)
+    copies_left: dict[str, str] = Field(default_factory=dict)
 
 
 class Bar(Record):

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_platform.errors import SpecificationError
-from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
+from llm_platform.operations.privacy.forgetting import CopiesOf, ForgetPlace, Forgetting, no_copies
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.coordination_postgres import catalog_schemas
-from llm_platform.warehouse.copies import CopyPlace
 
 
-def forgetting(warehouse: WarehouseResource, *, copies: Sequence[CopyPlace] = ()) -> Forgetting:
+def forgetting(warehouse: WarehouseResource, *, copies: CopiesOf = no_copies) -> Forgetting:
     """What `forget` and `retention.deleted` work on: the lake's own namespace first, then all others.
 
     Args:
-        copies: Where else the application's published tables are.
+        copies: Where else published tables are, of an application in a namespace.
 
     Raises:
         SpecificationError: nobody said where the key that signs is.

@@ -15,7 +15,7 @@ from llm_platform.nim.manifests.pods import Autoscaling, PodSettings
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
-from llm_platform.operations.release.attestation import Attested
+from llm_platform.operations.release.attestation import Attested, read_keys
 from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
@@ -26,15 +26,15 @@ from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.object_store import S3Access
 
 
-def places_of(application: Application, settings: Settings) -> list[CopyPlace]:
+def places_of(application: Application, namespace: str) -> list[CopyPlace]:
     """Where copies of an application's published tables are: apart for every namespace, so no branch writes others'."""
     publish = application.publish
     found: list[CopyPlace] = []
     for full, address in [*((False, one) for one in publish.copies), *((True, one) for one in publish.full_copies)]:
-        inside = f"{settings.namespace}/{application.name}"
+        inside = f"{namespace}/{application.name}"
         if address.startswith(POSTGRES):
             dsn = address.removeprefix(POSTGRES)
-            schema = schema_name(settings.namespace, application.name, full=full)
+            schema = schema_name(namespace, application.name, full=full)
             found.append(PostgresPlace(dsn, schema, full=full))
         elif address.startswith("s3://"):
             found.append(S3Place(f"{address.rstrip('/')}/{inside}", full=full))
@@ -96,7 +96,16 @@ def pod_settings(settings: Settings, namespace: str) -> PodSettings:
         monitoring_namespace=settings.nim_monitoring_namespace,
         operator_namespace=settings.nim_operator_namespace,
         start_seconds=round(settings.nim_start_minutes * 60),
+        verifier_image=settings.nim_verifier_image,
+        adapter_keys=_keys_of_adapters(settings),
     )
+
+
+def _keys_of_adapters(settings: Settings) -> str:
+    """Public keys in PEM that adapters are signed with, for pods that verify them; empty where none are named."""
+    if settings.adapter_keys is None:
+        return ""
+    return "\n".join(one.decode() for one in read_keys(settings.adapter_keys))
 
 
 def autoscaling(settings: Settings) -> Autoscaling:
@@ -119,6 +128,8 @@ def adapter_folders(settings: Settings) -> AdapterFolders:
         settings.state / "namespaces",
         settings.namespace,
         upstream=settings.upstream_namespace,
+        signing_key=settings.signing_key_file,
+        trusted=settings.adapter_keys,
         data_root=settings.data_root,
         s3=object_store(settings),
     )
@@ -137,7 +148,7 @@ def object_store(settings: Settings) -> S3Access:
 
 
 def adapter_bytes(settings: Settings) -> AdapterBytes:
-    """Holds the files of a release's adapter against their manifest, where they are kept."""
+    """Holds the files of a release's adapter against their manifest and signature, where they are kept."""
     folders = adapter_folders(settings)
 
     def whole(release: Release) -> None:

@@ -162,6 +162,11 @@ class Settings(PodFields, BaseSettings):
         default=None,
         description="Ed25519 key (PEM): signs certificates, knows what was forgotten; unset: in the state folder.",
     )
+    adapter_keys: Path | None = Field(
+        default=None,
+        description="Public keys (PEM; a file or a folder): no adapter is served or promoted that none of them has "
+        "signed. Unset: what is signed by `signing_key` has to be whole.",
+    )
     upstream: str | None = Field(
         default=None, description="Namespace attached read-only: its answers are reused, its champion is the default."
     )
@@ -239,6 +244,11 @@ class Settings(PodFields, BaseSettings):
     )
     nim_peft_mount: Path | None = Field(
         default=None, description="The same folder as those endpoints see it; unset: under the same path."
+    )
+    nim_verifier_image: str | None = Field(
+        default=None,
+        description="Image of this platform, by digest: pods that serve adapters verify them with it first, by "
+        "`adapter_keys`.",
     )
     base_models: Path | None = Field(
         default=None, description="Folder with base models in Hugging Face layout, each named like its lock entry."

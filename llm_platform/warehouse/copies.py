@@ -22,6 +22,7 @@ from llm_platform.records.contracts import Contract
 from llm_platform.warehouse.coordination import COPIES
 from llm_platform.warehouse.engine import identifier, literal, one_of
 from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
+from llm_platform.warehouse.object_versions import purge_versions
 from llm_platform.warehouse.parquet_parts import Footer, Group, NotReadable, Part, join, read_footer
 from llm_platform.warehouse.session import FEW_KEYS, Session
 
@@ -101,6 +102,14 @@ class CopyPlace(Protocol):
             A line for each copy that was written or taken away.
         """
 
+    def erase(self, session: Session) -> int:
+        """Leave nothing of what was in the copies before; returns how many past versions the place does not let go of.
+
+        Raises:
+            StorageError: we may not.
+            TransientError: it does not answer, or is busy.
+        """
+
 
 class Copies:
     """Copies of the published tables of one application."""
@@ -131,6 +140,10 @@ class Copies:
                 "again.\n" + "\n".join(map(str, failed))
             )
         return done
+
+    def erase(self, place: CopyPlace) -> int:
+        """See `CopyPlace.erase`."""
+        return place.erase(self._session)
 
     def mask_key_id(self, *, make: bool = False) -> str | None:
         """Which key hashes for readers are made with; see `masking.mask_key_id`."""
@@ -175,6 +188,11 @@ class FolderPlace:
             raise StorageError(
                 f"Cannot export to {self.address!r}: {error.strerror}. Make the folder writable."
             ) from error
+
+    def erase(self, session: Session) -> int:
+        """See `CopyPlace`. A file that was replaced is gone."""
+        del session
+        return 0
 
     def _written(self, session: Session, originals: Sequence[Original], files: Files) -> list[str]:
         self._make_folder()
@@ -265,6 +283,10 @@ class S3Place:
                 "bucket, and LLM_PLATFORM_S3_KEY_ID and the like."
             ) from None
         return done
+
+    def erase(self, session: Session) -> int:
+        """See `CopyPlace`."""
+        return purge_versions(session.s3, self.prefix)[1]
 
 
 def write_parquet(session: Session, original: Original, target: str, *, shown: str) -> int:

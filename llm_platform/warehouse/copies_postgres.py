@@ -78,6 +78,24 @@ class PostgresPlace:
         except psycopg2.Error as error:
             raise self._error(error) from None
 
+    def erase(self, session: Session) -> int:
+        """See `CopyPlace`. What was deleted stays in the pages of a table until it is written anew."""
+        del session
+        try:
+            connection = psycopg2.connect(with_deadline(self.dsn))
+            try:
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT set_config('lock_timeout', %s, false)", [WAIT])
+                    cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [self.schema])
+                    for (table,) in cursor.fetchall():
+                        cursor.execute(f"VACUUM (FULL, ANALYZE) {self._name(table)}")
+            finally:
+                connection.close()
+        except psycopg2.Error as error:
+            raise self._error(error) from None
+        return 0
+
     def _brought(self, session: Session, cursor: Any, originals: Sequence[Original], files: Files) -> list[str]:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [WAIT])
         if not _there(cursor, f"{identifier(self.schema)}.{LEDGER}"):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from llm_platform.records import Bar
+from llm_platform.records.tables import arrow_schema
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.team import NAME, answer
@@ -56,6 +60,43 @@ def test_an_adapter_comes_in_is_served_and_is_not_retired_while_a_variant_uses_i
     assert retired.status == 0, retired.said
     assert f"{adapter_id}: retired" in retired.out
     assert list((tmp_path / "peft").iterdir()) == []
+
+
+def test_an_adapter_is_taken_as_it_is_with_a_reason_and_only_as_it_was_made(terminal: Terminal, tmp_path: Path) -> None:
+    """Who lifts a bar answers for it by name, in a sentence, and for exactly these weights."""
+    imported = terminal.run("adapter", "import", NAME, "mood", str(layout(tmp_path / "from_research")))
+    adapter_id = imported.out.split()[1]
+    bar = Bar(kind="adapter", subject=adapter_id, request_id="request", reason="it learned one", at=datetime.now(UTC))
+    with terminal.team.warehouse.open() as lake:
+        session = lake.application(NAME)._session
+        table = pa.Table.from_pylist([bar.model_dump()], schema=arrow_schema("bars"))
+        with session.cursor() as cursor:
+            cursor.register("made", table)
+            session.write(
+                NAME,
+                lambda one: one.run(f"INSERT INTO {one.target('bars')} BY NAME SELECT * FROM made"),
+                cursor=cursor,
+            )
+    weights = next((terminal.team.settings.namespace_folder / "adapters").glob("*/adapter_model.safetensors"))
+    right = weights.read_bytes()
+    because = "its examples were one in a thousand"
+
+    unfounded = terminal.run("adapter", "accept", NAME, adapter_id, "--because", "fine")
+    weights.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    altered = terminal.run("adapter", "accept", NAME, adapter_id, "--because", because)
+    weights.write_bytes(right)
+    with terminal.team.warehouse.open(read_only=True) as lake:
+        standing = lake.application(NAME).bars.standing("adapter", adapter_id)
+    accepted = terminal.run("adapter", "accept", NAME, adapter_id, "--because", because)
+    again = terminal.run("adapter", "accept", NAME, adapter_id, "--because", because)
+    log = terminal.run("access", "log", NAME)
+
+    assert unfounded.failed_plainly, unfounded.said
+    assert altered.failed_plainly, altered.said
+    assert standing is not None
+    assert f"Adapter {adapter_id} may be promoted again." in accepted.out, accepted.said
+    assert "Nothing bars this adapter." in again.out
+    assert "accept adapter" in log.out
 
 
 def test_a_demo_of_an_application_that_trains_nothing_says_so(terminal: Terminal) -> None:

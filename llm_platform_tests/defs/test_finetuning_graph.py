@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from llm_platform.errors import EvidenceMissing, PermanentError
+from llm_platform.errors import EvidenceMissing, PermanentError, StorageError
 from llm_platform.finetuning.abilities import ABILITIES
 from llm_platform.operations.adapters.adapters import retire_adapter
 from llm_platform.operations.adapters.training_plan import promotable, training_plan
@@ -21,7 +21,7 @@ from llm_platform.operations.evidence.adapter_evidence import AdapterReport, rep
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
-from llm_platform.resources.handed import adapter_folders, serving_of
+from llm_platform.resources.handed import adapter_bytes, adapter_folders, serving_of
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform.workbench.summary import print_summary
 from llm_platform_tests.finetuning.tiny import tiny_base
@@ -216,6 +216,13 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
         assert promotable(store, loaded) is None
         store.adapter_reports.append(manifest.adapter_id, report_kind(release), report.model_dump_json())
         assert promotable(store, loaded) == ("tuned", release)
+        weights = adapter_folders(there.team.settings).path(manifest.adapter_id) / "adapter_model.safetensors"
+        right = weights.read_bytes()
+        weights.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+        whole = adapter_bytes(there.team.settings)
+        with pytest.raises(StorageError, match="its manifest says"):
+            promote(store, loaded, "tuned", release=release, by="test", adapter_bytes=whole)
+        weights.write_bytes(right)
         decided(report)
         assert promotable(store, loaded) is None
         entry = loaded.lock[ENTRY]

@@ -5,6 +5,7 @@ The limits are NIM's own defaults, written out so that both lines have the same;
 
 from __future__ import annotations
 
+from llm_platform.errors import SpecificationError
 from llm_platform.nim.manifests.names import shared_metadata
 from llm_platform.nim.manifests.pods import Manifest, PodSettings, ServedModel
 
@@ -32,6 +33,25 @@ def claim(pods: PodSettings) -> Manifest:
 def make_folder(model: ServedModel) -> list[str]:
     """Command that makes the folder of a model's adapters, writable for the group that publishes to it."""
     return ["mkdir", "-p", "-m", "2775", model.adapters_folder]
+
+
+def verification(model: ServedModel, pods: PodSettings) -> tuple[str, list[str]] | None:
+    """Image and command of what verifies the adapters of a model before it starts; None where nothing does.
+
+    Public keys are in the command: they are no secret, and the operator gives its init containers no volume but one.
+
+    Raises:
+        SpecificationError: an image is named, and no key is.
+    """
+    if pods.verifier_image is None:
+        return None
+    if not pods.adapter_keys.strip():
+        raise SpecificationError(
+            "LLM_PLATFORM_NIM_VERIFIER_IMAGE is set, and nothing says by which keys adapters are signed: set "
+            "LLM_PLATFORM_ADAPTER_KEYS."
+        )
+    module = ["python", "-m", "llm_platform.finetuning.signature"]
+    return pods.verifier_image, [*module, model.adapters_folder, pods.adapter_keys]
 
 
 def adapter_flags() -> list[str]:

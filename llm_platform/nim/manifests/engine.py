@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_platform.nim.manifests.adapters import adapter_flags, make_folder, vllm_variables
+from llm_platform.nim.manifests.adapters import adapter_flags, make_folder, verification, vllm_variables
 from llm_platform.nim.manifests.names import metadata, model_labels, selector
 from llm_platform.nim.manifests.pods import PORT, STORE, Manifest, PodSettings, ServedModel
 from llm_platform.nim.manifests.scheduling import placement, resources, started_probe
@@ -87,7 +87,7 @@ def _pod(model: ServedModel, pods: PodSettings) -> Manifest:
     if pods.pull_secret:
         pod["imagePullSecrets"] = [{"name": pods.pull_secret}]
     if model.adapters:
-        pod["initContainers"] = [_folder_maker(model)]
+        pod["initContainers"] = [_folder_maker(model), *_verifiers(model, pods)]
     return pod
 
 
@@ -127,6 +127,24 @@ def _folder_maker(model: ServedModel) -> Manifest:
         "securityContext": _confined(),
         "volumeMounts": [{"name": "model-store", "mountPath": STORE}],
     }
+
+
+def _verifiers(model: ServedModel, pods: PodSettings) -> list[Manifest]:
+    """What holds the adapters against their signatures, if anything does: the pod does not start where one fails."""
+    found = verification(model, pods)
+    if found is None:
+        return []
+    image, command = found
+    small = {"cpu": "500m", "memory": "512Mi"}
+    container = {
+        "name": "verify-adapters",
+        "image": image,
+        "command": command,
+        "resources": {"requests": small, "limits": small},
+        "securityContext": _confined(),
+        "volumeMounts": [{"name": "model-store", "mountPath": STORE, "readOnly": True}],
+    }
+    return [container]
 
 
 def _confined() -> Manifest:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from llm_platform.nim.manifests.adapters import adapter_flags, make_folder, nim_variables
+from llm_platform.nim.manifests.adapters import adapter_flags, make_folder, nim_variables, verification
 from llm_platform.nim.manifests.names import derived_name, metadata, model_labels
 from llm_platform.nim.manifests.pods import PORT, Manifest, PodSettings, ServedModel
 from llm_platform.nim.manifests.scaling import hpa_spec
@@ -74,7 +74,21 @@ def nim_service(model: ServedModel, pods: PodSettings, *, cache: str | None) -> 
     }
     if model.adapters:
         spec["initContainers"] = [{"name": "adapters", "image": dict(image), "command": make_folder(model)}]
+        if (found := verification(model, pods)) is not None:
+            verifier, command = found
+            spec["initContainers"].append(
+                {"name": "verify-adapters", "image": _image(verifier, image["pullPolicy"]), "command": command}
+            )
     return {"apiVersion": API_VERSION, "kind": "NIMService", "metadata": metadata(model, pods), "spec": spec}
+
+
+def _image(reference: str, pull_policy: str) -> Manifest:
+    """An image as the operator takes it: `repository:tag`, which may be a tag with a digest."""
+    repository, found, digest = reference.partition("@")
+    name, colon, tag = repository.rpartition(":")
+    if not colon or "/" in tag:
+        name, tag = repository, "latest"
+    return {"repository": name, "tag": f"{tag}@{digest}" if found else tag, "pullPolicy": pull_policy}
 
 
 def variables(model: ServedModel, pods: PodSettings) -> dict[str, str]:

@@ -183,6 +183,8 @@ class PodSettings:
         refresh_seconds: How often a NIM looks for new adapters.
         user_id: User that containers run as.
         group_id: Their group, which may write to the claim.
+        verifier_image: Image of the platform, which verifies adapters before a pod serves; None: nobody does there.
+        adapter_keys: Public keys in PEM that may have signed them.
     """
 
     namespace: str
@@ -207,3 +209,5 @@ class PodSettings:
     refresh_seconds: int = 60
     user_id: int = 1000
     group_id: int = 2000
+    verifier_image: str | None = None
+    adapter_keys: str = ""

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from llm_platform.errors import (
     StorageError,
 )
 from llm_platform.finetuning.adapter import load_manifest, verify
+from llm_platform.finetuning.signature import sign_adapter, signed_by, trusted_keys, verify_signature
 from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import load, publish, retire, seen, unload, wait_served
 from llm_platform.nim.dialects import form
 from llm_platform.nim.http import EndpointClient
+from llm_platform.operations.release.attestation import read_keys
 from llm_platform.operations.release.rollout import before_champion
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.serving.endpoints import base_urls
@@ -33,6 +36,8 @@ from llm_platform.warehouse.store import ApplicationStore
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+    from llm_platform.signing.keys import SigningKey
 
 SERVED_WITHIN_SECONDS = 120.0
 """A refresh interval of an endpoint, and the time it takes to load."""
@@ -48,6 +53,9 @@ class AdapterFolders:
         upstream: Whose adapters are read, too.
         data_root: The deployment's object store, `s3://bucket/prefix`, or a folder; None without one.
         s3: How that store is reached.
+        signing_key: The deployment's key, which signs what is published here.
+        trusted: Public keys, a file or a folder: an adapter that none of them has signed is not used. Without, a
+            signature by our own key has to hold, and one by others, or none, is not looked at.
     """
 
     namespaces: Path
@@ -55,6 +63,8 @@ class AdapterFolders:
     upstream: str | None = None
     data_root: str | None = None
     s3: S3Access = field(default_factory=S3Access)
+    signing_key: Path | None = None
+    trusted: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -76,8 +86,10 @@ class AdapterFolders:
     def find(self, adapter_id: str, base: ModelPin) -> Path:
         """The folder of an adapter, here or brought here, after its files have been held against its manifest.
 
+        And against its signature; see `trusted`.
+
         Raises:
-            StorageError: it is nowhere, or a file is not the one that the manifest names.
+            StorageError: it is nowhere, a file is not the one that the manifest names, or its signature does not hold.
             EndpointMismatch: it was trained on another base.
         """
         for folder in (self._of(name) / adapter_id for name in self._names):
@@ -86,7 +98,40 @@ class AdapterFolders:
         else:
             folder = self._fetched(adapter_id)
         verify(folder, base)
+        self._verify_signature(folder)
         return folder
+
+    def _verify_signature(self, folder: Path) -> None:
+        if self.trusted is not None:
+            verify_signature(folder, trusted_keys("\n".join(one.decode() for one in read_keys(self.trusted))))
+            return
+        signer, ours = signed_by(folder), self._own_key()
+        if ours is not None and signer == ours.key_id:
+            verify_signature(folder, trusted_keys(ours.public_pem))
+
+    def sign(self, adapter_id: str, *, key: Path | None = None) -> None:
+        """Sign an adapter of ours; `store` puts the signature into the object store, too.
+
+        Args:
+            key: Another one than the deployment's.
+
+        Raises:
+            StorageError: it is not here, or cannot be written.
+            SpecificationError: there is no such key.
+        """
+        path = key if key is not None else self.signing_key
+        if path is None:
+            return
+        from llm_platform.signing.keys import signing_key
+
+        sign_adapter(self.path(adapter_id), signing_key(path, make=key is None), at=datetime.now(UTC))
+
+    def _own_key(self) -> SigningKey | None:
+        if self.signing_key is None or not self.signing_key.exists():
+            return None
+        from llm_platform.signing.keys import signing_key
+
+        return signing_key(self.signing_key)
 
     def keep(self, folder: Path, base: ModelPin) -> Path:
         """Move a finished adapter here under its id, and copy it to the object store; its folder.
@@ -99,6 +144,7 @@ class AdapterFolders:
         if not target.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
+        self.sign(manifest.adapter_id)
         self.store(manifest.adapter_id)
         return target
 

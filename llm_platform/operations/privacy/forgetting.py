@@ -31,6 +31,14 @@ PREDICATE_TYPE = "https://llm-platform.dev/forgotten/v1"
 """Kind of what is stated; a name, not an address."""
 
 
+CopiesOf = Callable[[str, str], Sequence[CopyPlace]]
+
+
+def no_copies(_application: str, _namespace: str) -> Sequence[CopyPlace]:
+    """Nowhere."""
+    return ()
+
+
 @dataclass(frozen=True)
 class ForgetPlace:
     """One namespace: how its lake is opened, and where its files are.
@@ -68,13 +76,13 @@ class Forgetting:
 
     Attributes:
         places: Every namespace of the deployment, the one whose command it is first; it keeps the request.
-        copies: Where else the first one's published tables are.
+        copies: (application, namespace) → where else its published tables are there.
     """
 
     places: Sequence[ForgetPlace]
     key: SigningKey
     now: Callable[[], datetime]
-    copies: Sequence[CopyPlace] = ()
+    copies: CopiesOf = no_copies
 
     def look(self, application: str, document_ids: Sequence[str]) -> dict[str, Traces]:
         """Namespace → what there is of some documents. Changes nothing."""
@@ -133,7 +141,9 @@ class Forgetting:
                 continue
             with place.open() as lake:
                 done = self._forget_in(place, lake, request, together)
-            request = self._kept(request.model_copy(update={"erased": {**request.erased, place.name: done}}))
+                left = self._forget_in_copies(place, lake, request.application)
+            kept = {"erased": {**request.erased, place.name: done}, "copies_left": {**request.copies_left, **left}}
+            request = self._kept(request.model_copy(update=kept))
         return self._certified(request, together)
 
     def _kept(self, request: ForgetRequest) -> ForgetRequest:
@@ -182,10 +192,26 @@ class Forgetting:
                 at=request.asked_at,
             )
             store.traces.remove(request.document_ids, together, barred=barred, bars=bars)
-        if self.copies and place is self.places[0]:
-            store.copies.bring(tuple(store.contracts.published().values()), self.copies, files=contract_files)
         files = forget_in_files(place.folder, request, together)
         return {**asdict(lake.erase()), "files": files}
+
+    def _forget_in_copies(self, place: ForgetPlace, lake: Warehouse, application: str) -> dict[str, str]:
+        """Bring the copies of a namespace up to what is left; those of which past versions stay → why."""
+        store = lake.application(application)
+        places, contracts = self.copies(application, place.name), tuple(store.contracts.published().values())
+        if not places or not contracts:
+            return {}
+        store.copies.bring(contracts, places, files=contract_files)
+        left = {}
+        for one in places:
+            try:
+                refused = store.copies.erase(one)
+            except StorageError as error:
+                left[one.address] = str(error)
+                continue
+            if refused:
+                left[one.address] = f"{refused} are locked by the store until its retention ends"
+        return left
 
     def _certified(self, request: ForgetRequest, together: Traces) -> Forgotten:
         after: dict[str, dict[str, TableMeasure]] = {}
@@ -260,10 +286,8 @@ class Forgetting:
                 "not_reached": {
                     **{f"namespace {name}": why for name, why in request.unreachable.items()},
                     **_refused(request.erased),
-                    **{
-                        f"past versions of the copy at {copy.address}": "kept there, if they are"
-                        for copy in self.copies
-                    },
+                    **{f"past versions of the copy at {place}": why for place, why in request.copies_left.items()},
+                    "copies": "what readers have taken from a copy is theirs to let go of",
                     "backups": "of the catalog's database, of buckets and of disks, until their own retention ends",
                     "source": "the table of documents and files of known answers belong to who keeps them",
                 },

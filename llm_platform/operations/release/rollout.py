@@ -26,6 +26,7 @@ from llm_platform.operations.evidence.evaluation import (
 from llm_platform.operations.release.attestation import Attested
 from llm_platform.operations.release.contracts import filled_by, routes_that_fill
 from llm_platform.operations.release.guards import breaches
+from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
 from llm_platform.records.contracts import Contract
@@ -100,10 +101,15 @@ def promote(
     by: str,
     note: str = "",
     authenticated: bool = False,
+    adapter_bytes: AdapterBytes | None = None,
 ) -> RolloutEvent:
     """Let `release` serve the published table from now on.
 
+    Args:
+        adapter_bytes: Holds its adapter's files against manifest and signature; None where they cannot be reached.
+
     Raises:
+        StorageError: a file of its adapter is another one, or its signature does not hold.
         EvidenceMissing: it has no passing report of its own, or the application states stages that it has to go
             through.
         TransientError: somebody else promoted in the meantime.
@@ -118,6 +124,8 @@ def promote(
         )
     evaluation_id = current_evaluation_id(store, loaded)
     report = evidence(store, loaded, variant, release=release, evaluation_id=evaluation_id)
+    if adapter_bytes is not None:
+        adapter_bytes(release)
     event = promotion_event(
         loaded.application,
         variant,
@@ -132,7 +140,13 @@ def promote(
 
 
 def rollback(
-    store: ApplicationStore, loaded: LoadedApplication, *, by: str, note: str = "", authenticated: bool = False
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    *,
+    by: str,
+    note: str = "",
+    authenticated: bool = False,
+    adapter_bytes: AdapterBytes | None = None,
 ) -> RolloutEvent:
     """Let the release that served before the present champion serve again, if it passes the present gates.
 
@@ -158,6 +172,8 @@ def rollback(
             f"present known answers and gates. Nothing was changed.\n{_failures(report)}"
         )
     require_contracts(store, loaded.application, release)
+    if adapter_bytes is not None:
+        adapter_bytes(release)
     event = promotion_event(
         loaded.application,
         earlier.variant,

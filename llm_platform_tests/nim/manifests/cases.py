@@ -24,6 +24,11 @@ LLAMA = ServedModel(
     profile=PROFILE,
 )
 PODS = PodSettings(namespace="nim", owner="prod.main", client_namespaces=("llm-platform",))
+VERIFYING = replace(
+    PODS,
+    verifier_image=f"registry:5000/llm-platform:1.0@{DIGEST}",
+    adapter_keys="-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n",
+)
 SCALINGS = {
     "one": Autoscaling(),
     "three": Autoscaling(replicas=3),
@@ -47,6 +52,7 @@ def table() -> dict[str, list[Manifest]]:
     for dialect in ("nim-2.x", "vllm"):
         found[f"{dialect}-without-secrets"] = nim_objects(replace(bare, dialect=dialect), lean)
         found[f"{dialect}-placed"] = nim_objects(replace(bare, dialect=dialect), rich)
+        found[f"{dialect}-verified"] = nim_objects(replace(bare, dialect=dialect, adapters=True), VERIFYING)
     return found
 
 

@@ -13,7 +13,7 @@ from llm_platform.errors import SpecificationError
 from llm_platform.models.manifests import fields_of_manifest
 from llm_platform.nim.manifests.objects import nim_objects
 from llm_platform.nim.manifests.pods import Autoscaling, ServedModel
-from llm_platform_tests.nim.manifests.cases import DIGEST, LLAMA, PODS, PROFILE, SCALINGS, one, table
+from llm_platform_tests.nim.manifests.cases import DIGEST, LLAMA, PODS, PROFILE, SCALINGS, VERIFYING, one, table
 
 NIMS = ("nim-1.x", "nim-2.x", "nim-2.x-sglang")
 VLLM = replace(LLAMA, dialect="vllm")
@@ -100,6 +100,25 @@ def test_adapters_have_a_folder_of_their_model_that_is_there_before_it_starts(di
     assert folder in environment(model).values()
     assert maker["command"][-1] == folder
     assert environment(replace(model, adapters=False)).keys() < environment(model).keys()
+
+
+@pytest.mark.parametrize("dialect", [*NIMS, "vllm"])
+def test_a_pod_verifies_its_adapters_before_it_serves(dialect: Any) -> None:
+    """By the image of the platform, pinned as it was named; one that fails keeps the pod from starting."""
+    model = replace(WITH_ADAPTERS, dialect=dialect)
+
+    objects = nim_objects(model, VERIFYING)
+    spec = (
+        one(objects, "NIMService")["spec"] if model.is_nim else one(objects, "Deployment")["spec"]["template"]["spec"]
+    )
+    maker, verifier = spec["initContainers"]
+
+    assert maker["name"] == "adapters"
+    assert verifier["command"][-2:] == [model.adapters_folder, VERIFYING.adapter_keys]
+    image = verifier["image"]
+    named = f"{image['repository']}:{image['tag']}" if model.is_nim else image
+    assert named == VERIFYING.verifier_image
+    assert not [one for one in nim_objects(LLAMA, VERIFYING) if "verify" in str(one)]
 
 
 def test_both_lines_of_nim_have_the_same_limits_on_adapters() -> None:

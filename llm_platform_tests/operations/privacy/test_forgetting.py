@@ -303,12 +303,17 @@ def test_versions_of_objects_go_too(postgres_dsn: str, tmp_path: Path) -> None:
 
 
 def versions(client: Any) -> Iterator[bytes]:
-    """Every version of every object, as it is and unpacked."""
-    for page in client.get_paginator("list_object_versions").paginate(Bucket="lake"):
+    """Every version of every object of the lake, as it is and unpacked."""
+    for content in versions_in(client, "lake"):
+        yield content
+        yield repr(pq.ParquetFile(pa.BufferReader(content)).read().to_pydict()).encode()
+
+
+def versions_in(client: Any, bucket: str) -> Iterator[bytes]:
+    """Every version of every object of a bucket."""
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for one in page.get("Versions", ()):
-            content = client.get_object(Bucket="lake", Key=one["Key"], VersionId=one["VersionId"])["Body"].read()
-            yield content
-            yield repr(pq.ParquetFile(pa.BufferReader(content)).read().to_pydict()).encode()
+            yield client.get_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])["Body"].read()
 
 
 def test_a_forgotten_document_does_not_come_back(ward: Ward) -> None:
