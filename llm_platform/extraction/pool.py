@@ -205,8 +205,11 @@ class _Process:
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         found = bytearray()
+        # Not select.select, which knows no file descriptor above 1023.
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
         while len(found) < count:
-            ready, _, _ = select.select([pipe], [], [], max(deadline - time.monotonic(), 0.0))
+            ready = waiting.poll(1000.0 * max(deadline - time.monotonic(), 0.0))
             chunk = os.read(pipe, min(count - len(found), 1 << 20)) if ready else b""
             if not chunk:
                 return None

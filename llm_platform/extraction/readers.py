@@ -21,43 +21,12 @@ MOST_CHARACTERS = 20_000_000
 MOST_XML_BYTES = 200_000_000
 """To which one part of a DOCX may unpack."""
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-BLOCKS = frozenset(
-    (
-        *(
-            "address",
-            "article",
-            "aside",
-            "blockquote",
-            "br",
-            "dd",
-            "div",
-            "dl",
-            "dt",
-            "fieldset",
-            "figcaption",
-            "figure",
-        ),
-        *(
-            "footer",
-            "form",
-            "h1",
-            "h2",
-            "h3",
-            "h4",
-            "h5",
-            "h6",
-            "header",
-            "hr",
-            "li",
-            "main",
-            "nav",
-            "ol",
-            "option",
-            "p",
-        ),
-        *("pre", "section", "table", "td", "th", "tr", "ul"),
-    )
+_BLOCK_NAMES = (
+    "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr "
+    "li main nav ol option p pre section table td th tr ul"
 )
+BLOCKS = frozenset(_BLOCK_NAMES.split())
+"""Elements after which a line ends."""
 UNSAID = frozenset(("script", "style", "template", "noscript", "head"))
 META_CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 
