@@ -22,8 +22,8 @@ MOST_XML_BYTES = 200_000_000
 """To which one part of a DOCX may unpack."""
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _BLOCK_NAMES = (
-    "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr "
-    "li main nav ol option p pre section table td th tr ul"
+    "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header "
+    "hr li main nav ol option p pre section table td th tr ul"
 )
 BLOCKS = frozenset(_BLOCK_NAMES.split())
 """Elements after which a line ends."""
