@@ -40,8 +40,15 @@ UNREACHABLE = (
     "server closed the connection",
     "timed out",
     "timeout expired",
+    "failed to connect to mysql",
 )
-REFUSED = ("password authentication failed", "no password supplied", "authentication failed", "pg_hba.conf")
+REFUSED = (
+    "access denied for user",
+    "password authentication failed",
+    "no password supplied",
+    "authentication failed",
+    "pg_hba.conf",
+)
 MEANINGS = (
     (("too many open files",), "this process may not open more files. Raise its limit ('ulimit -n'), then run again."),
     (
@@ -107,6 +114,8 @@ ABOUT_VALUES = (
 )
 """Errors that quote a value: a text must not decide what is meant, so they are told by their class."""
 
+NEEDS = {"iceberg": ("avro",)}
+"""Extensions that another one would download if they were not loaded before it."""
 OWN_FILE = re.compile(r"ducklake-[0-9a-f-]{36}\.parquet")
 INTEGER_BITS = 127
 PLACES = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|\$(?P<name>[a-z_]+)|\?""")
@@ -137,7 +146,7 @@ def json_pointer(name: str) -> str:
 
 def redacted(text: str) -> str:
     """`text` without the passwords that connection strings hold."""
-    without_pairs = re.sub(r"(?i)(password|secret)\s*=\s*('[^']*'|\S+)", r"\1=***", text)
+    without_pairs = re.sub(r"(?i)(password|passwd|pwd|secret)\s*=\s*('[^']*'|\S+)", r"\1=***", text)
     return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", without_pairs)
 
 
@@ -233,7 +242,8 @@ def connect(threads: int | None = None, *, spill: Path | None = None) -> duckdb.
 def load(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
     """Load extensions by path, their signatures verified once a process; loading twice does nothing."""
     for name in names:
-        connection.execute(f"LOAD {literal(verified_extension(name))}")
+        for needed in (*NEEDS.get(name, ()), name):
+            connection.execute(f"LOAD {literal(verified_extension(needed))}")
 
 
 @cache
@@ -245,6 +255,8 @@ def verified_extension(name: str) -> str:
     """
     path = extension_path(name)
     with closing(duckdb.connect(config={"allow_unsigned_extensions": "false"})) as strict:
+        for needed in NEEDS.get(name, ()):
+            strict.execute(f"LOAD {literal(extension_path(needed))}")
         strict.execute(f"LOAD {literal(path)}")
     return path
 

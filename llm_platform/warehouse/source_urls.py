@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -23,11 +24,23 @@ from llm_platform.warehouse.object_store import S3Access, make_secret
 
 OPTIONS = ("data_path", "metadata_schema")
 SCHEMES = (
-    "ducklake:sqlite:<file>, ducklake:postgres:<connection string>, postgres:<connection string>, duckdb:<file>, "
-    "sqlite:<file>"
+    "ducklake:sqlite:<file>, ducklake:postgres:<connection string>, postgres:<connection string>, "
+    "mysql:<connection string>, duckdb:<file>, sqlite:<file>, delta:<folder>, iceberg:<folder>"
 )
-EXTENSIONS = {"duckdb": (), "sqlite": ("sqlite_scanner",), "postgres": ("postgres_scanner",)}
+EXTENSIONS = {
+    "duckdb": (),
+    "sqlite": ("sqlite_scanner",),
+    "postgres": ("postgres_scanner",),
+    "mysql": ("mysql_scanner",),
+    "delta": ("delta",),
+    "iceberg": ("iceberg",),
+}
 DEFAULT_SCHEMA = {"duckdb": "main", "sqlite": "main", "postgres": "public", "ducklake": "main"}
+FOLDERS = ("delta", "iceberg")
+"""Kinds whose tables are folders below a folder, and which nothing is attached for."""
+CLEARS = {"postgres": "CALL pg_clear_cache()", "mysql": "CALL mysql_clear_cache()"}
+"""DuckDB remembers tables and columns of these; their owner may have changed them."""
+MYSQL_DATABASE = re.compile(r"\b(?:database|db)=(\S+)")
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,7 @@ class SourceUrl:
     """A parsed URL.
 
     Attributes:
-        kind: `ducklake`, `postgres`, `duckdb` or `sqlite`.
+        kind: `ducklake`, `postgres`, `mysql`, `duckdb`, `sqlite`, `delta` or `iceberg`.
         catalog: For a DuckLake, what holds its catalog: `sqlite` or `postgres`.
         target: File or connection string.
     """
@@ -49,7 +62,14 @@ class SourceUrl:
     @property
     def default_schema(self) -> str:
         """Schema of a table that is named without one."""
-        return DEFAULT_SCHEMA[self.kind]
+        database = MYSQL_DATABASE.search(self.target) if self.kind == "mysql" else None
+        return database[1] if database else DEFAULT_SCHEMA.get(self.kind, "")
+
+    @property
+    def object_store(self) -> str | None:
+        """The prefix of an object store that it is in, or its data is."""
+        place = self.target if self.kind in FOLDERS else self.data_path
+        return place if place is not None and place.startswith("s3://") else None
 
     @property
     def ducklake_schema(self) -> str:
@@ -60,7 +80,7 @@ class SourceUrl:
     def extensions(self) -> tuple[str, ...]:
         """DuckDB extensions that it needs."""
         lake = ("ducklake",) if self.kind == "ducklake" else ()
-        store = ("httpfs",) if self.data_path and "://" in self.data_path else ()
+        store = ("httpfs",) if self.object_store else ()
         return (*lake, *EXTENSIONS[self.catalog], *store)
 
     def attach_statement(self, alias: str, *, read_only: bool = True) -> str:
@@ -89,16 +109,13 @@ def parse_source_url(name: str, url: str) -> SourceUrl:
     if kind == "ducklake":
         catalog, _, rest = rest.partition(":")
     if (
-        kind not in DEFAULT_SCHEMA
+        kind not in (*EXTENSIONS, "ducklake")
         or catalog not in EXTENSIONS
-        or (kind == "ducklake" and catalog == "duckdb")
+        or (kind == "ducklake" and catalog not in ("sqlite", "postgres"))
         or not rest
     ):
-        known = (
-            "MySQL and Iceberg are not supported here" if kind in ("mysql", "iceberg") else f"its scheme is {kind!r}"
-        )
         raise SpecificationError(
-            f"Cannot read warehouse {name!r} at {redacted(url)!r}: {known}. Use one of: {SCHEMES}."
+            f"Cannot read warehouse {name!r} at {redacted(url)!r}: its scheme is {kind!r}. Use one of: {SCHEMES}."
         )
     target, options = _split_options(rest)
     return SourceUrl(kind=kind, catalog=catalog, target=target, **options)
@@ -133,9 +150,8 @@ class Attachments:
         """
         alias = f"source_{name}"
         if name in self._attached:
-            if self._attached[name].kind == "postgres":
-                # DuckDB remembers tables and columns; their owner may have changed them.
-                self._connection.execute("CALL pg_clear_cache()")
+            if (clear := CLEARS.get(self._attached[name].kind)) is not None:
+                self._connection.execute(clear)
             return alias, self._attached[name]
         if name not in self._urls:
             known = ", ".join(sorted(self._urls)) or "none"
@@ -145,9 +161,10 @@ class Attachments:
         url = parse_source_url(name, self._urls[name])
         try:
             load(self._connection, *url.extensions)
-            if url.data_path is not None and url.data_path.startswith("s3://"):
-                make_secret(self._connection, self._s3, name=alias, scope=url.data_path)
-            self._connection.execute(url.attach_statement(alias))
+            if url.object_store is not None:
+                make_secret(self._connection, self._s3, name=alias, scope=url.object_store)
+            if url.kind not in FOLDERS:
+                self._connection.execute(url.attach_statement(alias))
         except duckdb.Error as error:
             raise source_error(error, f"warehouse {name!r} at {redacted(self._urls[name])!r}") from None
         self._attached[name] = url

@@ -27,10 +27,11 @@ from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
 from llm_platform.warehouse.source_files import Files, as_it_was, found_files
+from llm_platform.warehouse.source_folders import find_folder
 from llm_platform.warehouse.source_forms import key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
 from llm_platform.warehouse.source_tables import read_since, table_state
-from llm_platform.warehouse.source_urls import Attachments, SourceUrl, source_error
+from llm_platform.warehouse.source_urls import FOLDERS, Attachments, SourceUrl, source_error
 
 BATCH_ROWS = 4096
 Read = TypeVar("Read")
@@ -216,20 +217,34 @@ class SourceReader:
     ) -> Read:
         """Run `body` in one read transaction: what it reads of the table belongs together."""
         alias, url = self._attachments.attach(ref.warehouse or "")
+        folder = find_folder(url, ref, self._store) if url.kind in FOLDERS else None
+
+        def found(inside: duckdb.DuckDBPyConnection) -> _Table:
+            if folder is not None:
+                return _Table(inside, ref, folder.relation, version=folder.version)
+            return _find(inside, alias, url, ref)
+
         if cursor is None:
             with closing(self._connection.cursor()) as own:
-                return _in_transaction(own, alias, url, ref, body)
-        return _in_transaction(cursor, alias, url, ref, body)
+                return _in_transaction(own, found, body, of=ref)
+        return _in_transaction(cursor, found, body, of=ref)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A source table, found; `lake` is None outside DuckLake."""
+    """A source table, found.
+
+    Attributes:
+        name: SQL to read it from.
+        lake: What a DuckLake knows of it; None outside one.
+        version: Of a table that is a folder, what stands for its content.
+    """
 
     cursor: duckdb.DuckDBPyConnection
     ref: TableRef
     name: str
-    lake: LakeTable | None
+    lake: LakeTable | None = None
+    version: str | None = None
 
     @property
     def relation(self) -> str:
@@ -262,18 +277,22 @@ class _Staged:
 
 
 def _in_transaction(
-    cursor: duckdb.DuckDBPyConnection, alias: str, url: SourceUrl, ref: TableRef, body: Callable[[_Table], Read]
+    cursor: duckdb.DuckDBPyConnection,
+    found: Callable[[duckdb.DuckDBPyConnection], _Table],
+    body: Callable[[_Table], Read],
+    *,
+    of: TableRef,
 ) -> Read:
     try:
         cursor.begin()
         try:
-            result = body(_find(cursor, alias, url, ref))
+            result = body(found(cursor))
             cursor.commit()
         except BaseException:
             rollback(cursor)
             raise
     except duckdb.Error as error:
-        raise source_error(error, f"source {ref.address!r}") from None
+        raise source_error(error, f"source {of.address!r}") from None
     return result
 
 
@@ -307,6 +326,8 @@ def _table_names(cursor: duckdb.DuckDBPyConnection, alias: str, schema: str) -> 
 def _state(table: _Table, source: Source) -> SourceState:
     if table.lake is not None:
         return table.lake.state(table.cursor)
+    if table.version is not None and source.watermark is None:
+        return SourceState(kind="file", token=table.version, table_id=source.address)
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
     return table_state(table.cursor, table.relation, source, key=_key(source, kinds))
 
@@ -314,6 +335,8 @@ def _state(table: _Table, source: Source) -> SourceState:
 def _version(table: _Table, columns: Sequence[str]) -> str:
     if table.lake is not None:
         return table.lake.state(table.cursor).token
+    if table.version is not None:
+        return table.version
     table.require(columns)
     named = [identifier(name) for name in columns]
     return version_of(table.cursor.execute(version_select(named, table.relation)).fetchall()[0])
@@ -324,6 +347,12 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
     key = _key(source, kinds)
     if table.lake is not None:
         return _stage_lake(table, table.lake, source, since, key=key)
+    if table.version is not None and source.watermark is None:
+        state = _state(table, source)
+        same = since is not None and (since.token, since.table_id) == (state.token, state.table_id)
+        _copy(table, source, "false" if same else "true", key=key)
+        reason = "the table has no newer version" if same else "all of its present version is read and compared"
+        return _Staged(full=not same, deleted=[] if same else None, state=state, reason=reason)
     read = read_since(table.cursor, table.relation, source, since=since, key=key, known=known)
     _copy(table, source, read.condition, key=key)
     if read.full:
@@ -362,6 +391,8 @@ def _followed(table: _Table, source: Source) -> str:
     if table.lake is not None:
         return f"its change feed (snapshot {table.lake.last_change}); only keys that changed are read"
     _state(table, source)
+    if source.watermark is None and table.version is not None:
+        return "its versions; all of a newer one is read and compared"
     if source.watermark is None:
         return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
     return f"the column {source.watermark!r} and the keys; rows from its last value on are read"

@@ -237,8 +237,9 @@ def test_a_missing_table_and_a_missing_warehouse_are_named(lake: Warehouse) -> N
 @pytest.mark.parametrize(
     ("address", "error", "said"),
     [
-        ("mysql:host=db", SpecificationError, "MySQL and Iceberg are not supported"),
-        ("iceberg:s3://x", SpecificationError, "MySQL and Iceberg are not supported"),
+        ("oracle:host=db", SpecificationError, "its scheme is 'oracle'. Use one of: .*mysql:.*delta:<folder>, iceberg"),
+        ("iceberg:/nowhere", TransientError, "No such file"),
+        ("delta:/nowhere", TransientError, "No such file"),
         ("https://example.org", SpecificationError, "its scheme is 'https'"),
         ("postgres:host=127.0.0.1 port=1 password=s3cret", TransientError, "does not answer"),
         ("duckdb:/nowhere/file.duckdb", TransientError, "Cannot read warehouse 'upstream'"),
