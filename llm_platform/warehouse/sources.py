@@ -70,6 +70,13 @@ class SourceReader:
             return self._found(source.url).state
         return self._inside(source, lambda table: _state(table, source))
 
+    def only_grew(self, source: Source, since: SourceState | None) -> bool:
+        """Whether it is known, without reading a row, that nothing has left: files came, and that is all."""
+        if source.url is None:
+            return False
+        difference = self._found(source.url).since(since)
+        return difference is not None and difference.only_new
+
     def version(self, ref: TableRef, columns: Sequence[str]) -> str:
         """Equal while these columns of a table are: of files by what they hold, of a DuckLake by its last change."""
         if ref.url is not None:

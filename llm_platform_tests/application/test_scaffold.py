@@ -395,3 +395,16 @@ def test_a_folder_of_files_and_a_prefix_of_a_bucket_are_sources(tmp_path: Path) 
 
     places = [load_application(path).source.url for path in (folder, pattern, bucket)]
     assert places == ["../exports", "../exports/*.csv", "s3://exports/day/"]
+
+
+def test_a_folder_of_documents_is_a_source_of_files(tmp_path: Path) -> None:
+    """Who has a share of contracts has no table, and needs none."""
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / "a.pdf").write_bytes(b"%PDF-1.4")
+    (tmp_path / "contracts" / "b.eml").write_bytes(b"Subject: b\n\nText")
+
+    folder = new_application("contracts", str(tmp_path / "contracts"), tmp_path / "applications", labels=("A", "B"))
+
+    source = load_application(folder).source
+    assert (source.url, source.key, source.text) == (None, "path", "text")
+    assert (folder / str(source.files)).resolve() == tmp_path / "contracts"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from llm_platform.errors import PlatformError
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
-from llm_platform_tests.servers.buckets import bucket_named
+from llm_platform_tests.servers.buckets import bucket_named, pod_identity
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
 
 
@@ -46,50 +43,18 @@ def test_a_lake_keeps_its_files_in_a_bucket(bucket: tuple[S3Access, object], tmp
     assert "s3cret" not in str(caught.value)
 
 
-class Identities(BaseHTTPRequestHandler):
-    """What a pod's identity is asked of in a cluster: short-lived keys for whoever has the pod's token."""
-
-    asked = 0
-
-    def do_GET(self) -> None:
-        Identities.asked += self.headers["Authorization"] == "pod-token"
-        keys = {"AccessKeyId": "pod", "SecretAccessKey": "s3cret", "Token": "t", "Expiration": "2100-01-01T00:00:00Z"}
-        body = json.dumps(keys).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: what is asked is counted."""
-
-
 def test_without_a_key_a_lake_is_written_with_the_identity_of_the_pod(
     bucket: tuple[S3Access, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Static keys in a cluster are what leaks; a cloud gives each pod its own, for an hour."""
     access, client = bucket
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Identities)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.server_port}/keys")
-    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod-token")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     location = LakeLocation(
         f"sqlite:{tmp_path / 'lake.sqlite'}", "s3://lake/of_a_pod/", s3=replace(access, key_id="", secret="")
     )
-    try:
-        with Warehouse.attach(location) as lake:
-            fill(lake, "abc")
-            answer_all(lake)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with pod_identity(monkeypatch, tmp_path) as asked, Warehouse.attach(location) as lake:
+        fill(lake, "abc")
+        answer_all(lake)
 
     keys = [item["Key"] for item in client.list_objects_v2(Bucket="lake")["Contents"]]  # type: ignore[attr-defined]
     assert any(key.startswith("of_a_pod/reviews/") for key in keys)
-    assert Identities.asked > 0
+    assert asked() > 0

@@ -6,6 +6,7 @@ import gzip
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from llm_platform.warehouse.engine import connect
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.source_files import found_files
 from llm_platform.warehouse.sources import SourceReader
-from llm_platform_tests.servers.buckets import bucket_named
+from llm_platform_tests.servers.buckets import bucket_named, pod_identity
 
 
 @pytest.fixture
@@ -100,6 +101,8 @@ def test_a_file_that_comes_is_all_that_is_read(reader: SourceReader, folder: Pat
 
     found = rows(reader, source(folder), state, ["1", "2", "3", "4", "5"])
 
+    assert reader.only_grew(source(folder), state)
+    assert not reader.only_grew(source(folder), found[3])
     assert found[:3] == (False, [], [("6", "six")])
     assert rows(reader, source(folder), found[3])[:3] == (False, [], [])
 
@@ -267,3 +270,17 @@ def test_an_object_that_was_written_just_now_is_looked_at_again(bucket: tuple[S3
 
     assert token(0.5) != token(10) == token(100)
     assert reader.state(source("s3://exports/again/")).kind == "file"
+
+
+def test_without_a_key_a_bucket_is_read_with_the_identity_of_the_pod(
+    bucket: tuple[S3Access, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cloud gives each pod keys for an hour; static ones are what leaks."""
+    in_bucket(bucket, "pod", {"a.csv": b"id,body\n1,one\n"})
+    with pod_identity(monkeypatch, tmp_path) as asked:
+        reader = SourceReader(connect(1), {}, s3=replace(bucket[0], key_id="", secret=""))
+
+        found = rows(reader, source("s3://exports/pod/"))[2]
+
+    assert found == [("1", "one")]
+    assert asked() > 0

@@ -22,11 +22,13 @@ from llm_platform.application.scaffold.columns import (
 )
 from llm_platform.application.scaffold.text import Draft, application_yaml, prompt_text, readme
 from llm_platform.errors import SpecificationError, StorageError
+from llm_platform.extraction.kinds import is_document, media_type
 from llm_platform.files import share, write_text
 from llm_platform.records import Task
 from llm_platform.tables.files import is_table_file
+from llm_platform.tables.folders import is_part
 from llm_platform.tables.forms import alike, one_form
-from llm_platform.tables.places import S3, is_place_of_many
+from llm_platform.tables.places import S3, is_place_of_many, look_into
 
 DEFAULT_MODEL = "smollm2-135m"
 PROMPT_NAME = "first"
@@ -49,7 +51,8 @@ def new_application(
 
     Args:
         name: Name of the application and of its folder.
-        source: A CSV, Parquet or JSON Lines file, a folder or a pattern of such, `s3://…`, or `warehouse.table`.
+        source: A CSV, Parquet or JSON Lines file, a folder or a pattern of such, a folder of documents (PDF, mails, …),
+            `s3://…`, or `warehouse.table`.
         folder: Where the application's folder is made.
         labels: For `classify`; without them, the values of the column of known answers.
         key: Column that names a document; guessed from a file's columns.
@@ -82,6 +85,13 @@ def _source(
         place = _place(source)
         return _unseen(source, key, text, answer), place
     path = Path(source).expanduser().resolve()
+    if path.is_dir() and _holds_documents(path):
+        if answer is not None:
+            raise SpecificationError(
+                f"{source!r} holds documents and no table, so none of its columns is {answer!r}. Leave --answer out, "
+                "and name a table of known answers under 'references' in application.yaml, by the paths of its files."
+            )
+        return Columns(key="path", text="text"), {"files": _portable(path, target.resolve())}
     columns = guess_columns(read_table(path), path, task=task, key=key, text=text, answer=answer)
     return columns, {"url": _portable(path, target.resolve())}
 
@@ -105,6 +115,12 @@ def _is_file(source: str) -> bool:
         return False
     path = Path(source).expanduser()
     return is_table_file(source) or path.exists() or is_place_of_many(str(path))
+
+
+def _holds_documents(folder: Path) -> bool:
+    """Whether a folder has files that are documents, and none that is a table."""
+    paths = [file.path for file in look_into(str(folder)).all_files]
+    return not any(map(is_part, paths)) and any(is_document(path) and media_type(path) for path in paths)
 
 
 def _unseen(source: str, key: str | None, text: str | None, answer: str | None) -> Columns:

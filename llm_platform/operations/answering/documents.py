@@ -143,8 +143,10 @@ def _with_online(
 def held_drop(lake: Warehouse, loaded: LoadedApplication) -> str | None:
     """Why an update would be held, from the number of rows alone; None where it would not."""
     application = loaded.application
-    before = lake.application(application.name).documents.of_source()
-    found = dropped(before, lake.sources.count(located(application.source, application)), application.source.max_drop)
+    documents, source = lake.application(application.name).documents, located(application.source, application)
+    if lake.sources.only_grew(source, documents.consumed()):
+        return None
+    found = dropped(documents.of_source(), lake.sources.count(source), application.source.max_drop)
     return None if found is None else _held(found, application)
 
 
