@@ -20,6 +20,8 @@ MOST_CHARACTERS = 20_000_000
 """Of one text; a book has a million."""
 MOST_XML_BYTES = 200_000_000
 """To which one part of a DOCX may unpack."""
+FALLBACK = "http://schemas.openxmlformats.org/markup-compatibility/2006 Fallback"
+"""What Word writes a second time, for older readers: the text of a text box among it."""
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _BLOCK_NAMES = (
     "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header "
@@ -119,6 +121,7 @@ def _paragraphs(packed: zipfile.ZipFile, part: str) -> str:
 
     def start(name: str, _: object) -> None:
         space, _, local = name.rpartition(" ")
+        state["deleted"] += name == FALLBACK
         if space != WORD:
             return
         state["text"] = local == "t"
@@ -128,6 +131,7 @@ def _paragraphs(packed: zipfile.ZipFile, part: str) -> str:
 
     def end(name: str) -> None:
         space, _, local = name.rpartition(" ")
+        state["deleted"] -= name == FALLBACK
         if space == WORD:
             state["text"] = False
             state["deleted"] -= local == "del"

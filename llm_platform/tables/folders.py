@@ -14,11 +14,7 @@ from llm_platform.tables.places import Place, StoredFile
 
 MOST_HEADERS = 32
 """Files that are looked at where only columns are asked for; each one is held against them when it is read."""
-LAKES = {
-    "_delta_log/": "a Delta table: some of its files may have been deleted. Name it as a warehouse, delta:<folder>",
-    "metadata/version-hint.text": "an Iceberg table: some of its files may have been deleted. Name it as a warehouse, "
-    "iceberg:<folder>",
-}
+LAKES = {"delta": "a Delta", "iceberg": "an Iceberg"}
 
 
 def is_part(path: str) -> bool:
@@ -36,9 +32,12 @@ def table_files(place: Place) -> list[StoredFile]:
     if not place.many:
         TableFile(place.all_files[0])
         return list(place.all_files)
-    for mark, what in LAKES.items():
-        if any(mark in file.path for file in place.all_files):
-            raise SpecificationError(f"{place.name!r} is {what}.")
+    if place.log is not None:
+        kind = "delta" if "_delta_log" in place.log else "iceberg"
+        raise SpecificationError(
+            f"{place.name!r} is {LAKES[kind]} table: some of its files may have been deleted. Name it as a warehouse, "
+            f"{kind}:<folder>."
+        )
     files = place.files(is_part)
     if empty := [file.name for file in files if not file.size]:
         raise TransientError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 S3 = "s3://"
+TO_NOTHING = 0
+"""When a link to nothing was last written."""
+LOG = re.compile(r"(?:^|/)(?:_delta_log/[0-9]+\.json|metadata/(?:version-hint\.text|[^/]*\.metadata\.json))$")
+"""Files of a table of another kind, Delta's and Iceberg's: some of its data files may be deleted rows."""
 MAGIC = re.compile(r"[*?\[]")
 Store = Callable[[], "FileSystem"]
 """Opens the object store, when the first file in it is looked for."""
@@ -45,11 +49,13 @@ class Place:
         name: The URL, in the form in which messages show it.
         many: Whether it is a folder or a pattern, and not one file.
         all_files: Every file there, those that have nothing to do with us included, by path.
+        log: A file of the log of a table of another kind that was met on the way, whatever the pattern.
     """
 
     name: str
     many: bool
     all_files: tuple[StoredFile, ...]
+    log: str | None = None
 
     def files(self, wanted: Callable[[str], bool]) -> list[StoredFile]:
         """Those files whose path is wanted.
@@ -128,11 +134,20 @@ def _on_this_machine(plain: str) -> Place:
         base, matches = _pattern(plain)
         if not Path(base).is_dir():
             raise FileNotFoundError(2, f"there is no folder {base!r}")
-        found = [file for file in _walk(Path(base), "", set()) if matches(file.path)]
-        return Place(plain, True, tuple(found))
+        return _many(plain, _walk(Path(base), "", set()), matches)
     if path.is_dir():
-        return Place(plain, True, tuple(_walk(path, "", set())))
+        return _many(plain, _walk(path, "", set()))
     return Place(plain, False, (_local(path, path.name),))
+
+
+def _many(name: str, files: Iterable[StoredFile], matches: Callable[[str], bool] = lambda _: True) -> Place:
+    found, log = [], None
+    for file in files:
+        if LOG.search(file.path):
+            log = file.path
+        if matches(file.path):
+            found.append(file)
+    return Place(name, True, tuple(found), log)
 
 
 def _walk(folder: Path, below: str, seen: set[tuple[int, int]]) -> Iterator[StoredFile]:
@@ -152,11 +167,19 @@ def _walk(folder: Path, below: str, seen: set[tuple[int, int]]) -> Iterator[Stor
 
 
 def _local(path: Path, below: str) -> StoredFile:
+    name, below = shown(str(path)), shown(below)
     try:
         stat = path.stat()
     except OSError as error:
-        raise unreadable(str(path), error) from None
-    return StoredFile(str(path), below, stat.st_size, stat.st_mtime_ns, lambda: path.open("rb"))
+        if path.is_symlink():
+            return StoredFile(name, below, 0, TO_NOTHING, lambda: path.open("rb"))
+        raise unreadable(name, error) from None
+    return StoredFile(name, below, stat.st_size, stat.st_mtime_ns, lambda: path.open("rb"))
+
+
+def shown(path: str) -> str:
+    """A path as text: bytes that are no UTF-8, which names of files may hold, are written out."""
+    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _in_store(url: str, store: FileSystem) -> Place:
@@ -166,15 +189,17 @@ def _in_store(url: str, store: FileSystem) -> Place:
     if MAGIC.search(path):
         base, matches = _pattern(path)
         listed = store.get_file_info(fs.FileSelector(base, recursive=True))
-        return Place(url, True, tuple(file for file in _stored(store, listed, base) if matches(file.path)))
+        return _many(url, _stored(store, listed, base), matches)
     folder = path.rstrip("/")
+    if not folder:
+        raise SpecificationError(f"Cannot read {url!r}: it names no bucket. Write s3://bucket/prefix/.")
     info = store.get_file_info(folder)
     if info.type == fs.FileType.File and folder == path:
         return Place(url, False, tuple(_stored(store, [info], folder.rpartition("/")[0])))
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(2, "No such file or prefix")
     listed = store.get_file_info(fs.FileSelector(folder, recursive=True))
-    return Place(url, True, tuple(_stored(store, listed, folder)))
+    return _many(url, _stored(store, listed, folder))
 
 
 def _stored(store: FileSystem, listed: list[object], base: str) -> Iterator[StoredFile]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import PurePosixPath
@@ -16,9 +16,9 @@ from llm_platform.extraction.kinds import MEDIA_TYPES, FileText, is_document, me
 from llm_platform.extraction.pool import FileReaders
 from llm_platform.records import SourceState
 from llm_platform.tables.forms import one_form
-from llm_platform.tables.places import Place, Store, StoredFile, unreadable
+from llm_platform.tables.places import TO_NOTHING, Place, Store, StoredFile, look_into, unreadable
 from llm_platform.warehouse.changes import SourceChanges
-from llm_platform.warehouse.source_files import Files, as_it_was
+from llm_platform.warehouse.source_files import Files
 
 BATCH_FILES = 64
 ROWS = pa.schema(
@@ -55,16 +55,36 @@ def document_changes(found: Files, url: str, since: SourceState | None, store: S
         # Under another form of its name a file is the same document.
         there = {one_form(file.path) for file in found.files}
         deleted, reason = [path for path in deleted if path not in there], str(difference)
-    rows = as_it_was(document_rows(files), files, url, store) if files else ()
+    # One that is written meanwhile has another mark, and is read again the next time.
+    rows = document_rows(files, is_gone=lambda file: _is_gone(file, url, store)) if files else ()
     return SourceChanges(full=difference is None, rows=rows, deleted=deleted, state=state, reason=reason)
 
 
-def document_rows(files: Sequence[StoredFile]) -> Iterator[pa.RecordBatch]:
-    """A row for each file; one that cannot be read has a reason instead of a text."""
+def _is_gone(file: StoredFile, url: str, store: Store | None) -> bool:
+    """Whether a file was taken away, and its place was not."""
+    return all(one.path != file.path for one in look_into(url, store).files(is_document))
+
+
+def document_rows(
+    files: Sequence[StoredFile], *, is_gone: Callable[[StoredFile], bool] = lambda _: False
+) -> Iterator[pa.RecordBatch]:
+    """A row for each file; one that cannot be read has a reason instead of a text.
+
+    Args:
+        is_gone: Whether a file that is not found was taken away meanwhile: then it has no row.
+
+    Raises:
+        TransientError: the disk or the store does not answer.
+    """
     with FileReaders() as readers:
 
-        def row(file: StoredFile) -> dict[str, Any]:
-            found, sha256 = _read(file, readers)
+        def row(file: StoredFile) -> dict[str, Any] | None:
+            try:
+                found, sha256 = _read(file, readers)
+            except FileNotFoundError as error:
+                if is_gone(file):
+                    return None
+                raise unreadable(file.name, error) from None
             return {
                 "path": file.path,
                 "text": found.text,
@@ -77,7 +97,7 @@ def document_rows(files: Sequence[StoredFile]) -> Iterator[pa.RecordBatch]:
                 "refused": found.refused,
             }
 
-        rows = readers.each(files, row)
+        rows = (one for one in readers.each(files, row) if one is not None)
         while batch := list(islice(rows, BATCH_FILES)):
             yield pa.RecordBatch.from_pylist(batch, schema=ROWS)
 
@@ -89,6 +109,10 @@ def _read(file: StoredFile, readers: FileReaders) -> tuple[FileText, str | None]
     try:
         with file.open() as opened:
             data = opened.read()
+    except FileNotFoundError:
+        if file.changed_ns == TO_NOTHING:
+            return FileText(refused="it is a link to nothing"), None
+        raise
     except OSError as error:
         if error.errno in MINE:
             return FileText(refused=f"it may not be read: {error.strerror}"), None

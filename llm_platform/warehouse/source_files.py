@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from llm_platform.errors import TransientError
 from llm_platform.records import SourceState, content_hash
-from llm_platform.tables.places import Place, Store, StoredFile, look_into, unreadable
+from llm_platform.tables.places import TO_NOTHING, Place, Store, StoredFile, look_into, unreadable
 
 HASHED_BYTES = 64 * 1024 * 1024
 """Files on this machine that are together no larger are compared by content; others by size and time."""
@@ -128,6 +128,10 @@ def _hash(file: StoredFile) -> str:
             return hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
     except PermissionError:
         return FORBIDDEN
+    except FileNotFoundError:
+        if file.changed_ns == TO_NOTHING:
+            return FORBIDDEN
+        raise TransientError(f"The file {file.name!r} was taken away while it was looked at. Run again.") from None
     except OSError as error:
         raise unreadable(file.name, error) from None
 

@@ -13,6 +13,7 @@ import pytest
 
 from llm_platform.extraction.kinds import DOCX, HTML, MAIL, MARKDOWN, PDF, PLAIN, FileText, is_document, media_type
 from llm_platform.extraction.pool import FileReaders, Limits
+from llm_platform.extraction.readers import FALLBACK
 from llm_platform_tests.extraction.files import LAUGHS, docx, mail, paragraph, pdf
 
 MEBIBYTE = 1 << 20
@@ -51,6 +52,15 @@ def small() -> Iterator[FileReaders]:
             docx("<w:p><w:del><w:r><w:t>gone</w:t></w:r></w:del><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t></w:r></w:p>"),
             FileText(b"a\tb"),
             id="docx-without-what-was-deleted",
+        ),
+        pytest.param(
+            DOCX,
+            docx(
+                f'<mc:AlternateContent xmlns:mc="{FALLBACK.partition(" ")[0]}"><mc:Choice>{paragraph("box")}</mc:Choice>'
+                f"<mc:Fallback>{paragraph('box')}</mc:Fallback></mc:AlternateContent>"
+            ),
+            FileText(b"box"),
+            id="docx-with-a-text-box-that-word-writes-twice",
         ),
         pytest.param(
             HTML,

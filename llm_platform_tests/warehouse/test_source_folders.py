@@ -161,6 +161,10 @@ def test_a_folder_that_is_touched_is_no_other_folder(reader: SourceReader, folde
         pytest.param({"a.csv": b"id,body,body\n"}, "t", ContractBroken, "a.csv' has more than one", id="twice"),
         pytest.param({"a.jsonl": b'{"id": 9, "bdy": "x"}\n'}, "t", ContractBroken, "no column 'body'", id="json"),
         pytest.param({"_delta_log/0.json": b"{}"}, "t", SpecificationError, "is a Delta table", id="delta"),
+        pytest.param(
+            {"_delta_log/0.json": b"{}"}, "t/*.csv", SpecificationError, "is a Delta table", id="delta-pattern"
+        ),
+        pytest.param({"metadata/0-a.metadata.json": b"1"}, "t", SpecificationError, "an Iceberg table", id="iceberg-2"),
         pytest.param({"metadata/version-hint.text": b"1"}, "t", SpecificationError, "an Iceberg table", id="iceberg"),
     ],
 )
@@ -221,6 +225,22 @@ def test_folders_that_link_to_each_other_end(reader: SourceReader, folder: Path)
     (folder / "late.csv").symlink_to(folder / "nowhere")
     with pytest.raises(TransientError, match=r"late\.csv"):
         reader.state(source(folder))
+
+
+def test_names_of_files_need_not_be_text(reader: SourceReader, tmp_path: Path) -> None:
+    """A share of twenty years has names in the encodings of twenty years."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.csv")).write_text("id,body\n1,one\n")
+
+    full, _, found, state = rows(reader, source(folder))
+    (folder / os.fsdecode(b"\xff.csv")).write_text("id,body\n2,two\n")
+
+    assert (full, found) == (True, [("1", "one")])
+    assert rows(reader, source(folder), state, ["1"])[:3] == (False, [], [("2", "two")])
+    (folder / os.fsdecode(b"\xff.csv")).write_text("id,bdy\n2,two\n")
+    with pytest.raises(ContractBroken, match=r"xff\.csv' has no column 'body'"):
+        rows(reader, source(folder))
 
 
 def in_bucket(bucket: tuple[S3Access, Any], prefix: str, files: dict[str, bytes]) -> SourceReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from llm_platform.application.model import Source
 from llm_platform.errors import DropHeld, SpecificationError, TransientError
 from llm_platform.operations.answering.columns import row_mistakes, source_reader
-from llm_platform.operations.answering.documents import update_documents
+from llm_platform.operations.answering.documents import located, update_documents
 from llm_platform.operations.answering.source_look import look_at_source
 from llm_platform.warehouse.engine import connect
 from llm_platform.warehouse.lake import Warehouse
@@ -104,6 +105,42 @@ def test_only_files_that_are_others_are_read_again(team: Team, lake: Warehouse) 
     assert (rows["broken.pdf"]["text"], rows["new.txt"]["text"]) == ("Mended.", "New.")
     assert "a.txt" not in rows
     assert (again.full, again.change.updated, again.change.deleted) == (False, 0, 0)
+
+
+def test_odd_files_are_documents_with_a_reason_too(team: Team, lake: Warehouse) -> None:
+    """A link to nothing, or a name in an old encoding, is no reason to read none of the others."""
+    (team.root / "papers" / "link.pdf").symlink_to(team.root / "nowhere.pdf")
+    (team.root / "papers" / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"Old name.")
+
+    update_documents(lake, team.loaded)
+    rows = stored(lake)
+    (team.root / "nowhere.pdf").write_bytes(pdf(["Found."]))
+    update_documents(lake, team.loaded)
+
+    assert (rows["link.pdf"]["status"], rows["link.pdf"]["reason"]) == ("undecodable", "it is a link to nothing")
+    assert rows["caf\\xe9.txt"]["text"] == "Old name."
+    assert stored(lake)["link.pdf"]["text"] == "Found."
+
+
+def test_files_that_move_while_they_are_read_stop_nothing(team: Team) -> None:
+    """A spool is never still; what was taken away leaves, what was written again is read the next time."""
+    source = located(team.loaded.application.source, team.loaded.application)
+    with source_reader({}) as reader:
+        changes = reader.changes(source, None)
+        (team.root / "papers" / "a.txt").unlink()
+        (team.root / "papers" / "notes.md").write_bytes(b"Other notes.")
+        read = {row["path"] for part in changes.rows for row in part.to_pylist()}
+        later = reader.changes(source, changes.state)
+        again = {row["path"] for part in later.rows for row in part.to_pylist()}
+
+        moved = reader.changes(source, None)
+        (team.root / "papers").rename(team.root / "away")
+        with pytest.raises(TransientError, match="No such file"):
+            list(moved.rows)
+
+    assert "a.txt" not in read
+    assert "notes.md" in read
+    assert (again, later.deleted) == ({"notes.md"}, ["a.txt"])
 
 
 def test_a_folder_that_is_empty_or_lost_takes_no_document_away(team: Team, lake: Warehouse) -> None:
