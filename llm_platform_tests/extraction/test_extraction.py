@@ -56,7 +56,7 @@ def small() -> Iterator[FileReaders]:
         pytest.param(
             DOCX,
             docx(
-                f'<mc:AlternateContent xmlns:mc="{FALLBACK.partition(" ")[0]}"><mc:Choice>{paragraph("box")}</mc:Choice>'
+                f'<mc:AlternateContent xmlns:mc="{FALLBACK.split()[0]}"><mc:Choice>{paragraph("box")}</mc:Choice>'
                 f"<mc:Fallback>{paragraph('box')}</mc:Fallback></mc:AlternateContent>"
             ),
             FileText(b"box"),
