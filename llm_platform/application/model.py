@@ -43,7 +43,7 @@ SCORERS_WITH_ARGUMENT = ("regex", "json_schema", "judge")
 JUDGE = "judge"
 
 
-FILE_COLUMNS = ("path", "text", "title", "pages", "media_type", "sha256", "bytes", "modified")
+FILE_COLUMNS = ("path", "text", "title", "pages", "page_starts", "media_type", "sha256", "bytes", "modified")
 """Columns of documents that are files."""
 
 

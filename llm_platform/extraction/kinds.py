@@ -35,12 +35,14 @@ class FileText:
     Attributes:
         text: As bytes, which need not be UTF-8 where the file is a plain text.
         refused: Why there is no text; None where there is.
+        page_starts: Of a file with pages, at which character of its text each begins.
     """
 
     text: bytes | None = None
     title: str | None = None
     pages: int | None = None
     refused: str | None = None
+    page_starts: tuple[int, ...] | None = None
 
 
 def media_type(path: str) -> str | None:

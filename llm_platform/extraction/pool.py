@@ -177,6 +177,7 @@ class _Process:
             title=said.get("title"),
             pages=said.get("pages"),
             refused=said.get("refused"),
+            page_starts=None if said.get("page_starts") is None else tuple(said["page_starts"]),
         )
 
     def end(self) -> None:

@@ -7,11 +7,13 @@ import email
 import email.policy
 import io
 import re
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
 from email.message import EmailMessage
 from html.parser import HTMLParser
+from itertools import accumulate
 from xml.parsers import expat
 
 from llm_platform.extraction.kinds import DOCX, HTML, MAIL, MARKDOWN, PDF, PLAIN, FileText
@@ -30,6 +32,7 @@ _BLOCK_NAMES = (
 BLOCKS = frozenset(_BLOCK_NAMES.split())
 """Elements after which a line ends."""
 UNSAID = frozenset(("script", "style", "template", "noscript", "head"))
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 META_CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 
 
@@ -69,13 +72,23 @@ def _pdf(data: bytes) -> FileText:
             continue
         left -= len(text)
         _require_room(left)
-        pages.append(text.replace("\r\n", "\n"))
+        pages.append(_tidy(text))
     if broken:
         raise RefusedError(f"{broken} of its {count} pages are damaged")
-    text = "\n\n".join(pages).strip()
+    joined = "\n\n".join(pages)
+    text = joined.strip()
+    lost = len(joined) - len(joined.lstrip())
+    starts = [max(start - lost, 0) for start in accumulate((len(page) + 2 for page in pages[:-1]), initial=0)]
     if count and not text:
         raise RefusedError(f"its {count} pages have no text: they are pictures, as of a scanner. Recognize them first")
-    return FileText(text=_bytes(text), title=_said(document.get_metadata_value("Title")), pages=count)
+    title = _said(document.get_metadata_value("Title"))
+    return FileText(text=_bytes(text), title=title, pages=count, page_starts=tuple(starts) if count else None)
+
+
+def _tidy(text: str) -> str:
+    """A page as it stands in a document's text, where nothing of it is changed any more: its characters are counted."""
+    lines = CONTROL.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))).split("\n")
+    return "\n".join(line.rstrip() for line in lines).strip()
 
 
 def _docx(data: bytes) -> FileText:

@@ -107,6 +107,7 @@ TABLES: dict[str, dict[str, str]] = {
         "position": "BIGINT",
         "of_release_id": "VARCHAR",
         "of_fingerprint": "VARCHAR",
+        "begins": "BIGINT",
     },
     "scores": {**columns_of(Score), "created_at": "TIMESTAMPTZ"},
     "reports": {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_platform.errors import ContractBroken
@@ -49,7 +51,7 @@ def explain(
         "published": published,
         "document": document,
         "completion": completion,
-        **({"made_of": chain.made_of(completion)} if completion and completion["parts"] else {}),
+        **({"made_of": chain.made_of(completion, page_starts(document))} if completion and completion["parts"] else {}),
         "release": release,
         "prompt": chain.first("prompts", {"version": release["prompt_version"]}) if release else None,
         "model": chain.first("models", {"entry": release["model_entry"]}, newest="observed_at") if release else None,
@@ -64,6 +66,17 @@ def explain(
 
 OF_AN_ANSWER = ("release_id", "fingerprint", "document_id", "status", "answer", "reason", "run_id")
 """What is shown of each answer that another one rests on."""
+
+
+def page_starts(document: Mapping[str, Any] | None) -> list[int]:
+    """At which character each page of a document begins, where its source says so (`page_starts` among attributes)."""
+    attributes = json.loads((document or {}).get("attributes") or "{}")
+    try:
+        starts = json.loads(attributes.get("page_starts") or "[]")
+    except (TypeError, ValueError):
+        return []
+    said = isinstance(starts, list) and all(isinstance(start, int) for start in starts)
+    return starts if said and starts == sorted(starts) else []
 
 
 class _Chain:
@@ -101,22 +114,23 @@ class _Chain:
             return identifier(column)
         return in_own_words()
 
-    def made_of(self, completion: Mapping[str, Any]) -> dict[str, Any]:
-        """The answers that one to a document in parts rests on, by their number."""
+    def made_of(self, completion: Mapping[str, Any], starts: Sequence[int]) -> dict[str, Any]:
+        """The answers that one to a document in parts rests on, by their number; and on which page each part begins."""
         # Of a calibrated release, what it is derived from: the one that sends the same requests.
         keys = completion["request_id"], completion["fingerprint"]
         links = self._links(LAKE, keys) or self._links(UPSTREAM, keys)
-        rows = (self.first("completions", {"release_id": release, "fingerprint": key}) for release, key in links)
-        return {
-            str(number): None if row is None else {name: row[name] for name in OF_AN_ANSWER}
-            for number, row in enumerate(rows, start=1)
-        }
+        found: dict[str, Any] = {}
+        for number, (release, key, begins) in enumerate(links, start=1):
+            row = self.first("completions", {"release_id": release, "fingerprint": key})
+            page = {"page": bisect_right(starts, begins)} if starts and begins is not None else {}
+            found[str(number)] = None if row is None else {**{name: row[name] for name in OF_AN_ANSWER}, **page}
+        return found
 
     def _links(self, catalog: str, keys: tuple[str, str]) -> list[tuple[Any, ...]]:
         made_of = self._session.relation(self._application, "made_of", catalog=catalog)
         releases = self._session.relation(self._application, "releases", catalog=catalog)
         return self._session.rows(
-            f"SELECT of_release_id, of_fingerprint FROM {made_of} WHERE release_id IN "
+            f"SELECT of_release_id, of_fingerprint, begins FROM {made_of} WHERE release_id IN "
             f"(SELECT release_id FROM {releases} WHERE request_id = ?) AND fingerprint = ? ORDER BY position",
             list(keys),
         )

@@ -171,6 +171,8 @@ COLUMN_WORDS = {
     "made_of.position": "order of the parts",
     "made_of.of_release_id": "release of the part's answer",
     "made_of.of_fingerprint": "fingerprint of the part",
+    "made_of.begins": "character of the document's text at which the part begins; NULL in rows of before it was kept, "
+    "and of answers that were put together",
     "scores.scorer": "name and version of the scorer",
     "scores.score": "in [0, 1]; NULL where it could not be graded",
     "tallies.name": "what was counted: `documents`, `answers/<release_id>`, `published`, `baseline`, `drift`",

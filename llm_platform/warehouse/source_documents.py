@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,6 +28,7 @@ ROWS = pa.schema(
         ("text", pa.binary()),
         ("title", pa.string()),
         ("pages", pa.int64()),
+        ("page_starts", pa.string()),
         ("media_type", pa.string()),
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
@@ -90,6 +92,7 @@ def document_rows(
                 "text": found.text,
                 "title": found.title,
                 "pages": found.pages,
+                "page_starts": None if found.page_starts is None else json.dumps(found.page_starts),
                 "media_type": media_type(file.path),
                 "sha256": sha256,
                 "bytes": file.size,

@@ -38,7 +38,7 @@ def small() -> Iterator[FileReaders]:
         pytest.param(
             PDF,
             pdf(["The printer is on fire.", "Again."], title="Ticket 7"),
-            FileText(b"The printer is on fire.\n\nAgain.", title="Ticket 7", pages=2),
+            FileText(b"The printer is on fire.\n\nAgain.", title="Ticket 7", pages=2, page_starts=(0, 25)),
             id="pdf",
         ),
         pytest.param(

@@ -66,6 +66,8 @@ class InParts:
         self._parts, self._together = parts_release(release), together_release(release)
         self._keys: dict[str, tuple[str, ...] | str] = {}
         """Fingerprint of a document → those of its parts, or why it has none."""
+        self._begins: dict[str, list[int]] = {}
+        """Fingerprint of a document → where its parts begin."""
 
     def answer(self) -> None:
         """Ask about all parts, then store one answer per document.
@@ -102,6 +104,7 @@ class InParts:
             self._keys[document.fingerprint] = str(error)
             return []
         self._keys[document.fingerprint] = tuple(part.fingerprint for part in parts)
+        self._begins[document.fingerprint] = _begins(row.text, [part.text for part in parts])
         return parts
 
     def _rows(self, documents: Sequence[LongDocument]) -> Iterator[tuple[DocumentRow, LongDocument]]:
@@ -172,7 +175,7 @@ class InParts:
                 document_completion(self._release, blank, reading, parts=len(parts), made_of=made_of, paid=paid)
             )
         self._helpers.account.stored += self._store.completions.append(
-            self._lease, rows, made_of=_made_of(self._release, pieces)
+            self._lease, rows, made_of=_made_of(self._release, pieces, self._begins)
         )
         self._helpers.account.failed += sum(row.status is not CompletionStatus.VALID for row in rows)
 
@@ -191,7 +194,17 @@ class InParts:
         )
 
 
-def _made_of(release: Release, pieces: Mapping[str, Sequence[Completion]]) -> pa.Table:
+def _begins(text: str, parts: Sequence[str]) -> list[int]:
+    """Where each part begins in the text that it was cut from; a part begins behind the one before it."""
+    begins: list[int] = []
+    for part in parts:
+        begins.append(max(text.find(part, begins[-1] + 1 if begins else 0), begins[-1] if begins else 0))
+    return begins
+
+
+def _made_of(
+    release: Release, pieces: Mapping[str, Sequence[Completion]], begins: Mapping[str, Sequence[int]]
+) -> pa.Table:
     rows = [
         {
             "release_id": release.release_id,
@@ -199,6 +212,7 @@ def _made_of(release: Release, pieces: Mapping[str, Sequence[Completion]]) -> pa
             "position": position,
             "of_release_id": one.release_id,
             "of_fingerprint": one.fingerprint,
+            "begins": begins[key][position] if position < len(begins.get(key, ())) else None,
         }
         for key, made_of in pieces.items()
         for position, one in enumerate(made_of)

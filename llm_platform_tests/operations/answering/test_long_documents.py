@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import threading
@@ -426,3 +427,32 @@ def test_two_processes_share_long_documents_and_ask_for_no_part_twice(
     assert len(rows) == SHORT + len(texts)
     assert sum(shares) == server.counts.requests
     assert set(server.counts.asked.values()) == {1}
+
+
+def test_the_page_on_which_a_part_begins_is_named(tmp_path: Path) -> None:
+    """Who doubts an answer about a contract of eighty pages opens it at that page."""
+    seen_parts: list[str] = []
+
+    def answer(seen: Seen) -> str:
+        seen_parts.append(said(seen))
+        return "HAPPY"
+
+    text, page = long_text("long", LONG["long"]), 10_000
+    starts = list(range(0, len(text), page))
+    with ScriptedServer(answer=answer) as server:
+        team = LongTeam(tmp_path, server.url, "split")
+        with (team.root / "tickets.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerows([["ticket", "body", "team", "page_starts"], ["long", text, "red", json.dumps(starts)]])
+        team.specification["source"]["attributes"] = ["team", "page_starts"]
+        team.write_specification()
+        answered(team)
+
+    with team.warehouse.open() as lake:
+        lake.application(NAME).published.publish(team.release.release_id, contract=1)
+        found = explain_document(lake, team.loaded.application, "long")
+    marks = [one[one.index("DOC#long-") :].partition(" ")[0] for one in seen_parts]
+    begins = sorted(text.index(mark) for mark in marks)
+    assert len(begins) == len(found["made_of"]) == 3
+    assert [part["page"] for part in found["made_of"].values()] == [begin // page + 1 for begin in begins]
+    assert found["made_of"]["1"]["page"] == 1
