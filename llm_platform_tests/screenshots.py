@@ -2,7 +2,7 @@
 
 It serves the pages of this namespace's state, after `make demo`, opens each in Chromium as a newcomer would, and writes
 one picture each; those whose name ends in `_phone` are 390 pixels wide, those in `_dark` for a dark room. With
-`--dagster http://127.0.0.1:3000`, where `llm-platform dev` runs on that state, Dagster's graph and checks are made, too.
+`--dagster http://127.0.0.1:3000`, where `llm-platform dev` runs on that state, Dagster's graph and checks are made.
 """
 
 from __future__ import annotations
