@@ -1,7 +1,8 @@
 """`python -m llm_platform_tests.screenshots APPLICATION`: the pictures of the pages in `docs/pictures`, made anew.
 
 It serves the pages of this namespace's state, after `make demo`, opens each in Chromium as a newcomer would, and writes
-one picture each; those whose name ends in `_phone` are 390 pixels wide, those in `_dark` for a dark room.
+one picture each; those whose name ends in `_phone` are 390 pixels wide, those in `_dark` for a dark room. With
+`--dagster http://127.0.0.1:3000`, where `llm-platform dev` runs on that state, Dagster's graph and checks are made.
 """
 
 from __future__ import annotations
@@ -37,11 +38,20 @@ LOOKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
+OF_DAGSTER: tuple[tuple[str, str, dict[str, int]], ...] = (
+    ("asset_graph", "/asset-groups~group%3A%22{name}%22/", {"width": 2300, "height": 1350}),
+    ("dagster_checks", "/assets/{name}/report", {"width": 1600, "height": 1000}),
+)
+LOADING_MILLISECONDS = 8_000
+"""Dagster's pages ask for what they show after they are there."""
+
+
 def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("application", nargs="?", default="movie_reviews")
     parser.add_argument("--to", type=Path, default=CHECKOUT / "docs" / "pictures")
+    parser.add_argument("--dagster", help="Where `llm-platform dev` has Dagster's pages.")
     given = parser.parse_args()
     if LACKING is not None:
         raise SystemExit(LACKING)
@@ -59,6 +69,10 @@ def main() -> None:
         with served(app) as url:
             for picture, path, look in LOOKS:
                 _take(browser, f"{url}{path.format(name=given.application)}", given.to / f"{picture}.png", look)
+        if given.dagster:
+            for picture, path, size in OF_DAGSTER:
+                address = f"{given.dagster.rstrip('/')}{path.format(name=given.application)}"
+                _take_dagster(browser, address, given.to / f"{picture}.png", size)
 
 
 def _take(browser: Any, address: str, to: Path, look: dict[str, Any]) -> None:
@@ -71,6 +85,14 @@ def _take(browser: Any, address: str, to: Path, look: dict[str, Any]) -> None:
     page.set_viewport_size({"width": width, "height": max(height, 500)})
     page.screenshot(path=to)
     context.close()
+
+
+def _take_dagster(browser: Any, address: str, to: Path, size: dict[str, int]) -> None:
+    page = browser.new_page(viewport=size)
+    page.goto(address)
+    page.wait_for_timeout(LOADING_MILLISECONDS)
+    page.screenshot(path=to)
+    page.close()
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ def show_drift(application: ApplicationName) -> None:
     table = new_table("property", "verdict", "effect", "limit", "what was seen")
     for found in report.measurements:
         effect = "–" if found.effect is None else f"{found.effect_name} {found.effect:.3f}"
-        table.add_row(found.name, found.verdict, effect, f"{found.maximum:g}", found.note)
+        table.add_row(found.name, found.word, effect, f"{found.maximum:g}", found.note)
     show(table)
+    console.print(f"Drift: {report.state}.", markup=False)
     value = "–" if accuracy.value is None else f"{accuracy.value:.3f} [{accuracy.lower:.3f}, {accuracy.upper:.3f}]"
     console.print(f"Live accuracy {value} on {accuracy.labelled} labels: {accuracy.standing}.", markup=False)
     console.print(f"{len(report.flagged)} documents flagged, {look.drawn_now} drawn for labelling. Page: {look.page}")

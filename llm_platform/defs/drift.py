@@ -60,6 +60,7 @@ def drift_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.AssetsD
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(look.report.drift_id),
             metadata={
+                "state": look.report.state,
                 "page": dg.MetadataValue.text(str(look.page)),
                 "page_link": graph.page("cards/drift"),
                 "drawn_for_labelling": look.drawn_now,
@@ -79,9 +80,9 @@ def _measured(found: Measurement) -> dg.AssetCheckResult | Unmeasured:
         check_name=drift_check(found.name),
         passed=found.verdict != "drifted",
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{found.verdict}: {found.note}",
+        description=f"{found.word}: {found.note}",
         metadata={
-            "verdict": found.verdict,
+            "verdict": found.word,
             "effect": found.effect if found.effect is not None else "not measured",
             "effect_name": found.effect_name,
             "maximum": found.maximum,

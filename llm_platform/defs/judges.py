@@ -40,7 +40,7 @@ def judgements_asset(
     spec = dg.AssetSpec(
         key,
         deps=list(deps),
-        group_name=graph.group,
+        group_name=graph.group if scores else graph.side_group("judges"),
         owners=graph.owners,
         kinds={"nim", "duckdb"},
         code_version=content_hash(judge.model_dump(mode="json")),

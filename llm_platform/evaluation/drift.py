@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Effect = Literal["psi", "share", "separation"]
 DriftState = Literal["no drift", "drifted", "too few to say"]
 DriftVerdict = Literal["drifted", "no drift shown", "cannot tell"]
+_WORDS: dict[str, DriftState] = {"no drift shown": "no drift", "cannot tell": "too few to say"}
 
 DOCUMENT_MEASUREMENTS = ("length", "language", "vocabulary", "texts")
 ANSWER_MEASUREMENTS = ("answers", "confidence", "refusals", "validity")
@@ -54,6 +55,11 @@ class Measurement(Record):
     further: dict[str, float] = Field(default_factory=dict)
     note: str = ""
     texts: tuple[int, int] = (0, 0)
+
+    @property
+    def word(self) -> DriftState:
+        """The verdict in the three words that people read everywhere; it is stored in those of the first version."""
+        return _WORDS.get(self.verdict, "drifted")
 
 
 class Flagged(Record):

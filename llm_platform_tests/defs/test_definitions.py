@@ -129,6 +129,7 @@ def test_what_is_asked_for_by_name_stands_beside_the_everyday_picture(shipped: d
         "movie_reviews_training",
         "movie_reviews_studies",
         "movie_reviews_backfill",
+        "movie_reviews_judges",
     }
     assert {"movie_reviews/documents", "movie_reviews/completions_sentiment", "movie_reviews/published"} <= everyday
     assert "movie_reviews/adapter_sentiment" not in everyday

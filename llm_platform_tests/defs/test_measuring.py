@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 import pytest
 
+from llm_platform.defs.alerts import run_seen
 from llm_platform.defs.failures import failing_late, up_to_date_checks
 from llm_platform.defs.measuring import (
     Said,
@@ -89,6 +90,17 @@ def test_in_a_run_that_fails_it_is_a_warning_and_no_failure() -> None:
     assert shown is not None
     assert (shown.passed, shown.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert str(shown.description).startswith("nothing to measure")
+
+
+def test_what_can_be_measured_no_longer_ends_its_alert() -> None:
+    """Drift of a champion that no longer serves, a queue of a model that rests: nobody has to close them by hand."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(instance)
+        record = instance.get_run_record_by_id(result.run_id)
+        assert record is not None
+        seen = {check.check: check.passed for check in run_seen(instance, record).checks}
+
+    assert seen == {"held": True, "left_out": True, "failed": False}
 
 
 def test_so_it_is_where_a_step_fails_that_says_nothing_itself() -> None:

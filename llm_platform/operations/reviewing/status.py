@@ -47,6 +47,7 @@ from llm_platform.warehouse.store import ApplicationStore
 CARDS = {"card": "Report card", "drift": "Drift", "adapters": "Adapters"}
 """Files beside an application's report card, and what they are called."""
 NOTHING_MEASURED = "nothing was measured yet"
+TRAIN = "nobody has trained its adapter: llm-platform adapter train {}"
 SILENT_SECONDS = 15.0
 STALE_LOOK = timedelta(hours=6)
 
@@ -134,7 +135,10 @@ def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[Va
         release = loaded.release(name, store)
         if release is None:
             waits = loaded.requesting(name, store) is None
-            yield _challenger(name, None, "not trained yet" if waits else "not fitted yet", "")
+            state, why = (
+                ("not trained yet", TRAIN) if waits else ("not fitted yet", "the next run fits its calibration")
+            )
+            yield _challenger(name, None, state, why.format(loaded.application.name))
             continue
         report = _newest_report(store, release)
         state, why = _standing(store, loaded, name, release, report, evaluation_id=evaluation_id)

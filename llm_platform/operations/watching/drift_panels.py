@@ -60,7 +60,7 @@ def _measurements(report: DriftReport) -> Panel:
     sizes += f"{counted(report.current_texts, 'text')} since"
     said = f"Drifted: {', '.join(report.drifted)}." if report.drifted else "No drift is shown."
     if not told:
-        said = "Too few texts to tell."
+        said = "Too few to say."
     bars = " Bars are effects as a multiple of their limit." if picture else ""
     return Panel(
         title="Are newer documents like those it was judged on?",
@@ -75,7 +75,7 @@ def _measurements(report: DriftReport) -> Panel:
 def _line(found: Measurement) -> tuple[str, ...]:
     effect = "–" if found.effect is None else f"{EFFECTS[found.effect_name]} {found.effect:.3f}"
     chance = "–" if found.p_value is None else probability(found.p_value)
-    return (found.name, found.verdict, effect, minimum_figure(found.maximum), chance, found.note)
+    return (found.name, found.word, effect, minimum_figure(found.maximum), chance, found.note)
 
 
 def _accuracy(found: FreshAccuracy) -> Panel:
