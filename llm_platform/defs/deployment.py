@@ -14,6 +14,7 @@ from llm_platform.defs.nim_pods import nim_pods_definitions
 from llm_platform.models.entries import LockEntry
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.resources.alerts import AlertsResource
+from llm_platform.resources.execution import on_one_lake
 from llm_platform.resources.nim import NIMResource, resource_key
 from llm_platform.resources.sealed import sealed
 from llm_platform.resources.warehouse import WarehouseResource
@@ -44,7 +45,7 @@ def shared_definitions(
             **{resource_key(name): sealed(NIMResource.of(settings, name)) for name in entries},
         },
         sensors=[alerts_sensor(settings)],
-        executor=dg.in_process_executor,
+        executor=on_one_lake,
     )
     looks = {name: endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()}
     pods = nim_pods_definitions(list(entries.values()), settings)

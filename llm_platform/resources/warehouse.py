@@ -142,12 +142,6 @@ class WarehouseResource(dg.ConfigurableResource):
             raise
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:  # noqa: ARG002
-        """For the steps of one process of a run: the lake that the first of them opens stays open for the others."""
-        with kept_open():
-            yield self
-
-    @contextmanager
     def alone(self, *, read_only: bool = False) -> Iterator[Warehouse]:
         """The same without its upstream: what it holds itself."""
         with closing(Warehouse.attach(self._here(), read_only=read_only)) as lake:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAGIC = b"PAR1"
-PIECE = 1 << 20
-"""Bytes that are copied at once, where the kernel cannot copy by itself."""
+COPIED_BYTES = 2**20
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 Field = tuple[int, int, Any]
 """Number, kind and value; a struct is a list of them, and a list its kind and its items."""
@@ -60,8 +59,8 @@ class Footer:
     @property
     def marks(self) -> dict[str, str]:
         """What was written beside the rows."""
-        pairs: list[list[Field]] = (_value(self.fields, 5) or (STRUCT, []))[1]
-        return {_value(one, 1).decode(): (_value(one, 2) or b"").decode() for one in pairs}
+        pairs: Any = _value(self.fields, 5) or (STRUCT, [])
+        return {_value(one, 1).decode(): (_value(one, 2) or b"").decode() for one in pairs[1]}
 
     @property
     def rows(self) -> int:
@@ -154,7 +153,7 @@ def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
     target.seek(0, os.SEEK_END)
     source.seek(place)
     while left:
-        piece = source.read(min(left, PIECE))
+        piece = source.read(min(left, COPIED_BYTES))
         if not piece:
             raise NotReadable("a row group ends behind the end of its file")
         target.write(piece)

@@ -97,13 +97,15 @@ class Published:
         """
         contracts = self._contracts(contract)
         served = Served(release_id, variant, tuple(routes))
-        read_at, since, done = 0, None, []
+        read_at, since, done, waiting = 0, None, [], 0
 
         def body(transaction: Transaction) -> None:
-            nonlocal read_at, since, done
+            nonlocal read_at, since, done, waiting
             read_at = _snapshot(transaction)
             since = self._since(transaction, served, contracts, until=read_at)
             _stage_wanted(transaction, served, only_changed=since is not None)
+            before = 0 if since is None else (self._tallies.recall(PUBLISHED_NOW) or {}).get("waiting", 1)
+            waiting = before + transaction.count("SELECT count(*) FROM wanted WHERE status = 'unanswered'")
             done = [_publish(transaction, one, None if since is None else since[one.number]) for one in contracts]
             for number in sorted(set(retired) & set(self.numbers())):
                 transaction.drop(published_table(number))
@@ -120,6 +122,7 @@ class Published:
                 "of": _made_by(served, contracts),
                 "documents_at": read_at,
                 "tables_at": snapshot_id,
+                "waiting": waiting,
                 "versions": {str(one.number): list(state) for one, (_, state) in zip(contracts, done, strict=True)},
             }
             self._tallies.remember(PUBLISHED_NOW, content)
@@ -138,14 +141,17 @@ class Published:
     ) -> dict[int, TableState] | None:
         """State of each table as it was published, with the documents that have changed since in the table `changed`.
 
-        None where anything else may be different: then all rows are compared. A champion has answered every document
-        that is published, so its answers differ only where they were taken away, or where a document has changed.
+        None where anything else may be different: then all rows are compared. Where every document that was published
+        had an answer, what is published differs only where answers were taken away, or where a document has changed.
         """
         kept = self._tallies.recall(PUBLISHED_NOW)
         if kept is None or served.routes or self._session.has_upstream or kept["of"] != _made_by(served, contracts):
             return None
         answered = self._session.kinds_of_change(kept["documents_at"], self._application, "completions")
         if answered is None or answered - {"insert"} or not self._are_as_left(kept, contracts):
+            return None
+        # A document that was published without an answer may have got one, whatever became of the document.
+        if answered and kept.get("waiting") != 0:
             return None
         states = {int(number): TableState(*state) for number, state in kept["versions"].items()}
         most = states[contracts[0].number].rows

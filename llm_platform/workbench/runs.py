@@ -26,6 +26,7 @@ from llm_platform.inference.engine import Progress as EngineProgress
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
 from llm_platform.resources.handed import local_nim
 from llm_platform.resources.progress import listener, training_listener
+from llm_platform.resources.warehouse import kept_open
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.workbench.instance import recorded, require_idle
@@ -151,7 +152,7 @@ def attempt(
         LeaseHeld: another process of this machine is at it; nothing was started.
         StorageError: Dagster's history cannot be written.
     """
-    with recorded(settings) as instance, bars(console):
+    with kept_open(), recorded(settings) as instance, bars(console):
         require_idle(instance, application)
         defs = build_definitions(settings)
         found = defs.resolve_job_def(job or application)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.in_process import InProcessExecutor
 
+from llm_platform.resources.execution import OneLake
 from llm_platform.resources.warehouse import WarehouseResource, kept_open
 from llm_platform.warehouse.lake import Warehouse
 
@@ -63,23 +68,31 @@ def test_who_reads_first_keeps_nobody_from_writing(tmp_path: Path) -> None:
     assert again is writing
 
 
-def test_steps_of_one_process_share_a_lake(tmp_path: Path) -> None:
-    """Dagster's own hook holds it for them, wherever a run is started from."""
-    lakes: list[Warehouse] = []
+def test_steps_of_one_run_share_a_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts the run, also a sensor: its executor holds the lake."""
+    resource, lakes = _resource(tmp_path), []
 
-    def step(name: str) -> dg.AssetsDefinition:
-        @dg.asset(name=name)
-        def asset(warehouse: WarehouseResource) -> None:
-            with warehouse.open() as lake:
+    def steps(*_: Any) -> Iterator[str]:
+        for step in ("first", "second"):
+            with resource.open() as lake:
                 lakes.append(lake)
+            yield step
 
-        return asset
+    monkeypatch.setattr(InProcessExecutor, "execute", steps)
+    events = OneLake(retries=RetryMode.ENABLED).execute(*[cast("Any", None)] * 2)
 
-    dg.materialize([step("first"), step("second")], resources={"warehouse": _resource(tmp_path)})
-
+    assert list(events) == ["first", "second"]
     assert lakes[0] is lakes[1]
     with pytest.raises(duckdb.Error):
         lakes[0]._connection.execute("SELECT 1")
+
+
+def test_a_sensor_takes_the_resource_as_it_is(tmp_path: Path) -> None:
+    """A resource that is taken back at the end needs a scope of its own, which who asks for a look does not have."""
+    context = dg.build_sensor_context(resources={"warehouse": _resource(tmp_path)})
+
+    with context.resources.warehouse.open() as lake:
+        assert lake.snapshot() == 0
 
 
 def _resource(folder: Path) -> WarehouseResource:

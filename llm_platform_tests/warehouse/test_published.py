@@ -197,3 +197,22 @@ def test_explaining_an_unknown_document_says_so(local_lake: Warehouse) -> None:
     """A mistyped key is the likely cause."""
     with pytest.raises(ContractBroken, match=r"has no document 'nope'.+case-sensitive"):
         local_lake.application("reviews").published.explain("nope", 1)
+
+
+def test_a_document_that_was_published_without_an_answer_gets_it(local_lake: Warehouse) -> None:
+    """A run that ended early publishes what there is; the next one answers the rest, and no document has changed."""
+    store = local_lake.application("reviews")
+    fill(local_lake, "abc")
+    with store.completions.lease(RELEASE_ID, holder="test") as lease:
+        store.completions.append(lease, [completion("a")])
+    store.published.publish(RELEASE_ID, 1)
+    store.documents.apply(batch([document("d")]), deleted=(), full=False, consumed=consumed(2))
+    store.published.publish(RELEASE_ID, 1)
+    store.tallies.keep()
+
+    answer_all(local_lake)
+    pending = store.published.pending(RELEASE_ID, 1)
+    store.published.publish(RELEASE_ID, 1)
+
+    assert pending == 3
+    assert {row["status"] for row in store.published.table(1).to_pylist()} == {"valid"}
