@@ -98,6 +98,7 @@ def test_two_applications_of_a_project_share_models_and_resources(project: Proje
     assert {job.name for job in definitions.resolve_all_job_defs()} >= {"tickets", "complaints"}
 
 
+@pytest.mark.slow
 def test_dagsters_own_tool_knows_the_component(project: Project) -> None:
     """`dg` finds it by the package's entry point, which only an installed package has: so through a process."""
     scaffold(project, "tickets")

@@ -160,6 +160,7 @@ def published(team: Team) -> set[str]:
         return set()
 
 
+@pytest.mark.slow
 def test_the_daemon_follows_a_table_and_the_ui_shows_and_materializes_assets(
     tmp_path: Path, model: ScriptedServer
 ) -> None:

@@ -166,6 +166,7 @@ def test_what_is_trained_is_served_and_judged(trained: Trained) -> None:
     assert champion.variant == "clear"
 
 
+@pytest.mark.slow
 def test_the_same_inputs_train_nothing_and_ask_nothing(trained: Trained) -> None:
     """Nothing in Dagster prevents a second training; the record of the first one does."""
     there, *_ = trained
@@ -184,6 +185,7 @@ def test_the_same_inputs_train_nothing_and_ask_nothing(trained: Trained) -> None
         assert training_plan(lake, there.team.loaded, gpus=1) == []
 
 
+@pytest.mark.slow
 def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_only(
     trained: Trained,
 ) -> None:
@@ -230,6 +232,7 @@ def test_an_adapter_is_published_on_its_comparison_with_the_present_champion_onl
             retire_adapter(store, loaded, manifest, serving=serving_of(there.team.settings), entry=entry)
 
 
+@pytest.mark.slow
 def test_the_chain_refuses_an_adapter_whose_file_was_changed(
     trained: Trained,
 ) -> None:

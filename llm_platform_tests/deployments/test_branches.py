@@ -139,6 +139,7 @@ def test_an_unchanged_application_on_a_branch_sends_nothing_and_leaves_productio
         assert lake.frame(NAME, "completions").num_rows == 0
 
 
+@pytest.mark.slow
 def test_a_changed_prompt_on_a_branch_pays_only_for_itself_and_serves_there_once_promoted(
     production: Production,
 ) -> None:

@@ -121,6 +121,7 @@ def test_an_approval_of_fewer_documents_is_none_of_those_that_came_back(site: Ma
     assert there.published() == []
 
 
+@pytest.mark.slow
 def test_documents_that_came_after_the_report_void_it(site: MakeSite) -> None:
     """Between the report and the promotion the documents changed: nobody has looked at these answers."""
     there = site()

@@ -28,6 +28,7 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
+@pytest.mark.slow
 def test_endpoint_that_dies_and_comes_back_costs_time_only(desk: MakeDesk) -> None:
     """A restarted model is the commonest failure there is; a run that loses rows over it has to be watched."""
     terminal, model = desk(200, latency_seconds=0.05)

@@ -67,6 +67,7 @@ def attacked(tmp_path: Path) -> Iterator[Team]:
     stop(local.config(pinned, local.path(pinned)), state=team.settings.state)
 
 
+@pytest.mark.slow
 def test_orders_inside_documents_never_break_the_form_of_an_answer(
     attacked: Team, capsys: pytest.CaptureFixture[str]
 ) -> None:

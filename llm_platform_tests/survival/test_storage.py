@@ -121,6 +121,7 @@ def test_full_disk_before_the_first_run_is_an_error_in_words(
     assert ledger(terminal.team).is_whole(60)
 
 
+@pytest.mark.slow
 def test_disk_that_fills_up_while_answers_come_back_loses_only_what_was_not_committed(
     desk: MakeDesk, small_disk: Callable[[Path], Path]
 ) -> None:

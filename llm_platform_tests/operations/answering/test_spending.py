@@ -146,6 +146,7 @@ def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path) -> None:
         within_budget(EnginePolicy(), Budget(cost_usd=1.0), team.loaded.lock[ENTRY])
 
 
+@pytest.mark.slow
 def test_a_budget_is_that_of_the_whole_run(tmp_path: Path, model: ScriptedServer) -> None:
     """Each variant of it with a budget of its own is a multiple of what somebody agreed to; and it is said."""
     team = Team(tmp_path, model.url, documents=20)
