@@ -24,7 +24,7 @@ from llm_platform.warehouse.engine import identifier, literal, one_of
 from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
 from llm_platform.warehouse.object_versions import purge_versions
 from llm_platform.warehouse.parquet_parts import Footer, Group, NotReadable, Part, join, read_footer
-from llm_platform.warehouse.session import FEW_KEYS, Session
+from llm_platform.warehouse.session import Session
 
 STATE = "llm_platform_state"
 """Key of a Parquet file's metadata that says what it is a copy of."""
@@ -315,7 +315,7 @@ def patch_parquet(session: Session, original: Original, old: Path, new: Path) ->
         return False
     with session.cursor(f"export to {str(old)!r} from") as cursor:
         original.prepare(session, cursor)
-        keys = _keys_since(session, cursor, original, since)
+        keys = _keys_since(session, original, since)
         ranges = None if keys is None else _ranges(footer.groups, keys)
         if not keys or ranges is None:
             return False
@@ -360,19 +360,12 @@ def _written_at(footer: Footer, original: Original) -> int | None:
     return int(at) if same and at.isdigit() else None
 
 
-def _keys_since(
-    session: Session, cursor: duckdb.DuckDBPyConnection, original: Original, since: int
-) -> list[str] | None:
+def _keys_since(session: Session, original: Original, since: int) -> list[str] | None:
     """Keys of rows that were written or left since; None where they are many, or cannot be told."""
     application, table = original.application, original.contract.table
-    kinds = session.kinds_of_change(since, application, table)
-    if not kinds or kinds - {"insert", "delete"}:
-        return None
-    feed = session.changes_feed(application, table, after=since, until=original.snapshot)
-    rows = cursor.execute(f"SELECT DISTINCT {original.key} FROM {feed} LIMIT {FEW_KEYS + 1}").fetchall()
-    keys = [row[0] for row in rows]
-    usable = len(keys) <= FEW_KEYS and all(isinstance(key, str) and "\0" not in key for key in keys)
-    return keys if usable else None
+    keys = session.changed_keys(application, table, after=since, until=original.snapshot, column=original.contract.key)
+    usable = keys is not None and all(isinstance(key, str) and "\0" not in key for key in keys)
+    return list(keys) if usable and keys is not None else None
 
 
 def _ranges(groups: Sequence[Group], keys: Sequence[str]) -> list[tuple[int, int, bool]] | None:

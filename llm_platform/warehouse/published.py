@@ -464,7 +464,8 @@ def _publish(
                 "documents": _snapshot(transaction),
             },
         )
-        written = f"(SELECT * FROM {target} WHERE {transaction.among('difference')})"
+        all_new = before is None and not counts["unchanged"]
+        written = target if all_new else f"(SELECT * FROM {target} WHERE {transaction.among('difference')})"
         if broken := _violations(transaction, contract, written):
             raise ContractBroken(
                 f"{contract.application}.{contract.table}: nothing was published.\n" + "\n".join(broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -41,6 +41,7 @@ SPARING_MIB = 64
 """As much DuckDB may hold per thread while it looks through all keys: with 50 to 120, 10^6 took 1.3 to 1.0 s."""
 
 FEW_KEYS = 1_000
+MOST_KEPT = 16
 KINDS_OF_CHANGE = {"inserted_into_table": "insert", "deleted_from_table": "delete"}
 COMPACTIONS = ("compacted_table", "merge_adjacent", "rewrite_delete")
 """How DuckLake names what a snapshot did to a table."""
@@ -70,6 +71,8 @@ class Session:
         self._columns: dict[tuple[str, str, str], frozenset[str]] = {}
         self._looked_up: dict[tuple[str, str], int | None] = {}
         self._columns_then: dict[tuple[str, str, int], dict[str, frozenset[str]]] = {}
+        self._changes: dict[tuple[int, str, str], tuple[int, tuple[frozenset[str], Sequence[int]]]] = {}
+        self._keys: dict[tuple[str, str, str, int, int], Sequence[str] | None] = {}
         self._following = Following(coordinator, self._ask, self.metadata)
         self._looking = threading.Lock()
         self._memory_limit = self._setting("memory_limit")
@@ -188,10 +191,21 @@ class Session:
 
         Compaction changes no row.
         """
+        found = self._changes_since(snapshot, application, table)
+        return None if found is None else found[0]
+
+    def _changes_since(
+        self, snapshot: int, application: str, table: str
+    ) -> tuple[frozenset[str], Sequence[int]] | None:
+        """The same, and the snapshots that did it; None where that cannot be told."""
         if not self.has_snapshot(snapshot):
             return None
+        key, at = (snapshot, application, table), self.snapshot()
+        known = self._changes.get(key)
+        if known is not None and not self.is_written_since(known[0], application, table):
+            return known[1]
         found = self.rows(
-            f"SELECT c.changes_made, t.table_id FROM {self.metadata('ducklake_snapshot_changes')} c "
+            f"SELECT c.snapshot_id, c.changes_made, t.table_id FROM {self.metadata('ducklake_snapshot_changes')} c "
             f"JOIN {self.metadata('ducklake_table')} t ON concat(c.changes_made, ',') LIKE "
             "concat('%:', t.table_id, ',%') "
             f"JOIN {self.metadata('ducklake_schema')} s USING (schema_id) "
@@ -199,12 +213,36 @@ class Session:
             {"since": snapshot, "schema": application, "table": table},
         )
         made = {
-            one.rpartition(":")[0]
-            for changes, table_id in found
+            (one.rpartition(":")[0], by)
+            for by, changes, table_id in found
             for one in changes.split(",")
             if one.rpartition(":")[2] == str(table_id)
         }
-        return frozenset(KINDS_OF_CHANGE.get(kind, "other") for kind in made if kind not in COMPACTIONS)
+        kinds = frozenset(KINDS_OF_CHANGE.get(kind, "other") for kind, _ in made if kind not in COMPACTIONS)
+        self._changes[key] = at, (kinds, sorted({by for kind, by in made if kind not in COMPACTIONS}))
+        return self._changes[key][1]
+
+    def changed_keys(
+        self, application: str, table: str, *, after: int, until: int, column: str = "document_id"
+    ) -> Sequence[str] | None:
+        """Keys of the rows that snapshots after one and up to another added or took away; None for more than
+        `FEW_KEYS`, or where it cannot be told.
+        """
+        found = self._changes_since(after, application, table)
+        if found is None or found[0] - {"insert", "delete"}:
+            return None
+        snapshots = [one for one in found[1] if one <= until]
+        if not snapshots:
+            return ()
+        # Ranges that begin and end elsewhere have the same changes in them, and what they were does not change.
+        key = (application, table, column, snapshots[0], snapshots[-1])
+        if key not in self._keys:
+            feed = self.changes_feed(application, table, after=snapshots[0] - 1, until=snapshots[-1])
+            rows = self._ask(f"SELECT DISTINCT {identifier(column)} FROM {feed} LIMIT {FEW_KEYS + 1:d}")
+            if len(self._keys) >= MOST_KEPT:
+                self._keys.clear()
+            self._keys[key] = tuple(row[0] for row in rows) if len(rows) <= FEW_KEYS else None
+        return self._keys[key]
 
     def is_written_since(self, snapshot: int, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether a later snapshot changed a table of ours in any way; also true where that cannot be told any more."""

@@ -472,6 +472,13 @@ class Tallies:
         if not kinds:
             cursor.execute("CREATE OR REPLACE TEMP TABLE changed (document_id VARCHAR)")
             return True
+        keys = session.changed_keys(self._application, DOCUMENTS, after=since, until=at)
+        if keys is not None and not any("\0" in key for key in keys):
+            listed = ", ".join(map(literal, keys))
+            cursor.execute(
+                f"CREATE OR REPLACE TEMP TABLE changed AS SELECT unnest([{listed}]::VARCHAR[]) AS document_id"
+            )
+            return True
         feed = session.changes_feed(self._application, DOCUMENTS, after=since, until=at)
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE changed AS SELECT DISTINCT document_id FROM {feed}")
         count = int(cursor.execute("SELECT count(*) FROM changed").fetchall()[0][0])
