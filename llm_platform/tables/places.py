@@ -137,7 +137,7 @@ def _on_this_machine(plain: str) -> FilePlace:
         return _many(plain, _walk(Path(base), "", set()), matches)
     if path.is_dir():
         return _many(plain, _walk(path, "", set()))
-    return FilePlace(plain, False, (_local(path, path.name),))
+    return FilePlace(plain, False, (_local(plain, path.name),))
 
 
 def _many(name: str, files: Iterable[StoredFile], matches: Callable[[str], bool] = lambda _: True) -> FilePlace:
@@ -163,18 +163,19 @@ def _walk(folder: Path, below: str, seen: set[tuple[int, int]]) -> Iterator[Stor
         if entry.is_dir():
             yield from _walk(Path(entry.path), f"{path}/", seen)
         elif entry.is_file() or (entry.is_symlink() and not entry.name.startswith(".")):
-            yield _local(Path(entry.path), path)
+            yield _local(entry.path, path)
 
 
-def _local(path: Path, below: str) -> StoredFile:
-    name, below = shown(str(path)), shown(below)
+def _local(path: str, below: str) -> StoredFile:
+    # Texts and not Paths: of twenty thousand files those take half of the time of a look.
+    name, below = shown(path), shown(below)
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError as error:
-        if path.is_symlink():
-            return StoredFile(name, below, 0, TO_NOTHING, lambda: path.open("rb"))
+        if os.path.islink(path):
+            return StoredFile(name, below, 0, TO_NOTHING, lambda: open(path, "rb"))
         raise unreadable(name, error) from None
-    return StoredFile(name, below, stat.st_size, stat.st_mtime_ns, lambda: path.open("rb"))
+    return StoredFile(name, below, stat.st_size, stat.st_mtime_ns, lambda: open(path, "rb"))
 
 
 def shown(path: str) -> str:

@@ -15,8 +15,8 @@ from llm_platform.errors import TransientError
 from llm_platform.records import SourceState, content_hash
 from llm_platform.tables.places import TO_NOTHING, FilePlace, Store, StoredFile, look_into, unreadable
 
-HASHED_BYTES = 64 * 1024 * 1024
-"""Files on this machine that are together no larger are compared by content; others by size and time."""
+HASHED_BYTES, HASHED_FILES = 64 * 1024 * 1024, 1000
+"""Files on this machine that are together no larger, and no more, are compared by content; others by size and time."""
 SETTLED_NS = 2_000_000_000
 """An object store tells times in seconds: a file that was written just now can be written again without a sign of it.
 Until so much later its mark is another one, so that it is read once more."""
@@ -95,7 +95,8 @@ def found_files(
     now = clock_ns()
     place = look_into(url, store)
     files = choose(place)
-    small = "://" not in place.name and sum(file.size for file in files) <= HASHED_BYTES
+    local = "://" not in place.name
+    small = local and len(files) <= HASHED_FILES and sum(file.size for file in files) <= HASHED_BYTES
     marks = {file.path: _hash(file) if small else _time(file, now) for file in files}
     return Files(place, files, {path: mark[:MARK] for path, mark in marks.items()} if place.many and small else marks)
 
