@@ -609,7 +609,7 @@ class Publish(Specification):
     assets: tuple[str, ...] = ()
 
 
-class Schedules(Specification):
+class StatedTimes(Specification):
     """When something is done whether or not anything has changed: times as cron writes them, in `timezone`.
 
     Attributes:
@@ -696,7 +696,7 @@ class Application(Specification):
     rollout: Rollout = Rollout()
     publish: Publish = Publish()
     monitoring: Monitoring = Monitoring()
-    schedules: Schedules = Schedules()
+    schedules: StatedTimes = StatedTimes()
     online: Online = Online()
     review: Review = Review()
     retention: Retention = Retention()

@@ -167,6 +167,10 @@ def known_answers_changed_sensor(
         newest = lake.application(graph.application.name).annotations.newest_at()
         if newest is not None and (left := newest.timestamp() + JUDGING_SECONDS - clock()) > 0:
             raise _NotYetError(f"people are judging; what they say is taken over when nobody has for {left:.0f} s more")
+        consumed, current = consumed_and_current(lake, graph.loaded)
+        if consumed is not None and consumed.token != current.token:
+            # Known answers are often a column of the same table: one change of it is one run.
+            raise _NotYetError("the source has changed, too; its run takes them over")
         return known_answers_state(lake, graph.application)
 
     said = "Follows known answers, of their table and of people: a change becomes one run."

@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadingLimits:
     """What reading one file may take.
 
     Attributes:
@@ -51,8 +51,8 @@ class Limits:
 class FileReaders:
     """Reads files in processes of their own; use it as a context manager."""
 
-    def __init__(self, limits: Limits | None = None, *, processes: int = PROCESSES) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, limits: ReadingLimits | None = None, *, processes: int = PROCESSES) -> None:
+        self.limits = limits or ReadingLimits()
         self._processes = processes
         self._free: list[_Process] = []
         self._all: list[_Process] = []
@@ -135,7 +135,7 @@ class _EndedError(Exception):
 class _Process:
     """One process that reads files."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ReadingLimits) -> None:
         self._limits = limits
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)

@@ -53,7 +53,17 @@ OURS = frozenset(
         *("application", "variant", "name", "prompt_name", "judge", "entry", "model", "model_entry"),
         *("endpoint", "endpoints", "base_url", "limits"),
         # Numbers and times.
-        *("bucket", "position", "sequence", "source_snapshot", "documents_snapshot", "confidence", "score", "p_value"),
+        *(
+            "bucket",
+            "position",
+            "begins",
+            "sequence",
+            "source_snapshot",
+            "documents_snapshot",
+            "confidence",
+            "score",
+            "p_value",
+        ),
         *("difference", "novelty", "probability", "documents", "sent", "stored", "failed", "retries", "requests"),
         *("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cut_tokens", "wasted_tokens"),
         *("presumed_tokens", "generation_tokens", "attempts", "attempt", "parts", "latency_seconds", "seconds"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from llm_platform.errors import ContractBroken, SpecificationError, TransientError
 from llm_platform.tables.files import TableFile, table_format
-from llm_platform.tables.places import Place, StoredFile
+from llm_platform.tables.places import FilePlace, StoredFile
 
 MOST_HEADERS = 32
 """Files that are looked at where only columns are asked for; each one is held against them when it is read."""
@@ -22,7 +22,7 @@ def is_part(path: str) -> bool:
     return table_format(path) is not None and not any(part[:1] in (".", "_") for part in PurePosixPath(path).parts)
 
 
-def table_files(place: Place) -> list[StoredFile]:
+def table_files(place: FilePlace) -> list[StoredFile]:
     """Files of a place that are rows of one table.
 
     Raises:

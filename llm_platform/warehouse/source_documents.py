@@ -17,7 +17,7 @@ from llm_platform.extraction.kinds import MEDIA_TYPES, FileText, is_document, me
 from llm_platform.extraction.pool import FileReaders
 from llm_platform.records import SourceState
 from llm_platform.tables.forms import one_form
-from llm_platform.tables.places import TO_NOTHING, Place, Store, StoredFile, look_into, unreadable
+from llm_platform.tables.places import TO_NOTHING, FilePlace, Store, StoredFile, look_into, unreadable
 from llm_platform.warehouse.changes import SourceChanges
 from llm_platform.warehouse.source_files import Files
 
@@ -43,7 +43,7 @@ MINE = (errno.EACCES, errno.EPERM, errno.EISDIR)
 """Errors that are those of one file, and not of the disk or the network."""
 
 
-def document_files(place: Place) -> list[StoredFile]:
+def document_files(place: FilePlace) -> list[StoredFile]:
     """Files of a place that are documents."""
     return place.files(is_document)
 

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from llm_platform.errors import TransientError
 from llm_platform.records import SourceState, content_hash
-from llm_platform.tables.places import TO_NOTHING, Place, Store, StoredFile, look_into, unreadable
+from llm_platform.tables.places import TO_NOTHING, FilePlace, Store, StoredFile, look_into, unreadable
 
-HASHED_BYTES = 64 * 1024 * 1024
-"""Files on this machine that are together no larger are compared by content; others by size and time."""
+HASHED_BYTES, HASHED_FILES = 64 * 1024 * 1024, 1000
+"""Files on this machine that are together no larger, and no more, are compared by content; others by size and time."""
 SETTLED_NS = 2_000_000_000
 """An object store tells times in seconds: a file that was written just now can be written again without a sign of it.
 Until so much later its mark is another one, so that it is read once more."""
@@ -35,7 +35,7 @@ class Files:
         marks: Path below the place → mark; equal marks mean equal content.
     """
 
-    place: Place
+    place: FilePlace
     files: Sequence[StoredFile]
     marks: Mapping[str, str]
 
@@ -47,12 +47,12 @@ class Files:
         token = content_hash(sorted(self.marks.items()))
         return SourceState(kind="file", token=token, table_id=self.place.name, files=_packed(self.marks))
 
-    def since(self, before: SourceState | None) -> Difference | None:
+    def since(self, before: SourceState | None) -> FilesSince | None:
         """What is different from a state of the same place; None where it does not say which files there were."""
         if before is None or before.files is None or before.table_id != self.place.name:
             return None
         old = _unpacked(before.files)
-        return Difference(
+        return FilesSince(
             new=[file for file in self.files if file.path not in old],
             changed=[file for file in self.files if old.get(file.path, self.marks[file.path]) != self.marks[file.path]],
             gone=sorted(old.keys() - self.marks.keys()),
@@ -60,7 +60,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Difference:
+class FilesSince:
     """Files that came, that are others under their old names, and paths of those that left."""
 
     new: list[StoredFile]
@@ -78,7 +78,7 @@ class Difference:
 
 def found_files(
     url: str,
-    choose: Callable[[Place], list[StoredFile]],
+    choose: Callable[[FilePlace], list[StoredFile]],
     *,
     store: Store | None,
     clock_ns: Callable[[], int] = time.time_ns,
@@ -95,7 +95,8 @@ def found_files(
     now = clock_ns()
     place = look_into(url, store)
     files = choose(place)
-    small = "://" not in place.name and sum(file.size for file in files) <= HASHED_BYTES
+    local = "://" not in place.name
+    small = local and len(files) <= HASHED_FILES and sum(file.size for file in files) <= HASHED_BYTES
     marks = {file.path: _hash(file) if small else _time(file, now) for file in files}
     return Files(place, files, {path: mark[:MARK] for path, mark in marks.items()} if place.many and small else marks)
 

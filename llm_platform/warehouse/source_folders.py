@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llm_platform.application.model import TableRef
 from llm_platform.errors import TransientError
 from llm_platform.records import content_hash
-from llm_platform.tables.places import Place, Store, look_into
+from llm_platform.tables.places import FilePlace, Store, look_into
 from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.source_urls import SourceUrl
 
@@ -57,7 +57,7 @@ def find_folder(url: SourceUrl, ref: TableRef, store: Store) -> FolderTable:
     return FolderTable(f"iceberg_scan({literal(folder)}, version = {version}, allow_moved_paths = {moved})", newest)
 
 
-def _newest(log: Place) -> str | None:
+def _newest(log: FilePlace) -> str | None:
     """The metadata that its hint names, else that of the highest number, written last."""
     by_name = {file.path: file for file in log.all_files}
     if HINT in by_name:
@@ -74,7 +74,7 @@ def _newest(log: Place) -> str | None:
     return max(numbered)[2] if numbered else None
 
 
-def _is_elsewhere(log: Place, newest: str, folder: str) -> bool:
+def _is_elsewhere(log: FilePlace, newest: str, folder: str) -> bool:
     (file,) = (file for file in log.all_files if file.path == newest)
     with file.open() as opened:
         data = opened.read()
@@ -85,7 +85,7 @@ def _is_elsewhere(log: Place, newest: str, folder: str) -> bool:
     return location.removeprefix("file://").rstrip("/") != folder
 
 
-def _no_version(folder: str, log: Place) -> TransientError:
+def _no_version(folder: str, log: FilePlace) -> TransientError:
     return TransientError(
         f"Cannot read the table {folder!r}: {log.name!r} has no version of it. Nothing was taken over; check that the "
         "folder is that of the table, then run again."

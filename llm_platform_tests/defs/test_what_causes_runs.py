@@ -265,6 +265,22 @@ def test_verdicts_become_a_run_when_people_have_stopped_judging(team: Team, inst
     assert list(watch.tick()) == [ANSWERS]
 
 
+def test_a_change_of_documents_and_answers_together_is_one_run(team: Team, instance: dg.DagsterInstance) -> None:
+    """Known answers are often a column of the same table, and its run takes both over."""
+    watch = Watch(team, instance)
+    watch.settle()
+
+    team.write_documents({f"{number}": team.text(number, note="again") for number in range(8)})
+    labels(team)
+    with_the_source = watch.tick()
+    with team.warehouse.open() as lake:
+        update_documents(lake, team.loaded)
+    take_over(team)
+
+    assert with_the_source == {}
+    assert [watch.tick() for _ in range(2)] == [{}, {}]
+
+
 def test_known_answers_that_cannot_be_read_are_no_change(team: Team, instance: dg.DagsterInstance) -> None:
     """A share that is not mounted must not cost a run each minute, and what is stored stays."""
     watch = Watch(team, instance)

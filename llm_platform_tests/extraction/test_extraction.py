@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_platform.extraction.kinds import DOCX, HTML, MAIL, MARKDOWN, PDF, PLAIN, FileText, is_document, media_type
-from llm_platform.extraction.pool import FileReaders, Limits
+from llm_platform.extraction.pool import FileReaders, ReadingLimits
 from llm_platform.extraction.readers import FALLBACK
 from llm_platform_tests.extraction.files import LAUGHS, docx, mail, paragraph, pdf
 
@@ -28,7 +28,9 @@ def readers() -> Iterator[FileReaders]:
 @pytest.fixture(scope="module")
 def small() -> Iterator[FileReaders]:
     """Little memory and little time, so that a hostile file is told soon."""
-    with FileReaders(Limits(seconds=2, memory_bytes=400 * MEBIBYTE, file_bytes=50 * MEBIBYTE), processes=1) as opened:
+    with FileReaders(
+        ReadingLimits(seconds=2, memory_bytes=400 * MEBIBYTE, file_bytes=50 * MEBIBYTE), processes=1
+    ) as opened:
         yield opened
 
 

@@ -182,6 +182,7 @@ def _look_at_documents(application: Application, sources: SourceReader, look: So
     for column in look.columns:
         column.read_as = named.get(column.name, "")
         column.empty = empty[column.name] if column.read_as not in ("", "watermark") else None
+        column.values = len(seen) if column.name == source.key else None
     repeated = [key for key, times in seen.items() if times > 1]
     if nameless:
         look.refused.append(f"{nameless} rows have no key (column {source.key!r} is null or empty).")

@@ -37,6 +37,8 @@ def test_what_is_fine_is_refused_nowhere(team: Team, reader: SourceReader) -> No
     look = look_at_source(team.loaded.application, reader)
 
     assert (look.rows, look.about, look.refused, look.answers_refused) == (40, None, [], [])
+    keys = next(column for column in look.columns if column.read_as == "key")
+    assert (keys.name, keys.empty, keys.values) == ("ticket", 0, 40)
     assert look.followed == "the file, by its content; a changed one is read whole and compared"
     assert said(team, reader) == []
 
