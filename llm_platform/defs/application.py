@@ -98,7 +98,12 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     own += [*adapter_reports, *scoring, *reader_assets(graph, published)]
     kinds = (sweep_asset, learning_curve_asset)
     studies = [study(graph, name, examples) for name, examples in trainings.items() for study in kinds]
-    by_name = [*buckets, *trainings.values(), *adapters.values(), *studies, *on_request]
+    by_name: dict[str, Sequence[ByName]] = {
+        backfill_job(application.name): buckets,
+        finetune_job(application.name): [*trainings.values(), *adapters.values()],
+        f"{application.name}_studies": studies,
+        f"{application.name}_judge": on_request,
+    }
     # The known answers may be a column of the same table.
     sources = list({spec.key: spec for spec in (source, *known)}.values())
     chains = [[trainings[name], adapters[name]] for name in trainings]
@@ -112,7 +117,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
         assets=[
             *sources,
             *described(graph, own),
-            *described(graph, [one.asset for one in by_name]),
+            *described(graph, [one.made_by(job) for job, ones in by_name.items() for one in ones]),
         ],
         asset_checks=checks,
         jobs=[

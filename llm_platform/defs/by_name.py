@@ -33,6 +33,10 @@ class ByName:
         """Of the asset."""
         return self.asset.key
 
+    def made_by(self, job: str) -> dg.AssetSpec:
+        """The asset, with the name of its job where people look for a button."""
+        return self.asset.replace_attributes(description=f"{self.asset.description} Made by the job {job}.")
+
 
 def made_by_name(
     spec: dg.AssetSpec, *, resources: Collection[str] = ("warehouse",), pool: str | None = None

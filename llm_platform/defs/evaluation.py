@@ -9,7 +9,7 @@ import dagster as dg
 from llm_platform.application.model import Application
 from llm_platform.defs.failures import StepEvent, failing_late
 from llm_platform.defs.graph import Graph
-from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset
+from llm_platform.defs.measuring import Said, Unmeasured, measuring_asset, rounded
 from llm_platform.defs.panels import behind_panel, stored_panels
 from llm_platform.errors import PlatformError
 from llm_platform.evaluation.gate_names import claim, gate_names
@@ -169,7 +169,7 @@ def hold_champion_again(instance: dg.DagsterInstance, store: ApplicationStore, g
                     asset_key=graph.key("report"),
                     check_name=str(result.check_name),
                     passed=result.passed,
-                    metadata=result.metadata,
+                    metadata=rounded(result.metadata),
                     severity=result.severity,
                     description=result.description,
                 )

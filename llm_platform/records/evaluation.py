@@ -175,6 +175,15 @@ class GateResult(Record):
         return f"lower bound {self.bound:.3f}, minimum {self.limit:.3f}"
 
 
+FIRST_CHAMPION = "rollout: first_champion automatic"
+"""Who decides where nothing served before, and the application leaves that to the first run."""
+
+
+def whom(by: str) -> str:
+    """Who decided, in words."""
+    return "the first run (no other champion was there)" if by == FIRST_CHAMPION else by
+
+
 class RolloutEvent(Record):
     """One append-only row of `rollout`: from now on this release serves the published table.
 

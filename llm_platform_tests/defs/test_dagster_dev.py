@@ -182,7 +182,7 @@ def test_the_daemon_follows_a_table_and_the_ui_shows_and_materializes_assets(
         )  # fmt: skip
         ui.wait_for("The publication of the change", lambda: published(team) == after.keys(), every_seconds=1.0)
         quiet = ui.wait_for("A quiet sensor", lambda: sensor_that_waits(ui))
-        # The schedule that looks at endpoints starts a run of its own at every fifth minute.
+        # The sensor that looks at endpoints starts runs of its own.
         runs = [run for run in ui.query(RUNS)["runsOrError"]["results"] if run["pipelineName"] == NAME]
         launched = ui.query(LAUNCH, executionParams=as_the_button_does(ui, ["models", "model_scripted"]))
         assert launched["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", launched

@@ -143,6 +143,9 @@ def test_no_button_of_the_graph_trains_studies_or_backfills(shipped: dg.Definiti
 
     assert {"movie_reviews/completions_tuned", "movie_reviews/published"} <= buttons
     assert not [key for key in buttons if key.split("/")[1].startswith(BY_NAME)]
+    said = {spec.key.path[-1]: str(spec.description) for spec in shipped.resolve_all_asset_specs()}
+    assert said["adapter_sentiment"].endswith("Made by the job movie_reviews_finetune.")
+    assert said["sweep_sentiment"].endswith("Made by the job movie_reviews_studies.")
     assert {node.name for node in jobs["movie_reviews_finetune"].nodes} == {
         "movie_reviews__training_examples_sentiment",
         "movie_reviews__adapter_sentiment",

@@ -199,3 +199,5 @@ def test_the_champions_checks_hold_once_there_is_one(
     assert event is not None
     assert event.asset_check_evaluation_data.passed
     assert event.asset_check_evaluation_data.metadata["minimum"].value == 0.7
+    lower = event.asset_check_evaluation_data.metadata["lower"].value
+    assert lower == round(float(str(lower)), 4)

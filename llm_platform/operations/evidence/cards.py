@@ -18,6 +18,7 @@ from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.yardstick import evaluated_rows
 from llm_platform.operations.evidence.adapter_evidence import require_adapter_report
 from llm_platform.operations.releases import LoadedApplication, champion_release
+from llm_platform.records.evaluation import whom
 from llm_platform.warehouse.store import ApplicationStore
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def serving_sentence(store: ApplicationStore) -> str:
         return "Nothing served when this was written."
     note = f": “{champion.note}”" if champion.note else ""
     return (
-        f"{champion.variant} serves since {champion.at:%Y-%m-%d %H:%M} UTC, decided by {champion.by}{note} "
+        f"{champion.variant} serves since {champion.at:%Y-%m-%d %H:%M} UTC, decided by {whom(champion.by)}{note} "
         f"(release {champion.release_id})."
     )
 

@@ -11,6 +11,7 @@ from llm_platform.application.model import Application
 from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.releases import requesting
 from llm_platform.records import GateResult, Interval, Release
+from llm_platform.records.evaluation import whom
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -111,7 +112,7 @@ def in_words(application: Application, document_id: str, chain: Mapping[str, Map
     elif decided is not None:
         note = f" ({decided['note']})" if decided.get("note") else ""
         sentences.append(
-            f"It serves since {_day(decided['at'])}, by {decided['by']}{note}, on report {decided['report_id']}: "
+            f"It serves since {_day(decided['at'])}, by {whom(decided['by'])}{note}, on report {decided['report_id']}: "
             f"{_accuracy(chain.get('report', {}))}."
         )
     completion = chain.get("completion")

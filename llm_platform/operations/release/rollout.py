@@ -30,13 +30,12 @@ from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import CompletionStatus, GateResult, Release, RolloutEvent, RowsChanged
 from llm_platform.records.contracts import Contract
+from llm_platform.records.evaluation import FIRST_CHAMPION
 from llm_platform.records.rollout import Route
 from llm_platform.warehouse.completions import SaidAlike
 from llm_platform.warehouse.copies import CopyPlace, FolderPlace
 from llm_platform.warehouse.published import Served
 from llm_platform.warehouse.store import ApplicationStore
-
-AUTOMATIC = "rollout: first_champion automatic"
 
 
 def evidence(
@@ -255,7 +254,7 @@ def decide(store: ApplicationStore, loaded: LoadedApplication) -> RolloutOutcome
         return RolloutOutcome(champion, promoted=False, refused=refused)
     _, variant, release = max(passing, key=lambda item: item[:2])
     try:
-        event = promote(store, loaded, variant, release=release, by=AUTOMATIC)
+        event = promote(store, loaded, variant, release=release, by=FIRST_CHAMPION)
     except TransientError:
         # A run that shared this one's work ends at the same moment, and may have chosen first.
         chosen = store.rollout.champion()

@@ -14,12 +14,13 @@ from llm_platform.operations.answering.spending import budget_line, month_of, mo
 from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.live import asked_documents, open_rollouts
-from llm_platform.operations.release.rollout import AUTOMATIC, evidence
+from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.release.watching import HELD
 from llm_platform.operations.releases import LoadedApplication, requesting
 from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent
+from llm_platform.records.evaluation import whom
 from llm_platform.records.rollout import RolloutStep
 from llm_platform.review.status import (
     ApplicationStatus,
@@ -207,7 +208,7 @@ def _serving(store: ApplicationStore, contract: int, champion: RolloutEvent) -> 
         model="" if release is None else release.model.entry,
         prompt="" if release is None else f"{release.prompt.name}, version {release.prompt.version}",
         since=champion.at,
-        by="the first run (no other champion was there)" if champion.by == AUTOMATIC else champion.by,
+        by=whom(champion.by),
         note=champion.note,
         action=champion.action,
         report_id=champion.report_id,

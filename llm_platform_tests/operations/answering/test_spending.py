@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from llm_platform.application.model import Budget
+from llm_platform.application.model import Budget, MonthlyBudget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.operations.answering.documents import update_documents
@@ -142,8 +142,25 @@ def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path) -> None:
     """Silence would mean no budget at all."""
     team = Team(tmp_path, "http://127.0.0.1:9")
 
-    with pytest.raises(SpecificationError, match="price_per_gpu_hour_usd"):
-        within_budget(EnginePolicy(), Budget(cost_usd=1.0), team.loaded.lock[ENTRY])
+    for budget in (Budget(cost_usd=1.0), Budget(month=MonthlyBudget(cost_usd=1.0))):
+        with pytest.raises(SpecificationError, match="price_per_gpu_hour_usd"):
+            within_budget(EnginePolicy(), budget, team.loaded.lock[ENTRY])
+
+
+def test_the_tighter_of_a_runs_and_a_months_budget_holds(tmp_path: Path) -> None:
+    """A run may not use what the month has no more, nor the month's rest what one run may not."""
+    entry = Team(tmp_path, "http://127.0.0.1:9").loaded.lock[ENTRY]
+    budget = Budget(tokens=50, month=MonthlyBudget(tokens=100))
+
+    left = [
+        within_budget(EnginePolicy(), budget, entry, spent=Spent(tokens=10, month_tokens=used)).budget_tokens
+        for used in (20, 95, 130)
+    ]
+
+    assert left == [40, 5, -30]
+    assert budget_line(budget, Spent(tokens=10, month_tokens=20), waiting=0) == (
+        "10 of 50 tokens, 20 of 100 tokens this month used"
+    )
 
 
 @pytest.mark.slow
