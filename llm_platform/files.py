@@ -15,6 +15,7 @@ import stat
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -151,6 +152,53 @@ def share(path: Path) -> None:
         ordinary = os.umask(0)
         os.umask(ordinary)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~ordinary)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What a file is on.
+
+    Attributes:
+        kind: Of the file system, as the kernel calls it.
+        is_encrypted: By dm-crypt below it, by a file system that encrypts, or since it is in memory.
+    """
+
+    kind: str
+    is_encrypted: bool
+
+
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+ENCRYPTING = frozenset({"ecryptfs", "fuse.gocryptfs", "fuse.encfs", "fuse.cryfs"})
+
+
+def disk_of(path: Path) -> Disk:
+    """What a file is on, or would be; of a file system that cannot be looked below, that it is not encrypted."""
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists()).resolve()
+    mounted: list[tuple[str, str, str]] = []
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+            fields, _, rest = line.partition(" - ")
+            number, point = fields.split()[2], fields.split()[4].encode().decode("unicode_escape")
+            mounted.append((point, rest.split()[0], number))
+    inside = [one for one in mounted if there.is_relative_to(one[0])]
+    if not inside:
+        return Disk("an unknown file system", is_encrypted=False)
+    # The last one lies over those before it.
+    _, kind, number = max(enumerate(inside), key=lambda one: (len(one[1][0]), one[0]))[1]
+    encrypted = kind in IN_MEMORY | ENCRYPTING or _is_below_dm_crypt(Path("/sys/dev/block") / number)
+    return Disk(kind, encrypted)
+
+
+def _is_below_dm_crypt(device: Path) -> bool:
+    """Whether a block device is a mapping of dm-crypt, or all that it is made of are."""
+    with suppress(OSError):
+        if (device / "dm" / "uuid").read_text(encoding="ascii").startswith("CRYPT-"):
+            return True
+    # A partition is in the folder of its disk.
+    with suppress(OSError):
+        parts = list((device / "slaves").iterdir())
+        return bool(parts) and all(_is_below_dm_crypt(one) for one in parts)
+    return False
 
 
 @contextmanager

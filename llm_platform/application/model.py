@@ -655,7 +655,7 @@ class Online(Specification):
     keep_documents: bool = False
 
 
-RetainedTable = Literal["documents", "completions", "retried_completions", "trials"]
+RetainedTable = Literal["documents", "completions", "retried_completions", "trials", "reads"]
 
 
 class Retention(Specification):

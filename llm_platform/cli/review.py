@@ -126,6 +126,7 @@ def export_verdicts(
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         annotations = lake.application(application).annotations
         rows: Sequence[dict[str, Any]] = (annotations.table() if everything else annotations.verdicts()).to_pylist()
+    settings.require_encrypted(to, of="verdicts")
     WarehouseResource.of(settings).note_read(application, "review export", rows=len(rows))
     write_text(to, written(rows, to.suffix))
     console.print(f"Wrote {len(rows)} rows to {to}.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llm_platform.cli.console import console
-from llm_platform.errors import StorageError
+from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import is_ours, strangers
 from llm_platform.settings.settings import load_settings
 
@@ -37,6 +37,25 @@ commands = typer.Typer(no_args_is_help=True, help="The folder that holds all loc
 def state_path() -> None:
     """Print the state folder."""
     console.print(str(load_settings().state))
+
+
+@commands.command("encrypt")
+def state_encrypt() -> None:
+    """Encrypt the tables of this namespace, with keys in its catalog; past snapshots cannot be read afterwards.
+
+    Nothing else may have the namespace open meanwhile. What is killed is begun anew by the next call.
+    """
+    from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.warehouse.encrypting import encrypt_lake
+
+    settings = load_settings()
+    if not settings.encrypted:
+        raise SpecificationError(
+            "Set LLM_PLATFORM_ENCRYPTED=true first, for everything that opens this namespace from now on; then run "
+            "this again."
+        )
+    rows = encrypt_lake(WarehouseResource.of(settings).location)
+    console.print(f"Encrypted: {rows} rows were written anew." if rows else "It is encrypted; nothing was left to do.")
 
 
 @commands.command("reset")

@@ -24,10 +24,10 @@ from llm_platform.records.completions import (
 from llm_platform.records.documents import (
     DocumentRow,
     DocumentStatus,
-    Look,
     OnlineDocument,
     RowsChanged,
     SourceState,
+    TextLook,
 )
 from llm_platform.records.evaluation import (
     Ceiling,
@@ -107,7 +107,6 @@ __all__ = [
     "Interval",
     "Judge",
     "LongDocuments",
-    "Look",
     "ModelPin",
     "OnlineDocument",
     "PoolExample",
@@ -131,6 +130,7 @@ __all__ = [
     "SubjectKind",
     "TableMeasure",
     "Task",
+    "TextLook",
     "TokenUsage",
     "Traces",
     "TrainingData",

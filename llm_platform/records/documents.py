@@ -82,7 +82,7 @@ class OnlineDocument(Record):
     received_at: datetime
 
 
-class Look(Record):
+class TextLook(Record):
     """That somebody looked at texts by a way of the platform's.
 
     Attributes:

@@ -91,10 +91,16 @@ class WarehouseResource(dg.ConfigurableResource):
     sources: dict[str, str] = Field(default_factory=dict, description="Name → URL of warehouses read, never written.")
     runs_folder: str | None = Field(default=None, description="Where runs leave journals and report cards.")
     signing_key: str | None = Field(default=None, description="Key by which documents that were forgotten are known.")
+    encrypted: bool = Field(default=False, description="Whether its files are encrypted, with keys in the catalog.")
 
     @classmethod
     def of(cls, settings: Settings) -> WarehouseResource:
-        """The resource that `settings` describe."""
+        """The resource that `settings` describe.
+
+        Raises:
+            SpecificationError: everything is to be encrypted, and the disk of the state folder is not.
+        """
+        settings.require_encrypted(settings.state, of="journals, exports and what adapters are trained on")
         catalog, data_path, schema = settings.location(settings.namespace)
         values: dict[str, str | None] = {}
         if settings.upstream_namespace and settings.upstream_namespace != settings.namespace:
@@ -114,6 +120,7 @@ class WarehouseResource(dg.ConfigurableResource):
             sources=settings.source_warehouses,
             runs_folder=str(settings.namespace_folder),
             signing_key=str(settings.signing_key_file),
+            encrypted=settings.encrypted,
             **values,
         )
 
@@ -163,6 +170,11 @@ class WarehouseResource(dg.ConfigurableResource):
         except StorageError as error:
             log.warning("This look at texts is not in the access log: %s", error)
 
+    @property
+    def location(self) -> LakeLocation:
+        """Where it is, and how it is reached."""
+        return self._here()
+
     def _here(self) -> LakeLocation:
         return LakeLocation(
             self.catalog,
@@ -171,6 +183,7 @@ class WarehouseResource(dg.ConfigurableResource):
             s3=self._s3(),
             folder=self.runs_folder,
             signing_key=self.signing_key,
+            encrypted=self.encrypted,
         )
 
     def _s3(self) -> S3Access:

@@ -21,7 +21,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from llm_platform.errors import SpecificationError
-from llm_platform.files import close_to_others, keep_to_owner, noted_upstream
+from llm_platform.files import close_to_others, disk_of, keep_to_owner, noted_upstream
 from llm_platform.settings.connection import Connection, header_value
 from llm_platform.settings.settings_pods import PodFields
 from llm_platform.warehouse.passwords import with_password_file
@@ -161,6 +161,16 @@ class Settings(PodFields, BaseSettings):
     signing_key: Path | None = Field(
         default=None,
         description="Ed25519 key (PEM): signs certificates, knows what was forgotten; unset: in the state folder.",
+    )
+    encrypted: bool = Field(
+        default=False,
+        description="Files of tables are encrypted, with their keys in the catalog, and all else that holds text has "
+        "to be on an encrypted disk; an existing namespace: `llm-platform state encrypt`.",
+    )
+    encrypted_disk: bool = Field(
+        default=False,
+        description="The disk of the state folder is encrypted by what cannot be seen here, such as a cloud's volume; "
+        "unset: LUKS or memory is looked for.",
     )
     adapter_keys: Path | None = Field(
         default=None,
@@ -420,6 +430,20 @@ class Settings(PodFields, BaseSettings):
         other = self.model_copy(update={"namespace": namespace_name(name)})
         other.__dict__.pop("namespace_folder", None)  # of the namespace that was copied
         return other
+
+    def require_encrypted(self, place: Path, *, of: str) -> None:
+        """Refuse to write text where nothing encrypts it, if it is to be encrypted.
+
+        Raises:
+            SpecificationError: nothing does.
+        """
+        if not self.encrypted or self.encrypted_disk or (found := disk_of(place)).is_encrypted:
+            return
+        raise SpecificationError(
+            f"LLM_PLATFORM_ENCRYPTED is set, and {of} would be written to {place}, which is on {found.kind} and on no "
+            "encrypted disk that can be seen. Name a folder on LUKS or in memory; or, where a cloud encrypts the "
+            "volume, say so: LLM_PLATFORM_ENCRYPTED_DISK=true"
+        )
 
     @property
     def signing_key_file(self) -> Path:

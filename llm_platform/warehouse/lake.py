@@ -345,10 +345,27 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, al
             else:
                 raise
             connection.execute(attach_statement(location, alias=alias, read_only=read_only, options=options))
+        _keep_encrypted(connection, location, alias=alias, read_only=read_only)
     except duckdb.Error as error:
+        if "is not encrypted but we requested" in str(error):
+            raise StorageError(
+                f"LLM_PLATFORM_ENCRYPTED is set, and the lake at {location.address} was made without. Encrypt it: "
+                "llm-platform state encrypt; or unset it."
+            ) from None
         if read_only and "does not exist" in str(error).lower() and "ducklake" in str(error).lower():
             raise NoLake(f"There is no lake at {location.address} yet; nobody has written it.") from None
         raise platform_error(error, doing) from None
+
+
+def _keep_encrypted(
+    connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, alias: str, read_only: bool
+) -> None:
+    """Let a lake that was made encrypted be written also where nobody says that it is."""
+    if read_only or location.is_remote or location.encrypted:
+        return
+    options = metadata_table("ducklake_metadata", catalog=alias, schema=location.schema)
+    if connection.execute(f"SELECT value FROM {options} WHERE key = 'encrypted'").fetchone() == ("true",):
+        load(connection, "httpfs")
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, location: LakeLocation) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llm_platform.records import Look
+from llm_platform.records import TextLook
 from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
@@ -33,10 +33,10 @@ class Reads:
             document_ids: What was read, where that is few documents: a row for each.
         """
         subjects = self.subjects()
-        named = [Look(at=at, by=by, way=way, rows=1, subject=subjects(one)) for one in document_ids]
-        self.append_looks(named or [Look(at=at, by=by, way=way, rows=rows)])
+        named = [TextLook(at=at, by=by, way=way, rows=1, subject=subjects(one)) for one in document_ids]
+        self.append_looks(named or [TextLook(at=at, by=by, way=way, rows=rows)])
 
-    def append_looks(self, looks: Sequence[Look]) -> None:
+    def append_looks(self, looks: Sequence[TextLook]) -> None:
         """Write down looks, in one transaction."""
         table = pa.Table.from_pylist([one.model_dump() for one in looks], schema=SCHEMA)
 

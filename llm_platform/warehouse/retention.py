@@ -11,6 +11,7 @@ AGES = {
     "completions": "created_at",
     "retried_completions": "retried_at",
     "trials": "at",
+    "reads": "at",
     "calls": "started_at",
     "endpoint_metrics": "scraped_at",
 }

@@ -39,6 +39,20 @@ class SpillFolder:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def openers(folder: Path) -> list[str]:
+    """Who else has a lake open whose own folder this is, in words."""
+    _sweep(folder)
+    found = []
+    for path in sorted(folder.glob(f"{_PREFIX}*")):
+        place, _, rest = path.name.removeprefix(_PREFIX).partition("-")
+        process = rest.partition("-")[0]
+        if place != _place():
+            found.append("a process of another machine")
+        elif process != str(os.getpid()):
+            found.append(f"process {process}")
+    return list(dict.fromkeys(found))
+
+
 def _place() -> str:
     return hashlib.sha256(node().encode()).hexdigest()[:12]
 

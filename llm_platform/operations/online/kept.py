@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from llm_platform.errors import PlatformError
 from llm_platform.inference.journal import Journal, recover
 from llm_platform.operations.online.open_lake import OpenLake
-from llm_platform.records import Look, OnlineDocument, Record, canonical_json, from_json_lines, json_lines
+from llm_platform.records import OnlineDocument, Record, TextLook, canonical_json, from_json_lines, json_lines
 from llm_platform.warehouse.store import ApplicationStore
 
 DOCUMENTS, LOOKS = "online_documents", "online_looks"
@@ -106,14 +106,14 @@ class KeptDocuments(Kept[OnlineDocument]):
         self.keep(OnlineDocument(document_id=document_id, columns=packed, received_at=datetime.now(UTC)))
 
 
-class KeptLooks(Kept[Look]):
+class KeptLooks(Kept[TextLook]):
     """Who got which answer, on its way into the access log."""
 
     def __init__(self, lake: OpenLake, application: str, journals: Path) -> None:
-        def store(rows: list[Look]) -> None:
+        def store(rows: list[TextLook]) -> None:
             lake.lake().application(application).reads.append_looks(rows)
 
-        super().__init__(journals / application / LOOKS, Look, store)
+        super().__init__(journals / application / LOOKS, TextLook, store)
         self._subjects: Callable[[str], str | None] | None = None
 
     def learn(self, store: ApplicationStore) -> None:
@@ -124,4 +124,4 @@ class KeptLooks(Kept[Look]):
     def note(self, caller: str, document_id: str) -> None:
         """Write down that a caller gets an answer, before it does; see `keep`."""
         subject = None if self._subjects is None else self._subjects(document_id)
-        self.keep(Look(at=datetime.now(UTC), by=caller, way=WAY, subject=subject))
+        self.keep(TextLook(at=datetime.now(UTC), by=caller, way=WAY, subject=subject))

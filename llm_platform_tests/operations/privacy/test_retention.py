@@ -33,7 +33,7 @@ def test_a_dry_run_says_what_goes_and_the_policy_takes_it(tmp_path: Path) -> Non
     place = ForgetPlace("main", lambda: Warehouse.attach(location, threads=2), tmp_path)
     later = NOON + timedelta(days=3650)
     forgetting = Forgetting([place], key, lambda: later)
-    kept = [application(completions=90, trials=90)]
+    kept = [application(completions=90, trials=90, reads=90)]
     with Warehouse.attach(location, threads=2) as lake:
         store = lake.application("reviews")
         fill(lake, "abc")
@@ -41,12 +41,15 @@ def test_a_dry_run_says_what_goes_and_the_policy_takes_it(tmp_path: Path) -> Non
         store.rollout.append(event("first"), expected_previous=None)
         store.documents.apply(batch([document("a")]), deleted=None, full=True, consumed=consumed())
         lake.calls.append([call("call-1", "an old question")])
+        store.reads.append("explain --texts", by="ada", at=NOON, document_ids=["a"])
+        store.reads.append("explain --texts", by="eve", at=later, document_ids=["a"])
 
         before = outdated(lake, kept, {"calls": 30}, now=later).rows
         again = outdated(lake, kept, {"calls": 30}, now=later).rows
         found, forgotten = let_go(lake, kept, {"calls": 30}, forgetting=forgetting, now=later)
 
-        assert before == again == found.rows == {"reviews.completions": 2, "platform.calls": 1}
+        assert before == again == found.rows == {"reviews.completions": 2, "reviews.reads": 1, "platform.calls": 1}
+        assert store.reads.table()["by"].to_pylist() == ["eve"]
         assert forgotten == []
         assert store.completions.of_release(RELEASE_ID)["document_id"].to_pylist() == ["a"]
         assert lake.calls.table().num_rows == 0

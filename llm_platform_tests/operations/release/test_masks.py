@@ -21,6 +21,7 @@ from llm_platform.errors import SpecificationError
 from llm_platform.operations.release.contracts import check_contract, filled_by, tables_of
 from llm_platform.operations.release.reading import query_published
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.records.contracts import text_contract
 from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
@@ -174,6 +175,40 @@ def test_a_new_mask_needs_a_new_number_and_is_on_every_table_then(
         assert len(copied) == 3
         assert not any(secret in text.encode() for (text,) in copied for secret in SECRETS)
         assert not any(secret in pages for secret in SECRETS)
+
+
+def test_a_mask_follows_its_field_into_a_table_that_calls_it_otherwise(lake: Warehouse, tmp_path: Path) -> None:
+    """Names of columns are the readers' own; what is hidden is what the field says."""
+    place = FolderPlace(tmp_path / "readers")
+    before = {"vendor": {"type": "string"}}
+    publish(lake, application(before), place, fields=before)
+    renamed = {"creditor": {"type": "string"}}
+    files = application(
+        renamed, contract=2, masks={"creditor": "redact"}, beside={"1": {"fields": {"vendor": "creditor"}}}
+    )
+
+    publish(lake, files, place, fields=renamed, said={"creditor": "Acme of Kiel"})
+
+    for number, name in ((1, "vendor"), (2, "creditor")):
+        table = pq.read_table(tmp_path / "readers" / f"published_v{number}.parquet")
+        assert set(table[name].to_pylist()) == {"[redacted]"}
+
+
+def test_a_table_with_the_whole_answer_as_json_loses_that_with_the_first_mask(lake: Warehouse, tmp_path: Path) -> None:
+    """Tables of older versions have a column with every field in it."""
+    fields = {"vendor": {"type": "string"}}
+    place, store, by = FolderPlace(tmp_path / "readers"), lake.application("invoices"), release(fields)
+    answer(lake, by, {"vendor": "Acme of Kiel"})
+    old = text_contract(1, application="invoices")
+    store.published.publish(by.release_id, [old], variant="plain")
+    store.copies.bring([old], [place], files=contract_files)
+
+    publish(lake, application(fields, contract=2, masks={"vendor": "redact"}), place, fields=fields)
+
+    assert store.published.numbers() == (1, 2)
+    for path in (tmp_path / "readers").iterdir():
+        assert not any(secret in path.read_bytes() for secret in SECRETS), path.name
+    assert "answer" not in pq.read_table(tmp_path / "readers" / "published_v1.parquet").column_names
 
 
 def test_a_mask_that_is_taken_off_is_judged_too(lake: Warehouse, tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""Tables' files are encrypted where that is asked for, existing ones too, and nothing of them stays readable."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from llm_platform.errors import SpecificationError, StorageError, TransientError
+from llm_platform.files import _is_below_dm_crypt, disk_of
+from llm_platform.settings.settings import Settings
+from llm_platform.warehouse import encrypting
+from llm_platform.warehouse.encrypting import encrypt_lake
+from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, consumed, document, event, fill
+from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_location
+
+SECRET = b"text of secret"
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> LakeLocation:
+    """A lake that was made without encryption: documents, answers, a decision, what is published, old snapshots."""
+    found = sqlite_location(tmp_path)
+    with Warehouse.attach(found, threads=2) as lake:
+        store = lake.application("reviews")
+        fill(lake, ["secret", "other"])
+        answer_all(lake)
+        store.rollout.append(event("first"), expected_previous=None)
+        store.published.publish(RELEASE_ID, 1)
+        store.documents.apply([], deleted=["other"], full=False, consumed=consumed(2))
+    return found
+
+
+def readable(location: LakeLocation) -> list[str]:
+    return [str(path) for path in Path(location.data_path).rglob("*") if path.is_file() and not _is_closed(path)]
+
+
+def _is_closed(path: Path) -> bool:
+    content = path.read_bytes()
+    return content[:4] == b"PARE" and SECRET not in content
+
+
+def rows(location: LakeLocation) -> dict[str, list[str]]:
+    with Warehouse.attach(location, read_only=True) as lake:
+        store = lake.application("reviews")
+        names = store._session.tables("reviews")
+        return {name: sorted(map(repr, lake.frame("reviews", name).to_pylist())) for name in names}
+
+
+def test_an_existing_lake_is_encrypted_and_every_row_is_there(location: LakeLocation) -> None:
+    """Whoever turns it on late has the most to hide."""
+    before = rows(location)
+    with Warehouse.attach(location, read_only=True) as lake:
+        snapshot = lake.snapshot()
+    assert readable(location)
+
+    written = encrypt_lake(location)
+
+    assert written == sum(map(len, before.values()))
+    assert readable(location) == []
+    assert rows(location) == before
+    assert sorted(path.name for path in Path(location.target).parent.glob("*.encrypting*")) == []
+    encrypted = replace(location, encrypted=True)
+    for number, again in ((5, encrypted), (7, location)):
+        with Warehouse.attach(again, threads=2) as lake:
+            assert lake.snapshot() > snapshot
+            documents = lake.application("reviews").documents
+            change = documents.apply(
+                batch([document("new", text="text of secret")]), deleted=None, full=False, consumed=consumed(number)
+            )
+            documents.apply([], deleted=["new"], full=False, consumed=consumed(number + 1))
+        assert change.inserted == 1
+    assert readable(location) == []
+    assert encrypt_lake(encrypted) == 0
+
+
+def test_no_number_of_a_snapshot_means_another_one_afterwards(location: LakeLocation) -> None:
+    """What was kept about an old snapshot must be found to have expired, or a run would skip what has changed."""
+    with Warehouse.attach(location, read_only=True) as lake:
+        numbers = range(lake.snapshot() + 1)
+
+    encrypt_lake(location)
+
+    with Warehouse.attach(location, read_only=True) as lake:
+        session = lake.application("reviews")._session
+        assert not [number for number in numbers if session.has_snapshot(number)]
+
+
+def test_a_lake_without_encryption_is_not_written_where_it_is_asked_for(location: LakeLocation) -> None:
+    """A setting that only counts for new files would be believed to count for all."""
+    asked = replace(location, encrypted=True)
+
+    for read_only in (True, False):
+        with pytest.raises(StorageError, match="llm-platform state encrypt"):
+            Warehouse.attach(asked, read_only=read_only)
+
+
+def test_a_lake_that_somebody_has_open_is_left_alone(location: LakeLocation) -> None:
+    """Their next commit would go into a file that nobody reads any more."""
+    program = (
+        "import sys\nfrom llm_platform.warehouse.lake import LakeLocation, Warehouse\n"
+        "with Warehouse.attach(LakeLocation(sys.argv[1], sys.argv[2])) as lake:\n"
+        "    lake.snapshot(); print('open', flush=True); sys.stdin.read()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, location.catalog, location.data_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+
+    with pytest.raises(TransientError, match=f"process {other.pid} has it"):
+        encrypt_lake(location)
+
+    other.communicate()
+    assert encrypt_lake(location) > 0
+
+
+@pytest.mark.parametrize("at", ["_copied", "replace"])
+def test_what_was_killed_is_begun_anew_and_leaves_nothing_plain(
+    location: LakeLocation, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Before the catalog is exchanged the lake is as it was; after it, only plain files are left over."""
+    before = rows(location)
+
+    def killed(*arguments: object) -> None:
+        if at == "replace":
+            real(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    real = os.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(*((encrypting, "_copied") if at == "_copied" else (encrypting.os, "replace")), killed)
+        with pytest.raises(KeyboardInterrupt):
+            encrypt_lake(location)
+    assert rows(location) == before
+
+    encrypt_lake(location)
+
+    assert readable(location) == []
+    assert rows(location) == before
+
+
+def test_a_catalog_in_postgres_says_what_to_do_instead(tmp_path: Path, postgres_dsn: str) -> None:
+    """Not a traceback, and not a lake that is half of each."""
+    with pytest.raises(StorageError, match="Make another namespace with LLM_PLATFORM_ENCRYPTED=true"):
+        encrypt_lake(postgres_location(postgres_dsn, tmp_path))
+
+
+def test_a_branch_reads_the_keys_of_what_it_may_read_and_no_others(tmp_path: Path, postgres_dsn: str) -> None:
+    """A key lies in the schema of its namespace, and rights are given by schema."""
+    lakes = [replace(postgres_location(postgres_dsn, tmp_path, name), encrypted=True) for name in ("ours", "theirs")]
+    for lake in lakes:
+        with Warehouse.attach(lake, threads=2) as opened:
+            fill(opened, ["secret"])
+        assert readable(lake) == []
+    ours, theirs = (lake.schema for lake in lakes)
+    with closing(psycopg2.connect(postgres_dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE of_branch LOGIN")
+        cursor.execute(f'GRANT USAGE ON SCHEMA "{ours}" TO of_branch')
+        cursor.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA "{ours}" TO of_branch')
+
+    with (
+        closing(psycopg2.connect(postgres_dsn.replace("user=postgres", "user=of_branch"))) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f'SELECT count(encryption_key) FROM "{ours}".ducklake_data_file')
+        assert cursor.fetchone()[0] > 0
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute(f'SELECT encryption_key FROM "{theirs}".ducklake_data_file')
+
+
+def test_what_is_in_no_table_has_to_be_on_an_encrypted_disk(tmp_path: Path) -> None:
+    """Journals and exports are text as well; half an encryption is none."""
+    settings = Settings(state=tmp_path, encrypted=True)
+
+    with pytest.raises(SpecificationError, match="journals would be written to /proc/self, which is on proc"):
+        settings.require_encrypted(Path("/proc/self"), of="journals")
+    settings.require_encrypted(Path("/dev/shm/not/there/yet"), of="journals")
+    settings.model_copy(update={"encrypted_disk": True}).require_encrypted(Path("/proc/self"), of="journals")
+    settings.model_copy(update={"encrypted": False}).require_encrypted(Path("/proc/self"), of="journals")
+    assert disk_of(Path("/dev/shm")).kind == "tmpfs"
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Path:
+    """As Linux shows block devices: LUKS on a disk, a volume of LVM on that, one on a plain disk, one on both."""
+    made = {"disk": [], "luks": ["disk"], "safe": ["luks"], "plain": ["disk"], "mixed": ["luks", "disk"]}
+    for name, below in made.items():
+        (tmp_path / name / "slaves").mkdir(parents=True)
+        for one in below:
+            (tmp_path / name / "slaves" / one).symlink_to(tmp_path / one)
+    for name in ("luks", "safe", "plain", "mixed"):
+        (tmp_path / name / "dm").mkdir()
+        uuid = "CRYPT-LUKS2-0123-data" if name == "luks" else "LVM-0123"
+        (tmp_path / name / "dm" / "uuid").write_text(uuid)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "encrypted"), [("disk", False), ("luks", True), ("safe", True), ("plain", False), ("mixed", False)]
+)
+def test_a_volume_is_encrypted_where_all_that_it_is_made_of_is(devices: Path, name: str, encrypted: bool) -> None:
+    """LVM over LUKS is the usual way, and hides the one below the other."""
+    assert _is_below_dm_crypt(devices / name) is encrypted
