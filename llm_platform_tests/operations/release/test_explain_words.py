@@ -35,7 +35,7 @@ def test_a_reader_learns_what_is_published_by_whom_and_on_what_evidence(team: Te
     for words in (
         "prompt clear in version v1 to scripted",
         "by ann (tried for a week)",
-        "0.80 [0.70, 0.90] of 200",
+        "0.800 [0.700, 0.900] of 200",
         "104 tokens",
     ):
         assert words in said, words
