@@ -23,7 +23,6 @@ from llm_platform.evaluation.selection import (
     text_or_none,
 )
 from llm_platform.evaluation.statistics import mean_score, share
-from llm_platform.evaluation.word_counts import WordCounts
 from llm_platform.records import Interval, Record
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ def _labelled_parts(
 
 
 def _tfidf_right(train: pd.DataFrame, held_out: pd.DataFrame) -> list[bool]:
+    from llm_platform.evaluation.word_counts import WordCounts
+
     given = WordCounts(train["text"].tolist(), train["reference"].tolist()).predict(held_out["text"].tolist())
     return [bool(answer == truth) for answer, truth in zip(given, held_out["reference"], strict=True)]
 
