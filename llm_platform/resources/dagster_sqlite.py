@@ -37,7 +37,7 @@ def _engine(address: str) -> Engine:
     return create_engine(address, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
-class Runs(SqliteRunStorage):
+class SqliteRuns(SqliteRunStorage):
     """Runs and their tags."""
 
     @contextmanager
@@ -47,7 +47,7 @@ class Runs(SqliteRunStorage):
             yield connection
 
 
-class Schedules(SqliteScheduleStorage):
+class SqliteSchedules(SqliteScheduleStorage):
     """Ticks of sensors and schedules."""
 
     @contextmanager
@@ -57,7 +57,7 @@ class Schedules(SqliteScheduleStorage):
             yield connection
 
 
-class Events(SqliteEventLogStorage):
+class SqliteEvents(SqliteEventLogStorage):
     """Events, one file for each run, and an index of all."""
 
     @contextmanager
@@ -76,9 +76,9 @@ class SqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self.base_dir, self._inst_data = base_dir, inst_data
-        self._run_storage = Runs.from_local(_runs_directory(base_dir))
-        self._event_log_storage = Events(_event_logs_directory(base_dir))
-        self._schedule_storage = Schedules.from_local(_schedule_directory(base_dir))
+        self._run_storage = SqliteRuns.from_local(_runs_directory(base_dir))
+        self._event_log_storage = SqliteEvents(_event_logs_directory(base_dir))
+        self._schedule_storage = SqliteSchedules.from_local(_schedule_directory(base_dir))
         super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
 
     @classmethod

@@ -23,7 +23,7 @@ from llm_platform.warehouse.coordination import COPIES
 from llm_platform.warehouse.engine import identifier, literal, one_of
 from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
 from llm_platform.warehouse.object_versions import purge_versions
-from llm_platform.warehouse.parquet_parts import Footer, Group, NotReadable, Part, join, read_footer
+from llm_platform.warehouse.parquet_parts import CopiedPart, Footer, Group, NotReadable, join, read_footer
 from llm_platform.warehouse.session import Session
 
 STATE = "llm_platform_state"
@@ -325,7 +325,7 @@ def patch_parquet(session: Session, original: Original, old: Path, new: Path) ->
         try:
             for number, (first, end, is_new) in enumerate(ranges):
                 if not is_new:
-                    parts.append(Part(old, footer.groups[first:end]))
+                    parts.append(CopiedPart(old, footer.groups[first:end]))
                     continue
                 made.append(new.with_name(f"{new.name.removesuffix('.partial')}.{number}.partial"))
                 where = _between(footer.groups, first, end, original.key)
@@ -337,7 +337,7 @@ def patch_parquet(session: Session, original: Original, old: Path, new: Path) ->
                 part = read_footer(made[-1], original.contract.key)
                 if part.schema != footer.schema:
                     return False
-                parts.append(Part(made[-1], part.groups))
+                parts.append(CopiedPart(made[-1], part.groups))
             rows = join(parts, new, like=footer, marks=_marks(original))
         except NotReadable:
             return False

@@ -69,7 +69,7 @@ class Footer:
 
 
 @dataclass(frozen=True)
-class Part:
+class CopiedPart:
     """Some row groups of a file, in their order."""
 
     file: Path
@@ -100,7 +100,7 @@ def read_footer(file: Path, column: str) -> Footer:
     return Footer(fields, groups)
 
 
-def join(parts: Sequence[Part], target: Path, *, like: Footer, marks: Mapping[str, str]) -> int:
+def join(parts: Sequence[CopiedPart], target: Path, *, like: Footer, marks: Mapping[str, str]) -> int:
     """Write a file of all these row groups; returns how many rows it has.
 
     Args:

@@ -15,7 +15,7 @@ from llm_platform.records.contracts import text_contract
 from llm_platform.warehouse import copies
 from llm_platform.warehouse.copies import FolderPlace, state_of, write_parquet
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform.warehouse.parquet_parts import NotReadable, Part, join, read_footer
+from llm_platform.warehouse.parquet_parts import CopiedPart, NotReadable, join, read_footer
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, consumed, document, fill
 
@@ -92,7 +92,11 @@ def test_row_groups_of_any_writer_are_moved(tmp_path: Path) -> None:
             f"TO '{made[-1]}' (FORMAT parquet, ROW_GROUP_SIZE 2048, CODEC '{codec}')"
         )
     footers = [read_footer(one, "k") for one in made]
-    parts = [Part(made[2], footers[2].groups), Part(made[0], footers[0].groups[::-1]), Part(made[1], footers[1].groups)]
+    parts = [
+        CopiedPart(made[2], footers[2].groups),
+        CopiedPart(made[0], footers[0].groups[::-1]),
+        CopiedPart(made[1], footers[1].groups),
+    ]
 
     rows = join(parts, tmp_path / "joined.parquet", like=footers[0], marks={"a": "é"})
 
@@ -150,5 +154,5 @@ def _without_rows(copy: Path) -> None:
     duckdb.execute(
         f"COPY (SELECT * FROM read_parquet('{copy}') WHERE document_id <> '007') TO '{rest}' (FORMAT parquet)"
     )
-    join([Part(rest, read_footer(rest, "document_id").groups)], copy, like=footer, marks=footer.marks)
+    join([CopiedPart(rest, read_footer(rest, "document_id").groups)], copy, like=footer, marks=footer.marks)
     rest.unlink()
