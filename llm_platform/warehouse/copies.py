@@ -7,18 +7,19 @@ alone.
 
 from __future__ import annotations
 
+import json
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 
 from llm_platform.errors import PlatformError, StorageError
 from llm_platform.files import share, write_text
-from llm_platform.records.contracts import Contract
+from llm_platform.records.contracts import Column, Contract
 from llm_platform.warehouse.coordination import COPIES
 from llm_platform.warehouse.engine import identifier, literal, one_of
 from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
@@ -78,6 +79,11 @@ class Original:
     def select(self) -> str:
         """Its rows in the order of their keys as they are shown, with the columns of the contract."""
         return f"SELECT * FROM ({self.rows}) ORDER BY {self.key}"
+
+    def remasked(self, schema: Mapping[str, Any]) -> list[Column]:
+        """Columns that an older copy shows in another way, by the schema that stands beside it."""
+        before = {name: one.get("x-mask") for name, one in schema.get("properties", {}).items()}
+        return [one for one in self.masked.columns if before.get(one.name, one.mask) != one.mask]
 
     def prepare(self, session: Session, cursor: duckdb.DuckDBPyConnection) -> None:
         """Let a cursor read the rows."""
@@ -256,13 +262,15 @@ class S3Place:
         try:
             there = store.get_file_info(fs.FileSelector(folder, allow_not_found=True))
             names = {info.base_name for info in there if info.type == fs.FileType.File}
-            done = []
+            done, hidden = [], False
             for one in originals:
                 address = f"s3://{folder}/{one.contract.table}.parquet"
                 described, told = f"{one.contract.table}.schema.json", False
                 if described in names and f"{one.contract.table}.parquet" in names:
                     with store.open_input_stream(f"{folder}/{described}") as stream:
-                        told = one.contract.content_id in stream.read().decode()
+                        schema = stream.read().decode()
+                    told = one.contract.content_id in schema
+                    hidden = hidden or any(column.mask is not None for column in one.remasked(json.loads(schema)))
                 if told and state_of(session, address) == one.state:
                     continue
                 write_parquet(session, one, address, shown=address)
@@ -276,6 +284,11 @@ class S3Place:
                     store.delete_file(f"{folder}/{name}")
                     if name.endswith(".parquet"):
                         done.append(f"s3://{folder}/{name} was taken away")
+            # What is masked now stands in the versions from before, in a bucket that keeps them.
+            if hidden and (refused := self.erase(session)):
+                done.append(
+                    f"{refused} versions from before there was a mask are locked by the store at {self.address}"
+                )
         except OSError:
             # What the store says holds keys and signatures.
             raise StorageError(

@@ -150,8 +150,7 @@ class PostgresPlace:
 
     def _remask(self, cursor: Any, original: Original, schema: dict[str, Any]) -> None:
         """Make room for other masks: what readers do not get any more stays in no page of the table."""
-        before = {name: one.get("x-mask") for name, one in schema.get("properties", {}).items()}
-        changed = [one for one in original.masked.columns if before.get(one.name, one.mask) != one.mask]
+        changed = original.remasked(schema)
         name = self._name(original.contract.table)
         if not changed or not _there(cursor, name):
             return

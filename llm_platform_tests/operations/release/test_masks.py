@@ -27,6 +27,7 @@ from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.contracts.builders import application, release
+from llm_platform_tests.operations.privacy.test_forgetting import versions_in
 from llm_platform_tests.operations.release.test_contracts import answer
 from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import fill
@@ -175,6 +176,23 @@ def test_a_new_mask_needs_a_new_number_and_is_on_every_table_then(
         assert len(copied) == 3
         assert not any(secret in text.encode() for (text,) in copied for secret in SECRETS)
         assert not any(secret in pages for secret in SECRETS)
+
+
+def test_a_bucket_that_keeps_versions_shows_none_from_before_the_mask(tmp_path: Path) -> None:
+    """Whoever may read an object may read what it was."""
+    with bucket_named("versioned-readers", versioned=True) as (access, client):
+        place = S3Place("s3://versioned-readers/masked")
+        for lake in lake_of(tmp_path, access):
+            publish(lake, application(FIELDS), place)
+            shown = [
+                one for one in versions_in(client, "versioned-readers") if any(secret in one for secret in SECRETS)
+            ]
+            publish(lake, application(FIELDS, contract=2, masks=MASKS), place)
+        left = list(versions_in(client, "versioned-readers"))
+
+    assert shown
+    assert len(left) == 6
+    assert not [one for one in left if any(secret in one for secret in SECRETS)]
 
 
 def test_a_mask_follows_its_field_into_a_table_that_calls_it_otherwise(lake: Warehouse, tmp_path: Path) -> None:
