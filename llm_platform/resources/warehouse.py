@@ -20,7 +20,7 @@ from llm_platform.warehouse.object_store import S3Access
 log = logging.getLogger(__name__)
 
 
-class _Kept:
+class _KeptLakes:
     """Lakes that stay open while somebody says so: to attach one, and to learn what is in it, costs each step anew."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class _Kept:
                 self._given_up.append(self._lakes.pop(key))
 
 
-_kept = _Kept()
+_kept = _KeptLakes()
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def read_footer(file: Path, column: str) -> Footer:
         opened.seek(size - 8 - length)
         footer = opened.read(length)
     try:
-        fields = _Reader(footer).struct()
+        fields = _CompactReader(footer).struct()
         groups = [_group(one, column) for one in _value(fields, 4)[1]]
     except (IndexError, TypeError, ValueError, KeyError) as error:
         raise NotReadable(f"{str(file)!r} has a footer that is not read here.") from error
@@ -121,7 +121,7 @@ def join(parts: Sequence[CopiedPart], target: Path, *, like: Footer, marks: Mapp
         pairs = [[(1, BINARY, name.encode()), (2, BINARY, text.encode())] for name, text in marks.items()]
         changed = {3: (I64, rows), 4: (LIST, (STRUCT, groups)), 5: (LIST, (STRUCT, pairs))}
         kept = {number: (kind, value) for number, kind, value in like.fields}
-        footer = _Writer()
+        footer = _CompactWriter()
         footer.struct([(number, *one) for number, one in sorted({**kept, **changed}.items())])
         made.write(footer.written + len(footer.written).to_bytes(4, "little") + MAGIC)
     return rows
@@ -209,7 +209,7 @@ def _value(fields: list[Field], number: int) -> Any:
     return next((value for one, _, value in fields if one == number), None)
 
 
-class _Reader:
+class _CompactReader:
     """Thrift's compact form."""
 
     def __init__(self, data: bytes) -> None:
@@ -272,7 +272,7 @@ class _Reader:
         return (found >> 1) ^ -(found & 1)
 
 
-class _Writer:
+class _CompactWriter:
     """The same, the other way."""
 
     def __init__(self) -> None:
