@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-BASELINE, BASELINE_VERSION = "baseline", 2
+BASELINE, BASELINE_VERSION = "baseline", 3
 """Name under which it is kept, and a number that is raised when equal documents would get another one."""
 
 
