@@ -116,7 +116,7 @@ bench: .venv/.installed-dev ## Measure ratios and limits (llm_platform_tests/ben
 	@$(BIN)/python -m pytest -q -m benchmark llm_platform_tests/benchmarks
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-  --no-header pyproject.toml --extra local
+  --no-header pyproject.toml --extra local --extra files
 # Of torch's own requirements the lock keeps those that every build has.
 NOT_TORCH := $(foreach name,torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
   nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
