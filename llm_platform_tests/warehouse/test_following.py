@@ -84,8 +84,10 @@ def test_files_that_may_be_in_the_middle_of_a_commit_say_nothing(tmp_path: Path)
         fill(lake, "a")
     catalog = Path(place.target)
     asking, writing = FileCoordinator(catalog), FileCoordinator(catalog)
+    # As of a moment that has not passed, however long it takes to get here.
+    soon, long_ago = time.time() + 60, time.time() - 10
+    os.utime(catalog, (soon, soon))
     just_now = asking.settled_mark()
-    long_ago = time.time() - 10
     os.utime(catalog, (long_ago, long_ago))
 
     with writing.write_lock("reviews"):
