@@ -49,10 +49,12 @@ evaluation: {gates: {}}
 APPLICATION_KEYS = (
     "'name', 'title', 'description', 'owners', 'task', 'labels', 'fields', 'source', "
     "'documents', 'long_documents', 'references', "
-    "'variants', 'finetuning', 'evaluation', 'rollout', 'publish', 'monitoring', 'online', 'review', 'retention', "
-    "'max_failed_share', 'budget'"
+    "'variants', 'finetuning', 'evaluation', 'rollout', 'publish', 'monitoring', 'schedules', 'online', 'review', "
+    "'retention', 'max_failed_share', 'budget'"
 )
-SOURCE_KEYS = "'warehouse', 'table', 'url', 'key', 'text', 'attributes', 'watermark', 'max_drop'"
+SOURCE_KEYS = (
+    "'warehouse', 'table', 'url', 'key', 'text', 'files', 'attributes', 'watermark', 'look_minutes', 'max_drop'"
+)
 VARIANT_KEYS = "'prompt', 'model', 'adapter', 'sampling', 'decision', 'calibrate', 'repair'"
 
 

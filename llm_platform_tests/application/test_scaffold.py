@@ -198,7 +198,7 @@ def test_columns_that_cannot_be_guessed_are_listed_with_the_flags(tmp_path: Path
         pytest.param({"labels": ("bug", "idea")}, "Column 'label' has 1 values that are not labels", id="other-labels"),
         pytest.param({"task": "extract", "labels": ("a", "b")}, "Labels were given for task 'extract'", id="labels"),
         pytest.param({"source": "nothing.csv"}, "Cannot read", id="no-file"),
-        pytest.param({"source": "https://example.com/t.csv"}, "Copy a remote file to this machine", id="remote"),
+        pytest.param({"source": "https://example.com/t.csv"}, "Copy what is elsewhere to this machine", id="remote"),
         pytest.param({"source": "tickets"}, "Source 'tickets' is neither a file", id="neither"),
     ],
 )

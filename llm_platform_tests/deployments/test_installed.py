@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from setuptools import build_meta
 
 from llm_platform.settings.settings import CHECKOUT
@@ -85,7 +86,10 @@ def test_an_application_is_made_checked_and_planned_without_a_checkout(installed
     assert checked.returncode == 0, checked.stderr
     assert "tickets" in checked.stdout
     assert home.returncode == 0, home.stderr
-    assert (Path(home.stdout.strip()) / "dagster.yaml").read_bytes() == (CHECKOUT / "dagster.yaml").read_bytes()
+    written = yaml.safe_load((Path(home.stdout.strip()) / "dagster.yaml").read_text(encoding="utf-8"))
+    shipped = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text(encoding="utf-8"))
+    assert {key: written[key] for key in shipped} == shipped
+    assert written["storage"]["custom"]["config"] == {"base_dir": home.stdout.strip()}
     assert home.stdout.startswith(str(installed.home))
 
 

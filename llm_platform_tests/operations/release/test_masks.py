@@ -127,14 +127,14 @@ def test_the_contract_beside_the_rows_says_what_is_masked(lake: Warehouse, tmp_p
 
 def test_an_object_store_gets_the_masked_table(tmp_path: Path) -> None:
     """A role of the bucket may read one prefix, and what is not masked is under another."""
-    with bucket_named("readers") as (access, client):
+    with bucket_named("masked-readers") as (access, client):
         for lake in lake_of(tmp_path, access):
-            places = [S3Place("s3://readers/masked"), S3Place("s3://readers/full", full=True)]
+            places = [S3Place("s3://masked-readers/masked"), S3Place("s3://masked-readers/full", full=True)]
             publish(lake, application(FIELDS, masks=MASKS), *places)
 
         stored = {
-            one["Key"]: client.get_object(Bucket="readers", Key=one["Key"])["Body"].read()
-            for one in client.list_objects_v2(Bucket="readers")["Contents"]
+            one["Key"]: client.get_object(Bucket="masked-readers", Key=one["Key"])["Body"].read()
+            for one in client.list_objects_v2(Bucket="masked-readers")["Contents"]
         }
     assert len(stored) == 6
     masked = pq.read_table(io.BytesIO(stored["masked/published_v1.parquet"])).to_pylist()

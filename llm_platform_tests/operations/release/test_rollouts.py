@@ -294,7 +294,7 @@ def test_a_held_challenger_goes_no_further_until_it_is_resumed(site: Site) -> No
     site.ask("resume")
     site.tick()
 
-    assert site.newest().stage == 1
+    assert site.newest().stage == 1, site.newest().reasons
 
 
 def approving(count: int, *roles: str) -> list[dict[str, Any]]:
