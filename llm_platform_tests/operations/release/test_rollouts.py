@@ -190,12 +190,12 @@ def test_each_guard_is_broken_by_what_it_is_for_and_by_nothing_else(site: Site) 
     site.team.write_prompt("refused", "This context is too long: {{ text }}")
     clear = site.team.specification["variants"]["clear"]
     site.team.specification["variants"]["refused"] = {**clear, "prompt": "refused"}
-    site.team.lock["price_per_million_input_tokens_usd"] = 1.0
-    site.team.write_lock()
     site.team.write_specification()
     started = [site.start(variant) for variant in ("clearer", "refused", "mumbles")]
     site.shares()
     rollouts = {step.variant: step.rollout_id for step in started}
+    site.team.lock["price_per_million_input_tokens_usd"] = 1.0
+    site.team.write_lock()
     strict = {
         "valid_rate": {"minimum": 0.9},
         "error_rate": {"maximum": 0.1},
@@ -212,6 +212,11 @@ def test_each_guard_is_broken_by_what_it_is_for_and_by_nothing_else(site: Site) 
     assert "USD over" in measured["cost_usd_per_document"]
     early = {name: {**guard, "documents": 100_000} for name, guard in (strict | tiny).items()}
     assert broken(site, early, "refused", rollouts["refused"]) == {}
+    # The others' reports were made beside it.
+    del site.team.specification["variants"]["refused"], site.team.lock["price_per_million_input_tokens_usd"]
+    site.team.write_lock()
+    with_policy(site, guards={})
+    site.known()
 
 
 def test_the_champion_is_held_to_what_is_live(site: Site) -> None:
@@ -294,7 +299,7 @@ def test_a_held_challenger_goes_no_further_until_it_is_resumed(site: Site) -> No
     site.ask("resume")
     site.tick()
 
-    assert site.newest().stage == 1, site.newest().reasons
+    assert site.newest().stage == 1
 
 
 def approving(count: int, *roles: str) -> list[dict[str, Any]]:
