@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from llm_platform.defs.monitoring import JOB
 from llm_platform_tests.servers.scripted import ScriptedServer
@@ -28,6 +29,7 @@ def test_a_look_stores_a_row_and_asks_no_model(team: Team, model: ScriptedServer
     assert model.counts.requests == model.counts.probes == 0
 
 
+@pytest.mark.slow
 def test_looks_that_find_nothing_new_start_no_run(
     team: Team, model: ScriptedServer, instance: dg.DagsterInstance
 ) -> None:
