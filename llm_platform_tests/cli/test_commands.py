@@ -109,6 +109,7 @@ def test_promotion_needs_evidence_and_can_be_taken_back(ran: Ran) -> None:
     assert model.counts.requests == asked
 
 
+@pytest.mark.slow
 def test_branch_reads_stored_answers_and_is_removed_alone(ran: Ran) -> None:
     """An unchanged application on a branch costs nothing, and taking the branch away takes nothing else."""
     terminal, model = ran

@@ -123,6 +123,7 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
 
 
+@pytest.mark.slow
 def test_before_training_the_variant_is_a_plain_state(untrained: Site) -> None:
     """The everyday job must neither train, nor fail, nor leave something undone, because nobody has trained yet."""
     team = untrained.team

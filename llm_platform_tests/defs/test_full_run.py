@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.session import Transaction
 from llm_platform_tests.defs.conftest import Ran
@@ -11,6 +13,7 @@ from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.team import NAME, Team
 
 
+@pytest.mark.slow
 def test_a_full_run_heals_what_was_tampered_with_and_pays_for_nothing(ran_once: Ran) -> None:
     """What moves on from before carries a mistake for ever: one command begins from the source and the answers."""
     team, model, _ = ran_once

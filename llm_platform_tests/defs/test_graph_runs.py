@@ -53,6 +53,7 @@ def test_one_variant_is_published_and_the_other_refused(
     assert model.counts.requests == 120
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_nothing_and_writes_nothing(ran_once: Ran) -> None:
     """Nothing in Dagster prevents a paid re-run; the ledger does."""
     team, model, instance = ran_once
@@ -101,6 +102,7 @@ def test_inserts_updates_and_deletes_reach_the_published_table(ran_once: Ran) ->
     assert {row["document_id"] for row in rows} == {str(number) for number in range(1, 61)}
 
 
+@pytest.mark.slow
 def test_equal_texts_share_one_answer_and_are_all_published(
     team: Team, model: ScriptedServer, instance: dg.DagsterInstance
 ) -> None:

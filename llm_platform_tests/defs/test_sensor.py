@@ -186,6 +186,7 @@ def test_a_failed_run_is_asked_for_again_after_a_pause(following: Follower, tabl
     assert "is as documents consumed it" in following.why_not()
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_after_the_documents_is_asked_for_again(on_lake: Follower, model: ScriptedServer) -> None:
     """Documents are up to date then, and readers still see the past."""
     (request,) = on_lake.asked()

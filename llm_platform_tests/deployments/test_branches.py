@@ -120,6 +120,7 @@ def administrate(dsn: str, *statements: str) -> None:
             cursor.execute(statement)
 
 
+@pytest.mark.slow
 def test_an_unchanged_application_on_a_branch_sends_nothing_and_leaves_production_as_it_was(
     production: Production,
 ) -> None:

@@ -69,6 +69,7 @@ def decided(lake: Warehouse, team: Team) -> LabelledSoFar:
     return decided_so_far(lake.application(NAME), team.loaded, ("vague", "clear"))
 
 
+@pytest.mark.slow
 def test_verdicts_on_differing_texts_say_how_all_texts_differ(lake: Warehouse, team: Team) -> None:
     """Eighty texts, and the labels of those on which the answers differ give the difference of all."""
     before = decided(lake, team)

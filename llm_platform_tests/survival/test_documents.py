@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
+
 from llm_platform_tests.survival.conftest import MakeDesk
 from llm_platform_tests.survival.ledger import ledger
 from llm_platform_tests.team import NAME, Team
@@ -29,6 +31,7 @@ def write_hostile_documents(team: Team, documents: int) -> None:
     (team.root / "tickets.csv").write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
+@pytest.mark.slow
 def test_hostile_documents_are_kept_with_a_reason_or_sent_as_they_are(desk: MakeDesk) -> None:
     """Ten megabytes, nothing, control characters, bytes that are no text, a template: none stops the others."""
     terminal, model = desk(60, keep_bodies=True)

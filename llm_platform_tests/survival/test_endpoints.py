@@ -100,6 +100,7 @@ def test_nonsense_on_the_first_attempt_costs_one_more_request_each(desk: MakeDes
     }
 
 
+@pytest.mark.slow
 def test_document_longer_than_the_context_is_a_row_with_its_reason(desk: MakeDesk) -> None:
     """Found here by the endpoint's own tokenizer, or said by the endpoint: one document, never a failed run."""
 

@@ -22,6 +22,7 @@ from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch,
 CONTRACT = text_contract(1, application="reviews")
 
 
+@pytest.mark.slow
 def test_a_copy_follows_random_changes_and_is_what_a_whole_one_would_be(
     local_lake: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

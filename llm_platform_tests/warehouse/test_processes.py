@@ -12,7 +12,7 @@ from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, comple
 from llm_platform_tests.warehouse.processes import go, line, proceed, results, start
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_documents_of_concurrent_writers_are_all_there_once(location: LakeLocation, count: int) -> None:
     """DuckLake alone loses some of these commits to 'database is locked' on SQLite; nothing may be lost or doubled."""
     processes = [start("store_own_documents", location, str(name), "3") for name in range(count)]

@@ -68,6 +68,7 @@ def test_estimate_before_the_first_answer_counts_bytes_and_asks_nobody(tmp_path:
     assert model.counts.asked.total() == 0
 
 
+@pytest.mark.slow
 def test_estimate_of_new_documents_follows_what_was_measured(tmp_path: Path, model: ScriptedServer) -> None:
     """After a run, the same application's own tokens and speed are known; a guess would be worse."""
     team = Team(tmp_path, model.url, documents=DOCUMENTS)

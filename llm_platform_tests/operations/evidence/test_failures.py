@@ -134,6 +134,7 @@ def test_retry_that_finds_nothing_changes_nothing(broken: tuple[LongTeam, Script
         assert lake.snapshot() == before
 
 
+@pytest.mark.slow
 def test_verdicts_that_failed_are_asked_again_and_count(tmp_path: Path) -> None:
     """A grade that says 'no verdict' stands for the answer that was judged: it has to go with the verdict."""
     with team_that_has_run(tmp_path) as (team, model):

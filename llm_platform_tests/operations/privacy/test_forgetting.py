@@ -399,6 +399,7 @@ def carry_out(ward: Ward, number: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_a_text_that_somebody_else_has_too_keeps_its_answers(ward: Ward) -> None:
     """Forgetting one document must not take, or make paid again, what was answered for another one."""
     with Warehouse.attach(ward.location, threads=2) as lake:
