@@ -62,6 +62,7 @@ class Asker:
         live: The requests that wait, and what the engine says.
         account: What it has sent and paid.
         asked_again: Texts that were asked again, since their stored answers could not be read.
+        callers: How many are being answered by it, also those whose text is still looked up.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Asker:
             release, live_policy(asking.policy), ledger.keep, asking.run_id, on_answer=self._on_answer
         )
         self.account = OnlineAccount(release.release_id, self.live)
-        self.asked_again = 0
+        self.asked_again = self.callers = 0
         self._application, self._asking, self._lake, self._threads = application, asking, lake, threads
         # Counting tokens waits for an endpoint, and one document after the other is enough.
         self._counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm-platform-counting")
@@ -173,6 +174,11 @@ class Asker:
             raise
         except RequestRejected as error:
             return self.live.refuse(unsent, str(error))
+        if (recent := self._recent.get(row.fingerprint)) is not None:
+            # Somebody else's request came back while this one was looked up.
+            answered: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+            answered.set_result(recent)
+            return answered
         return self.live.ask(request, until=until)
 
     def _on_answer(self, row: Completion) -> None:

@@ -332,7 +332,8 @@ class OnlineDesk:
 
         async def close() -> None:
             until = time.monotonic() + SWITCH_SECONDS
-            while asker.live.open and time.monotonic() < until and not self._is_closing:
+            # A caller who was given to it a moment ago has sent nothing yet.
+            while (asker.live.open or asker.callers) and time.monotonic() < until and not self._is_closing:
                 await asyncio.sleep(LOOK_SECONDS)
             asker.stop()
             await asyncio.gather(running, return_exceptions=True)
@@ -354,6 +355,7 @@ class OnlineDesk:
         return self.askers[arm.key]
 
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
+        asker.callers += 1
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 waiting = asker.waiting_for(row.fingerprint)
@@ -380,6 +382,8 @@ class OnlineDesk:
             raise Turned(
                 503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
             ) from None
+        finally:
+            asker.callers -= 1
 
     def _admit(self, asker: Asker, until: float) -> None:
         """Turn a request away that would wait for long before it is sent.
