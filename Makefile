@@ -57,9 +57,8 @@ demo-finetune: .venv/.installed-finetune ## The same with an adapter that is tra
 dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http://127.0.0.1:3000)
 	@$(BIN)/llm-platform dev
 
-# Three workers on two cores: for a third of the time a test waits, for servers, clocks and processes.
 test: check ## Run every check and test
-	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 tools: ## What test-all needs beside Python: Chromium, promtool, etcd, kube-apiserver (Debian or Ubuntu, as root)
 	@bash .ci/tools
@@ -69,7 +68,7 @@ test-all: check ## Every check and test, also those that need the tools above; s
 
 coverage: .venv/.installed-dev ## Which lines the tests run, command line and workers included; fails under the floor of pyproject.toml
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -n 3 --dist loadgroup
+	@$(BIN)/coverage run -m pytest -q -n 2 --dist loadgroup
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
