@@ -23,10 +23,10 @@ from llm_platform.defs.judges import judgements_asset
 from llm_platform.defs.prompts import prompt_asset
 from llm_platform.defs.readers import reader_assets
 from llm_platform.defs.recordings import recording_asset
-from llm_platform.defs.rollout import kept_fresh_schedules, published_asset, rollout_asset
+from llm_platform.defs.rollout import published_asset, rollout_asset
 from llm_platform.defs.rollout_sensor import rollout_sensor
 from llm_platform.defs.runs import APPLICATION_TAG, BACKFILL_YIELDS, PRIORITY_TAG, backfill_job, finetune_job
-from llm_platform.defs.schedules import stated_schedules
+from llm_platform.defs.schedules import schedules_of
 from llm_platform.defs.sensors import (
     adapters_trained_sensor,
     files_changed_sensor,
@@ -132,7 +132,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
             *([_drift_job(graph, drift)] if application.schedules.drift is not None else []),
             *_jobs_by_name(graph, buckets, chains, studies, on_request),
         ],
-        schedules=[*stated_schedules(graph), *kept_fresh_schedules(graph, job_name=application.name)],
+        schedules=schedules_of(graph),
         sensors=[
             source_changed_sensor(graph, source=source, job_name=application.name),
             files_changed_sensor(graph, job_name=application.name),

@@ -20,7 +20,6 @@ from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
 PROMISES = "promises_kept"
-HOURS_A_DAY = 24
 SHORTEST_WINDOW = timedelta(minutes=1)
 """Dagster's own limit."""
 
@@ -153,28 +152,6 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
         )
 
     return published
-
-
-def kept_fresh_schedules(graph: Graph, *, job_name: str) -> list[dg.ScheduleDefinition]:
-    """A run now and then of an application that promises freshness and states no time of its own for one.
-
-    Dagster takes a table to be overdue that nothing was published to; a run that finds nothing to do says otherwise.
-    """
-    hours = contract_of(graph.application).freshness_hours
-    if hours is None or graph.application.schedules.run is not None:
-        return []
-    every = min(max(int(hours / 2), 1), HOURS_A_DAY)
-    return [
-        dg.ScheduleDefinition(
-            name=f"{graph.application.name}_kept_fresh",
-            job_name=job_name,
-            cron_schedule="0 3 * * *" if every == HOURS_A_DAY else f"0 */{every} * * *",
-            default_status=dg.DefaultScheduleStatus.RUNNING
-            if graph.settings.sensors
-            else dg.DefaultScheduleStatus.STOPPED,
-            description=f"Readers are promised rows that are no older than {hours:g} hours. It trains nothing.",
-        )
-    ]
 
 
 def _freshness(contract: Contract) -> dg.FreshnessPolicy | None:

@@ -5,20 +5,40 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import under_way
 from llm_platform.operations.answering.documents import FULL_TAG
 
+KEPT_FRESH = "kept_fresh"
+HOURS_A_DAY, MINUTES_AN_HOUR = 24, 60
 DOES = {
     "run": "Takes up what no sensor has seen.",
+    KEPT_FRESH: "Readers are promised fresh rows: where nothing changes upstream, a run says so in time.",
     "full": "Reads, counts and compares everything, whatever change feeds and watermarks say.",
     "drift": "Holds documents and answers against those of the promotion.",
 }
 
 
-def stated_schedules(graph: Graph) -> Sequence[dg.ScheduleDefinition]:
-    """The schedules that `application.yaml` states."""
-    return [_schedule(graph, what, when) for what, when in graph.application.schedules.stated.items()]
+def schedules_of(graph: Graph) -> Sequence[dg.ScheduleDefinition]:
+    """The schedules that `application.yaml` states, and one that keeps a promise of freshness where it states no run.
+
+    Dagster takes a table to be overdue that nothing was published to; a run that finds nothing to do says otherwise.
+    """
+    times = dict(graph.application.schedules.stated)
+    hours = contract_of(graph.application).freshness_hours
+    if hours is not None and "run" not in times:
+        times[KEPT_FRESH] = _twice_in(hours)
+    return [_schedule(graph, what, when) for what, when in times.items()]
+
+
+def _twice_in(hours: float) -> str:
+    """A time of cron that comes at least twice in so many hours, and at least once a day and at most once a minute."""
+    minutes = max(int(hours * MINUTES_AN_HOUR / 2), 1)
+    if minutes < MINUTES_AN_HOUR:
+        return f"*/{minutes} * * * *"
+    every = minutes // MINUTES_AN_HOUR
+    return f"0 */{every} * * *" if every < HOURS_A_DAY else "0 3 * * *"
 
 
 def _schedule(graph: Graph, what: str, when: str) -> dg.ScheduleDefinition:

@@ -12,7 +12,7 @@ import pytest
 from llm_platform.application.cron import cron_mistake
 from llm_platform.defs.graph import Graph
 from llm_platform.defs.runs import APPLICATION_TAG
-from llm_platform.defs.schedules import stated_schedules
+from llm_platform.defs.schedules import schedules_of
 from llm_platform.defs.sensors import files_state
 from llm_platform.errors import SpecificationError
 from llm_platform.operations.answering.documents import FULL_TAG
@@ -35,7 +35,7 @@ def team(tmp_path: Path) -> Team:
 
 def test_stated_times_become_runs_of_the_right_job_and_none_beside_another(team: Team) -> None:
     """Two runs of one application do the same work; a full one says so by its tag."""
-    schedules = {one.name: one for one in stated_schedules(Graph(team.loaded, team.settings))}
+    schedules = {one.name: one for one in schedules_of(Graph(team.loaded, team.settings))}
     with dg.instance_for_test() as instance:
 
         def asked(name: str) -> Any:
@@ -70,6 +70,27 @@ def test_the_graph_has_what_is_stated(team: Team) -> None:
     assert [one.name for one in without.schedules or [] if one.name.startswith(NAME)] == [f"{NAME}_kept_fresh"]
     kept = without.resolve_asset_graph().get(dg.AssetKey([NAME, "published"]))
     assert kept.freshness_policy == published.freshness_policy
+
+
+@pytest.mark.parametrize(
+    ("hours", "when"),
+    [(0.01, "*/1 * * * *"), (0.5, "*/15 * * * *"), (2, "0 */1 * * *"), (24, "0 */12 * * *"), (200, "0 3 * * *")],
+)
+def test_a_promise_of_freshness_is_looked_after_in_time_and_never_beside_a_run(
+    team: Team, hours: float, when: str
+) -> None:
+    """An hourly run does not keep the promise of half an hour; and a second run would do the work of the first."""
+    del team.specification["schedules"]
+    team.specification["publish"] = {"freshness_hours": hours}
+    team.write_specification()
+    (schedule,) = schedules_of(Graph(team.loaded, team.settings))
+    with dg.instance_for_test() as instance:
+        instance.add_run(dg.DagsterRun(job_name=NAME, tags={APPLICATION_TAG: NAME}, status=dg.DagsterRunStatus.STARTED))
+        with dg.build_schedule_context(instance=instance) as context:
+            beside: Any = schedule(context)
+
+    assert (schedule.name, schedule.cron_schedule, schedule.job_name) == (f"{NAME}_kept_fresh", when, NAME)
+    assert "is under way" in str(beside.skip_message)
 
 
 @pytest.mark.parametrize(
