@@ -27,6 +27,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
+from llm_platform.resources.dagster_history import MakesAllThree
+
 MOST_ENGINES = 64
 """A daemon meets one file for each run."""
 
@@ -71,7 +73,7 @@ class SqliteEvents(SqliteEventLogStorage):
                 yield connection
 
 
-class SqliteStorage(DagsterSqliteStorage):
+class SqliteStorage(MakesAllThree, DagsterSqliteStorage):
     """`DagsterSqliteStorage`, in the same files."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -90,18 +92,3 @@ class SqliteStorage(DagsterSqliteStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """The storage that Dagster's file describes."""
         return cls(config_value["base_dir"], inst_data=inst_data)
-
-    @property
-    def run_storage_data(self) -> ConfigurableClassData | None:
-        """None: this class alone makes the three storages."""
-        return None
-
-    @property
-    def event_storage_data(self) -> ConfigurableClassData | None:
-        """None: this class alone makes the three storages."""
-        return None
-
-    @property
-    def schedule_storage_data(self) -> ConfigurableClassData | None:
-        """None: this class alone makes the three storages."""
-        return None

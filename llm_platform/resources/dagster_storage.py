@@ -16,6 +16,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.auth import PgTokenProvider
 
+from llm_platform.resources.dagster_history import MakesAllThree
 from llm_platform.warehouse.passwords import read_password
 
 
@@ -31,7 +32,7 @@ class PasswordFromFile(PgTokenProvider):
         return read_password(self._file), time.time()
 
 
-class PostgresStorage(DagsterPostgresStorage):
+class PostgresStorage(MakesAllThree, DagsterPostgresStorage):
     """`DagsterPostgresStorage` of an address without a password, and a file with it."""
 
     @classmethod
@@ -45,18 +46,3 @@ class PostgresStorage(DagsterPostgresStorage):
         file = config_value.get("password_file")
         provider = PasswordFromFile(Path(file)) if file else None
         return cls(config_value["address"], inst_data=inst_data, token_provider=provider)
-
-    @property
-    def run_storage_data(self) -> ConfigurableClassData | None:
-        """None: this class alone makes the three storages."""
-        return None
-
-    @property
-    def event_storage_data(self) -> ConfigurableClassData | None:
-        """None: this class alone makes the three storages."""
-        return None
-
-    @property
-    def schedule_storage_data(self) -> ConfigurableClassData | None:
-        """None: this class alone makes the three storages."""
-        return None
