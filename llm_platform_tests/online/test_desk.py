@@ -17,10 +17,10 @@ from llm_platform.online.desk import OnlineAnswer, Question
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
-from llm_platform.operations.online.desk import DeskPlace, OnlineDesk
+from llm_platform.operations.online.desk import LOOK_SECONDS, DeskPlace, OnlineDesk
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication, loaded_application
-from llm_platform.records import Calibration
+from llm_platform.records import Calibration, Completion
 from llm_platform.records.rollout import RolloutStage
 from llm_platform.resources.asking import asking_online
 from llm_platform.warehouse.store import ApplicationStore
@@ -91,6 +91,75 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def ask(desk: OnlineDesk, number: int, **values: Any) -> OnlineAnswer:
     return await desk.answer(Question(str(number), {"body": Team.text(number), **values}, PATIENCE_SECONDS))
+
+
+class LateLook:
+    """The first look for a stored answer ends when it is let go: what happens meanwhile is the test's."""
+
+    def __init__(self, desk: OnlineDesk) -> None:
+        (self._asker,) = desk.askers.values()
+        self._stored, self._calls, self._let_go = self._asker.stored, 0, asyncio.Event()
+        self._asker.stored = self._late  # type: ignore[method-assign]
+
+    async def _late(self, fingerprint: str) -> Completion | None:
+        self._calls += 1
+        is_first, found = self._calls == 1, await self._stored(fingerprint)
+        if is_first:
+            await self._let_go.wait()
+        return found
+
+    async def begin(self, desk: OnlineDesk, number: int) -> asyncio.Task[OnlineAnswer]:
+        """A caller whose look has begun."""
+        caller = asyncio.create_task(ask(desk, number))
+        await until(lambda: self._calls == 1)
+        return caller
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+
+def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_again(
+    team: tuple[Team, ScriptedServer],
+) -> None:
+    """Two tabs of one person: the answer to the first comes back between the other's look and its request."""
+    files, model = team
+    answers: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        look = LateLook(desk)
+        late = await look.begin(desk, 7)
+        answers.append(await ask(desk, 7))
+        look.let_go()
+        answers.append(await late)
+
+    served(files, Rollout(), use)
+
+    assert {one.completion.answer for one in answers} == {right_answer(7)}
+    assert model.counts.asked["7"] == 1
+
+
+def test_a_caller_whose_text_is_looked_up_while_the_release_changes_gets_its_answer(
+    team: tuple[Team, ScriptedServer],
+) -> None:
+    """It was given to the release that serves no more and had sent nothing yet, so nothing seemed to be waited for."""
+    files, _ = team
+    answers: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        look = LateLook(desk)
+        late = await look.begin(desk, 8)
+        await asyncio.to_thread(promoted, files, "vague")
+        while desk.state().variant != "vague":
+            await desk.refresh()
+            await asyncio.sleep(0.05)
+        # Longer than a retired release without callers stays.
+        await asyncio.sleep(10 * LOOK_SECONDS)
+        look.let_go()
+        answers.append(await late)
+
+    served(files, Rollout(), use)
+
+    assert [(one.variant, one.completion.answer) for one in answers] == [("clear", right_answer(8))]
 
 
 def test_a_canary_answers_its_share_and_no_other_document(team: tuple[Team, ScriptedServer]) -> None:
