@@ -10,7 +10,6 @@ from rich.text import Text
 
 from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError
-from llm_platform.resources.handed import object_store
 from llm_platform.settings.settings import load_settings
 
 ROWS_CHECKED = 100_000
@@ -53,6 +52,7 @@ def application_check(
     """
     from llm_platform.definitions import build
     from llm_platform.operations.answering.columns import column_mistakes, row_mistakes, source_reader
+    from llm_platform.resources.handed import object_store
 
     settings = load_settings()
     built = build(settings, folder=folder.resolve() if folder else None)

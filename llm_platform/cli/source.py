@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.application.model import TableRef
 from llm_platform.cli.console import application_named, console, new_table, show
 from llm_platform.errors import ContractBroken
-from llm_platform.resources.handed import object_store
 from llm_platform.settings.settings import load_settings
-from llm_platform.tables.files import is_table_file
-from llm_platform.tables.places import is_place_of_many
+
+if TYPE_CHECKING:
+    from llm_platform.application.model import TableRef
 
 commands = typer.Typer(no_args_is_help=True, help="Tables of documents, as a run would read them.")
 
@@ -39,6 +38,7 @@ def source_check(
     """Read a table, and say what is in it, what a sensor would follow, and what a run would refuse. Writes nothing."""
     from llm_platform.operations.answering.columns import source_reader
     from llm_platform.operations.answering.source_look import look_at_source, look_at_table
+    from llm_platform.resources.handed import object_store
 
     settings = load_settings()
     with source_reader(settings.source_warehouses, s3=object_store(settings)) as sources:
@@ -63,6 +63,10 @@ def source_check(
 
 def _table(target: str, warehouses: Mapping[str, str]) -> TableRef | None:
     """The table that is meant; None where it is an application."""
+    from llm_platform.application.model import TableRef
+    from llm_platform.tables.files import is_table_file
+    from llm_platform.tables.places import is_place_of_many
+
     warehouse, dot, table = target.partition(".")
     if dot and table and warehouse in warehouses:
         return TableRef(warehouse=warehouse, table=table)

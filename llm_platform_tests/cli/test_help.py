@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -137,3 +140,13 @@ def test_mistakes_in_files_are_named_with_file_and_line(
 
     assert finished.failed_plainly, finished.said
     assert complaint in finished.err
+
+
+def test_a_command_begins_without_what_only_others_need() -> None:
+    """Each of them is typed a hundred times a day: an import at the top of one module is paid by all of them."""
+    heavy = {"dagster", "duckdb", "pandas", "numpy", "pyarrow", "sklearn", "openai", "cryptography"}
+    code = f"import sys, llm_platform.cli.main; print(sorted({heavy!r} & set(sys.modules)))"
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "[]"
