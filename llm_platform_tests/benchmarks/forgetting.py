@@ -20,10 +20,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from llm_platform.operations.privacy.forgetting import ForgetPlace, Forgetting
-from llm_platform.records import Call, ModelPin
+from llm_platform.records import Call
 from llm_platform.signing.keys import signing_key
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.benchmarks import lake as filled
+from llm_platform_tests.operations.privacy.test_forgetting import call
 
 RELEASE = "release"
 CALLS, AT_ONCE = 2_000, 200
@@ -61,19 +62,7 @@ def _answer(transaction: object, rows: int) -> None:
 
 def _call(number: int) -> Call:
     said = f"Is this sad? It is letter {number} of somebody, and it says nothing that anybody else says."
-    return Call(
-        call_id=f"call-{number}",
-        started_at=datetime(2026, 1, 1, tzinfo=UTC),
-        latency_seconds=1.0,
-        caller="notebook",
-        entry="small",
-        model=ModelPin(entry="small", served_name="small", dialect="nim-2.x", context_length=2048),
-        endpoint="http://localhost",
-        path="/v1/chat/completions",
-        request=json.dumps({"messages": [{"role": "user", "content": said}]}),
-        status=200,
-        answer="SAD",
-    )
+    return call(f"call-{number}", said)
 
 
 def forget(folder: Path, keys: list[str]) -> float:

@@ -53,17 +53,20 @@ def imported(tmp_path: Path, settings: Settings) -> AdapterManifest:
     return import_adapter(source, adapter_folders(settings).folder, application="tickets", name="mood", base=PIN)
 
 
+ENTRY = LockEntry(
+    name="scripted",
+    mode="external",
+    served_name=MODEL,
+    base_urls=("http://127.0.0.1:9",),
+    model="test/model",
+    licence="none",
+    context_length=4096,
+)
+
+
 @pytest.fixture
 def entry() -> LockEntry:
-    return LockEntry(
-        name="scripted",
-        mode="external",
-        served_name=MODEL,
-        base_urls=("http://127.0.0.1:9",),
-        model="test/model",
-        licence="none",
-        context_length=4096,
-    )
+    return ENTRY
 
 
 def serve(settings: Settings, entry: LockEntry, **given: Any) -> None:

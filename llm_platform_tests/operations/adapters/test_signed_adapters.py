@@ -13,7 +13,6 @@ import pytest
 from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.finetuning.adapter import import_adapter
 from llm_platform.finetuning.signature import SIGNATURE, verify_signature
-from llm_platform.models.entries import LockEntry
 from llm_platform.nim.adapters import publish
 from llm_platform.nim.manifests.adapters import verification
 from llm_platform.operations.adapters.adapters import AdapterFolders, serve_adapter
@@ -23,19 +22,9 @@ from llm_platform.settings.settings import Settings
 from llm_platform.signing.keys import signing_key
 from llm_platform_tests.contracts.builders import release
 from llm_platform_tests.nim.manifests.cases import LLAMA
-from llm_platform_tests.operations.adapters.test_adapters import PIN
-from llm_platform_tests.servers.scripted import MODEL, ScriptedServer
+from llm_platform_tests.operations.adapters.test_adapters import ENTRY, PIN
+from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.tiny_model import layout
-
-ENTRY = LockEntry(
-    name="scripted",
-    mode="external",
-    served_name=MODEL,
-    base_urls=("http://127.0.0.1:9",),
-    model="test/model",
-    licence="none",
-    context_length=4096,
-)
 
 
 class Made:
