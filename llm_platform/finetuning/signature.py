@@ -9,6 +9,7 @@ Run as a program, it verifies every adapter of a folder, for an init container:
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -85,8 +86,6 @@ def verify_signature(folder: Path, keys: Sequence[PublicKey]) -> dict[str, Any]:
 
 def signed_by(folder: Path) -> str | None:
     """Id of the key that an adapter's signature names; None without a signature. It proves nothing by itself."""
-    import json
-
     try:
         return str(json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))["signatures"][0]["keyid"])
     except OSError:
