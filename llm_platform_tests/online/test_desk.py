@@ -97,7 +97,8 @@ class LateLook:
     """The first look for a stored answer ends when it is let go: what happens meanwhile is the test's."""
 
     def __init__(self, desk: OnlineDesk) -> None:
-        (self._asker,) = desk.askers.values()
+        # The champion's; a shadow's comes after it.
+        self._asker = next(iter(desk.askers.values()))
         self._stored, self._calls, self._let_go = self._asker.stored, 0, asyncio.Event()
         self._asker.stored = self._late  # type: ignore[method-assign]
 
@@ -160,6 +161,30 @@ def test_a_caller_whose_text_is_looked_up_while_the_release_changes_gets_its_ans
     served(files, Rollout(), use)
 
     assert [(one.variant, one.completion.answer) for one in answers] == [("clear", right_answer(8))]
+
+
+def test_a_shadow_that_was_withdrawn_meanwhile_costs_no_caller_its_answer(team: tuple[Team, ScriptedServer]) -> None:
+    """What is done after the reply was decided before it: by then there may be nobody to do it."""
+    files, model = team
+    rollout = Rollout(RolloutStage(stage="shadow", share=1.0))
+    answers: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        look = LateLook(desk)
+        late = await look.begin(desk, 9)
+        rollout.stage = None
+        # What is followed is read again once the lake has changed.
+        await asyncio.to_thread(promoted, files, "clear")
+        while len(desk.askers) > 1:
+            await desk.refresh()
+            await asyncio.sleep(0.05)
+        look.let_go()
+        answers.append(await late)
+
+    served(files, rollout, use)
+
+    assert [(one.variant, one.completion.answer) for one in answers] == [("clear", right_answer(9))]
+    assert model.counts.asked["9"] == 1
 
 
 def test_a_canary_answers_its_share_and_no_other_document(team: tuple[Team, ScriptedServer]) -> None:

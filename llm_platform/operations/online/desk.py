@@ -156,7 +156,7 @@ class OnlineDesk:
         prepared = self._prepared(question, now)
         row = prepared.row
         arm = now.decision.arm_of(row.document_id)
-        found = await self._found(self._asker_of(arm), row, until=until)
+        found = await self._found(self.askers[arm.key], row, until=until)
         completion = found.completion
         if arm.release_id != arm.sender_id:
             completion = recalibrate(completion, arm.release)
@@ -351,9 +351,6 @@ class OnlineDesk:
             raise Turned(422, prepared.status.value, f"The document cannot be answered: {prepared.reason}.")
         return prepared
 
-    def _asker_of(self, arm: Arm) -> Asker:
-        return self.askers[arm.key]
-
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
         asker.callers += 1
         try:
@@ -430,8 +427,10 @@ class OnlineDesk:
     def _shadow(self, decision: LiveDecision, row: DocumentRow, *, until: float) -> None:
         """Have shadows answer, once the reply is on its way; where they have no room, they do not."""
         for arm in decision.shadows_of(row.document_id):
-            asker = self._asker_of(arm)
-            if not self._may_spend(arm, asker) or not asker.is_ready or asker.live.queued >= SHADOWED_ROWS:
+            # It may have been withdrawn since the caller came.
+            asker = self.askers.get(arm.key)
+            has_room = asker is not None and asker.is_ready and asker.live.queued < SHADOWED_ROWS
+            if asker is None or not has_room or not self._may_spend(arm, asker):
                 self._skipped_shadows += 1
                 continue
             self._spawn(self._shadowed(asker, row, until=until + 600.0))
