@@ -131,11 +131,11 @@ def adapter_accept(
     because: Annotated[str, typer.Option(help="Why it may be used although documents it learned were forgotten.")],
 ) -> None:
     """Take an adapter as it is that was trained on documents that were forgotten since; who and why is kept."""
-    import getpass
     from datetime import UTC, datetime
 
     from llm_platform.resources.handed import adapter_folders
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.settings.login import login
 
     if len(because.strip()) < SHORTEST_REASON:
         raise SpecificationError(f"--because {because!r} is no reason. Say why in a sentence; it is kept for audits.")
@@ -146,7 +146,7 @@ def adapter_accept(
         # What is taken as it is has to be what was trained.
         adapter_folders(settings).find(manifest.adapter_id, manifest.base)
         accepted = store.bars.accept(
-            "adapter", manifest.adapter_id, by=getpass.getuser(), because=because.strip(), at=datetime.now(UTC)
+            "adapter", manifest.adapter_id, by=login(), because=because.strip(), at=datetime.now(UTC)
         )
     console.print(
         f"Adapter {manifest.adapter_id} may be promoted again." if accepted else "Nothing bars this adapter.",

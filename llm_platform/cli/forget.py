@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +17,7 @@ from llm_platform.cli.console import (
     show,
 )
 from llm_platform.errors import SpecificationError
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import load_settings
 from llm_platform.tables.forms import one_form
 
@@ -73,7 +73,7 @@ def forget(
     if keys:
         if not yes:
             typer.confirm(f"Forget {len(keys)} documents of {application}, for ever?", abort=True)
-        work.ask(application, keys, by=getpass.getuser(), reason=reason)
+        work.ask(application, keys, by=login(), reason=reason)
     done = work.finish(application)
     if not done:
         console.print("There is nothing to forget.")

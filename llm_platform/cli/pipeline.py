@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm_platform.cli.console import ApplicationName, OpenToOthers, application_named, console, require_guard
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import SHIPPED, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def notify(application: ApplicationName) -> None:
     loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(loaded.application.name)
-        store.notices.append("command", by=getpass.getuser(), at=datetime.now(UTC))
+        store.notices.append("command", by=login(), at=datetime.now(UTC))
     running = "" if settings.sensors else " if it is switched on in Dagster"
     console.print(f"The sensor of {application} looks at its source within {settings.sensor_seconds} s{running}.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from typer.core import TyperGroup
 from llm_platform.cli.console import ApplicationName, application_named, applications_of, console
 from llm_platform.errors import SpecificationError
 from llm_platform.records import ReviewRole
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import load_settings
 
 PARENT_SECONDS = 1.0
@@ -77,7 +77,7 @@ def serve(
         host=host,
         header=settings.review_identity_header,
         people_file=settings.review_people,
-        local_name=name or getpass.getuser(),
+        local_name=name or login(),
         local_role=_role(role),
     )
     with WarehouseResource.of(settings).open() as lake, contextlib.suppress(KeyboardInterrupt):
@@ -149,7 +149,7 @@ def import_verdicts(
     settings = load_settings()
     loaded = application_named(settings, application)
     people = read_people(settings.review_people) if settings.review_people is not None else {}
-    user = getpass.getuser()
+    user = login()
     importing = Importing(
         importer=user,
         by=name or user,

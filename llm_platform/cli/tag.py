@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_platform.cli.console import ApplicationName, application_named, applications_of, console, new_table, show
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import Settings, load_settings
 
 commands = typer.Typer(no_args_is_help=True, help="Tags and notes on prompts, runs, releases, documents and answers.")
@@ -38,7 +38,7 @@ def tag_add(
 
     settings = load_settings()
     loaded = application_named(settings, application)
-    by, at = getpass.getuser(), datetime.now(UTC)
+    by, at = login(), datetime.now(UTC)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
         subject = subject_of(store, loaded, prompt=prompt, run=run, release=release, document=document)
@@ -68,7 +68,7 @@ def tag_remove(
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
         subject = subject_of(store, loaded, prompt=prompt, run=run, release=release, document=document)
-        removed = remove_tag(store, subject, tag, by=getpass.getuser(), at=datetime.now(UTC))
+        removed = remove_tag(store, subject, tag, by=login(), at=datetime.now(UTC))
     if subject.kind == "run" and removed:
         # Dagster can change the tags of a run and not remove one.
         _tell_dagster(settings, subject.id, tag, "removed")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
-
 from llm_platform.errors import SpecificationError
 from llm_platform.operations.release.rollouts import Who
 from llm_platform.review.people import Access, read_people
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import Settings
 
 
@@ -17,7 +16,7 @@ def who_asks(settings: Settings) -> Who:
         SpecificationError: a token is given, and belongs to nobody in the file of people, or there is no such file.
     """
     if settings.identity_token is None:
-        return Who(getpass.getuser())
+        return Who(login())
     if settings.review_people is None:
         raise SpecificationError(
             "LLM_PLATFORM_IDENTITY_TOKEN says who you are, and nothing says whose it is. Set "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import sys
 import time
@@ -33,6 +32,7 @@ from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.records import Call, Completion, ModelPin, Sampling
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.connection import Connection
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,13 +46,6 @@ VERIFIED_SECONDS = 300.0
 def resource_key(entry_name: str) -> str:
     """Key of the resource of a lock entry: Dagster allows letters, digits and underscores."""
     return "nim_" + re.sub(r"\W", "_", entry_name)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user, as in some containers
-        return ""
 
 
 class NIMResource(dg.ConfigurableResource):
@@ -303,7 +296,7 @@ class NIMResource(dg.ConfigurableResource):
             lake.calls.append(calls)
 
     def _caller(self) -> Caller:
-        user = _user()
+        user = login(otherwise="")
         try:
             context = dg.AssetExecutionContext.get()
         except dg.DagsterInvariantViolationError:  # not inside a run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from llm_platform.errors import StorageError
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.object_store import S3Access
@@ -159,10 +159,7 @@ class WarehouseResource(dg.ConfigurableResource):
 
         A role that may only read cannot: then the database's own log is all that there is, and that is said.
         """
-        try:
-            by = getpass.getuser()
-        except (KeyError, OSError):  # no such user, as in some containers
-            by = "unknown"
+        by = login()
         try:
             with self.alone() as lake:
                 reads = lake.application(application).reads

@@ -6,7 +6,6 @@ Dagster+ sets a variable of its own with the same meaning, that is the fallback.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from llm_platform.errors import SpecificationError
 from llm_platform.files import close_to_others, disk_of, keep_to_owner, noted_upstream
 from llm_platform.settings.connection import Connection, header_value
+from llm_platform.settings.login import login
 from llm_platform.settings.settings_pods import PodFields
 from llm_platform.warehouse.passwords import with_password_file
 
@@ -88,10 +88,7 @@ def _namespace() -> str:
     head = _git_head()
     if head.startswith("ref: refs/heads/"):
         return head.removeprefix("ref: refs/heads/")
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user, as in some containers
-        return "local"
+    return login(otherwise="local")
 
 
 def _git_commit() -> str:

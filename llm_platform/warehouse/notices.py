@@ -1,4 +1,4 @@
-"""`notices`: that somebody says that a source has changed, by which way, and when. Rows are only ever appended."""
+"""`notices`: that somebody says that a source has changed, by which way, and when. Old ones go with the next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llm_platform.warehouse.session import Session, Transaction
 
 LISTED = listed("notices")
 KEPT = timedelta(days=7)
-"""Older ones go with the next: what they asked for was done or is told by the source itself."""
+"""For so long: what they asked for was done by then, or is told by the source itself."""
 
 
 class Notices:

@@ -8,7 +8,6 @@ result.frame()
 
 from __future__ import annotations
 
-import getpass
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from llm_platform.operations.releases import CHAMPION, LoadedApplication, load_a
 from llm_platform.records import Split
 from llm_platform.resources.asking import asking_of
 from llm_platform.resources.warehouse import WarehouseResource
+from llm_platform.settings.login import login
 from llm_platform.settings.settings import Settings, load_settings
 
 
@@ -83,7 +83,7 @@ def try_prompt(
             snapshot=lake.snapshot(),
             on_progress=on_progress,
         )
-        result = run_trial(store, plan, asking=asking, by=getpass.getuser())
+        result = run_trial(store, plan, asking=asking, by=login())
     # What is returned has the documents and their answers in it.
     WarehouseResource.of(settings).note_read(application, "try", rows=plan.documents.num_rows)
     return result

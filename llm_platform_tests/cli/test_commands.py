@@ -34,6 +34,20 @@ def test_plan_says_what_is_missing_and_then_that_nothing_is(fresh: Terminal, ran
     assert after.out.strip() == "Nothing to do."
 
 
+def test_a_notice_is_written_down_for_the_sensor(ran: Ran) -> None:
+    """Whoever changes a source that is looked at seldom says so."""
+    terminal, model = ran
+    asked = model.counts.requests
+
+    said = terminal.run("notify", NAME)
+
+    assert said.status == 0, said.said
+    assert "looks at its source" in said.out
+    with terminal.team.warehouse.open(read_only=True) as lake:
+        assert [way for _, way in lake.application(NAME).notices.rows()] == ["command"]
+    assert model.counts.requests == asked
+
+
 def test_explain_prints_the_whole_chain_without_texts(ran: Ran) -> None:
     """An auditor's question, answered from a row to the commit of the code, in a terminal that may be recorded."""
     terminal, model = ran

@@ -16,8 +16,9 @@ import llm_platform.settings.settings as settings_module
 from llm_platform.cli.settings import settings as settings_command
 from llm_platform.errors import SpecificationError
 from llm_platform.models.lock import load_lock
+from llm_platform.settings.login import login
 from llm_platform.settings.page import all_settings, settings_page
-from llm_platform.settings.settings import MAX_NAMESPACE_LENGTH, load_settings, namespace_name
+from llm_platform.settings.settings import CHECKOUT, MAX_NAMESPACE_LENGTH, load_settings, namespace_name
 from llm_platform.warehouse.passwords import without_password_file
 
 FALLBACKS = {
@@ -270,3 +271,16 @@ def test_the_address_of_dagsters_storage_holds_no_password_and_names_a_database(
         load_settings()
 
     assert "secret" not in str(caught.value)
+
+
+def test_a_user_without_a_name_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod runs under a number that no file knows; what it does is recorded all the same, and by one function."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    askers = [path for path in (CHECKOUT / "llm_platform").rglob("*.py") if "getpass" in path.read_text("utf-8")]
+
+    assert (login(), login(otherwise="local")) == ("unknown", "local")
+    assert [path.name for path in askers] == ["login.py"]
