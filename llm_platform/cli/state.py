@@ -15,6 +15,7 @@ from llm_platform.settings.settings import load_settings
 STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache", "keys")
 NAMESPACE = (
     "catalog.sqlite*",
+    "catalog_copies",
     ".spill-*",
     "leases.sqlite*",
     "branch.json",
