@@ -6,20 +6,21 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llm_platform.documents.prepare import OneByOne, Prepared
-from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, SpecificationError
+from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, RequestRejected, SpecificationError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.live import Withdrawn
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
+from llm_platform.operations.answering.long_documents import answer_of_parts
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.online.asker import Asker, Found, PromptTooLong
 from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
@@ -156,7 +157,10 @@ class OnlineDesk:
         prepared = self._prepared(question, now)
         row = prepared.row
         arm = now.decision.arm_of(row.document_id)
-        found = await self._found(self.askers[arm.key], row, until=until)
+        try:
+            found = await self._found(self.askers[arm.key], row, until=until)
+        except PromptTooLong as error:
+            found = await self._in_parts(arm, row, error, until=until)
         completion = found.completion
         if arm.release_id != arm.sender_id:
             completion = recalibrate(completion, arm.release)
@@ -297,12 +301,13 @@ class OnlineDesk:
 
     def _start_missing(self, now: _Now) -> None:
         for arm in now.decision.arms.values():
-            if arm.key not in self.askers:
-                self._start(arm)
+            for key, sender in arm.senders.items():
+                if key not in self.askers:
+                    self._start(key, sender, paid_by=arm.sender_id)
 
     def _follow(self, now: _Now) -> None:
         self._take(now.loaded)
-        derived: dict[Key, list[Release]] = {arm.key: [] for arm in now.decision.arms.values()}
+        derived: dict[Key, list[Release]] = {key: [] for arm in now.decision.arms.values() for key in arm.senders}
         for arm in now.decision.arms.values():
             if arm.release.calibration is not None:
                 derived[arm.key].append(arm.release)
@@ -312,19 +317,20 @@ class OnlineDesk:
         for key in [one for one in self.askers if one not in derived]:
             self._retire(key)
 
-    def _start(self, arm: Arm) -> None:
+    def _start(self, key: Key, sender: Release, *, paid_by: str) -> None:
         place = self._place
-        ledger = OnlineLedger(place.lake, self._name, arm.sender_id, journals=place.journals, run_id=place.run_id)
+        ledger = OnlineLedger(place.lake, self._name, sender.release_id, journals=place.journals, run_id=place.run_id)
         asker = Asker(
-            arm.sender,
+            sender,
             application=self._loaded.application,
-            asking=self._asking_of(arm.sender, place.run_id),
+            asking=self._asking_of(sender, place.run_id),
             ledger=ledger,
             lake=place.lake,
             threads=self._threads,
+            paid_by=paid_by,
         )
-        self.askers[arm.key] = asker
-        self._running[arm.key] = asyncio.create_task(asker.run())
+        self.askers[key] = asker
+        self._running[key] = asyncio.create_task(asker.run())
 
     def _retire(self, key: Key) -> None:
         """Let what is in flight come back, and store it."""
@@ -352,9 +358,15 @@ class OnlineDesk:
         return prepared
 
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
+        """The answer to a text.
+
+        Raises:
+            Turned: there is none.
+            PromptTooLong: it is asked about in parts.
+        """
         asker.callers += 1
         try:
-            async with asyncio.timeout(until - time.monotonic()):
+            async with self._told(until):
                 waiting = asker.waiting_for(row.fingerprint)
                 if waiting is None:
                     stored = await asker.stored(row.fingerprint)
@@ -363,6 +375,32 @@ class OnlineDesk:
                     self._admit(asker, until)
                     waiting = await asker.ask(row, until=until)
                 return Found(await asyncio.shield(waiting), was_stored=False)
+        finally:
+            asker.callers -= 1
+
+    async def _in_parts(self, arm: Arm, row: DocumentRow, long: PromptTooLong, *, until: float) -> Found:
+        """The answer to a document out of those to its parts, which are stored: a run makes its row of them.
+
+        Raises:
+            Turned: there is none.
+        """
+        if arm.parts is None:
+            raise Turned(422, "too_long", str(long))
+        async with self._told(until):
+            parts = await self.askers[arm.key].cut(row, long.document)
+        asker = self.askers[arm.parts.release_id, arm.shadow]
+        found = await asyncio.gather(*(self._found(asker, part, until=until) for part in parts))
+        paid = [one.completion for one in found if not one.was_stored]
+        answers = [one.completion for one in found]
+        answer = answer_of_parts(arm.sender, row, answers, paid=paid, run_id=self._place.run_id)
+        return Found(answer, was_stored=not paid)
+
+    @asynccontextmanager
+    async def _told(self, until: float) -> AsyncIterator[None]:
+        """Whatever goes wrong in the block until then is what the caller is told."""
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                yield
         except (TimeoutError, Withdrawn):
             raise Turned(
                 504, "deadline", "There was no answer before the deadline. What was sent is stored when it comes back: "
@@ -370,17 +408,17 @@ class OnlineDesk:
             ) from None  # fmt: skip
         except EndpointUnavailable:
             raise _away() from None
-        except PromptTooLong as error:
-            raise Turned(422, "too_long", str(error)) from None
+        except PromptTooLong:
+            raise
         except ContractBroken as error:
             raise Turned(422, "impossible_document", str(error)) from None
+        except RequestRejected as error:
+            raise Turned(422, "too_long", str(error)) from None
         except PlatformError as error:
             logger.error("A document of %s was not answered: %s", self._name, error)
             raise Turned(
                 503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
             ) from None
-        finally:
-            asker.callers -= 1
 
     def _admit(self, asker: Asker, until: float) -> None:
         """Turn a request away that would wait for long before it is sent.
