@@ -28,6 +28,7 @@ from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent
 from llm_platform.records.evaluation import whom
+from llm_platform.records.figures import bounded
 from llm_platform.records.rollout import RolloutStep
 from llm_platform.review.status import (
     ApplicationStatus,
@@ -304,7 +305,7 @@ def _drift(store: ApplicationStore) -> DriftStanding | None:
 
 def _live(store: ApplicationStore, loaded: LoadedApplication) -> LiveAccuracy:
     found = live_accuracy(store, loaded.application)
-    text = "no label yet" if found.value is None else f"{found.value:.3f} [{found.lower:.3f}, {found.upper:.3f}]"
+    text = "no label yet" if found.value is None else bounded(found.value, found.lower, found.upper)
     return LiveAccuracy(text=text, standing=found.standing, labelled=found.labelled, drawn=found.drawn)
 
 
