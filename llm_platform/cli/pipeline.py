@@ -111,17 +111,18 @@ def notify(application: ApplicationName) -> None:
 def show_estimate(application: ApplicationName) -> None:
     """Read what is new in the source, and say what its answers will take in tokens, time and money. Asks no model."""
     from llm_platform.operations.answering.documents import update_documents
-    from llm_platform.operations.answering.spending import against_budget, estimates
+    from llm_platform.operations.answering.spending import against_budget, estimates, spent_by
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         update_documents(lake, loaded)
-        found = estimates(lake.application(application), loaded)
+        store = lake.application(application)
+        found, spent = estimates(store, loaded), spent_by(store, loaded, None)
     for one in found:
         console.print(one.line, markup=False)
-    if (line := against_budget(found, loaded.application.budget)) is not None:
+    if (line := against_budget(found, loaded.application.budget, spent=spent)) is not None:
         console.print(line, markup=False)
 
 

@@ -124,12 +124,13 @@ def materialize(
 
 
 def train(settings: Settings, application: str, *, console: Console) -> Checks:
-    """Train the adapters of an application, then answer with them and judge them.
+    """Train the adapters of an application on the known answers as they are now, then answer with them and judge them.
 
     Raises:
         PermanentError: a step failed; nothing is judged that could not be trained.
     """
     tags = {FOLLOWED_TAG: "true"}
+    materialize(settings, application, console=console, only=["documents", "references"])
     materialize(settings, application, console=console, job=finetune_job(application), tags=tags)
     return materialize(settings, application, console=console)
 

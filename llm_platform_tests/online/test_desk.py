@@ -256,6 +256,39 @@ def test_a_shadow_ends_with_its_budget(team: tuple[Team, ScriptedServer]) -> Non
     assert 30 + 5 <= model.counts.requests <= 30 + 8
 
 
+def test_the_budget_of_the_month_holds_for_callers_too(team: tuple[Team, ScriptedServer]) -> None:
+    """What a month may cost is agreed on once, whoever asks; what is answered already costs nothing."""
+    files, model = team
+
+    def budget(tokens: int) -> None:
+        files.specification["budget"] = {"month": {"tokens": tokens}}
+        files.write_specification()
+
+    async def use(desk: OnlineDesk) -> None:
+        for number in range(3):  # 45 tokens each
+            await ask(desk, number)
+            await asyncio.sleep(0.12)
+        with pytest.raises(Turned) as turned:
+            await ask(desk, 3)
+        assert (turned.value.status, turned.value.kind) == (503, "budget_used_up")
+        assert (await ask(desk, 1)).was_stored
+        assert "budget of the month" in desk.state().degraded[0]
+        assert desk.state().problem is None
+
+        budget(150)
+        await desk.refresh()
+        assert not (await ask(desk, 3)).was_stored
+        await desk.put_on_record()
+        await desk.refresh()
+        with pytest.raises(Turned):
+            await ask(desk, 4)
+
+    budget(100)
+    served(files, Rollout(), use)
+
+    assert model.counts.asked.total() == 4
+
+
 def test_a_challenger_whose_model_is_away_keeps_no_caller_waiting(team: tuple[Team, ScriptedServer]) -> None:
     """The champion answers, whatever becomes of what is tried beside it."""
     files, _ = team
