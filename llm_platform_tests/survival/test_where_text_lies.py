@@ -198,6 +198,52 @@ def test_text_lies_where_the_page_says_and_nowhere_else(desk: MakeDesk, tmp_path
     assert {"document", "prompt", "note"} <= held, "the search finds what it is to find"
 
 
+@pytest.mark.slow
+def test_what_is_taken_out_of_documents_is_not_sent_and_lies_nowhere(desk: MakeDesk, tmp_path: Path) -> None:
+    """The rule holds for all that is made of documents: answers, trials, examples, pages, failures."""
+    canary = Canaries()
+    sent: set[str] = set()
+
+    def answer(seen: Seen) -> str:
+        sent.update(canary.in_bytes(json.dumps(seen.body).encode()))
+        return right_answer(int(seen.document_id)) if "clearly" in json.dumps(seen.body) else "SAD"
+
+    terminal, _ = desk(answer=answer, variables={"TMPDIR": str(tmp_path)})
+    team = terminal.team
+    plant(team, canary)
+    address = {kind: f"{canary[kind]}@intern.example" for kind in ("document", "example")}
+    team.write_documents({str(number): team.text(number, note=address["document"]) for number in range(60)})
+    shown = {"text": f"from {address['example']}", "answer": "SAD"}
+    (team.folder / "shown.jsonl").write_text(json.dumps(shown) + "\n", encoding="utf-8")
+    team.specification["redaction"] = {"kinds": ["EMAIL_ADDRESS"]}
+    team.write_specification()
+    (team.folder / "prompts" / "trial.md").write_text(
+        (team.folder / "prompts" / "vague.md").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+
+    finished = [
+        terminal.run("run", NAME),
+        terminal.run("try", NAME, "--prompt", str(team.folder / "prompts" / "trial.md"), "--texts"),
+        terminal.run("prompt", "freeze", NAME, "vague"),
+        terminal.run("review", "export", NAME, str(tmp_path / "export")),
+        terminal.run("explain", NAME, "3", "--texts"),
+        terminal.run("failures", NAME),
+    ]
+
+    assert finished[0].status == 0, finished[0].said
+    assert finished[1].status == 0, finished[1].said
+    assert sent == {"prompt"}, "the prompt's own words, and nothing of documents or of examples"
+    said = set().union(*(canary.in_bytes(one.said.encode()) for one in finished))
+    held = {kind for path in tmp_path.rglob("*") if path.is_file() for kind in stray(path, team, canary)}
+    assert not {"document", "example"} & (said | held - {"example"})
+
+
+def stray(path: Path, team: Team, canary: Canaries) -> set[str]:
+    """Kinds in a file that is not the team's own."""
+    own = path.is_relative_to(team.folder) or path.parent == team.root
+    return set() if own else canary.in_bytes(content(path))
+
+
 def test_the_page_names_every_file_that_a_namespace_keeps() -> None:
     """A place that `state reset` deletes and the page does not name is one that nobody has thought of."""
     from llm_platform.cli.state import NAMESPACE

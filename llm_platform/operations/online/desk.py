@@ -21,6 +21,7 @@ from llm_platform.inference.live import Withdrawn
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.long_documents import answer_of_parts
+from llm_platform.operations.answering.redacting import taking_out
 from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.answering.spending import month_left, month_of, spent_by
 from llm_platform.operations.online.asker import Asker, Found, PromptTooLong
@@ -29,7 +30,8 @@ from llm_platform.operations.online.kept import KeptDocuments, KeptLooks
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
+from llm_platform.records import Completion, DocumentRow, DocumentStatus, Release, Task
+from llm_platform.redaction.redactor import put_back
 from llm_platform.warehouse.store import ApplicationStore
 
 logger = logging.getLogger(__name__)
@@ -179,8 +181,9 @@ class OnlineDesk:
             completion = recalibrate(completion, arm.release)
         self._note(question.caller, row.document_id)
         if self._loaded.application.online.keep_documents:
-            self._keep(row.document_id, question)
+            self._keep(prepared, now, question)
         self._shadow(now.decision, row, until=until)
+        completion = self._with_withheld(completion, prepared, now)
         return OnlineAnswer(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
 
     async def notify(self, caller: str) -> None:
@@ -273,8 +276,15 @@ class OnlineDesk:
         decision = self._deciding(store, loaded)
         if decision is None:
             return mark, None
-        application = loaded.application
-        making = OneByOne(application.source, application.documents, read_by_prompts=columns_read(loaded, store))
+        application, taken_out = loaded.application, taking_out(loaded.application)
+        if taken_out is not None:
+            taken_out.redactor.load()
+        making = OneByOne(
+            application.source,
+            application.documents,
+            read_by_prompts=columns_read(loaded, store),
+            taking_out=taken_out,
+        )
         left = month_left(application.budget.month, spent_by(store, loaded, None))
         return mark, _Now(loaded, decision, making, left)
 
@@ -472,9 +482,18 @@ class OnlineDesk:
                 503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
             ) from None
 
-    def _keep(self, document_id: str, question: Question) -> None:
+    def _with_withheld(self, completion: Completion, prepared: Prepared, now: _Now) -> Completion:
+        """An answer as its caller gets it; what is stored keeps the placeholders."""
+        redaction = now.loaded.application.redaction
+        if redaction is None or not redaction.put_back or completion.answer is None:
+            return completion
+        answer = put_back(completion.answer, prepared.withheld, is_json=self.task == "extract")
+        return completion.model_copy(update={"answer": answer})
+
+    def _keep(self, prepared: Prepared, now: _Now, question: Question) -> None:
         try:
-            self._kept.keep_document(document_id, question.values)
+            columns = now.making.storable(question.values, prepared.withheld)
+            self._kept.keep_document(prepared.row.document_id, columns)
         except PlatformError as error:
             logger.error("A document of %s is answered and not kept: %s", self._name, error)
 
