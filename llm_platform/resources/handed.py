@@ -187,4 +187,11 @@ def training_place(settings: Settings) -> TrainingPlace:
 
 def training_image(settings: Settings) -> TrainingImage:
     """What adapters are trained in, in a cluster."""
-    return TrainingImage(settings.training_image, settings.training_claim, settings.state, gpus=settings.training_gpus)
+    return TrainingImage(
+        settings.training_image,
+        settings.training_claim,
+        settings.state,
+        gpus=settings.training_gpus,
+        gpu_resource=settings.nim_gpu_resource,
+        tolerated_taints=settings.nim_tolerated_taints,
+    )
