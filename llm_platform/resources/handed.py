@@ -16,6 +16,7 @@ from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
 from llm_platform.operations.release.attestation import Attested, read_keys
+from llm_platform.operations.release.cluster_branches import Production
 from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
@@ -88,6 +89,7 @@ def pod_settings(settings: Settings, namespace: str) -> PodSettings:
         priority_class=settings.nim_priority_class or None,
         autoscaling=autoscaling(settings),
         gpu_resource=settings.nim_gpu_resource,
+        cpu=settings.nim_cpu,
         memory=settings.nim_memory,
         shared_memory=settings.nim_shared_memory,
         node_labels=dict(label.split("=", 1) for label in settings.nim_node_labels),
@@ -144,6 +146,18 @@ def object_store(settings: Settings) -> S3Access:
         endpoint=settings.s3_endpoint,
         url_style=settings.s3_url_style,
         use_ssl=settings.s3_use_ssl,
+    )
+
+
+def production_of(settings: Settings) -> Production:
+    """What a branch in a cluster is made beside."""
+    return Production(
+        settings.namespace,
+        settings.catalog,
+        settings.dagster_storage,
+        settings.data_root,
+        object_store(settings),
+        models=settings.nim_cluster_namespace,
     )
 
 
