@@ -41,6 +41,7 @@ from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.spilling import SpillFolder
 from llm_platform.warehouse.statistics import keep_texts_out
 from llm_platform.warehouse.store import ApplicationStore
+from llm_platform.warehouse.usage import TableUsage, usage
 from llm_platform.warehouse.vanished import require_new
 
 DEFAULT_METADATA_SCHEMA = {"sqlite": "main", "postgres": "public"}
@@ -271,6 +272,10 @@ class Warehouse:
         schemas = self._session.metadata("ducklake_schema")
         rows = self._session.rows(f"SELECT DISTINCT schema_name FROM {schemas} WHERE end_snapshot IS NULL ORDER BY 1")
         return [name for (name,) in rows if self._session.tables(name)]
+
+    def usage(self) -> list[TableUsage]:
+        """How much room each table takes."""
+        return usage(self._session)
 
     def erase(self) -> Erased:
         """Leave nothing of removed rows in the bytes of this lake; no past snapshot can be read afterwards."""
