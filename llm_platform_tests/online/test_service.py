@@ -92,9 +92,10 @@ def test_what_was_answered_online_is_not_paid_again_by_a_batch_nor_the_other_way
 def test_what_a_run_and_a_service_ask_at_once_is_paid_once(tmp_path: Path) -> None:
     """Whoever is second waits for the answer of the first: the run behind its other documents, a caller for seconds."""
     callers_first, run_first, released = range(5), range(5, 10), threading.Event()
+    both = {str(number) for number in (*callers_first, *run_first)}
 
     def held(seen: Seen) -> Fault | None:
-        return Held(released.is_set) if int(seen.document_id) < 10 else None
+        return Held(released.is_set) if seen.document_id in both else None
 
     with ScriptedServer(answer=answer, script=held) as model, ThreadPoolExecutor(12) as threads:
         team = Team(tmp_path, model.url)
