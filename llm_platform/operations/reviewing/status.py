@@ -10,6 +10,7 @@ from typing import Any
 from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted
+from llm_platform.operations.answering.samples import SAMPLES
 from llm_platform.operations.answering.spending import (
     budget_line,
     month_of,
@@ -433,6 +434,12 @@ def _of_rollouts(name: str, running: Sequence[RolloutStep]) -> Iterator[WaitsFor
             yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout resume {name} {step.variant}")
 
 
+def _first_run(found: ApplicationStatus) -> str:
+    """What brings the first answers: documents of a shipped application are loaded by its demo."""
+    is_shipped = found.name in SAMPLES and not found.documents.total
+    return f"llm-platform demo --application {found.name}" if is_shipped else f"llm-platform run {found.name}"
+
+
 def _for_the_owner(found: ApplicationStatus, *, entered: Collection[str], enter: str) -> Iterator[WaitsFor]:
     best = max(
         (one for one in found.challengers if one.state == "may serve" and one.release_id not in entered),
@@ -455,5 +462,5 @@ def _for_the_owner(found: ApplicationStatus, *, entered: Collection[str], enter:
             who="the next run" if unmeasured else "the owner",
             what=f"nothing serves: {found.nothing_serves}",
             page="cards/card" if "card" in found.cards else None,
-            command=f"llm-platform run {found.name}" if unmeasured else None,
+            command=_first_run(found) if unmeasured else None,
         )
