@@ -15,10 +15,12 @@ import pytest
 
 from llm_platform.errors import SpecificationError, StorageError, TransientError
 from llm_platform.files import _is_below_dm_crypt, disk_of
+from llm_platform.resources.handed import adapter_folders, places_written
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse import encrypting
 from llm_platform.warehouse.encrypting import encrypt_lake
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform_tests.contracts.builders import application
 from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, consumed, document, event, fill
 from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_location
@@ -280,6 +282,43 @@ def test_what_is_in_no_table_has_to_be_on_an_encrypted_disk(tmp_path: Path) -> N
     settings.model_copy(update={"encrypted_disk": True}).require_encrypted(Path("/proc/self"), of="journals")
     settings.model_copy(update={"encrypted": False}).require_encrypted(Path("/proc/self"), of="journals")
     assert disk_of(Path("/dev/shm")).kind == "tmpfs"
+
+
+def test_copies_and_adapters_are_refused_where_nothing_encrypts_them(tmp_path: Path) -> None:
+    """What leaves the lake is text as well; a bucket says by itself whether it encrypts, a database cannot."""
+    with bucket_named("lake") as (access, client):
+        settings = Settings(
+            state=tmp_path,
+            encrypted=True,
+            data_root="s3://lake/data",
+            s3_key_id="key",
+            s3_secret="s3cret",
+            s3_endpoint=access.endpoint,
+            s3_url_style="path",
+            s3_use_ssl=False,
+        )
+        spec = application(copies=("s3://lake/readers",))
+
+        with pytest.raises(
+            SpecificationError, match=r"copies of invoices .* to s3://lake/readers, whose"
+        ):
+            places_written(spec, settings)
+        with pytest.raises(SpecificationError, match=r"adapters, .* would be written to s3://lake/data, whose bucket"):
+            adapter_folders(settings).may_store()
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
+        client.put_bucket_encryption(Bucket="lake", ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+        assert len(places_written(spec, settings)) == 1
+        adapter_folders(settings).may_store()
+
+    elsewhere = application(copies=("postgres:host=db password=s3cret dbname=x",))
+    with pytest.raises(SpecificationError, match="whose disk cannot be seen from here") as refused:
+        places_written(elsewhere, settings)
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(SpecificationError, match="which is on proc"):
+        places_written(application(copies=("/proc/self",)), settings)
+    stated = settings.model_copy(update={"encrypted_disk": True})
+    assert len(places_written(elsewhere, stated)) == 1
 
 
 @pytest.fixture
