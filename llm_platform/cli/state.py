@@ -47,7 +47,8 @@ def state_path() -> None:
 def state_encrypt() -> None:
     """Encrypt the tables of this namespace, with keys in its catalog; past snapshots cannot be read afterwards.
 
-    Nothing else may have the namespace open meanwhile. What is killed is begun anew by the next call.
+    Nothing else may have the namespace open meanwhile, and nobody who may read a catalog in Postgres may be connected
+    to its database. What is killed is begun anew by the next call.
     """
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.warehouse.encrypting import encrypt_lake

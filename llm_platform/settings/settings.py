@@ -183,8 +183,8 @@ class Settings(PodFields, BaseSettings):
     )
     encrypted_disk: bool = Field(
         default=False,
-        description="The disk of the state folder is encrypted by what cannot be seen here, such as a cloud's volume; "
-        "unset: LUKS or memory is looked for.",
+        description="The disk of the state folder, and buckets and databases outside the lake, are encrypted by what "
+        "cannot be seen here, such as a cloud's volume; unset: LUKS, memory, or a bucket's rule is looked for.",
     )
     adapter_keys: Path | None = Field(
         default=None,

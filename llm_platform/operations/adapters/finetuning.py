@@ -208,6 +208,7 @@ def prepare_job(
     if trained is not None:
         place.adapters.find(trained.adapter_id, job.base)
         return Training(job, folder, Path(), trained)
+    place.adapters.may_store()
     base = base_weights(place, entry)
     write_job(folder, job, examples)
     return Training(job, folder, base, None)
