@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from llm_platform.application.model import Application, Source, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
-from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, SpecificationError
+from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, PlatformError, SpecificationError
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.ready import require_judging
 from llm_platform.models.lock import lock_hash
@@ -62,8 +62,9 @@ def consumed_and_current(lake: Warehouse, loaded: LoadedApplication) -> tuple[So
     """(what `documents` consumed, where the source stands now); equal tokens mean that nothing changed."""
     application = loaded.application
     store = lake.application(application.name)
-    state = lake.sources.state(located(application.source, application))
-    return store.documents.consumed(), _with_rules(state, _rules(loaded, store))
+    consumed, rules = store.documents.consumed(), _rules(loaded, store)
+    state = lake.sources.state(located(application.source, application), _under(rules, consumed))
+    return consumed, _with_rules(state, rules)
 
 
 def update_documents(
@@ -86,10 +87,8 @@ def update_documents(
     store = lake.application(application.name)
     consumed = store.documents.consumed()
     rules = _rules(loaded, store)
-    since = None
-    if consumed is not None and not full and consumed.token.endswith(rules):
-        since = consumed.model_copy(update={"token": consumed.token.removesuffix(rules)})
-    elif consumed is not None and not full:
+    since = None if full else _under(rules, consumed)
+    if consumed is not None and since is None and not full:
         # Written under other rules, perhaps by a version that took any key.
         store.documents.mend()
     changes = lake.sources.changes(
@@ -117,7 +116,23 @@ def update_documents(
     except DropHeld as error:
         raise DropHeld(_held(str(error), application)) from error
     change = _with_online(store, loaded, change, only_new=not changes.full)
-    return DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
+    reason = changes.reason + _acknowledged(lake, application, changes.state)
+    return DocumentsUpdate(change=change, full=changes.full, reason=reason, state=state)
+
+
+def _acknowledged(lake: Warehouse, application: Application, state: SourceState) -> str:
+    """Let the source forget changes that are stored; what is to be said where it could not be told.
+
+    A branch reads beside those who run the namespace that it stands on, and the changes are kept for them.
+    """
+    if lake.has_upstream:
+        return ""
+    try:
+        lake.sources.acknowledge(located(application.source, application), state)
+    except PlatformError as error:
+        # The documents are stored. The same changes are read once more by the next run, which acknowledges them, too.
+        return f"; not acknowledged: {error}"
+    return ""
 
 
 def _with_online(
@@ -326,6 +341,13 @@ def _rules(loaded: LoadedApplication, store: ApplicationStore) -> str:
     source = application.source.model_dump(mode="json")
     rules = [KEY_FORM, application.documents.model_dump(mode="json"), source, columns_read(loaded, store)]
     return f"/{content_hash(rules)}{mark_of(application)}"
+
+
+def _under(rules: str, consumed: SourceState | None) -> SourceState | None:
+    """The state of the source itself that was consumed under these rules; None where it was under others."""
+    if consumed is None or not consumed.token.endswith(rules):
+        return None
+    return consumed.model_copy(update={"token": consumed.token.removesuffix(rules)})
 
 
 def _with_rules(state: SourceState, rules: str) -> SourceState:
