@@ -97,13 +97,16 @@ class SlotStanding:
     status: str
     held_back: int
 
-    @property
-    def trouble(self) -> str | None:
-        """What people have to look at; None while there is nothing."""
+    def trouble(self, most: int = MOST_HELD_BACK) -> str | None:
+        """What people have to look at; None while there is nothing.
+
+        Args:
+            most: Bytes of WAL that may be held back.
+        """
         if self.status == "unreserved":
             what = "the server is about to remove WAL that it needs"
-        elif self.held_back > MOST_HELD_BACK:
-            what = f"more than {MOST_HELD_BACK // MIB} MB"
+        elif self.held_back > most:
+            what = f"more than {most // MIB} MB"
         else:
             return None
         return (
@@ -206,17 +209,18 @@ class Slot:
 
         return self._asked(body)
 
-    def acknowledge(self, state: SourceState) -> None:
+    def acknowledge(self, state: SourceState) -> SlotStanding:
         """Let the server forget what was read up to a state. To be called once that is stored for good."""
-        if state.lsn is None:
-            return
-        arguments = [self._slot, state.lsn]
+        read = state.lsn or lsn(0)
 
-        def body(cursor: Any) -> None:
-            if self._standing(cursor).confirmed < position(state.lsn or ""):
-                cursor.execute("SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", arguments)
+        def body(cursor: Any) -> SlotStanding:
+            standing = self._standing(cursor)
+            if standing.confirmed >= position(read):
+                return standing
+            cursor.execute("SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", [self._slot, read])
+            return self._standing(cursor)
 
-        self._asked(body)
+        return self._asked(body)
 
     def _find_table(self, cursor: Any) -> tuple[int, str, str]:
         """(oid, type of the key, identity)."""

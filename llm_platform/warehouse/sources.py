@@ -79,10 +79,10 @@ class SourceReader:
         slot = self._slot(source)
         return None if slot is None else slot.standing()
 
-    def acknowledge(self, source: Source, state: SourceState) -> None:
-        """Say that a state was stored for good: a server that keeps changes for us may forget those up to it."""
-        if (slot := self._slot(source)) is not None:
-            slot.acknowledge(state)
+    def acknowledge(self, source: Source, state: SourceState) -> SlotStanding | None:
+        """Say that a state was stored for good: a slot lets go of changes up to it. Returns how that is then."""
+        slot = self._slot(source)
+        return None if slot is None else slot.acknowledge(state)
 
     def only_grew(self, source: Source, since: SourceState | None) -> bool:
         """Whether it is known, without reading a row, that nothing has left: files came, and that is all."""

@@ -341,9 +341,9 @@ def test_people_are_told_before_the_disk_of_the_server_is_full() -> None:
     """A slot whose reader stands still keeps WAL without an end, or until the server gives it up."""
     calm = SlotStanding("s", 0, "reserved", MOST_HELD_BACK)
 
-    assert calm.trouble is None
-    assert "more than 8192 MB" in (replace(calm, held_back=MOST_HELD_BACK + 1).trouble or "")
-    assert "about to remove WAL" in (replace(calm, status="unreserved").trouble or "")
+    assert calm.trouble() is None
+    assert "more than 8192 MB" in (replace(calm, held_back=MOST_HELD_BACK + 1).trouble() or "")
+    assert "about to remove WAL" in (replace(calm, status="unreserved").trouble() or "")
 
 
 RELATION = "R 00004000 7075626c696300 7400 64 0002 01 696400 00000017 ffffffff 00 626f647900 00000019 ffffffff"

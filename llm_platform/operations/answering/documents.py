@@ -43,12 +43,17 @@ Ref = TypeVar("Ref", bound=TableRef)
 
 @dataclass(frozen=True)
 class DocumentsUpdate:
-    """What an update of `documents` read and wrote."""
+    """What an update of `documents` read and wrote.
+
+    Attributes:
+        held_back: Bytes of WAL that the server of the source still keeps for its slot; None where it has none.
+    """
 
     change: RowsChanged
     full: bool
     reason: str
     state: SourceState
+    held_back: int | None = None
 
 
 def located(ref: Ref, application: Application) -> Ref:
@@ -116,23 +121,25 @@ def update_documents(
     except DropHeld as error:
         raise DropHeld(_held(str(error), application)) from error
     change = _with_online(store, loaded, change, only_new=not changes.full)
-    reason = changes.reason + _acknowledged(lake, application, changes.state)
-    return DocumentsUpdate(change=change, full=changes.full, reason=reason, state=state)
+    update = DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
+    return _acknowledged(lake, application, changes.state, update)
 
 
-def _acknowledged(lake: Warehouse, application: Application, state: SourceState) -> str:
-    """Let the source forget changes that are stored; what is to be said where it could not be told.
+def _acknowledged(
+    lake: Warehouse, application: Application, state: SourceState, update: DocumentsUpdate
+) -> DocumentsUpdate:
+    """Let a slot forget changes that are stored.
 
     A branch reads beside those who run the namespace that it stands on, and the changes are kept for them.
     """
     if lake.has_upstream:
-        return ""
+        return update
     try:
-        lake.sources.acknowledge(located(application.source, application), state)
+        standing = lake.sources.acknowledge(application.source, state)
     except PlatformError as error:
         # The documents are stored. The same changes are read once more by the next run, which acknowledges them, too.
-        return f"; not acknowledged: {error}"
-    return ""
+        return replace(update, reason=f"{update.reason}; not acknowledged: {error}")
+    return update if standing is None else replace(update, held_back=standing.held_back)
 
 
 def _with_online(
