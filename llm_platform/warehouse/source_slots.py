@@ -26,9 +26,9 @@ from llm_platform.warehouse.pgoutput import ChangedKeys, changed_keys
 Found = TypeVar("Found")
 
 MIB = 1024 * 1024
-MOST_IN_BETWEEN = 1024 * MIB
-"""So many bytes of WAL without a change of the table become a run, which lets the slot go on: its owner's disk is full
-otherwise, by what others write."""
+MOST_IN_BETWEEN = 256 * MIB
+"""So many bytes of WAL without a change of the table become a run, which lets the slot go on: what others write would
+fill the disk, and every look goes through it, 150 MB a second."""
 
 WORTH_STORING = 16 * MIB
 """A run that finds nothing does not write down how far it looked, unless it is this much further."""
