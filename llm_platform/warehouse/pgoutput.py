@@ -71,7 +71,7 @@ def changed_keys(messages: Iterable[bytes], *, relation: int, key: str, most: in
 def _take(found: ChangedKeys, keys: list[str | None], most: int) -> None:
     if None in keys:
         found.whole = found.whole or "changed rows were sent without their key"
-    found.keys.update(filter(None, keys))
+    found.keys.update(key for key in keys if key is not None)
     if len(found.keys) > most:
         found.whole = found.whole or f"more than {most} keys changed"
     if found.whole is not None:
@@ -100,9 +100,17 @@ def _key(message: bytes, offset: int, at: int | None) -> tuple[str | None, int]:
         size = _number(message, offset, 4)
         offset += 4
         if index == at:
-            key = message[offset : offset + size].decode()
+            key = _decoded(message[offset : offset + size])
         offset += size
     return key, offset
+
+
+def _decoded(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        # A database without an encoding (SQL_ASCII) holds what it was given. When all rows are read, it shows.
+        return None
 
 
 def _column(message: bytes, name: str) -> int | None:

@@ -38,8 +38,13 @@ MOST_HELD_BACK = 8 * 1024 * MIB
 
 IN_USE = "55006"
 WAIT_SECONDS = 10.0
-MESSAGES_AT_ONCE = 2000
-FORMS = "SET LOCAL datestyle = 'ISO'; SET LOCAL timezone = 'UTC'; SET LOCAL intervalstyle = 'postgres'"
+MESSAGES_AT_ONCE = 200
+"""Each may hold a whole row, with its text."""
+
+FORMS = (
+    "SET LOCAL client_encoding = 'UTF8'; SET LOCAL datestyle = 'ISO'; SET LOCAL timezone = 'UTC'; "
+    "SET LOCAL intervalstyle = 'postgres'"
+)
 """Keys are sent as texts, and go back to Postgres as such."""
 
 TABLE = """
@@ -143,13 +148,14 @@ class SlotLook:
         newest = self.changed.newest
         token = f"{self.table_id}@{lsn(newest or self.standing.confirmed)}"
         if since is not None and since.lsn is not None:
-            further = self.until - position(since.lsn)
-            if further < 0:
+            read = position(since.lsn)
+            if self.until < read:
                 # What is known by the name of an older state must not be taken for it.
                 token += f" after {since.lsn}"
-            elif newest is None and self._why_apart(since) is None:
-                times = further // MOST_IN_BETWEEN
-                if further < WORTH_STORING:
+            elif self._why_apart(since) is None and (newest is None or newest < read):
+                # Nothing is new; what was read and not acknowledged may still be there.
+                times = (self.until - read) // MOST_IN_BETWEEN
+                if self.until - read < WORTH_STORING:
                     return since
                 token = f"{self.table_id}@{since.lsn}+{times}" if times else since.token
         return SourceState(kind="slot", token=token, table_id=self.table_id, lsn=lsn(self.until))
@@ -364,7 +370,9 @@ def stage_changed_rows(
         key: SQL of the key as text.
     """
     column = identifier(source.key)
-    keys = f"ARRAY[{', '.join(map(literal, sorted(look.changed.keys)))}]::text[]"
+    # Whatever the server makes of a backslash in a plain literal.
+    written = ", ".join("E" + literal(one.replace("\\", "\\\\")) for one in sorted(look.changed.keys))
+    keys = f"ARRAY[{written}]::text[]"
     listed = ", ".join(map(identifier, source.columns))
     others = "".join(f", {identifier(name)}" for name in source.columns[1:])
     rows = f"SELECT {listed} FROM {look.relation} WHERE {column} = ANY ({keys}::{look.key_type}[])"
