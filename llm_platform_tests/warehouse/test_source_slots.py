@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -110,6 +111,37 @@ def test_a_long_text_is_read_whole_when_another_column_changes(desk: Desk) -> No
     assert {key: len(text or "") for key, text in rows.items()} == {"1": 500 * 66}
 
 
+def test_whatever_happens_to_the_table_what_was_read_of_it_is_what_it_says(desk: Desk) -> None:
+    """Against the table itself, after every round of random changes; every third round is cut off."""
+    drawn = random.Random(7)
+    state, held = None, {}
+    for turn in range(24):
+        number, text = (str(drawn.randint(1, 12)) for _ in range(2))
+        statement = drawn.choice(
+            (
+                f"INSERT INTO {desk.name} VALUES ({number}, '{text}', 'red') ON CONFLICT DO NOTHING",
+                f'UPDATE {desk.name} SET "Body" = \'{text}\' WHERE "Ticket Id" > {number}',
+                f'DELETE FROM {desk.name} WHERE "Ticket Id" = {number}',
+                f'UPDATE {desk.name} SET "Ticket Id" = "Ticket Id" + 12 WHERE "Ticket Id" = {number}',
+                f"BEGIN; DELETE FROM {desk.name}; ROLLBACK",
+                f"TRUNCATE {desk.name}" if turn == 11 else f"UPDATE {desk.name} SET team = '{text}'",
+            )
+        )
+        desk.run(statement)
+        if drawn.random() < 0.5:
+            continue
+        changes, rows = desk.read(state)
+        if turn % 3 == 0:
+            continue
+        gone = set(held) if changes.full else set(map(str, list(changes.deleted or [])))
+        held = {key: text for key, text in held.items() if key not in gone} | rows
+        state = changes.state
+        if turn % 2:
+            desk.reader.acknowledge(desk.source, state)
+
+        assert held == {str(key): text for key, text in desk.run(f'SELECT "Ticket Id", "Body" FROM {desk.name}')}
+
+
 def test_other_tables_undone_and_interleaved_transactions(desk: Desk) -> None:
     """What was rolled back never was; what is open is seen once it is committed, however long it has been open."""
     desk.run(f'CREATE TABLE {desk.name[:-1]}_other" (id int PRIMARY KEY)')
@@ -198,6 +230,20 @@ def test_what_would_lose_changes_is_refused_with_what_to_do(desk: Desk, statemen
         desk.read(before)
     with pytest.raises(ContractBroken, match=said):
         desk.reader.state(desk.source, before)
+
+
+def test_a_slot_that_the_server_gave_up_is_told(desk: Desk) -> None:
+    """`max_slot_wal_keep_size` saves the disk, and the changes are gone: all rows are read with the next slot."""
+    before = desk.taken()
+    desk.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", "SELECT pg_reload_conf()")
+    try:
+        for _ in range(4):
+            desk.run(f"UPDATE {desk.name} SET team = 'blue'", "SELECT pg_switch_wal()")
+        desk.run("CHECKPOINT")
+        with pytest.raises(ContractBroken, match=r"its changes are lost. To do: SELECT pg_drop_replication_slot"):
+            desk.reader.state(desk.source, before)
+    finally:
+        desk.run("ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()")
 
 
 def test_a_role_needs_the_right_to_read_slots_and_no_other(desk: Desk) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_platform.operations.answering.documents import consumed_and_current, update_documents
+from llm_platform.operations.answering.source_look import look_at_source
 from llm_platform.operations.release.plan import plan
 from llm_platform.operations.watching.slots import slot_events
 from llm_platform.resources.warehouse import WarehouseResource
@@ -120,14 +121,18 @@ def test_people_are_told_of_a_slot_that_is_gone_or_holds_back_too_much(team: Tea
     """Also while no sensor and no run looks: then above all, since that is what fills the disk."""
     with team.warehouse.open() as lake:
         well = events(lake, team)
+        looked = look_at_source(team.loaded.application, lake.sources)
         too_much = events(lake, team, most=-1)
         desk.run(f"SELECT pg_drop_replication_slot('{desk.slot}')")
         gone = events(lake, team)
+        refused = look_at_source(team.loaded.application, lake.sources).refused
         unreachable = team.settings.model_copy(update={"warehouses": {"crm": "postgres:host=127.0.0.1 port=1"}})
     with WarehouseResource.of(unreachable).open() as lake:
         unknown = events(lake, team)
 
     assert well == [(False, f"Replication slot {desk.slot!r} holds back little again.")]
+    assert looked.followed.startswith(f"its replication slot {desk.slot!r} (0 MB of WAL held back)")
+    assert refused == [gone[0][1]]
     assert too_much[0][0]
     assert "MB of WAL" in too_much[0][1]
     assert gone[0][0]
