@@ -270,7 +270,9 @@ class Slot:
         make = f"SELECT pg_create_logical_replication_slot({literal(self._slot)}, 'pgoutput')"
         drop = f"SELECT pg_drop_replication_slot({literal(self._slot)})"
         if found is None:
-            self._refuse("there is none of this name", make)
+            cursor.execute("SELECT current_setting('wal_level')")
+            first = "" if cursor.fetchone()[0] == "logical" else "set wal_level = logical and restart the server; "
+            self._refuse("there is none of this name", first + make)
         plugin, is_here, confirmed, status, held_back = found
         if plugin != "pgoutput":
             what = f"is of the plugin {plugin!r}" if plugin else "is a physical one"
@@ -344,8 +346,8 @@ class Slot:
             return TransientError(f"{self._cannot}: somebody else reads it. One slot is for one reader; run again.")
         if error.pgcode == "55000":
             return ContractBroken(
-                f"{self._cannot}: the server does not decode its WAL, or it is a standby. To do: set wal_level = "
-                "logical and restart it; name the primary server."
+                f"{self._cannot}: the server does not decode its WAL now, as a standby does not. To do: name the "
+                "primary server."
             )
         if error.pgcode == "42704":
             return ContractBroken(
