@@ -125,6 +125,8 @@ class Source(TableRef):
     def _require_place(self) -> None:
         if self.slot is not None and (self.warehouse is None or self.watermark is not None):
             raise ValueError("'slot' is of a table in Postgres ('warehouse' and 'table'), and without a 'watermark'")
+        if self.slot is None and "publication" in self.model_fields_set:
+            raise ValueError("'publication' is what a 'slot' is read with, and there is none")
         if self.files is None:
             super()._require_place()
             return

@@ -30,6 +30,11 @@ LEFT_OUT = 1_000
 """Documents that the first run has to ask for."""
 CHANGED = 10
 SECONDS = 3_600
+SLOT = (
+    "ALTER TABLE docs ADD PRIMARY KEY (id)",
+    "CREATE PUBLICATION llm_platform FOR TABLE docs (id)",
+    "SELECT pg_create_logical_replication_slot(''docs'', ''pgoutput'')",
+)
 WORDS = "The parcel came late, the box was fine, and the postage is asked about."
 
 
@@ -107,7 +112,12 @@ class Place:
 
 
 def measure(
-    rows: int, *, steps: bool = False, postgres: str | None = None, say: Callable[[str], object] = lambda _: None
+    rows: int,
+    *,
+    steps: bool = False,
+    postgres: str | None = None,
+    slot: bool = False,
+    say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """The figures at one size."""
     figures: dict[str, Any] = {"documents": rows}
@@ -118,7 +128,7 @@ def measure(
 
     with (
         serving(latency=0.0, label=True, moods=True) as server,
-        _place(server, rows, postgres=postgres) as (place, source),
+        _place(server, rows, postgres=postgres, slot=slot) as (place, source),
     ):
         note("plan_before", place.command("plan", NAME))
         _fill(place, source, rows)
@@ -236,12 +246,15 @@ def tick() -> None:
 
 
 @contextmanager
-def _place(server: Served, rows: int, *, postgres: str | None) -> Iterator[tuple[Place, Callable[[str], object]]]:
+def _place(
+    server: Served, rows: int, *, postgres: str | None, slot: bool
+) -> Iterator[tuple[Place, Callable[[str], object]]]:
     with tempfile.TemporaryDirectory(prefix="llm_platform_change_") as folder:
         root = Path(folder)
         lake = f"ducklake:sqlite:{root / 'source.sqlite'}?data_path={root / 'source'}"
         url = postgres or lake
-        following = {"table": "docs", **({"watermark": "changed_at"} if postgres else {})}
+        by = ({"slot": "docs"} if slot else {"watermark": "changed_at"}) if postgres else {}
+        following = {"table": "docs", **by}
         place = Place(root, server.url, rows, source=following, warehouse=url)
 
         def source(statement: str) -> None:
@@ -253,6 +266,8 @@ def _place(server: Served, rows: int, *, postgres: str | None) -> Iterator[tuple
             "CREATE TABLE src.docs AS SELECT format('{:08d}', i) AS id, format('DOC#{:08d}# ', i) || "
             f"'{WORDS}' AS body, TIMESTAMP '2030-01-01' AS changed_at FROM range(0, {rows}) t(i)"
         )
+        for statement in SLOT if slot else ():
+            source(f"CALL postgres_execute('src', '{statement}')")
         yield place, source
 
 
@@ -273,6 +288,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--steps", action="store_true", help="CPU of each step of Dagster as well")
     parser.add_argument("--postgres", help="URL of a Postgres whose table `docs` is made and followed by watermark")
+    parser.add_argument(
+        "--slot", action="store_true", help="by a replication slot instead, which is made, and not dropped"
+    )
     parser.add_argument("--fill", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--tick", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--source", nargs=2, help=argparse.SUPPRESS)
@@ -288,6 +306,7 @@ def main() -> None:
             given.rows,
             steps=given.steps,
             postgres=given.postgres,
+            slot=given.slot,
             say=lambda line: print(line, flush=True),  # noqa: T201
         )
         print(json.dumps(figures))  # noqa: T201

@@ -203,6 +203,7 @@ def test_documents_are_read_from_a_bucket(tmp_path: Path) -> None:
             "without a 'watermark'",
         ),
         ({"warehouse": "crm", "table": "t", "key": "id", "text": "body", "slot": "My Slot"}, "slot"),
+        ({"url": "x.csv", "key": "id", "text": "body", "publication": "p"}, "'publication' is what a 'slot' is read"),
     ],
 )
 def test_a_source_that_cannot_be_is_a_mistake_at_its_line(team: Team, source: dict[str, Any], said: str) -> None:
