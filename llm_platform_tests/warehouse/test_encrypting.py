@@ -299,9 +299,7 @@ def test_copies_and_adapters_are_refused_where_nothing_encrypts_them(tmp_path: P
         )
         spec = application(copies=("s3://lake/readers",))
 
-        with pytest.raises(
-            SpecificationError, match=r"copies of invoices .* to s3://lake/readers, whose"
-        ):
+        with pytest.raises(SpecificationError, match=r"copies of invoices .* to s3://lake/readers, whose"):
             places_written(spec, settings)
         with pytest.raises(SpecificationError, match=r"adapters, .* would be written to s3://lake/data, whose bucket"):
             adapter_folders(settings).may_store()
