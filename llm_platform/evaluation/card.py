@@ -19,7 +19,8 @@ from llm_platform.evaluation.gates import ACCURACY
 from llm_platform.evaluation.pages import render
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
-from llm_platform.evaluation.wording import counted, interval_text, minimum_figure
+from llm_platform.evaluation.wording import counted, interval_text
+from llm_platform.records.figures import minimum_figure
 
 ICONS = {
     "approved": "M3 8.5 6.5 12 13 4.5",

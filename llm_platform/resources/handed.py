@@ -16,6 +16,7 @@ from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
 from llm_platform.operations.release.attestation import Attested, read_keys
+from llm_platform.operations.release.cluster_branches import Production
 from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
@@ -127,6 +128,7 @@ def pod_settings(settings: Settings, namespace: str) -> PodSettings:
         priority_class=settings.nim_priority_class or None,
         autoscaling=autoscaling(settings),
         gpu_resource=settings.nim_gpu_resource,
+        cpu=settings.nim_cpu,
         memory=settings.nim_memory,
         shared_memory=settings.nim_shared_memory,
         node_labels=dict(label.split("=", 1) for label in settings.nim_node_labels),
@@ -192,6 +194,18 @@ def object_store(settings: Settings) -> S3Access:
     )
 
 
+def production_of(settings: Settings) -> Production:
+    """What a branch in a cluster is made beside."""
+    return Production(
+        settings.namespace,
+        settings.catalog,
+        settings.dagster_storage,
+        settings.data_root,
+        object_store(settings),
+        models=settings.nim_cluster_namespace,
+    )
+
+
 def adapter_bytes(settings: Settings) -> AdapterBytes:
     """Holds the files of a release's adapter against their manifest and signature, where they are kept."""
     folders = adapter_folders(settings)
@@ -232,4 +246,11 @@ def training_place(settings: Settings) -> TrainingPlace:
 
 def training_image(settings: Settings) -> TrainingImage:
     """What adapters are trained in, in a cluster."""
-    return TrainingImage(settings.training_image, settings.training_claim, settings.state, gpus=settings.training_gpus)
+    return TrainingImage(
+        settings.training_image,
+        settings.training_claim,
+        settings.state,
+        gpus=settings.training_gpus,
+        gpu_resource=settings.nim_gpu_resource,
+        tolerated_taints=settings.nim_tolerated_taints,
+    )

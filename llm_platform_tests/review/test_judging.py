@@ -116,6 +116,9 @@ def test_a_person_sees_what_they_said_and_changes_any_of_it(lake: Warehouse, tea
     assert f"/{NAME}/queue/answers?document={first}" in mine
     assert "<b>You</b>: HAPPY" in again
     assert "SAD" in then
+    assert "changed since" not in mine
+    assert then.count("changed since") == 1
+    assert then.count(f"queue/answers?document={first}") == 1  # what was changed is not to be changed once more
     answers = {row["document_id"]: row["answer"] for row in lake.application(NAME).annotations.approved().to_pylist()}
     assert answers == {first: "SAD"}
 

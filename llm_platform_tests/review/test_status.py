@@ -19,7 +19,7 @@ from llm_platform.records import InferenceRun, TokenUsage
 from llm_platform.review.app import review_app
 from llm_platform.review.guard import CARD_POLICY
 from llm_platform.review.people import Access, Person
-from llm_platform.review.status import ApplicationStatus, NamespaceStatus, lines_of
+from llm_platform.review.status import ApplicationStatus, MeasuredShare, NamespaceStatus, lines_of
 from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, Clock, filled, judged, open_lake
@@ -119,6 +119,13 @@ def test_what_the_month_has_used_stands_beside_its_budget(lake: Warehouse, team:
     page = ReviewDesk(lake, loaded, cards_folder=cards / NAME)
     app = review_app({NAME: page}, Access(local=Person("ada", "reviewer")), hosts=("testserver",), clock=lambda: now)
     assert "1,000 of 10,000 tokens" in TestClient(app).get("/").text
+
+
+def test_a_share_that_is_not_one_is_not_shown_as_one() -> None:
+    """2,999 of 3,000 are as the report card says, too."""
+    assert MeasuredShare(value=2999 / 3000, lower=0.998, upper=0.99994, count=3000).text == (
+        "0.9997 [0.998, 0.9999] of 3,000"
+    )
 
 
 @pytest.mark.parametrize(

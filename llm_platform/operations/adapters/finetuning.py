@@ -47,8 +47,13 @@ def update_training_set(lake: Warehouse, loaded: LoadedApplication, name: str) -
     Raises:
         SpecificationError: too few documents with known answers, or one label only; says what to add.
     """
-    data, examples = training_set(lake, loaded, loaded.application.finetuning[name])
     store = lake.application(loaded.application.name)
+    if not store.documents.counts():
+        raise SpecificationError(
+            f"{loaded.application.name} has no documents yet to train adapter {name!r} on. Bring them in first: "
+            f"llm-platform run {loaded.application.name}"
+        )
+    data, examples = training_set(lake, loaded, loaded.application.finetuning[name])
     stored = [example.model_dump(mode="json") for example in examples]
     store.training_sets.put(name, data, stored, rules_hash=rules_hash(loaded, name))
     return data

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError
+from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError, TransientError
 from llm_platform.evaluation.drift import DriftReport, Measurement
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy
 from llm_platform.operations.live import live_rollouts
@@ -285,8 +285,24 @@ def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_a
 
     assert set(site.published().values()) == {"clear"}
     assert site.newest().status == "withdrawn"
-    with pytest.raises(SpecificationError, match="Running: none"):
+    with pytest.raises(SpecificationError, match="is running"):
         site.ask("resume")
+
+
+def test_who_withdraws_is_heard_though_somebody_came_in_between(site: Site) -> None:
+    """Whoever takes a challenger out has no time to look again; whoever lets it go on has to have seen what it was."""
+    site.start("clearer")
+    seen = site.newest()
+    site.ask("hold")
+
+    with pytest.raises(TransientError, match="Look at it again"):
+        site.ask("resume", seen=seen)
+    site.ask("withdraw", seen=seen)
+    site.tick()
+
+    assert site.newest().status == "withdrawn"
+    with pytest.raises(SpecificationError, match="is running"):
+        site.ask("withdraw", seen=seen)
 
 
 def test_a_held_challenger_goes_no_further_until_it_is_resumed(site: Site) -> None:
