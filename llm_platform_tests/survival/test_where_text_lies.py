@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from llm_platform.redaction.kinds import INSTALL, installed
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform.warehouse.lake import LakeLocation
 from llm_platform_tests.operations.privacy.test_forgetting import pages_of, versions_in
@@ -202,6 +203,7 @@ def test_text_lies_where_the_page_says_and_nowhere_else(desk: MakeDesk, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(installed() is None, reason=f"Presidio is not installed: {INSTALL}")
 def test_what_is_taken_out_of_documents_is_not_sent_and_lies_nowhere(desk: MakeDesk, tmp_path: Path) -> None:
     """The rule holds for all that is made of documents: answers, trials, examples, pages, failures."""
     canary = Canaries()

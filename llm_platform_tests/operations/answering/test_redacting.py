@@ -14,9 +14,13 @@ from llm_platform.errors import ContractBroken
 from llm_platform.operations.answering.documents import read_references, update_documents
 from llm_platform.operations.answering.examples import draw_pool
 from llm_platform.operations.answering.redacting import require_redacted, shown
+from llm_platform.redaction.kinds import INSTALL, installed
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.team import NAME, Team
 from llm_platform_tests.warehouse.builders import completion
+
+if installed() is None:
+    pytest.skip(f"Presidio is not installed: {INSTALL}", allow_module_level=True)
 
 MAIL = "jane{}@example.org"
 RULE = {"kinds": ["EMAIL_ADDRESS"]}
