@@ -239,17 +239,20 @@ def explain(
 
 @commands.command()
 def compact(
-    keep_days: Annotated[float, typer.Option(help="Older snapshots are forgotten: no time travel beyond this.")] = 30.0,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            help="Age of snapshots that go, unless a decision rests on them; else LLM_PLATFORM_SNAPSHOT_DAYS."
+        ),
+    ] = None,
 ) -> None:
-    """Merge the small files of this namespace's lake, and forget old snapshots."""
+    """Merge the small files of this namespace's lake, and forget old snapshots once the catalog is copied."""
     from llm_platform.resources.warehouse import WarehouseResource
 
-    with WarehouseResource.of(load_settings()).open() as lake:
-        done = lake.compact(keep_days=keep_days)
-    console.print(
-        f"{done.files_before} files became {done.files_after}; {done.snapshots_expired} snapshots and "
-        f"{done.files_deleted} files that nothing refers to are gone."
-    )
+    settings = load_settings()
+    with WarehouseResource.of(settings).open() as lake:
+        done = lake.compact(keep_days=settings.snapshot_days if keep_days is None else keep_days)
+    console.print(done.line, markup=False)
 
 
 @commands.command("dagster-home", hidden=True)
