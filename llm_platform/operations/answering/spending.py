@@ -347,7 +347,7 @@ def _against_month(needed: Sequence[tuple[str, float | None, float | None, float
     """(unit, what is missing, what the month has left, what it may use) in words."""
     lines = []
     for unit, wanted, left, limit in needed:
-        if left is None:
+        if left is None or limit is None:
             continue
         rest = f"{_amount(max(left, 0))} of {_amount(limit)} {unit} left this month"
         if wanted is None:
