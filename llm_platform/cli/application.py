@@ -73,6 +73,9 @@ def application_check(
         console.print(f"{name}: {len(built.applications[name].application.judged)} variants, no mistakes")
         for reason in dict.fromkeys(unread):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
+        redaction = built.applications[name].application.redaction
+        if redaction is not None and not redaction.put_back:
+            console.print("  what is taken out of documents is stored nowhere: answers keep its placeholders")
         for note in notes.get(name, []):
             console.print(f"  {note}", markup=False)
     if folder is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,9 @@ def branch_up(
     days: Annotated[
         float | None, typer.Option("--days", help="After so many days 'down --expired' takes it down.", min=0.0)
     ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option("--cluster", help="Folder for what makes and ends it in a cluster, to be applied.")
+    ] = None,
 ) -> None:
     """Make a namespace that reads another's answers and champion, and writes only its own tables."""
     from llm_platform.operations.release.branches import make_branch
@@ -36,9 +40,27 @@ def branch_up(
     settings = load_settings()
     ends = None if days is None else datetime.now(UTC) + timedelta(days=days)
     read = namespace_name(upstream or settings.namespace)
+    if cluster is not None:
+        _write_for_cluster(settings.in_namespace(read), namespace_name(name), cluster, ends)
+        return
     branch = make_branch(settings.state, namespace_name(name), read, expires_at=ends)
     console.print(f"Namespace {branch} reads {read}. Use it with:")
     console.print(f"  export LLM_PLATFORM_NAMESPACE={branch}")
+
+
+def _write_for_cluster(settings: Settings, name: str, folder: Path, ends: datetime | None) -> None:
+    from llm_platform.operations.release.cluster_branches import write_cluster_branch
+    from llm_platform.resources.handed import production_of
+
+    place = write_cluster_branch(folder, name, production_of(settings), expires_at=ends)
+    console.print(f"{folder} has what makes branch {name} of {settings.namespace} in a cluster, and what ends it:")
+    console.print(f"  {folder}/up.sh", markup=False)
+    console.print(
+        f"  helm install {name.replace('_', '-')} CHART -n {place} -f PRODUCTION-VALUES -f CHART/profiles/branch.yaml "
+        f"-f {folder}/values.yaml",
+        markup=False,
+    )
+    console.print(f"  {folder}/down.sh", markup=False)
 
 
 @commands.command("down")

@@ -7,6 +7,7 @@ the text whose time ends first loses its own: then it may be paid for twice, whi
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import struct
 import threading
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_platform.errors import StorageError
-from llm_platform.records import content_hash
 
 _GROUPS, _PLACES = 2**14, 8
 _PLACE = struct.Struct("<QQd")
@@ -56,7 +56,7 @@ class AskedTexts:
             self._is_closed = True
 
     def take(self, fingerprints: Collection[str], *, seconds: float) -> set[str]:
-        """Note texts that this process asks about from now on, for so long; some ten microseconds each.
+        """Note texts that this process asks about from now on, for so long; some five microseconds each.
 
         Returns:
             Those that another process asks about, which are not noted. Of one that has ended, each is told once: its
@@ -68,22 +68,24 @@ class AskedTexts:
         with self._using, self._noting():
             if self._is_closed:
                 return set()
-            return {text for text in fingerprints if not self._is_taken(_number(text), seconds)}
+            # One lock for all of them: it takes longer than a text does.
+            with self._locked():
+                now = self._clock()
+                return {text for text in fingerprints if not self._is_taken(_number(text), now, seconds)}
 
-    def _is_taken(self, text: int, seconds: float) -> bool:
-        at, now = text % _GROUPS * _GROUP_BYTES, self._clock()
-        with self._locked():
-            found = os.pread(self._file, _GROUP_BYTES, at).ljust(_GROUP_BYTES, b"\0")
-            places = list(_PLACE.iter_unpack(found))
-            index = next((index for index, place in enumerate(places) if place[0] == text), None)
-            if index is None:
-                index = min(range(_PLACES), key=lambda one: places[one][2])
-            _, holder, until = places[index]
-            is_anothers = places[index][0] == text and until > now and holder != self._holder
-            if not is_anothers:
-                self._write(at, index, (text, self._holder, now + seconds))
-            elif not self._lives(holder):
-                self._write(at, index, (text, holder, 0.0))
+    def _is_taken(self, text: int, now: float, seconds: float) -> bool:
+        at = text % _GROUPS * _GROUP_BYTES
+        found = os.pread(self._file, _GROUP_BYTES, at).ljust(_GROUP_BYTES, b"\0")
+        places = list(_PLACE.iter_unpack(found))
+        index = next((index for index, place in enumerate(places) if place[0] == text), None)
+        if index is None:
+            index = min(range(_PLACES), key=lambda one: places[one][2])
+        _, holder, until = places[index]
+        is_anothers = places[index][0] == text and until > now and holder != self._holder
+        if not is_anothers:
+            self._write(at, index, (text, self._holder, now + seconds))
+        elif not self._lives(holder):
+            self._write(at, index, (text, holder, 0.0))
         return not is_anothers
 
     def _write(self, at: int, index: int, place: tuple[int, int, float]) -> None:
@@ -117,4 +119,4 @@ def _alive(holder: int) -> bytes:
 
 
 def _number(text: str) -> int:
-    return int(content_hash(text)[:16], 16)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

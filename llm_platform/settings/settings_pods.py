@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 Names = Annotated[tuple[str, ...], NoDecode]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 NameOrNone = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+Cores = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*m?$")]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(M|G|T|Mi|Gi|Ti)?$")]
 
 
@@ -49,6 +50,7 @@ class PodFields(BaseModel):
     nim_demand_query: str | None = Field(
         default=None, description="PromQL that counts work for the models while none runs; what wakes them from zero."
     )
+    nim_cpu: Cores = Field(default="4", description="Cores that a replica asks for, e.g. 4 or 500m.")
     nim_memory: Quantity = Field(default="32Gi", description="Main memory that a replica asks for.")
     nim_shared_memory: Quantity = Field(default="16Gi", description="Size of a replica's /dev/shm.")
     nim_start_minutes: float = Field(

@@ -33,6 +33,7 @@ from llm_platform_tests.operations.answering.test_long_documents import (
     long_text,
     said,
 )
+from llm_platform_tests.operations.answering.test_redacting import letters
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 
@@ -147,6 +148,37 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
     assert model.counts.asked["7"] == 1
 
 
+@pytest.mark.slow
+def test_a_caller_gets_its_own_values_and_what_is_kept_has_none(tmp_path: Path) -> None:
+    """Two letters that differ in their sender only are one text: paid for once, and each caller gets its own."""
+    given: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        for name in ("ann", "bob"):
+            body = {"body": f"DOC#9# write to {name}@example.org"}
+            given.append(await desk.answer(Question(name, body, PATIENCE_SECONDS)))
+
+    with ScriptedServer(answer=lambda _: '{"sender": "<EMAIL_ADDRESS_1>", "subject": null}') as model:
+        files = letters(tmp_path, url=model.url, put_back=True)
+        files.specification["online"] = {"keep_documents": True}
+        files.write_specification()
+        promoted(files)
+        served(files, Rollout(), use)
+
+        assert model.counts.asked["9"] == 1
+    assert [json.loads(one.completion.answer or "")["sender"] for one in given] == [
+        "ann@example.org",
+        "bob@example.org",
+    ]
+    kept = [path for path in files.settings.state.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    assert not [path for path in kept if b"ann@" in path.read_bytes()]
+    with files.warehouse.open() as lake:
+        sent = {row["columns"] for row in lake.frame(NAME, "online_documents").to_pylist()}
+        answers = lake.frame(NAME, "completions")["answer"].to_pylist()
+    assert sent == {'{"body":"DOC#9# write to <EMAIL_ADDRESS_1>"}'}
+    assert answers == ['{"sender":"<EMAIL_ADDRESS_1>","subject":null}']
+
+
 def test_a_caller_whose_text_is_looked_up_while_the_release_changes_gets_its_answer(
     team: tuple[Team, ScriptedServer],
 ) -> None:
@@ -254,6 +286,39 @@ def test_a_shadow_ends_with_its_budget(team: tuple[Team, ScriptedServer]) -> Non
 
     # 200 tokens are five answers; what is in flight when they are used up is paid, too.
     assert 30 + 5 <= model.counts.requests <= 30 + 8
+
+
+def test_the_budget_of_the_month_holds_for_callers_too(team: tuple[Team, ScriptedServer]) -> None:
+    """What a month may cost is agreed on once, whoever asks; what is answered already costs nothing."""
+    files, model = team
+
+    def budget(tokens: int) -> None:
+        files.specification["budget"] = {"month": {"tokens": tokens}}
+        files.write_specification()
+
+    async def use(desk: OnlineDesk) -> None:
+        for number in range(3):  # 45 tokens each
+            await ask(desk, number)
+            await asyncio.sleep(0.12)
+        with pytest.raises(Turned) as turned:
+            await ask(desk, 3)
+        assert (turned.value.status, turned.value.kind) == (503, "budget_used_up")
+        assert (await ask(desk, 1)).was_stored
+        assert "budget of the month" in desk.state().degraded[0]
+        assert desk.state().problem is None
+
+        budget(150)
+        await desk.refresh()
+        assert not (await ask(desk, 3)).was_stored
+        await desk.put_on_record()
+        await desk.refresh()
+        with pytest.raises(Turned):
+            await ask(desk, 4)
+
+    budget(100)
+    served(files, Rollout(), use)
+
+    assert model.counts.asked.total() == 4
 
 
 def test_a_challenger_whose_model_is_away_keeps_no_caller_waiting(team: tuple[Team, ScriptedServer]) -> None:

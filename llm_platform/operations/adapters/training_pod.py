@@ -11,6 +11,8 @@ from llm_platform.operations.adapters.finetuning import Training
 
 START_ALLOWANCE_SECONDS = 1800
 """For a node to be made, the image to be pulled and the base model to be read; training has its own budget."""
+USER_ID = 10001
+"""User and group of our images (`deploy/images`), which own the state folder."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,16 @@ class TrainingImage:
         image: None where the deployment names none.
         claim: Volume claim that holds the state folder.
         state: Path under which it is mounted.
+        gpu_resource: What a node calls its GPUs.
+        tolerated_taints: Keys of taints that keep other pods from GPU nodes.
     """
 
     image: str | None
     claim: str
     state: Path
     gpus: int = 1
+    gpu_resource: str = "nvidia.com/gpu"
+    tolerated_taints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,17 @@ def training_pod(training: Training, image: TrainingImage) -> TrainingPod:
         raise SpecificationError("A training pod needs an image. Name it in LLM_PLATFORM_TRAINING_IMAGE.")
     job = training.job
     timeout = round(job.max_minutes * 60) + START_ALLOWANCE_SECONDS
-    gpus = {"nvidia.com/gpu": str(image.gpus)}
     labels = {
         "app.kubernetes.io/part-of": "llm-platform",
         "llm-platform/application": job.application,
         "llm-platform/adapter": job.name,
     }
-    mounts = [{"name": "state", "mountPath": str(image.state)}]
     volumes: list[dict[str, Any]] = [
         {"name": "state", "persistentVolumeClaim": {"claimName": image.claim}},
+        {"name": "tmp", "emptyDir": {}},
         # PyTorch's workers share tensors through memory that a container has 64 MiB of by default.
         {"name": "memory", "emptyDir": {"medium": "Memory"}},
     ]
-    mounts.append({"name": "memory", "mountPath": "/dev/shm"})
     return TrainingPod(
         image=image.image,
         # The image has a Python of its own; the run's is somewhere else.
@@ -78,15 +82,40 @@ def training_pod(training: Training, image: TrainingImage) -> TrainingPod:
         spec={
             "restartPolicy": "Never",
             "activeDeadlineSeconds": timeout,
-            "volumes": volumes,
-            "containers": [
-                {
-                    "name": "train",
-                    "resources": {"limits": gpus, "requests": gpus},
-                    "volumeMounts": mounts,
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                }
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "tolerations": [
+                {"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in image.tolerated_taints
             ],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER_ID,
+                "runAsGroup": USER_ID,
+                "fsGroup": USER_ID,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumes": volumes,
+            "containers": [_container(image)],
         },
         timeout_seconds=timeout,
     )
+
+
+def _container(image: TrainingImage) -> dict[str, Any]:
+    gpus = {image.gpu_resource: str(image.gpus)}
+    return {
+        "name": "train",
+        # A namespace with a quota takes no pod that does not say what it needs; a limit would be a guess.
+        "resources": {"limits": gpus, "requests": {"cpu": "1", "memory": "4Gi", **gpus}},
+        "volumeMounts": [
+            {"name": "state", "mountPath": str(image.state)},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "memory", "mountPath": "/dev/shm"},
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }

@@ -24,6 +24,7 @@ from llm_platform.operations.answering.account import Account, Rows, require_val
 from llm_platform.operations.answering.examples import selector
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.long_documents import InParts
+from llm_platform.operations.answering.redacting import require_redacted, shown
 from llm_platform.operations.answering.under_way import noted
 from llm_platform.records import (
     Completion,
@@ -233,8 +234,14 @@ def renderer_of(
     target: EndpointTarget,
     client: EndpointClient,
 ) -> BudgetedRenderer:
-    """What renders the prompts of a release, with the tokenizer of one of its endpoints."""
+    """What renders the prompts of a release, with the tokenizer of one of its endpoints.
+
+    Raises:
+        ContractBroken: documents were stored before what is to be taken out of them.
+    """
+    require_redacted(store, application)
     choose = selector(store, application, release.prompt)
+    release = release.model_copy(update={"prompt": shown(release.prompt, application)})
     return BudgetedRenderer(release, application.labels, base_url=target.root, client=client, choose=choose)
 
 

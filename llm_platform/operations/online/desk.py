@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,14 +21,17 @@ from llm_platform.inference.live import Withdrawn
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.long_documents import answer_of_parts
+from llm_platform.operations.answering.redacting import taking_out
 from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.answering.spending import month_left, month_of, spent_by
 from llm_platform.operations.online.asker import Asker, Found, PromptTooLong
 from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
 from llm_platform.operations.online.kept import KeptDocuments, KeptLooks
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
+from llm_platform.records import Completion, DocumentRow, DocumentStatus, Release, Task
+from llm_platform.redaction.redactor import put_back
 from llm_platform.warehouse.store import ApplicationStore
 
 logger = logging.getLogger(__name__)
@@ -44,8 +47,14 @@ UNKNOWN_PACE_ROWS = 32
 SWITCH_SECONDS = 10.0
 """So long a former champion answers while the endpoints of the next one are verified, and ends what it has begun."""
 LOOK_SECONDS, LOOKS = 0.05, 20
+USED_UP_SECONDS = 3600.0
+"""What callers are told to wait once the month's budget is used up: somebody may raise it before the month ends."""
 SHADOWED_ROWS = 200
 """So many documents may wait for a shadow; callers come first."""
+USED_UP = (
+    "The budget of the month of {} is used up: only texts that have an answer get one, until the month (UTC) ends or "
+    "'budget.month' in application.yaml is raised."
+)
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,16 @@ class DeskPlace:
 
 @dataclass(frozen=True)
 class _Now:
-    """A decision, and what documents are made by."""
+    """A decision, and what documents are made by.
+
+    Attributes:
+        month_left: Tokens and money of `budget.month`, as far as is on record; None for no end.
+    """
 
     loaded: LoadedApplication
     decision: LiveDecision
     making: OneByOne
+    month_left: tuple[int | None, float | None]
 
 
 class OnlineDesk:
@@ -129,6 +143,7 @@ class OnlineDesk:
         degraded = [text for asker in askers for text in asker.ledger.problems.values()]
         degraded += [self._problem] if self._problem is not None and now is not None else []
         degraded += [one.problem for one in askers if one.problem is not None and one is not champion]
+        degraded += [] if now is None or self._month_has_room(now) else [USED_UP.format(self._name)]
         degraded += [*self._kept.problems, *self._looks.problems, *([self._unread] if self._unread is not None else [])]
         progress = None if champion is None else champion.live.progress
         return DeskState(
@@ -166,8 +181,9 @@ class OnlineDesk:
             completion = recalibrate(completion, arm.release)
         self._note(question.caller, row.document_id)
         if self._loaded.application.online.keep_documents:
-            self._keep(row.document_id, question)
+            self._keep(prepared, now, question)
         self._shadow(now.decision, row, until=until)
+        completion = self._with_withheld(completion, prepared, now)
         return OnlineAnswer(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
 
     async def notify(self, caller: str) -> None:
@@ -251,7 +267,7 @@ class OnlineDesk:
         """The mark of the lake, and what it says where that is another one; in a thread."""
         lake = self._place.lake.lake()
         files = self._files()
-        mark = lake.mark(), files
+        mark = lake.mark(), files, month_of(datetime.now(UTC))
         if mark == self._mark:
             return mark, None
         store = lake.application(self._name)
@@ -260,9 +276,17 @@ class OnlineDesk:
         decision = self._deciding(store, loaded)
         if decision is None:
             return mark, None
-        application = loaded.application
-        read = columns_read(loaded, store)
-        return mark, _Now(loaded, decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+        application, taken_out = loaded.application, taking_out(loaded.application)
+        if taken_out is not None:
+            taken_out.redactor.load()
+        making = OneByOne(
+            application.source,
+            application.documents,
+            read_by_prompts=columns_read(loaded, store),
+            taking_out=taken_out,
+        )
+        left = month_left(application.budget.month, spent_by(store, loaded, None))
+        return mark, _Now(loaded, decision, making, left)
 
     def _files(self) -> object:
         """Another one after every change of the application's files."""
@@ -421,12 +445,14 @@ class OnlineDesk:
             ) from None
 
     def _admit(self, asker: Asker, until: float) -> None:
-        """Turn a request away that would wait for long before it is sent.
+        """Turn a request away that would wait for long before it is sent, or that nobody has agreed to pay for.
 
         Raises:
             Turned: with how long the queue is, in seconds.
         """
         live = asker.live
+        if self._now is not None and not self._month_has_room(self._now):
+            raise Turned(503, "budget_used_up", USED_UP.format(self._name), retry_after=USED_UP_SECONDS)
         if not asker.is_ready:
             raise _away()
         if not live.queued:
@@ -456,9 +482,18 @@ class OnlineDesk:
                 503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
             ) from None
 
-    def _keep(self, document_id: str, question: Question) -> None:
+    def _with_withheld(self, completion: Completion, prepared: Prepared, now: _Now) -> Completion:
+        """An answer as its caller gets it; what is stored keeps the placeholders."""
+        redaction = now.loaded.application.redaction
+        if redaction is None or not redaction.put_back or completion.answer is None:
+            return completion
+        answer = put_back(completion.answer, prepared.withheld, is_json=self.task == "extract")
+        return completion.model_copy(update={"answer": answer})
+
+    def _keep(self, prepared: Prepared, now: _Now, question: Question) -> None:
         try:
-            self._kept.keep_document(document_id, question.values)
+            columns = now.making.storable(question.values, prepared.withheld)
+            self._kept.keep_document(prepared.row.document_id, columns)
         except PlatformError as error:
             logger.error("A document of %s is answered and not kept: %s", self._name, error)
 
@@ -474,13 +509,20 @@ class OnlineDesk:
             self._spawn(self._shadowed(asker, row, until=until + 600.0))
 
     def _may_spend(self, arm: Arm, asker: Asker) -> bool:
-        """Whether a shadow's budget leaves anything, with what is not on record yet."""
-        usage, seconds = asker.account.unrecorded
-        if arm.budget_tokens is not None and usage.total >= arm.budget_tokens:
+        """Whether a shadow's budget and the month's leave anything."""
+        in_month = self._now is None or self._month_has_room(self._now)
+        return in_month and self._has_room(arm.budget_tokens, arm.budget_usd, [asker])
+
+    def _month_has_room(self, now: _Now) -> bool:
+        return self._has_room(*now.month_left, self.askers.values())
+
+    def _has_room(self, tokens: int | None, usd: float | None, askers: Iterable[Asker]) -> bool:
+        """Whether a budget leaves anything, with what is not on record yet of those who take from it."""
+        taken = [(one.release.model.entry, *one.account.unrecorded) for one in askers]
+        if tokens is not None and sum(usage.total for _, usage, _ in taken) >= tokens:
             return False
-        if arm.budget_usd is None:
-            return True
-        return self._loaded.prices(arm.sender.model.entry).cost_usd(seconds, usage) < arm.budget_usd
+        costs = (self._loaded.prices(entry).cost_usd(seconds, usage) for entry, usage, seconds in taken)
+        return usd is None or sum(costs) < usd
 
     async def put_on_record(self) -> None:
         """Store what was sent and paid since the last time."""

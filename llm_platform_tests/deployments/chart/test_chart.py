@@ -41,6 +41,9 @@ BETWEEN = pytest.mark.slow
 VERSIONS = [pytest.param(f"1.{minor}", marks=[BETWEEN] if 31 < minor < 37 else []) for minor in range(31, 38)]
 EVERYTHING: dict[str, Any] = {
     "attestations": {"keysConfigMap": "keys", "approvers": ["ada@example.org"]},
+    "adapters": {"keysConfigMap": "adapter-keys"},
+    "signingKeySecret": {"name": "signing"},
+    "encryption": {"enabled": True, "stateVolume": True},
     "serve": {
         "enabled": True,
         "callersSecret": "callers",
@@ -377,6 +380,7 @@ BAD: list[Any] = [
     pytest.param({"network": {"kubernetesApi": {"cidrs": []}}}, "network.kubernetesApi.cidrs is empty: name the addresses of the API server (kubectl get endpoints kubernetes), or no run can be launched.", id="no-api"),
     pytest.param({"proxy": {"hosts": {"view": ""}}}, "proxy.hosts.view is empty: name the host under which people open that page.", id="no-host"),
     pytest.param({"proxy": {"issuer": "login.example.org"}}, 'proxy.issuer is "login.example.org": name the identity provider, https://…; without the proxy, set proxy.enabled to false and reach the pages by kubectl port-forward.', id="issuer"),
+    pytest.param({"encryption": {"enabled": True}}, "encryption.enabled is true and encryption.stateVolume is not: journals and cards on the state volume hold text; name a storage class that encrypts in state.storageClass, and set encryption.stateVolume to true.", id="text-on-a-disk-in-clear"),
     pytest.param({"training": {"enabled": True, "image": "finetuning:latest"}}, 'training.image is "finetuning:latest": name it by digest, repository@sha256:….', id="training-by-tag"),
     pytest.param({"capacity": {"gpus": 4, "productionGpus": 6}}, "capacity.productionGpus is 6 of 4: production cannot be guaranteed more GPUs than there are.", id="more-gpus-than-there-are"),
     pytest.param({"state": {"accessMode": "ReadWriteOnce"}}, "state.accessMode is ReadWriteOnce: pods of other nodes could not mount it; use a class with ReadWriteMany, or the profile single-node.", id="one-writer"),
@@ -471,6 +475,22 @@ def test_the_lock_file_and_values_of_models_reach_the_pods() -> None:
     data = named(objects, "ConfigMap", "llm-platform-environment")["data"]
     mounts = dict(pods(objects))["llm-platform-code-location"]["spec"]["containers"][0]["volumeMounts"]
     assert any(data["LLM_PLATFORM_MODELS_LOCK"].startswith(f"{mount['mountPath']}/") for mount in mounts)
+
+
+def test_keys_reach_the_pods_where_settings_say_they_are() -> None:
+    """A path without a mount is a key that is not there, and every adapter would be refused."""
+    objects = render("production", EVERYTHING)
+    data = named(objects, "ConfigMap", "llm-platform-environment")["data"]
+    spec = dict(pods(objects))["llm-platform-code-location"]["spec"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in spec["containers"][0]["volumeMounts"]}
+
+    folder, _, file = data["LLM_PLATFORM_SIGNING_KEY"].rpartition("/")
+    assert mounted[folder]["secret"]["secretName"] == "signing"
+    assert mounted[folder]["secret"]["items"] == [{"key": "signing.pem", "path": file}]
+    assert mounted[data["LLM_PLATFORM_ADAPTER_KEYS"]]["configMap"] == {"name": "adapter-keys"}
+    assert data["LLM_PLATFORM_NIM_VERIFIER_IMAGE"] == spec["containers"][0]["image"]
+    assert data["LLM_PLATFORM_ENCRYPTED"] == data["LLM_PLATFORM_ENCRYPTED_DISK"] == "true"
 
 
 def test_models_of_the_lock_file_are_installed_as_nim_render_writes_them(

@@ -55,6 +55,31 @@ def test_the_pod_runs_the_same_command_on_the_shared_folder_with_gpus_and_an_end
     assert claims["state"].claim_name == "llm-platform-state"
 
 
+def test_a_namespace_that_is_restricted_and_has_a_quota_takes_the_pod(training: Training, tmp_path: Path) -> None:
+    """`docs/operations/install.md` makes the namespace so, and a pod that it refuses is never trained in."""
+    import kubernetes_validate
+
+    settings = Settings(
+        state=tmp_path, training_image="registry.example/train@sha256:ab", nim_gpu_resource="amd.com/gpu"
+    )
+
+    pod = training_pod(training, training_image(settings))
+    (container,) = pod.spec["containers"]
+
+    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "train-1", **pod.metadata}, "spec": pod.spec}
+    kubernetes_validate.validate(whole, "1.34", strict=True)
+    assert pod.spec["securityContext"]["runAsNonRoot"] is True
+    assert pod.spec["securityContext"]["runAsUser"] == 10001
+    assert pod.spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod.spec["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert set(container["resources"]["requests"]) == {"cpu", "memory", "amd.com/gpu"}
+    # GPU nodes keep other pods away, as models' pods know.
+    assert [one["key"] for one in pod.spec["tolerations"]] == ["nvidia.com/gpu"]
+
+
 def test_a_pod_without_an_image_is_refused(training: Training, tmp_path: Path) -> None:
     """A pod that cannot start would wait for its deadline."""
     with pytest.raises(SpecificationError, match="LLM_PLATFORM_TRAINING_IMAGE"):

@@ -101,6 +101,7 @@ def test_labels_of_nodes_are_read_from_one_line() -> None:
     "wrong",
     [
         pytest.param({"nim_memory": "32 GB"}, id="quantity"),
+        pytest.param({"nim_cpu": "half"}, id="cores"),
         pytest.param({"nim_claim": "Claim_1"}, id="name"),
         pytest.param({"nim_gateway": "public"}, id="gateway-without-namespace"),
         pytest.param({"nim_autoscaling": "vpa"}, id="autoscaler"),

@@ -39,6 +39,7 @@
 {{- if and .capacity.enabled (gt (int .capacity.productionGpus) (int .capacity.gpus)) }}{{ $wrong = append $wrong (printf "capacity.productionGpus is %v of %v: production cannot be guaranteed more GPUs than there are." .capacity.productionGpus .capacity.gpus) }}{{ end }}
 {{- if and .quota.enabled (or (not .quota.cpu) (not .quota.memory) (not .quota.pods)) }}{{ $wrong = append $wrong "quota is enabled without cpu, memory and pods: name all three." }}{{ end }}
 {{- if and (eq .state.accessMode "ReadWriteOnce") (gt (int .runs.maxConcurrent) 1) (ne .deployment "single-node") }}{{ $wrong = append $wrong "state.accessMode is ReadWriteOnce: pods of other nodes could not mount it; use a class with ReadWriteMany, or the profile single-node." }}{{ end }}
+{{- if and .encryption.enabled (not .encryption.stateVolume) }}{{ $wrong = append $wrong "encryption.enabled is true and encryption.stateVolume is not: journals and cards on the state volume hold text; name a storage class that encrypts in state.storageClass, and set encryption.stateVolume to true." }}{{ end }}
 {{- if and .serve.enabled (not .serve.callersSecret) }}{{ $wrong = append $wrong "serve.callersSecret is empty: name the Secret with the file of callers, or nobody could ask." }}{{ end }}
 {{- if and .serve.enabled (eq .serve.autoscaling "keda") (not .serve.kedaQuery) }}{{ $wrong = append $wrong "serve.kedaQuery is empty: KEDA needs the PromQL that counts requests." }}{{ end }}
 {{- range $entry, $objects := .models.objects }}

@@ -8,6 +8,15 @@ LLM_PLATFORM_IMAGE_DIGEST: {{ .Values.image.digest | quote }}
 LLM_PLATFORM_ATTESTATION_KEYS: /etc/llm-platform/attestation-keys
 LLM_PLATFORM_ATTESTATION_APPROVERS: {{ join "," .Values.attestations.approvers | quote }}
 {{- end }}
+{{- if .Values.adapters.keysConfigMap }}
+LLM_PLATFORM_ADAPTER_KEYS: /etc/llm-platform/adapter-keys
+LLM_PLATFORM_NIM_VERIFIER_IMAGE: {{ include "lp.image" . | quote }}
+{{- end }}
+{{- if .Values.signingKeySecret.name }}
+LLM_PLATFORM_SIGNING_KEY: /run/secrets/llm-platform/signing-key/signing.pem
+{{- end }}
+LLM_PLATFORM_ENCRYPTED: {{ .Values.encryption.enabled | quote }}
+LLM_PLATFORM_ENCRYPTED_DISK: {{ .Values.encryption.stateVolume | quote }}
 LLM_PLATFORM_APPLICATIONS: {{ .Values.applications | quote }}
 LLM_PLATFORM_STATE: /state
 LLM_PLATFORM_CATALOG: {{ .Values.catalog.address | quote }}

@@ -43,13 +43,14 @@ seccompProfile: {type: RuntimeDefault}
 
 {{- define "lp.claim" -}}{{ .Values.state.claim | default (printf "%s-state" (include "lp.name" .)) }}{{- end }}
 
-{{/* Secrets that become files: name under /run/secrets/llm-platform → Secret and key. */}}
-{{- define "lp.passwords" -}}
+{{/* Secrets that become files: name under /run/secrets/llm-platform → Secret, key, and the file's name. */}}
+{{- define "lp.secretFiles" -}}
 {{- $found := dict }}
 {{- with .Values.catalog.passwordSecret }}{{ if .name }}{{ $_ := set $found "catalog" . }}{{ end }}{{ end }}
 {{- with .Values.upstreamCatalog.passwordSecret }}{{ if .name }}{{ $_ := set $found "upstream-catalog" . }}{{ end }}{{ end }}
 {{- with .Values.dagsterStorage.passwordSecret }}{{ if .name }}{{ $_ := set $found "dagster-storage" . }}{{ end }}{{ end }}
 {{- range $name, $one := .Values.warehouses }}{{ with $one.passwordSecret }}{{ $_ := set $found (printf "warehouse-%s" $name) . }}{{ end }}{{ end }}
+{{- with .Values.signingKeySecret }}{{ if .name }}{{ $_ := set $found "signing-key" (dict "name" .name "key" .key "file" "signing.pem") }}{{ end }}{{ end }}
 {{- toJson $found }}
 {{- end }}
 
@@ -70,12 +71,12 @@ seccompProfile: {type: RuntimeDefault}
   emptyDir: {sizeLimit: 4Gi}
 - name: instance
   configMap: {name: {{ include "lp.name" . }}-instance}
-{{- range $name, $secret := fromJson (include "lp.passwords" .) }}
-- name: password-{{ $name }}
+{{- range $name, $secret := fromJson (include "lp.secretFiles" .) }}
+- name: secret-{{ $name }}
   secret:
     secretName: {{ $secret.name }}
     defaultMode: 0440
-    items: [{key: {{ $secret.key | default "password" }}, path: password}]
+    items: [{key: {{ $secret.key | default "password" }}, path: {{ $secret.file | default "password" }}}]
 {{- end }}
 {{- if .Values.models.lock }}
 - name: models
@@ -85,20 +86,27 @@ seccompProfile: {type: RuntimeDefault}
 - name: attestation-keys
   configMap: {name: {{ . }}}
 {{- end }}
+{{- with .Values.adapters.keysConfigMap }}
+- name: adapter-keys
+  configMap: {name: {{ . }}}
+{{- end }}
 {{- end }}
 
 {{- define "lp.mounts" -}}
 - {name: state, mountPath: /state}
 - {name: tmp, mountPath: /tmp}
 - {name: instance, mountPath: /etc/llm-platform/instance, readOnly: true}
-{{- range $name, $secret := fromJson (include "lp.passwords" .) }}
-- {name: password-{{ $name }}, mountPath: /run/secrets/llm-platform/{{ $name }}, readOnly: true}
+{{- range $name, $secret := fromJson (include "lp.secretFiles" .) }}
+- {name: secret-{{ $name }}, mountPath: /run/secrets/llm-platform/{{ $name }}, readOnly: true}
 {{- end }}
 {{- if .Values.models.lock }}
 - {name: models, mountPath: /etc/llm-platform/models, readOnly: true}
 {{- end }}
 {{- if .Values.attestations.keysConfigMap }}
 - {name: attestation-keys, mountPath: /etc/llm-platform/attestation-keys, readOnly: true}
+{{- end }}
+{{- if .Values.adapters.keysConfigMap }}
+- {name: adapter-keys, mountPath: /etc/llm-platform/adapter-keys, readOnly: true}
 {{- end }}
 {{- end }}
 

@@ -1,0 +1,168 @@
+"""A branch in a cluster, as an administrator applies it: a namespace, a role, values of the chart, and its end."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+
+from llm_platform.errors import SpecificationError
+from llm_platform.files import write_text
+from llm_platform.warehouse.object_store import S3Access
+
+UP = """#!/usr/bin/env bash
+# {what}: its role and databases, its namespace and its Secret. By an administrator; again changes the password only.
+#
+#   CATALOG='host=… user=postgres dbname={database}' {folder}/up.sh     (from the checkout: deploy/branch/role.sql)
+set -euo pipefail
+here=$(dirname "$0")
+: "${{CATALOG:?the database of the catalog, as psql takes it, with an administrator}}"
+psql "$CATALOG" --quiet --set ON_ERROR_STOP=1 --single-transaction --set role={role} --set schema={role} \\
+  --set upstream={upstream} --set owner={owner} -f deploy/branch/role.sql > /dev/null
+# Never an argument: those of all processes can be read.
+password=$(openssl rand -hex 24)
+psql "$CATALOG" --quiet --set ON_ERROR_STOP=1 << SQL
+ALTER ROLE {role} PASSWORD '$password';
+SELECT 'CREATE DATABASE {history} OWNER {role}'
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{history}') \\gexec
+SQL
+kubectl apply -f "$here/namespace.yaml"
+printf '%s' "$password" | kubectl -n {place} create secret generic {secret} --from-file=password=/dev/stdin \\
+  --dry-run=client -o yaml | kubectl apply -f -
+"""
+DOWN = """#!/usr/bin/env bash
+# The end of {what}: its pods, volumes and Secrets, its schemas, its history, its role, and its prefix of the bucket.
+set -euo pipefail
+: "${{CATALOG:?the database of the catalog, as psql takes it, with an administrator}}"
+kubectl delete namespace {place} --ignore-not-found
+psql "$CATALOG" --quiet --set ON_ERROR_STOP=1 << SQL
+DROP DATABASE IF EXISTS {history} WITH (FORCE);
+DROP SCHEMA IF EXISTS {role}, {role}_leases CASCADE;
+SELECT 'DROP OWNED BY {role}' WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') \\gexec
+DROP ROLE IF EXISTS {role};
+SQL
+aws s3 rm --recursive --quiet {prefix}/
+"""
+SECRET = "catalog-password"
+
+
+@dataclass(frozen=True)
+class Production:
+    """What a branch is made beside: a deployment's addresses, none with a password.
+
+    Attributes:
+        namespace: Whose tables the branch reads.
+        catalog: `postgres:` and libpq's words.
+        dagster_storage: `postgresql://user@host:port/database`.
+        data_root: `s3://bucket/prefix`.
+        store: How the bucket is reached.
+        models: Kubernetes namespace of the models' pods.
+    """
+
+    namespace: str
+    catalog: str | None
+    dagster_storage: str | None
+    data_root: str | None
+    store: S3Access
+    models: str | None = None
+
+    def require_shared(self) -> None:
+        """Refuse to make a branch beside what only one machine has.
+
+        Raises:
+            SpecificationError: names the settings that are missing.
+        """
+        wanted = {
+            "LLM_PLATFORM_CATALOG (postgres:…)": (self.catalog or "").startswith("postgres:"),
+            "LLM_PLATFORM_DAGSTER_STORAGE": self.dagster_storage is not None,
+            "LLM_PLATFORM_DATA_ROOT (s3://…)": (self.data_root or "").startswith("s3://"),
+        }
+        if missing := [name for name, is_there in wanted.items() if not is_there]:
+            raise SpecificationError(
+                f"A branch in a cluster stands beside a deployment there, and this one lacks {', '.join(missing)}. Set "
+                "them as in the deployment's pods, or leave --cluster out for a branch of this machine."
+            )
+
+
+def write_cluster_branch(folder: Path, name: str, production: Production, *, expires_at: datetime | None) -> str:
+    """Write what makes and ends a branch in a cluster; returns the Kubernetes namespace.
+
+    Args:
+        folder: Gets `namespace.yaml`, `values.yaml`, `up.sh` and `down.sh`.
+        name: Namespace of its tables, name of its role, and schema of its catalog.
+        production: What it reads.
+        expires_at: None for one that stays until somebody takes it down; an annotation of the namespace.
+
+    Raises:
+        SpecificationError: the deployment is none of a cluster.
+        StorageError: the folder cannot be written.
+    """
+    from psycopg2.extensions import make_dsn, parse_dsn
+
+    production.require_shared()
+    words: dict[str, str] = parse_dsn(str(production.catalog).removeprefix("postgres:"))
+    own = {key: value for key, value in words.items() if key not in ("password", "passfile")} | {"user": name}
+    place = f"llm-platform-{name.replace('_', '-')}"
+    texts = {
+        "what": f"branch {name} of {production.namespace}",
+        "folder": shlex.quote(str(folder)),
+        "database": words.get("dbname", "lake"),
+        "role": name,
+        "upstream": production.namespace,
+        "owner": words.get("user", "postgres"),
+        "history": f"dagster_{name}",
+        "place": place,
+        "secret": SECRET,
+        "prefix": f"{str(production.data_root).rstrip('/')}/{name}",
+    }
+    values = _values(name, production, catalog=f"postgres:{make_dsn(**own)}")
+    for file, what in {
+        "namespace.yaml": _namespace(place, name, production, expires_at),
+        "values.yaml": values,
+    }.items():
+        write_text(folder / file, yaml.safe_dump(what, sort_keys=False), shared=True)
+    for file, text in {"up.sh": UP, "down.sh": DOWN}.items():
+        write_text(folder / file, text.format(**texts), shared=True).chmod(0o755)
+    return place
+
+
+def _namespace(place: str, name: str, production: Production, expires_at: datetime | None) -> dict[str, Any]:
+    said = {"llm-platform/upstream": production.namespace, "llm-platform/made-at": datetime.now(UTC).isoformat()}
+    if expires_at is not None:
+        said["llm-platform/expires-at"] = expires_at.isoformat()
+    labels = {"llm-platform/branch": name, "pod-security.kubernetes.io/enforce": "restricted"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": place, "labels": labels, "annotations": said},
+    }
+
+
+def _values(name: str, production: Production, *, catalog: str) -> dict[str, Any]:
+    """What the chart's profile `branch` lacks; image, applications and network are those of production's values."""
+    history, store = urlsplit(str(production.dagster_storage)), production.store
+    where = history.netloc.rpartition("@")[2]
+    password = {"name": SECRET, "key": "password"}
+    return {
+        "namespace": name,
+        "upstream": production.namespace,
+        "catalog": {"address": catalog, "passwordSecret": password},
+        "upstreamCatalog": {"address": catalog, "passwordSecret": password},
+        "dagsterStorage": {
+            "address": urlunsplit(("postgresql", f"{name}@{where}", f"/dagster_{name}", "", "")),
+            "passwordSecret": password,
+        },
+        "data": {
+            "root": production.data_root,
+            "region": store.region,
+            "endpoint": store.endpoint,
+            "urlStyle": store.url_style,
+            "useSsl": store.use_ssl,
+        },
+        **({"models": {"namespace": production.models}} if production.models else {}),
+    }

@@ -1,0 +1,95 @@
+"""What makes and ends a branch in a cluster, as it is written for an administrator."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from llm_platform.cli.main import app
+from llm_platform.operations.release.cluster_branches import Production, write_cluster_branch
+from llm_platform.warehouse.object_store import S3Access
+from llm_platform_tests.deployments.chart.rendering import named, render
+
+ENDS = datetime(2027, 1, 1, tzinfo=UTC)
+PRODUCTION = Production(
+    "production",
+    "postgres:host=db.example.org dbname=lake user=lake password='s3cret word'",
+    "postgresql://dagster:s3cret@db.example.org:5432/dagster",
+    "s3://company-lake/llm",
+    S3Access(region="eu-central-1"),
+    models="nim-production",
+)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    assert write_cluster_branch(tmp_path / "b", "branch_42", PRODUCTION, expires_at=ENDS) == "llm-platform-branch-42"
+    return tmp_path / "b"
+
+
+def of(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_chart_takes_the_values_of_a_branch_over_those_of_production(written: Path) -> None:
+    """What a person types for each branch is typed wrongly once, and then a branch writes production."""
+    objects = render("branch", of(written / "values.yaml"))
+
+    data = named(objects, "ConfigMap", "llm-platform-environment")["data"]
+    assert data["LLM_PLATFORM_NAMESPACE"] == "branch_42"
+    assert data["LLM_PLATFORM_UPSTREAM"] == "production"
+    assert "user=branch_42" in data["LLM_PLATFORM_CATALOG"]
+    assert data["LLM_PLATFORM_UPSTREAM_CATALOG"] == data["LLM_PLATFORM_CATALOG"]
+    assert data["LLM_PLATFORM_DAGSTER_STORAGE"] == "postgresql://branch_42@db.example.org:5432/dagster_branch_42"
+    assert data["LLM_PLATFORM_SENSORS"] == "false"
+
+
+def test_no_file_of_a_branch_holds_a_password(written: Path) -> None:
+    """They are kept in a repository or with a job's artifacts."""
+    assert {path.name for path in written.iterdir()} == {"namespace.yaml", "values.yaml", "up.sh", "down.sh"}
+    for path in written.iterdir():
+        assert "s3cret" not in path.read_text(encoding="utf-8"), path
+
+
+def test_its_namespace_is_restricted_and_says_when_it_ends(written: Path) -> None:
+    """Without a date nobody dares to take a branch down."""
+    namespace = of(written / "namespace.yaml")
+
+    kubernetes_validate.validate(namespace, "1.34", strict=True)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert namespace["metadata"]["annotations"]["llm-platform/expires-at"] == ENDS.isoformat()
+
+
+@pytest.mark.parametrize("script", ["up.sh", "down.sh"])
+def test_its_scripts_are_programs_that_name_the_branch_alone(written: Path, script: str) -> None:
+    """What is dropped is the branch's, never production's."""
+    path = written / script
+
+    checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, timeout=10, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert path.stat().st_mode & 0o111
+    dropped = [line for line in path.read_text(encoding="utf-8").splitlines() if "DROP" in line or " rm " in line]
+    assert all("branch_42" in line for line in dropped)
+    assert bool(dropped) is (script == "down.sh")
+
+
+def test_a_deployment_of_one_machine_is_told_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite in a folder cannot be read by a pod."""
+    monkeypatch.setenv("LLM_PLATFORM_STATE", str(tmp_path))
+    monkeypatch.setenv("LLM_PLATFORM_DATA_ROOT", "s3://company-lake/llm")
+
+    done = CliRunner().invoke(
+        app, ["branch", "up", "branch_42", "--from", "production", "--cluster", str(tmp_path / "b")]
+    )
+
+    said = str(done.exception)
+    assert "LLM_PLATFORM_CATALOG (postgres:…), LLM_PLATFORM_DAGSTER_STORAGE" in said
+    assert "LLM_PLATFORM_DATA_ROOT" not in said
