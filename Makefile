@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 
 COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._cli, dagster_webserver.app, openai, \
   pandas, sklearn.linear_model, sklearn.feature_extraction.text, scipy.stats, starlette.applications, uvicorn
+COMPILED_FINETUNE := import llm_platform.finetuning.base, torch, transformers, peft
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos soak check format lock \
@@ -36,6 +37,7 @@ help: ## Show this list
 	@echo "Installing what fine-tuning needs (PyTorch is large where pip takes the CUDA build)"
 	@$(PIP) --no-deps --require-hashes -r requirements-finetune.lock
 	@$(PIP) $(TORCH)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "$(COMPILED_FINETUNE)"
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed-finetune
@@ -58,7 +60,7 @@ dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http
 	@$(BIN)/llm-platform dev
 
 test: check ## Run every check and test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 tools: ## What test-all needs beside Python: Chromium, promtool, etcd, kube-apiserver (Debian or Ubuntu, as root)
 	@bash .ci/tools
@@ -105,7 +107,7 @@ soak: .venv/.installed-dev ## Tables, prompts and rollouts that change while eve
 check: .venv/.installed-dev ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary --num-workers 2
 	@$(BIN)/lint-imports --no-cache
 
 format: .venv/.installed-dev ## Rewrite the code in the house format

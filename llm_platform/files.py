@@ -145,6 +145,16 @@ def write_text(path: Path, text: str, *, shared: bool = False) -> Path:
     return path
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what goes away meanwhile, or may not be read, counts nothing."""
+    total = 0
+    for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        with suppress(OSError):
+            found = one.lstat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return total
+
+
 def share(path: Path) -> None:
     """Give a file or a folder the rights that one of the person who started this process has."""
     ordinary = _Umask.ordinary

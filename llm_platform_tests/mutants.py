@@ -44,6 +44,27 @@ MUTANTS = (
         "operations/serving/test_monitoring.py -k error_rate",
     ),
     Mutant(
+        "a run asks what a caller waits for",
+        "operations/answering/sending.py",
+        "[row for row in rows if row.fingerprint not in others]",
+        "rows",
+        "online/test_service.py -k once_is_paid",
+    ),
+    Mutant(
+        "a caller asks what a run is asking",
+        "operations/online/ledger.py",
+        "return not self._asked.take([fingerprint], seconds=ASKED_SECONDS)",
+        "return True",
+        "online/test_service.py -k once_is_paid",
+    ),
+    Mutant(
+        "who has died is waited for",
+        "inference/asked.py",
+        "elif not self._lives(holder)",
+        "elif False",
+        "inference/test_asked.py -k died",
+    ),
+    Mutant(
         "sensor without a cap of its pause",
         "defs/sensors.py",
         "min(interval * 2**past.failed, LONGEST_PAUSE_SECONDS)",

@@ -26,9 +26,10 @@ from pydantic import (
 
 from llm_platform.application.cron import cron_mistake
 from llm_platform.application.source_text import text_columns
-from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, Sampling, Task
+from llm_platform.records import Ceiling, Decision, FieldChoice, Gate, Recipe, RedactionRule, Sampling, Task
 from llm_platform.records.contracts import ColumnType, Mask
 from llm_platform.records.rollout import OnChampionFailure, RolloutGuards, RolloutPolicy, RolloutStage
+from llm_platform.redaction.kinds import PACKAGE, installed
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{1,47}$"
 OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
@@ -165,6 +166,36 @@ class Documents(Specification):
 
     max_characters: int = Field(default=20_000, ge=1)
     buckets: int = Field(default=16, ge=1, le=4096)
+
+
+class Redaction(Specification):
+    """What is taken out of documents before they are stored, and so before anything is made of them.
+
+    Attributes:
+        kinds: What Presidio's patterns find, by its names.
+        patterns: A kind of the application's own → regular expression, such as that of the numbers of its cases.
+        minimum_score: Of a finding, in [0, 1]. Numbers of few digits have less, unless a word such as "passport" stands
+            before them.
+        phone_regions: Countries whose telephone numbers are found without a country code.
+        put_back: Keep what was taken out beside the document, and put it into the answers that readers get. Without it
+            it is stored nowhere, and answers keep the placeholders.
+    """
+
+    kinds: tuple[str, ...] = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "US_SSN")
+    patterns: dict[str, str] = Field(default_factory=dict)
+    minimum_score: float = Field(default=0.35, gt=0.0, le=1.0)
+    phone_regions: tuple[str, ...] = ("US", "GB", "DE", "FR")
+    put_back: bool = False
+
+    def rule(self) -> RedactionRule:
+        """What decides what is taken out, with the version of what finds it."""
+        return RedactionRule(
+            kinds=self.kinds,
+            patterns=self.patterns,
+            minimum_score=self.minimum_score,
+            phone_regions=self.phone_regions,
+            recognizers=installed() or PACKAGE,
+        )
 
 
 class LongDocumentRules(Specification):
@@ -688,6 +719,7 @@ class Application(Specification):
     fields: dict[str, OutputField] = Field(default_factory=dict)
     source: Source
     documents: Documents = Documents()
+    redaction: Redaction | None = None
     long_documents: LongDocumentRules = LongDocumentRules()
     references: References | None = None
     variants: dict[str, Variant] = Field(min_length=1)

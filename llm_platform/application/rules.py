@@ -20,6 +20,7 @@ from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
 from llm_platform.records import Task
+from llm_platform.redaction.kinds import INSTALL, KINDS, NEED_A_MODEL, PACKAGE, installed
 from llm_platform.tables.forms import alike
 
 PROMPTS_FOLDER = "prompts"
@@ -31,6 +32,7 @@ PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
 """Names that templates already use for something else than an attribute."""
 
 NAME = re.compile(NAME_PATTERN)
+KIND = re.compile(r"[A-Z][A-Z0-9_]{1,47}")
 OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 Broken = Iterator[tuple[Location, str]]
@@ -47,6 +49,7 @@ def broken_rules(
         *_labels(data),
         *_fields(data),
         *_source(data),
+        *_redaction(data),
         *_references(data),
         *_slices(data),
         *_scorers(data),
@@ -178,6 +181,27 @@ def _source_text(text: Any) -> Broken:
         names, rest = HOLE.findall(text), HOLE.sub("", text)
         if "" in names or (("{{" in rest or "}}" in rest) and (names or "{{" in rest)):
             yield at, wording(f"braces without a column in {text!r}", "{{ column }}, once for each column")
+
+
+def _redaction(data: dict[str, Any]) -> Broken:
+    if "redaction" not in data:
+        return
+    if installed() is None:
+        found = f"'redaction', and {PACKAGE} is not installed"
+        yield ("redaction",), wording(found, f"it where what finds them is there: {INSTALL}")
+    redaction = _mapping(data, "redaction")
+    for index, kind in enumerate(_texts(redaction, "kinds")):
+        if kind in NEED_A_MODEL:
+            allowed = "what patterns find; names and places need a model, which is not fetched"
+            yield ("redaction", "kinds", index), wording(f"kind {kind!r}", allowed)
+        elif kind not in KINDS:
+            yield ("redaction", "kinds", index), wording(f"kind {kind!r}", listed(KINDS), nearest(kind, KINDS))
+    for kind, pattern in _mapping(redaction, "patterns").items():
+        at: Location = ("redaction", "patterns", kind)
+        if not KIND.fullmatch(kind) or kind in KINDS:
+            yield at, wording(f"kind {kind!r}", "a name of capital letters, digits and _ that Presidio does not have")
+        if isinstance(pattern, str) and (broken := _pattern_mistake(pattern)) is not None:
+            yield at, wording(f"pattern {pattern!r}, which ends in an error ({broken})", "a regular expression")
 
 
 def _references(data: dict[str, Any]) -> Broken:

@@ -82,7 +82,7 @@ def adapter_show(application: ApplicationName, adapter: AdapterId) -> None:
 @commands.command("compare")
 def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
     """Print how an adapter does beside the champion, its base and counting words, on the same held-out documents."""
-    from llm_platform.evaluation.wording import interval_text
+    from llm_platform.evaluation.wording import interval_text, probability
     from llm_platform.operations.adapters.adapter_reports import adapted_releases
     from llm_platform.operations.evidence.adapter_evidence import stored_report, verdict
     from llm_platform.resources.warehouse import WarehouseResource
@@ -100,10 +100,10 @@ def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
             f"{application}_finetune, or: llm-platform adapter train {application}"
         )
     for report in found:
-        table = new_table("compared with", "its score", f"{report.variant}", "difference", "p")
+        table = new_table("compared with", "its score", f"{report.variant}", "difference", "chance")
         for pair in report.pairs:
             intervals = (interval_text(one) for one in (pair.theirs, pair.ours, pair.difference))
-            table.add_row(pair.name, *intervals, f"{pair.p_value:.4f}")
+            table.add_row(pair.name, *intervals, probability(pair.p_value))
         show(table)
         console.print(f"{report.variant}: {verdict(report)}", markup=False)
 

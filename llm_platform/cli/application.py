@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError
-from llm_platform.settings.settings import load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 ROWS_CHECKED = 100_000
 """Rows of each table; `source check` reads more of one."""
@@ -44,7 +44,9 @@ def application_list(
 
 @commands.command("check")
 def application_check(
-    folder: Annotated[Path | None, typer.Argument(help="One application's folder; all of them if not given.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="One application's folder or name; all of them if not given.")
+    ] = None,
 ) -> None:
     """Read specifications, prompts and the tables that can be reached, and report every mistake with file and line.
 
@@ -55,7 +57,7 @@ def application_check(
     from llm_platform.resources.handed import object_store
 
     settings = load_settings()
-    built = build(settings, folder=folder.resolve() if folder else None)
+    built = build(settings, folder=_folder(settings, folder) if folder else None)
     lines = [line for text in built.broken.values() for line in text.splitlines()]
     notes: dict[str, list[str]] = {}
     with source_reader(settings.source_warehouses, s3=object_store(settings)) as sources:
@@ -71,6 +73,9 @@ def application_check(
         console.print(f"{name}: {len(built.applications[name].application.judged)} variants, no mistakes")
         for reason in dict.fromkeys(unread):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
+        redaction = built.applications[name].application.redaction
+        if redaction is not None and not redaction.put_back:
+            console.print("  what is taken out of documents is stored nowhere: answers keep its placeholders")
         for note in notes.get(name, []):
             console.print(f"  {note}", markup=False)
     if folder is None:
@@ -81,6 +86,11 @@ def application_check(
         raise SpecificationError(
             f"No application.yaml in {folder or ', '.join(map(str, settings.application_folders))}."
         )
+
+
+def _folder(settings: Settings, given: Path) -> Path:
+    named = [one / given for one in settings.application_folders if (one / given).is_dir()]
+    return given.resolve() if given.is_dir() or not named else named[-1]
 
 
 @commands.command("new")

@@ -93,10 +93,11 @@ def retention(
     from datetime import UTC, datetime
 
     from llm_platform.operations.privacy.retention import KEPT_FOR_AUDIT, let_go, outdated
+    from llm_platform.resources.dagster_history import forget_runs
     from llm_platform.resources.forgetting import forgetting
     from llm_platform.resources.handed import places_of
     from llm_platform.resources.warehouse import WarehouseResource
-    from llm_platform.workbench.instance import forget_events
+    from llm_platform.workbench.instance import recorded
 
     settings = load_settings()
     warehouse = WarehouseResource.of(settings)
@@ -113,9 +114,9 @@ def retention(
     table = new_table("table", "rows that go" if dry_run else "rows that went")
     for name, count in found.rows.items():
         table.add_row(name, str(count))
-    if "events" in settings.retention_days:
-        runs = forget_events(settings, days=settings.retention_days["events"], now=now, dry_run=dry_run)
-        table.add_row("runs of Dagster with their events", str(runs))
+    with recorded(settings) as instance:
+        runs = forget_runs(instance, days=settings.retention_days["events"], now=now, dry_run=dry_run)
+    table.add_row("runs of Dagster with their events", str(runs))
     show(table)
     for one in done:
         console.print(f"Certificate: {one.path}", markup=False)

@@ -19,6 +19,7 @@ commands = typer.Typer(no_args_is_help=True, help="Watch what serves: drift, liv
 def show_drift(application: ApplicationName) -> None:
     """Compare live documents and answers with those the champion was judged on; calls no model."""
     from llm_platform.operations.watching.drift import monitor
+    from llm_platform.records.figures import bounded
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -33,7 +34,7 @@ def show_drift(application: ApplicationName) -> None:
         table.add_row(found.name, found.word, effect, f"{found.maximum:g}", found.note)
     show(table)
     console.print(f"Drift: {report.state}.", markup=False)
-    value = "–" if accuracy.value is None else f"{accuracy.value:.3f} [{accuracy.lower:.3f}, {accuracy.upper:.3f}]"
+    value = "–" if accuracy.value is None else bounded(accuracy.value, accuracy.lower, accuracy.upper)
     console.print(f"Live accuracy {value} on {accuracy.labelled} labels: {accuracy.standing}.", markup=False)
     console.print(f"{len(report.flagged)} documents flagged, {look.drawn_now} drawn for labelling. Page: {look.page}")
 

@@ -111,17 +111,18 @@ def notify(application: ApplicationName) -> None:
 def show_estimate(application: ApplicationName) -> None:
     """Read what is new in the source, and say what its answers will take in tokens, time and money. Asks no model."""
     from llm_platform.operations.answering.documents import update_documents
-    from llm_platform.operations.answering.spending import against_budget, estimates
+    from llm_platform.operations.answering.spending import against_budget, estimates, spent_by
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
     loaded = application_named(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         update_documents(lake, loaded)
-        found = estimates(lake.application(application), loaded)
+        store = lake.application(application)
+        found, spent = estimates(store, loaded), spent_by(store, loaded, None)
     for one in found:
         console.print(one.line, markup=False)
-    if (line := against_budget(found, loaded.application.budget)) is not None:
+    if (line := against_budget(found, loaded.application.budget, spent=spent)) is not None:
         console.print(line, markup=False)
 
 
@@ -238,17 +239,20 @@ def explain(
 
 @commands.command()
 def compact(
-    keep_days: Annotated[float, typer.Option(help="Older snapshots are forgotten: no time travel beyond this.")] = 30.0,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            help="Age of snapshots that go, unless a decision rests on them; else LLM_PLATFORM_SNAPSHOT_DAYS."
+        ),
+    ] = None,
 ) -> None:
-    """Merge the small files of this namespace's lake, and forget old snapshots."""
+    """Merge the small files of this namespace's lake, and forget old snapshots once the catalog is copied."""
     from llm_platform.resources.warehouse import WarehouseResource
 
-    with WarehouseResource.of(load_settings()).open() as lake:
-        done = lake.compact(keep_days=keep_days)
-    console.print(
-        f"{done.files_before} files became {done.files_after}; {done.snapshots_expired} snapshots and "
-        f"{done.files_deleted} files that nothing refers to are gone."
-    )
+    settings = load_settings()
+    with WarehouseResource.of(settings).open() as lake:
+        done = lake.compact(keep_days=settings.snapshot_days if keep_days is None else keep_days)
+    console.print(done.line, markup=False)
 
 
 @commands.command("dagster-home", hidden=True)

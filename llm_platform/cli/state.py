@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_platform.cli.console import console
+from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError, StorageError
-from llm_platform.files import is_ours, strangers
+from llm_platform.files import is_ours, size_of, strangers
 from llm_platform.settings.settings import load_settings
+
+if TYPE_CHECKING:
+    from llm_platform.warehouse.usage import TableUsage
 
 STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache", "keys")
 NAMESPACE = (
     "catalog.sqlite*",
+    "catalog_copies",
     ".spill-*",
     "leases.sqlite*",
     "branch.json",
@@ -43,7 +47,8 @@ def state_path() -> None:
 def state_encrypt() -> None:
     """Encrypt the tables of this namespace, with keys in its catalog; past snapshots cannot be read afterwards.
 
-    Nothing else may have the namespace open meanwhile. What is killed is begun anew by the next call.
+    Nothing else may have the namespace open meanwhile, and nobody who may read a catalog in Postgres may be connected
+    to its database. What is killed is begun anew by the next call.
     """
     from llm_platform.resources.warehouse import WarehouseResource
     from llm_platform.warehouse.encrypting import encrypt_lake
@@ -56,6 +61,33 @@ def state_encrypt() -> None:
         )
     rows = encrypt_lake(WarehouseResource.of(settings).location)
     console.print(f"Encrypted: {rows} rows were written anew." if rows else "It is encrypted; nothing was left to do.")
+
+
+@commands.command("usage")
+def state_usage(
+    tables: Annotated[bool, typer.Option("--tables", help="Each table by itself.")] = False,
+) -> None:
+    """Say how much room this namespace takes: tables by application, and what else is in its folder."""
+    from rich.filesize import decimal
+
+    from llm_platform.resources.warehouse import WarehouseResource
+
+    settings = load_settings()
+    with WarehouseResource.of(settings).open(read_only=True) as lake:
+        found = lake.usage()
+    table = new_table("what", "files", "size", "only for past snapshots")
+    of: dict[str, list[TableUsage]] = {}
+    for one in found:
+        of.setdefault(f"{one.application}.{one.table}" if tables else one.application, []).append(one)
+    for name, ones in of.items():
+        sums = (sum(one.files for one in ones), sum(one.bytes for one in ones), sum(one.past_bytes for one in ones))
+        table.add_row(name, str(sums[0]), decimal(sums[1]), decimal(sums[2]))
+    folder = settings.namespace_folder
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # Its tables are counted above, where the catalog says that they are.
+        if path.name != "data" and (taken := size_of(path)):
+            table.add_row(f"{folder.name}/{path.name}", "", decimal(taken), "")
+    show(table)
 
 
 @commands.command("reset")

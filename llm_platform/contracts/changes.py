@@ -46,6 +46,8 @@ def _changes(before: Contract, after: Contract) -> Iterator[Change]:
             yield Change(name, "breaking", "is hashed with another key")
     if before.key != after.key:
         yield Change(None, "breaking", f"the key is {after.key!r}, and was {before.key!r}")
+    if before.source_key != after.source_key and None not in (before.source_key, after.source_key):
+        yield Change(after.key, "breaking", f"is {after.source_key!r} of the source, and was {before.source_key!r}")
     yield from _limit(before.freshness_hours, after.freshness_hours, "freshness_hours", smaller_is_stronger=True)
     yield from _limit(before.completeness, after.completeness, "completeness", smaller_is_stronger=False)
     for name in ("title", "description", "owner", "source"):

@@ -27,6 +27,7 @@ def contract_of(application: Application) -> Contract:
         description=publish.description or application.description,
         owner=publish.owner or next(iter(application.owners), ""),
         source=_without_secrets(application.source.address),
+        source_key=application.source.key,
         columns=columns,
         freshness_hours=publish.freshness_hours,
         completeness=publish.completeness,

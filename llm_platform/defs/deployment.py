@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from llm_platform.defs.alerts import alerts_sensor
+from llm_platform.defs.care import care_definitions
 from llm_platform.defs.failures import up_to_date_checks
 from llm_platform.defs.models import model_asset
 from llm_platform.defs.monitoring import endpoint_metrics_asset, monitoring_definitions
@@ -49,4 +50,5 @@ def shared_definitions(
     )
     looks = {name: endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()}
     pods = nim_pods_definitions(list(entries.values()), settings)
-    return models, dg.Definitions.merge(platform, monitoring_definitions(looks, entries, users, settings), pods)
+    monitoring = monitoring_definitions(looks, entries, users, settings)
+    return models, dg.Definitions.merge(platform, monitoring, pods, care_definitions(settings, applications))

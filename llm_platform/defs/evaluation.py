@@ -15,10 +15,11 @@ from llm_platform.errors import PlatformError
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
-from llm_platform.evaluation.wording import figure, interval_text
+from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.evidence.evaluation import Reported, hold_champion, report_releases, score_releases
 from llm_platform.operations.releases import CHAMPION
 from llm_platform.records import GateResult, Interval, content_hash
+from llm_platform.records.figures import figure
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.warehouse.store import ApplicationStore
 
@@ -208,7 +209,9 @@ def gate_metadata(gate: GateResult) -> dict[str, float | str]:
     """One gate as metadata of its check: the numbers that are compared, and the words."""
     words = {"reason": gate.reason, "next_step": gate.next_step or "none"}
     if gate.maximum is None:
-        return {"value": gate.value, "lower": gate.lower, "minimum": gate.limit, **words}
+        # The same digits as in the reason beside them.
+        value, lower = (float(figure(number, against=gate.limit)) for number in (gate.value, gate.lower))
+        return {"value": value, "lower": lower, "minimum": gate.limit, **words}
     measured = {} if gate.upper is None else {"value": gate.value, "upper": gate.upper}
     return {**measured, "maximum": gate.maximum, **words}
 
@@ -219,9 +222,9 @@ def _numbers(reports: dict[str, Report]) -> dict[str, dg.MetadataValue]:
     for variant, report in reports.items():
         effort, accuracy = report.effort, report.accuracy
         measured = {
-            "accuracy": accuracy.value if accuracy else None,
-            "accuracy_lower": accuracy.lower if accuracy else None,
-            "valid_rate": report.valid_rate.value if report.valid_rate else None,
+            "accuracy": float(figure(accuracy.value)) if accuracy else None,
+            "accuracy_lower": float(figure(accuracy.lower)) if accuracy else None,
+            "valid_rate": float(figure(report.valid_rate.value)) if report.valid_rate else None,
             "latency_p95_seconds": effort.latency_p95_seconds,
             "cost_usd_per_correct_answer": _value(effort.cost_usd_per_correct_answer),
             "calibration_error": report.reliability.expected_error if report.reliability else None,

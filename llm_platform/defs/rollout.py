@@ -15,7 +15,7 @@ from llm_platform.operations.release.rollouts import look_now
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.records import content_hash
 from llm_platform.records.contracts import Contract
-from llm_platform.resources.handed import adapter_bytes, attested_by, places_of
+from llm_platform.resources.handed import adapter_bytes, attested_by, places_written
 from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
@@ -122,7 +122,7 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 store,
                 graph.loaded,
                 export_folder=graph.cards_folder,
-                places=places_of(application, graph.settings.namespace),
+                places=places_written(application, graph.settings),
                 attested=attested_by(graph.settings),
             )
             first = done.contracts[0]

@@ -10,7 +10,7 @@ from rich.console import Console
 from llm_platform.demo.demo import load_documents
 from llm_platform.errors import SpecificationError
 from llm_platform.evaluation.pairs import Pair
-from llm_platform.evaluation.wording import interval_text
+from llm_platform.evaluation.wording import interval_text, probability
 from llm_platform.operations.adapters.adapter_reports import adapted_releases
 from llm_platform.operations.adapters.training_plan import promotable, training_plan
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, stored_report, verdict
@@ -151,7 +151,7 @@ def _print_report(variant: str, report: AdapterReport, console: Console) -> None
 
 def _line(found: Pair) -> str:
     difference = interval_text(found.difference)
-    return f"{found.name}: {interval_text(found.theirs)}; difference {difference}, p {found.p_value:.4f}"
+    return f"{found.name}: {interval_text(found.theirs)}; difference {difference}, {probability(found.p_value)}"
 
 
 def _print_published(store: ApplicationStore, loaded: LoadedApplication, console: Console) -> None:

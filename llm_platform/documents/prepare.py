@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,12 +17,15 @@ from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken
 from llm_platform.records import DocumentRow, DocumentStatus, canonical_json
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
+from llm_platform.redaction.redactor import Redactor
 from llm_platform.tables.columns import texts
 from llm_platform.tables.forms import impossible, one_form, text_of
 
 BATCH_SCHEMA = pa.schema(
     [
-        pa.field(one.name, pa.large_string() if one.name == "text" else one.type, nullable=one.name == "reason")
+        pa.field(
+            one.name, pa.large_string() if one.name == "text" else one.type, nullable=one.name in ("reason", "withheld")
+        )
         for one in DOCUMENTS_SCHEMA
     ]
 )
@@ -42,6 +45,7 @@ def prepare(
     documents: Documents,
     *,
     read_by_prompts: Collection[str] | None = None,
+    taking_out: TakingOut | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Documents of source rows, one batch per batch, in `BATCH_SCHEMA`.
 
@@ -52,13 +56,33 @@ def prepare(
         rows: Batches with the columns of `source.columns`; others are ignored.
         read_by_prompts: Attributes that prompts read, which are part of the fingerprint; None stands for all. With the
             exact ones, a changed value that no prompt reads asks no model again.
+        taking_out: What is not to be in their texts and attributes; None leaves them whole.
 
     Raises:
         ContractBroken: a column is missing or cannot be text, or keys are null or empty.
+        SpecificationError: what finds what is to be taken out is not installed.
     """
     read = source.attributes if read_by_prompts is None else [n for n in source.attributes if n in read_by_prompts]
     for batch in rows:
-        yield _documents(batch, source, documents, read)
+        yield _documents(batch, source, documents, read, taking_out)
+
+
+@dataclass(frozen=True, slots=True)
+class TakingOut:
+    """What is taken out of documents.
+
+    Attributes:
+        put_back: Whether it is kept beside them.
+    """
+
+    redactor: Redactor
+    put_back: bool
+
+    def of(self, text: str, attributes: Mapping[str, str | None]) -> tuple[str, dict[str, str | None], dict[str, str]]:
+        """(text, attributes, placeholder → value) of one document."""
+        redacted = self.redactor.redact([text, *attributes.values()])
+        said, *others = redacted.texts
+        return said or "", dict(zip(attributes, others, strict=True)), dict(redacted.withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +91,13 @@ class Prepared:
 
     Attributes:
         reason: Why it cannot.
+        withheld: Placeholder → value of what was taken out of it.
     """
 
     row: DocumentRow
     status: DocumentStatus
     reason: str | None
+    withheld: Mapping[str, str] = field(default_factory=dict)
 
 
 class OneByOne:
@@ -79,11 +105,18 @@ class OneByOne:
     time.
 
     Args:
-        read_by_prompts: As for `prepare`.
+        read_by_prompts, taking_out: As for `prepare`.
     """
 
-    def __init__(self, source: Source, documents: Documents, *, read_by_prompts: Collection[str] | None = None) -> None:
-        self._source, self._documents = source, documents
+    def __init__(
+        self,
+        source: Source,
+        documents: Documents,
+        *,
+        read_by_prompts: Collection[str] | None = None,
+        taking_out: TakingOut | None = None,
+    ) -> None:
+        self._source, self._documents, self._taking_out = source, documents, taking_out
         self._text_columns = source.text_columns
         wanted = set(source.attributes if read_by_prompts is None else read_by_prompts)
         self._read = [name for name in source.attributes if name in wanted]
@@ -102,6 +135,9 @@ class OneByOne:
         data = composed(self._source.text, said)
         text, status, reason = _judged(data, self._documents.max_characters)
         attributes = {name: _given_attribute(values.get(name)) for name in self._source.attributes}
+        withheld: dict[str, str] = {}
+        if self._taking_out is not None:
+            text, attributes, withheld = self._taking_out.of(text, attributes)
         read = canonical_json({name: attributes[name] for name in self._read})
         fingerprint = fingerprint_of(_told_apart(data, text, status), read)
         if key:
@@ -113,11 +149,21 @@ class OneByOne:
             text=text,
             attributes=attributes,
         )
-        return Prepared(row, status, reason)
+        return Prepared(row, status, reason, withheld)
+
+    def storable(self, values: Mapping[str, Any], withheld: Mapping[str, str]) -> dict[str, Any]:
+        """The columns of a row as they may be stored: without what was taken out of its document, which they make."""
+        if self._taking_out is None:
+            return dict(values)
+        said = {name: (_given_text(values.get(name), name) or b"").decode() for name in self._text_columns}
+        attributes = {name: _given_attribute(values.get(name)) for name in self._source.attributes}
+        columns = {name: value for name, value in {**attributes, **said}.items() if values.get(name) is not None}
+        redacted = self._taking_out.redactor.redact(list(columns.values()), known=withheld)
+        return dict(zip(columns, redacted.texts, strict=True))
 
 
 def prepared_batch(prepared: Sequence[Prepared], documents: Documents) -> pa.RecordBatch:
-    """Such documents in `BATCH_SCHEMA`."""
+    """Such documents in `BATCH_SCHEMA`. They are not published, so what was taken out of them is not kept."""
     rows = [one.row for one in prepared]
     made = [
         [row.document_id for row in rows],
@@ -127,6 +173,7 @@ def prepared_batch(prepared: Sequence[Prepared], documents: Documents) -> pa.Rec
         [bucket_of(row.document_id, documents.buckets) for row in rows],
         [one.status.value for one in prepared],
         [one.reason for one in prepared],
+        [None] * len(prepared),
     ]
     return pa.record_batch(
         [pa.array(values, type=field.type) for values, field in zip(made, BATCH_SCHEMA, strict=True)],
@@ -163,28 +210,47 @@ def fingerprint_of(text: str, attributes: str) -> str:
     return hashlib.sha256(text.encode() + b"\0" + attributes.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def _documents(batch: pa.RecordBatch, source: Source, documents: Documents, read: Sequence[str]) -> pa.RecordBatch:
+def _documents(
+    batch: pa.RecordBatch, source: Source, documents: Documents, read: Sequence[str], taking_out: TakingOut | None
+) -> pa.RecordBatch:
     _check_columns(batch, source)
     keys = _keys(batch.column(source.key), source)
     columns = {name: _attributes(batch.column(name), name, source) for name in source.attributes}
-    attributes = _json_rows(columns, len(keys))
-    chosen = _json_rows({name: columns[name] for name in read}, len(keys))
-    bodies, fingerprints, statuses, reasons = [], [], [], []
     refused = batch.column(REFUSED).to_pylist() if REFUSED in batch.schema.names else [None] * len(keys)
-    for data, attribute_json, why in zip(_composed(batch, source), chosen, refused, strict=True):
+    bodies, statuses, reasons = [], [], []
+    for data, why in zip(said := _composed(batch, source), refused, strict=True):
         text, status, reason = _judged(data, documents.max_characters)
         if why is not None:
             text, status, reason = "", DocumentStatus.UNDECODABLE, why
         bodies.append(text)
-        fingerprints.append(fingerprint_of(_told_apart(data, text, status), attribute_json))
-        statuses.append(status.value)
+        statuses.append(status)
         reasons.append(reason)
+    withheld = [None] * len(keys) if taking_out is None else _taken_out(bodies, columns, taking_out)
+    attributes = _json_rows(columns, len(keys))
+    chosen = _json_rows({name: columns[name] for name in read}, len(keys))
+    fingerprints = [
+        fingerprint_of(_told_apart(data, text, status), attribute_json)
+        for data, text, status, attribute_json in zip(said, bodies, statuses, chosen, strict=True)
+    ]
     buckets = [bucket_of(key, documents.buckets) for key in keys]
-    made = [keys, fingerprints, bodies, attributes, buckets, statuses, reasons]
+    made = [keys, fingerprints, bodies, attributes, buckets, [one.value for one in statuses], reasons, withheld]
     return pa.record_batch(
         [pa.array(values, type=field.type) for values, field in zip(made, BATCH_SCHEMA, strict=True)],
         schema=BATCH_SCHEMA,
     )
+
+
+def _taken_out(
+    bodies: list[str], columns: Mapping[str, list[str | None]], taking_out: TakingOut
+) -> Sequence[str | None]:
+    """What was taken out of each row, as JSON where it is to be put back; `bodies` and `columns` are without it."""
+    kept = []
+    for at, text in enumerate(bodies):
+        bodies[at], others, withheld = taking_out.of(text, {name: values[at] for name, values in columns.items()})
+        for name, value in others.items():
+            columns[name][at] = value
+        kept.append(canonical_json(withheld) if withheld and taking_out.put_back else None)
+    return kept
 
 
 def _judged(data: bytes | None, max_characters: int) -> tuple[str, DocumentStatus, str | None]:

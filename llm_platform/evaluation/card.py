@@ -19,7 +19,8 @@ from llm_platform.evaluation.gates import ACCURACY
 from llm_platform.evaluation.pages import render
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.report import Report
-from llm_platform.evaluation.wording import counted, interval_text, minimum_figure
+from llm_platform.evaluation.wording import counted, interval_text
+from llm_platform.records.figures import minimum_figure
 
 ICONS = {
     "approved": "M3 8.5 6.5 12 13 4.5",
@@ -188,7 +189,7 @@ def _comparison(comparison: Comparison, *, base: str | None) -> dict[str, Any]:
     return {
         "a": a,
         "b": b,
-        "note": f"{comparison.summary} Difference {comparison.difference_text}, {comparison.test_text}.",
+        "note": f"{comparison.summary} Difference {b} - {a}: {comparison.difference_text}, {comparison.test_text}.",
         "review_url": base and f"{base}/queue/disagreements",
         "answers_url": base and f"{base}/answers?only=differing",
         "columns": [f"{b} right", f"{b} wrong"],

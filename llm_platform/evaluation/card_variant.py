@@ -10,8 +10,9 @@ from llm_platform.evaluation.effort import Effort
 from llm_platform.evaluation.figures import Axis, interval_row, reliability_diagram, scale
 from llm_platform.evaluation.metrics import Confusion, LabelMetrics, Reliability, Slice
 from llm_platform.evaluation.report import ReleaseFacts, Report
-from llm_platform.evaluation.wording import amount, counted, figure, interval_text
+from llm_platform.evaluation.wording import amount, counted, interval_text
 from llm_platform.records import GateResult, Interval
+from llm_platform.records.figures import figure, minimum_figure
 
 LARGEST_MATRIX = 12
 MISTAKES_SHOWN = 15
@@ -117,13 +118,14 @@ def _brier(table: Reliability) -> str:
 
 def _gate(gate: GateResult) -> tuple[str, ...]:
     if not gate.measured:
-        measured, limit = "not measured", f"at least {gate.limit:.3f}"
+        measured, limit = "not measured", f"at least {minimum_figure(gate.limit)}"
     elif gate.maximum is not None and gate.upper is None:
         measured, limit = "not measured", f"at most {amount(gate.maximum)}"
     elif gate.maximum is not None:
         measured, limit = f"{amount(gate.value)}, up to {amount(gate.bound)}", f"at most {amount(gate.maximum)}"
     else:
-        measured, limit = f"{gate.value:.3f}, at least {gate.bound:.3f}", f"at least {gate.limit:.3f}"
+        value, bound = (figure(number, against=gate.limit) for number in (gate.value, gate.bound))
+        measured, limit = f"{value}, at least {bound}", f"at least {minimum_figure(gate.limit)}"
     return (gate.name.replace("_", " "), measured, limit, gate.verdict)
 
 

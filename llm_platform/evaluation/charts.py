@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from pydantic import Field
 
-from llm_platform.evaluation.wording import figure
 from llm_platform.records import Record
+from llm_platform.records.figures import figure
 
 WIDTH, HEIGHT = 520.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 16.0, 14.0, 46.0

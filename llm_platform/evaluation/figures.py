@@ -15,8 +15,9 @@ from typing import Literal
 from markupsafe import Markup
 
 from llm_platform.evaluation.metrics import Reliability
-from llm_platform.evaluation.wording import counted, figure, interval_text, minimum_figure
+from llm_platform.evaluation.wording import counted, interval_text
 from llm_platform.records import Interval
+from llm_platform.records.figures import figure, minimum_figure
 
 Mark = Literal["approved", "refused", "reference", "plain"]
 SIDE = 300.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from llm_platform.evaluation.evidence import Constant, Evidence
 from llm_platform.evaluation.gate_names import ABOVE_CONSTANT, ACCURACY, ANSWERED
 from llm_platform.evaluation.gate_words import failed, held
-from llm_platform.evaluation.wording import counted, figure, minimum_figure
+from llm_platform.evaluation.wording import counted
 from llm_platform.records import Gate, GateResult, Interval
+from llm_platform.records.figures import figure, minimum_figure
 
 FOUR_IN_FIVE = 0.8
 TOO_MANY_LABELS = 10

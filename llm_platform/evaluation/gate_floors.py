@@ -6,8 +6,9 @@ from llm_platform.application.model import RegressionGate, SliceGate
 from llm_platform.evaluation.evidence import Evidence
 from llm_platform.evaluation.gate_names import JUDGE_AGREEMENT, REGRESSION, SLICES, VALID_RATE
 from llm_platform.evaluation.gate_words import because, failed, held
-from llm_platform.evaluation.wording import counted, interval_text, minimum_figure
+from llm_platform.evaluation.wording import counted, interval_text
 from llm_platform.records import Gate, GateResult, Interval
+from llm_platform.records.figures import minimum_figure
 
 WORST_SHOWN = 3
 

@@ -16,8 +16,9 @@ from llm_platform.evaluation.gate_names import (
     stated_floors,
 )
 from llm_platform.evaluation.gate_words import because, failed, held
-from llm_platform.evaluation.wording import amount, counted, figure, minimum_figure
+from llm_platform.evaluation.wording import amount, counted
 from llm_platform.records import Gate, GateResult, Interval
+from llm_platform.records.figures import figure, minimum_figure
 
 ONE_LOOK = "Its interval holds for one look, also with 'looks: any'."
 

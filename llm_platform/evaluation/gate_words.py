@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from llm_platform.evaluation.wording import counted, interval_text, minimum_figure
+from llm_platform.evaluation.wording import counted, interval_text
 from llm_platform.records import Gate, GateResult, Interval
+from llm_platform.records.figures import minimum_figure
 
 
 def failed(name: str, reason: str, next_step: str, *, minimum: float = 1.0) -> GateResult:

@@ -13,8 +13,9 @@ from datetime import datetime
 
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.statistics import share
-from llm_platform.evaluation.wording import counted, figure, interval_text
+from llm_platform.evaluation.wording import counted, interval_text
 from llm_platform.records import Interval, Record
+from llm_platform.records.figures import figure
 
 FEW = 3
 """With fewer different lengths there is no correlation to speak of."""

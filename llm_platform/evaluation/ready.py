@@ -7,6 +7,7 @@ from llm_platform.evaluation.further import OWN_ARGUMENTS
 from llm_platform.evaluation.own_code import load_function
 from llm_platform.evaluation.scorers import scorers_of
 from llm_platform.evaluation.statistics import wilson_bounds
+from llm_platform.records.figures import figure, minimum_figure
 
 
 def require_judging(application: Application) -> None:
@@ -33,6 +34,7 @@ def out_of_reach(application: Application, evaluated: int) -> str | None:
     if best >= gate.minimum:
         return None
     return (
-        f"with {evaluated} known answers to evaluate by, the lower bound of the accuracy is {best:.3f} at best, and "
-        f"evaluation.gates.accuracy asks for {gate.minimum:.3f}: no variant can be approved before there are more"
+        f"with {evaluated} known answers to evaluate by, the lower bound of the accuracy is "
+        f"{figure(best, against=gate.minimum)} at best, and evaluation.gates.accuracy asks for "
+        f"{minimum_figure(gate.minimum)}: no variant can be approved before there are more"
     )

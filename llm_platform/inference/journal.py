@@ -204,8 +204,12 @@ def recover(folder: Path, record: type[Row]) -> Iterator[Recovered[Row]]:
                 file.close()
 
 
-def held(folder: Path, record: type[Row]) -> list[Row]:
-    """Rows that living processes have written there and not committed yet; their segments are left alone."""
+def held(folder: Path, record: type[Row], *, about: str = "") -> list[Row]:
+    """Rows that living processes have written there and not committed yet; their segments are left alone.
+
+    Args:
+        about: Only rows in whose line this stands, such as a key; the others are not read.
+    """
     found: list[Row] = []
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         try:
@@ -213,7 +217,7 @@ def held(folder: Path, record: type[Row]) -> list[Row]:
         except FileNotFoundError:
             continue  # committed meanwhile
         # The last one may be about to be written.
-        rows = (_row(line, record) for line in lines if line.endswith(b"\n"))
+        rows = (_row(line, record) for line in lines if line.endswith(b"\n") and about.encode() in line)
         found += [row for row in rows if row is not None]
     return found
 

@@ -26,6 +26,7 @@ from llm_platform.records import (
     Prices,
     Prompt,
     Recorded,
+    RedactionRule,
     Release,
     Sampling,
     content_hash,
@@ -84,6 +85,7 @@ class LoadedApplication:
             decision=variant.decision,
             output_schema=self.application.output_schema(),
             long_documents=self._long_documents(),
+            redaction=_redaction(self.application),
         )
 
     def _long_documents(self) -> LongDocuments | None:
@@ -258,12 +260,17 @@ def recorded_release(application: Application, variant: str) -> Release:
         sampling=Sampling(),
         decision="text",
         output_schema=application.output_schema(),
+        redaction=None if application.task == "classify" else _redaction(application),
         recorded=Recorded(
             address=predictions.url,
             content=content,
             mapping=content_hash([mapping, path.suffix.lower()]),
         ),
     )
+
+
+def _redaction(application: Application) -> RedactionRule | None:
+    return None if application.redaction is None else application.redaction.rule()
 
 
 def latest_calibrated(store: ApplicationStore, request_id: str) -> Release | None:

@@ -83,6 +83,7 @@ class Contract(Record):
         columns: Columns of answers, then those that every published table has.
         freshness_hours: A change of the source is published within that time.
         completeness: Share of documents that have an answer, at least.
+        source_key: Column of the source whose values are the key; None of contracts from before it was stored.
         labels: Of an earlier contract: what a release answers → what its readers get for it.
         mask_key: Which key hashes are made with; None where there are none, or none was made yet.
     """
@@ -95,6 +96,7 @@ class Contract(Record):
     owner: str = ""
     source: str = ""
     key: str = KEY
+    source_key: str | None = None
     columns: tuple[Column, ...]
     freshness_hours: float | None = None
     completeness: float | None = None
@@ -136,7 +138,9 @@ class Contract(Record):
     def content_id(self) -> str:
         """Hash of everything."""
         said = self.model_dump(mode="json")
-        # Where nothing is masked it is what it was before there were masks: attestations and copies name it.
+        # It is what it was before there were masks, and before the key's column was stored, which the key's description
+        # names: attestations and copies name it.
+        del said["source_key"]
         for one in (said, *said["columns"]):
             for name in ("mask", "mask_key"):
                 if one.get(name, "") is None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from llm_platform.records.base import Record
+from llm_platform.records.figures import figure, minimum_figure
 from llm_platform.records.releases import Prompt, Sampling
 
 Split = Literal["train", "evaluation"]
@@ -172,7 +173,7 @@ class GateResult(Record):
         if self.maximum is not None:
             measured = "not measured" if self.upper is None else f"upper bound {self.upper:.3g}"
             return f"{measured}, maximum {self.limit:.3g}"
-        return f"lower bound {self.bound:.3f}, minimum {self.limit:.3f}"
+        return f"lower bound {figure(self.bound, against=self.limit)}, minimum {minimum_figure(self.limit)}"
 
 
 FIRST_CHAMPION = "rollout: first_champion automatic"

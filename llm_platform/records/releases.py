@@ -143,6 +143,31 @@ class LongDocuments(Record):
     method: str = "even/1"
 
 
+class RedactionRule(Record):
+    """What is taken out of documents before anything is made of them.
+
+    Attributes:
+        kinds: What is found, as Presidio names it.
+        patterns: Kind of the application's own → regular expression.
+        minimum_score: Of a finding, in [0, 1].
+        phone_regions: Countries whose numbers are found without a country code.
+        recognizers: Name and version of what finds them: another version has other patterns.
+        method: Of placing; raised when equal findings would be replaced otherwise.
+    """
+
+    kinds: tuple[str, ...]
+    patterns: dict[str, str] = Field(default_factory=dict)
+    minimum_score: float
+    phone_regions: tuple[str, ...]
+    recognizers: str
+    method: str = "numbered/1"
+
+    @property
+    def rule_id(self) -> str:
+        """Content hash."""
+        return content_hash(self.model_dump(mode="json"))
+
+
 class Recorded(Record):
     """That answers were given by another system, and are not asked for.
 
@@ -167,6 +192,7 @@ class Release(Record):
         serves: Of a release that only serves others: it asks about `parts` of documents, or puts the answers to them
             `together`.
         recorded: Of answers that another system gave; prompt, model and sampling then say nothing.
+        redaction: What was taken out of documents when the release was made.
         reading: How the answer is found in what a model says: `bare/1` leaves out the thought before it and a fence
             around it. Raised when equal input would be read otherwise.
     """
@@ -183,16 +209,19 @@ class Release(Record):
     long_documents: LongDocuments | None = None
     serves: Literal["parts", "together"] | None = None
     recorded: Recorded | None = None
+    redaction: RedactionRule | None = None
     reading: Literal["bare/1"] = "bare/1"
 
     def _identity(self) -> dict[str, Any]:
         # The first way of reading is left out: what it takes for an answer, earlier versions took for one or for none.
-        later = {"prompt", "model", "calibration", "long_documents", "serves", "recorded", "reading"}
+        later = {"prompt", "model", "calibration", "long_documents", "serves", "recorded", "redaction", "reading"}
         identity = self.model_dump(mode="json", exclude=later)
         identity["prompt"] = self.prompt.version
         # Left out where there is none, too.
         if self.recorded is not None:
             identity["recorded"] = {"content": self.recorded.content, "mapping": self.recorded.mapping}
+        if self.redaction is not None:
+            identity["redaction"] = self.redaction.rule_id
         if self.serves is not None:
             identity["serves"] = self.serves
         if self.long_documents is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 WORDS = frozenset(
     {
-        *("text", "attributes", "columns"),  # of documents
+        *("text", "attributes", "columns", "withheld"),  # of documents
         *("answer", "raw", "said", "label_logprobs", "judged", "reason"),  # of answers, and what was made of them
         *("body", "note", "example"),  # what people wrote, and what a model is trained on
         *("request", "response", "error"),  # of requests of people's own code

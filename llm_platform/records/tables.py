@@ -73,6 +73,7 @@ TABLES: dict[str, dict[str, str]] = {
         "reason": "VARCHAR",
         "updated_at": "TIMESTAMPTZ",
         "origin": "VARCHAR",
+        "withheld": "VARCHAR",
     },
     "online_documents": columns_of(OnlineDocument),
     "documents_consumed": {"state": "VARCHAR", "consumed_at": "TIMESTAMPTZ"},

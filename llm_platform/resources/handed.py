@@ -24,7 +24,9 @@ from llm_platform.records import Release
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
+from llm_platform.warehouse.engine import redacted
 from llm_platform.warehouse.object_store import S3Access
+from llm_platform.warehouse.object_versions import bucket_encrypts
 
 
 def places_of(application: Application, namespace: str) -> list[CopyPlace]:
@@ -43,6 +45,43 @@ def places_of(application: Application, namespace: str) -> list[CopyPlace]:
             folder = application.folder / Path(address).expanduser() / inside
             found.append(FolderPlace(folder, shared=True, full=full))
     return found
+
+
+def places_written(application: Application, settings: Settings) -> list[CopyPlace]:
+    """The same, to be written.
+
+    Raises:
+        SpecificationError: everything is to be encrypted, and one of them is not.
+    """
+    for address in (*application.publish.copies, *application.publish.full_copies):
+        require_encrypted(settings, address, application.folder, of=f"copies of {application.name}")
+    return places_of(application, settings.namespace)
+
+
+def require_encrypted(settings: Settings, address: str, folder: Path, *, of: str) -> None:
+    """Refuse to write text to a place outside of the state folder that nothing encrypts, if it is to be encrypted.
+
+    Args:
+        folder: What a relative path is relative to.
+
+    Raises:
+        SpecificationError: nothing does, or it cannot be seen.
+    """
+    if not settings.encrypted or settings.encrypted_disk:
+        return
+    if address.startswith("s3://"):
+        if bucket_encrypts(object_store(settings), address):
+            return
+        found = f"{address}, whose bucket encrypts nothing by itself: give it a rule (SSE-KMS or SSE-S3)"
+    elif address.startswith(POSTGRES):
+        found = f"{redacted(address)}, whose disk cannot be seen from here"
+    else:
+        settings.require_encrypted(folder / Path(address).expanduser(), of=of)
+        return
+    raise SpecificationError(
+        f"LLM_PLATFORM_ENCRYPTED is set, and {of} would be written to {found}. Where it is encrypted by what cannot be "
+        "seen here, say so: LLM_PLATFORM_ENCRYPTED_DISK=true"
+    )
 
 
 def local_nim(settings: Settings) -> LocalNim:
@@ -126,6 +165,11 @@ def autoscaling(settings: Settings) -> Autoscaling:
 
 def adapter_folders(settings: Settings) -> AdapterFolders:
     """Where adapters are kept."""
+
+    def may_store() -> None:
+        if settings.data_root is not None:
+            require_encrypted(settings, settings.data_root, Path(), of="adapters, from which texts may be drawn,")
+
     return AdapterFolders(
         settings.state / "namespaces",
         settings.namespace,
@@ -134,6 +178,7 @@ def adapter_folders(settings: Settings) -> AdapterFolders:
         trusted=settings.adapter_keys,
         data_root=settings.data_root,
         s3=object_store(settings),
+        may_store=may_store,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from llm_platform.records.base import Record
+from llm_platform.records.figures import figure
 
 DriftWord = Literal["no drift", "drifted", "too few to say"]
 Responsible = Literal["the next run", "a reviewer", "an adjudicator", "the owner", "the operator", "the source's owner"]
@@ -28,7 +29,17 @@ class MeasuredShare(Record):
     @property
     def text(self) -> str:
         """`0.775 [0.712, 0.827] of 200`."""
-        return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] of {self.count:,}"
+        return f"{self.shown} {self.between}"
+
+    @property
+    def shown(self) -> str:
+        """`0.775`."""
+        return figure(self.value)
+
+    @property
+    def between(self) -> str:
+        """`[0.712, 0.827] of 200`."""
+        return f"[{figure(self.lower)}, {figure(self.upper)}] of {self.count:,}"
 
 
 class ServingStatus(Record):

@@ -60,6 +60,7 @@ class VerdictView:
     """What a person has said of one document, and the page on which to say something else.
 
     Attributes:
+        replaced: It was changed since: the person has said something else later.
         queue: Where it is corrected: an adjudicator's word stays one.
     """
 
@@ -67,6 +68,7 @@ class VerdictView:
     at: datetime
     said: str
     undone: bool
+    replaced: bool
     queue: str
 
 
@@ -259,7 +261,7 @@ def verdict_view(row: Mapping[str, Any], application: Application) -> VerdictVie
     else:
         said = "cannot tell" if "cannot_tell" in (row["verdicts"] or []) else "none of these"
     queue = "adjudication" if row["queue"] == "adjudication" else "answers"
-    return VerdictView(row["document_id"], row["at"], said, bool(row["undone"]), queue)
+    return VerdictView(row["document_id"], row["at"], said, bool(row["undone"]), bool(row["replaced"]), queue)
 
 
 def _spoken(answer: str, application: Application) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from llm_platform.application.cron import cron_mistake
 from llm_platform.errors import SpecificationError
 from llm_platform.files import close_to_others, disk_of, keep_to_owner, noted_upstream
 from llm_platform.settings.connection import Connection, header_value
@@ -34,6 +35,8 @@ NO_MODELS = "none.lock.yaml"
 """The lock file of a deployment without samples that names none: no model, and it says what to do."""
 MAX_NAMESPACE_LENGTH = 40
 HASH_LENGTH = 8
+EVENT_DAYS = 90.0
+"""Of Dagster's history, where nothing is said: it grows with every run."""
 
 
 def namespace_name(text: str) -> str:
@@ -152,8 +155,22 @@ class Settings(PodFields, BaseSettings):
         default=None, description="Folder or `s3://bucket/prefix` for table data; unset: in the state folder."
     )
     retention_days: Annotated[dict[str, float], NoDecode] = Field(
-        default_factory=dict,
-        description='JSON of `calls`, `endpoint_metrics` or `events` → days after which they go, e.g. {"calls": 30}.',
+        default_factory=lambda: {"events": EVENT_DAYS},
+        description='JSON of `calls`, `endpoint_metrics` or `events` → days after which they go, e.g. {"calls": 30}. '
+        "Events are Dagster's runs that have ended: 90 days where nothing is said.",
+    )
+    retention_schedule: str = Field(
+        default="0 2 * * *",
+        description="When `llm-platform retention` is done by itself, as cron writes it, in UTC; empty: never.",
+    )
+    compaction_schedule: str = Field(
+        default="30 2 * * 0",
+        description="When `llm-platform compact` is done by itself, as cron writes it, in UTC; empty: never.",
+    )
+    snapshot_days: float = Field(
+        default=30.0,
+        ge=0,
+        description="Age at which a compaction lets go of snapshots of the lake that no decision rests on.",
     )
     signing_key: Path | None = Field(
         default=None,
@@ -166,8 +183,8 @@ class Settings(PodFields, BaseSettings):
     )
     encrypted_disk: bool = Field(
         default=False,
-        description="The disk of the state folder is encrypted by what cannot be seen here, such as a cloud's volume; "
-        "unset: LUKS or memory is looked for.",
+        description="The disk of the state folder, and buckets and databases outside the lake, are encrypted by what "
+        "cannot be seen here, such as a cloud's volume; unset: LUKS, memory, or a bucket's rule is looked for.",
     )
     adapter_keys: Path | None = Field(
         default=None,
@@ -416,6 +433,13 @@ class Settings(PodFields, BaseSettings):
             raise ValueError(f"there is no {', '.join(wrong)}; allowed: calls, endpoint_metrics, events")
         if any(days <= 0 for days in value.values()):
             raise ValueError("days are more than zero")
+        return {"events": EVENT_DAYS, **value}
+
+    @field_validator("retention_schedule", "compaction_schedule")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        if value and (mistake := cron_mistake(value)) is not None:
+            raise ValueError(f"found {mistake}")
         return value
 
     @field_validator("state")

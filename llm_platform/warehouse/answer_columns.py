@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 import pyarrow as pa
 
 from llm_platform.records.contracts import ANSWER, KEY, Column, Contract
+from llm_platform.redaction.redactor import put_back
 from llm_platform.tables.money import read_money
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.session import Transaction
@@ -71,8 +73,30 @@ def differs(contract: Contract) -> str:
     said = [f"w.{column} IS DISTINCT FROM p.{column}" for column in compared]
     if plain:
         said += [f"{value(one, contract)} IS DISTINCT FROM p.{identifier(one.name)}" for one in contract.answers]
+    else:
+        # Two documents with one text may have had other names and numbers in it.
+        texts = [one for one in contract.answers if one.type in ("string", "list")]
+        others = [f"{value(one, contract)} IS DISTINCT FROM p.{identifier(one.name)}" for one in texts]
+        said += [f"(w.withheld IS NOT NULL AND ({' OR '.join(others)}))"] if others else []
     unsaid = "" if plain else "w.status <> 'valid' AND "
     return " OR ".join([*said, f"({unsaid}w.reason IS DISTINCT FROM p.reason)"])
+
+
+def put_back_withheld(transaction: Transaction) -> None:
+    """Put what `redaction` has taken out of documents into the answers of the table `wanted`."""
+    found = transaction.run(
+        "SELECT document_id, answer, withheld FROM wanted WHERE withheld IS NOT NULL AND contains(answer, '<')"
+    )
+    if not found:
+        return
+    answers = [put_back(answer, json.loads(withheld), is_json=answer.startswith("{")) for _, answer, withheld in found]
+    whole = pa.table({"document_id": [row[0] for row in found], "answer": pa.array(answers, pa.string())})
+    transaction.cursor.register("whole_answers", whole)
+    transaction.run(
+        "UPDATE wanted SET answer = whole_answers.answer FROM whole_answers "
+        "WHERE whole_answers.document_id = wanted.document_id"
+    )
+    transaction.cursor.unregister("whole_answers")
 
 
 def stage_amounts(transaction: Transaction, contract: Contract) -> None:

@@ -23,7 +23,7 @@ HOLDS_NUL = "contains(document_id, chr(0))"
 MADE_AGAIN = ("documents", "references", "scores", "drift_flags", "labelling")
 """Tables with keys whose rows follow from others."""
 
-COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes")
+COMPARED = ("fingerprint", "status", "reason", "bucket", "attributes", "withheld")
 """Columns whose change makes a document another one. Texts with equal fingerprints differ in spaces only."""
 
 MOST_LOST = 20
@@ -44,9 +44,9 @@ class DocumentsTable:
         self._session = session
         self._application = application
 
-    def consumed(self) -> SourceState | None:
+    def consumed(self, *, at_snapshot: int | None = None) -> SourceState | None:
         """The state of the source that the documents were made from; None before the first time."""
-        found = self._session.value(f"SELECT state FROM {self._relation('documents_consumed')}")
+        found = self._session.value(f"SELECT state FROM {self._relation('documents_consumed', at_snapshot)}")
         return None if found is None else SourceState.model_validate_json(found)
 
     def apply(
@@ -154,6 +154,14 @@ class DocumentsTable:
         read = SHORT_COLUMNS if set(columns) <= set(SHORT_COLUMNS) else columns
         found = self._session.table(f"{self.named_sql(read, sorted(set(document_ids)))} ORDER BY document_id")
         return found.select(list(columns))
+
+    def withheld(self, document_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Document → placeholder → what was taken out of it, where that is kept, of these documents."""
+        kept = self._session.value(f"SELECT count(withheld) FROM {self._relation('documents')}")
+        if not kept:
+            return {}
+        found = self.some(document_ids, ["document_id", "withheld"]).to_pylist()
+        return {row["document_id"]: json.loads(row["withheld"]) for row in found if row["withheld"]}
 
     def shared(self, fingerprints: Collection[str]) -> dict[str, int]:
         """Text → how many sendable documents have it, of these texts."""

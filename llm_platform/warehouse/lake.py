@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from llm_platform.errors import StorageError
 from llm_platform.warehouse.alerts import Alerts
+from llm_platform.warehouse.backups import FOLDER as COPIES
 from llm_platform.warehouse.calls import SCHEMA as PLATFORM
 from llm_platform.warehouse.calls import Calls
 from llm_platform.warehouse.coordination import ATTACH, Coordinator
@@ -39,6 +41,7 @@ from llm_platform.warehouse.sources import SourceReader
 from llm_platform.warehouse.spilling import SpillFolder
 from llm_platform.warehouse.statistics import keep_texts_out
 from llm_platform.warehouse.store import ApplicationStore
+from llm_platform.warehouse.usage import TableUsage, usage
 from llm_platform.warehouse.vanished import require_new
 
 DEFAULT_METADATA_SCHEMA = {"sqlite": "main", "postgres": "public"}
@@ -270,10 +273,17 @@ class Warehouse:
         rows = self._session.rows(f"SELECT DISTINCT schema_name FROM {schemas} WHERE end_snapshot IS NULL ORDER BY 1")
         return [name for (name,) in rows if self._session.tables(name)]
 
+    def usage(self) -> list[TableUsage]:
+        """How much room each table takes."""
+        return usage(self._session)
+
     def erase(self) -> Erased:
         """Leave nothing of removed rows in the bytes of this lake; no past snapshot can be read afterwards."""
         where = self.location
         s3 = (where.s3 or S3Access()) if where.is_remote else None
+        # The files that copies of the catalog name will be gone.
+        if where.runs_folder is not None:
+            shutil.rmtree(where.runs_folder / COPIES, ignore_errors=True)
         return erase(
             self._session, kind=where.kind, target=where.target, schema=where.schema, data_path=where.data_path, s3=s3
         )
@@ -284,8 +294,15 @@ class Warehouse:
             return leftovers(self._session, cursor, self.location.data_path)
 
     def compact(self, *, keep_days: float = 30.0) -> CompactionReport:
-        """Merge small files, forget snapshots older than `keep_days`, and delete files that nothing refers to."""
-        return compact(self._session, keep_days=keep_days)
+        """Merge small files, forget snapshots older than `keep_days` that no decision rests on, and delete files that
+        nothing refers to.
+
+        Raises:
+            StorageError: the catalog cannot be copied first; nothing was changed.
+        """
+        where = self.location
+        copies = None if where.runs_folder is None else where.runs_folder / COPIES
+        return compact(self._session, keep_days=keep_days, copies=copies, kind=where.kind, target=where.target)
 
     def frame(self, application: str, table: str, *, at_snapshot: int | None = None) -> pa.Table:
         """A whole table, now or as it was at a snapshot.

@@ -1,7 +1,8 @@
-"""Versions of objects that are no longer the present ones: in a bucket that keeps them, a delete hides what it deletes.
+"""What neither DuckDB nor pyarrow asks of a bucket: versions of objects that are no longer the present ones, since a
+delete hides what it deletes in a bucket that keeps them; and whether it encrypts what is put into it.
 
-Neither DuckDB nor pyarrow knows of versions, and an SDK for two requests would be a large dependency; so they are
-signed here. Source of the signature: AWS Signature Version 4, "Create a signed AWS API request" of the IAM user guide.
+An SDK for three requests would be a large dependency, so they are signed here. Source of the signature: AWS Signature
+Version 4, "Create a signed AWS API request" of the IAM user guide.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ TIMEOUT_SECONDS = 60.0
 EMPTY = hashlib.sha256(b"").hexdigest()
 GONE = (200, 204, 404)
 NOT_KEPT = (501,)
+NOT_ENCRYPTED = (404, 501)
+"""No rule is set, or the store knows of none."""
 REFUSED = (400, 403, 405)
 
 
@@ -54,6 +57,18 @@ def purge_versions(access: S3Access, data_path: str) -> tuple[int, int]:
             else:
                 refused += 1
     return deleted, refused
+
+
+def bucket_encrypts(access: S3Access, address: str) -> bool:
+    """Whether a bucket encrypts what is put into it, by its own word.
+
+    Raises:
+        TransientError: the store does not answer.
+        StorageError: we may not ask.
+    """
+    bucket = address.removeprefix("s3://").partition("/")[0]
+    with closing(_Store(access, bucket)) as store:
+        return store.encrypts()
 
 
 class _Store:
@@ -99,6 +114,16 @@ class _Store:
                 "key-marker": root.findtext(f"{space}NextKeyMarker") or "",
                 "version-id-marker": root.findtext(f"{space}NextVersionIdMarker") or "",
             }
+
+    def encrypts(self) -> bool:
+        """Whether a rule of encryption is set."""
+        status, _ = self._send("GET", "/", {"encryption": ""})
+        if status not in (200, *NOT_ENCRYPTED):
+            raise StorageError(
+                f"Cannot ask the bucket at {self._host!r} whether it encrypts: HTTP {status}. Allow "
+                "s3:GetEncryptionConfiguration, or say that it does: LLM_PLATFORM_ENCRYPTED_DISK=true"
+            )
+        return status == 200
 
     def delete(self, version: Version) -> bool:
         """Delete one version; whether the store let it go."""

@@ -14,7 +14,15 @@ from llm_platform.records import RowsChanged, SourceState, content_hash
 from llm_platform.records.contracts import ANSWER, KEY, Contract, text_contract
 from llm_platform.records.rollout import Route
 from llm_platform.records.tables import TO_EVERY_READER
-from llm_platform.warehouse.answer_columns import differs, joins, reason, stage_amounts, value, violations
+from llm_platform.warehouse.answer_columns import (
+    differs,
+    joins,
+    put_back_withheld,
+    reason,
+    stage_amounts,
+    value,
+    violations,
+)
 from llm_platform.warehouse.contracts import store_contract, stored_contract
 from llm_platform.warehouse.engine import execute, identifier, literal, one_of
 from llm_platform.warehouse.explain import explain
@@ -377,11 +385,12 @@ def _stage_wanted(transaction: Transaction, served: Served, *, only_changed: boo
     changed = "JOIN changed USING (document_id) " if only_changed else ""
     # One table first: a document's place is computed once, and the joins below are equations.
     transaction.run(
-        "CREATE OR REPLACE TEMP TABLE routed AS SELECT document_id, fingerprint, status, reason, "
+        "CREATE OR REPLACE TEMP TABLE routed AS SELECT document_id, fingerprint, status, reason, withheld, "
         f"{route_of(served.routes)} AS route FROM {transaction.relation('documents')} {changed}WHERE origin IS NULL"
     )
     among = transaction.among("routed", "fingerprint") if only_changed else "true"
     transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served, among)}")
+    put_back_withheld(transaction)
 
 
 def _as_text(values: Sequence[str], names: Sequence[str]) -> str:
@@ -516,7 +525,7 @@ def _wanted(transaction: Transaction, served: Served, among: str) -> str:
         "CASE WHEN d.status <> 'sendable' THEN coalesce(d.reason, 'the document is ' || d.status) "
         f"WHEN ({found['status']}) IS NULL THEN 'no answer of this release is stored' "
         f"WHEN ({found['answer']}) IS NULL THEN coalesce({found['reason']}, 'the answer is ' || ({found['status']})) "
-        f"ELSE {found['reason']} END AS reason, d.fingerprint FROM routed d {' '.join(joins)}"
+        f"ELSE {found['reason']} END AS reason, d.fingerprint, d.withheld FROM routed d {' '.join(joins)}"
     )
 
 

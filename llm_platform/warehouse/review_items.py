@@ -124,11 +124,17 @@ class ReviewItems:
         )
 
     def groups(self, *, by: str | None, before: int | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """Decisions as they were made, the newest first, one row each; `number` is what `before` takes to page on."""
+        """Decisions as they were made, the newest first, one row each; `number` is what `before` takes to page on.
+
+        `replaced` says that the same person has decided about the same text again.
+        """
         where = ["true"] + (['"by" = $by'] if by is not None else [])
         where += ["number < $before"] if before is not None else []
         table = self._session.table(
-            f"SELECT * FROM ({self._grouped()}) WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT {limit:d}",
+            "SELECT *, answers > 0 AND coalesce(bool_or(answers > 0 AND NOT undone) OVER ("
+            'PARTITION BY "by", fingerprint ORDER BY number DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING'
+            f"), false) AS replaced FROM ({self._grouped()}) WHERE {' AND '.join(where)} "
+            f"ORDER BY number DESC LIMIT {limit:d}",
             {key: value for key, value in {"by": by, "before": before}.items() if value is not None},
         )
         rows: list[dict[str, Any]] = table.to_pylist()

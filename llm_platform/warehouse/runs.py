@@ -59,11 +59,12 @@ class Runs:
         return _run(rows[0]) if rows else None
 
     def used_since(self, start: datetime) -> list[dict[str, Any]]:
-        """What runs that began at `start` or later took, by release: seconds, prompt_tokens, completion_tokens."""
+        """What runs that began at `start` or later took, by release: seconds, and three kinds of tokens."""
         relation = self._session.relation(self._application, "inference_runs")
         rows: list[dict[str, Any]] = self._session.table(
             "SELECT release_id, sum(seconds) AS seconds, sum(prompt_tokens)::BIGINT AS prompt_tokens, "
-            f"sum(completion_tokens)::BIGINT AS completion_tokens FROM {relation} WHERE started_at >= ? "
+            "sum(completion_tokens)::BIGINT AS completion_tokens, "
+            f"coalesce(sum(presumed_tokens), 0)::BIGINT AS presumed_tokens FROM {relation} WHERE started_at >= ? "
             "GROUP BY release_id ORDER BY release_id",
             [start],
         ).to_pylist()

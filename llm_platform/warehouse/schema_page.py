@@ -77,6 +77,7 @@ COLUMN_WORDS = {
     "answer": "the answer: a label, canonical JSON of the fields, or text; NULL where there is no valid one",
     "application": "name of the application",
     "online_documents.columns": "JSON object of what it had in the columns of the source",
+    "documents.withheld": "JSON object: placeholder → what `redaction` has taken out, where that is put back",
     "documents.origin": "`online` for a document that a caller has sent; NULL for those of the source",
     "received_at": "when the caller sent it",
     "at": "when",

@@ -270,6 +270,11 @@ class Session:
         """Qualified name of one of DuckLake's own tables."""
         return metadata_table(table, catalog=catalog, schema=self._metadata_schemas[catalog])
 
+    @property
+    def metadata_place(self) -> tuple[str, str]:
+        """(name under which the lake's catalog is attached, schema of DuckLake's own tables in it)."""
+        return f"__ducklake_metadata_{LAKE}", self._metadata_schemas[LAKE]
+
     def columns(self, application: str, table: str, *, catalog: str = LAKE) -> frozenset[str]:
         """Columns that a table of ours has in this lake; empty when nobody has written it."""
         key = (catalog, application, table)

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +147,6 @@ def recorded(settings: Settings) -> Iterator[dg.DagsterInstance]:
             f"Cannot write the history of runs in {settings.dagster_home}: {said}. Answers that were committed are "
             "kept. Free space or fix its permissions, then run again."
         ) from None
-
-
-def forget_events(settings: Settings, *, days: float, now: datetime, dry_run: bool) -> int:
-    """Delete runs of Dagster's that ended so long ago, with their events; returns how many there are."""
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-    filters = dg.RunsFilter(statuses=ended, created_before=now - timedelta(days=days))
-    with recorded(settings) as instance:
-        runs = [record.dagster_run.run_id for record in instance.get_run_records(filters)]
-        for run_id in () if dry_run else runs:
-            instance.delete_run(run_id)
-    return len(runs)
 
 
 def _said_by_database(error: DBAPIError) -> str:

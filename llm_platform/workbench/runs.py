@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from dagster._core.workspace.load import location_origin_from_module_name
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from llm_platform.definitions import build_definitions
+from llm_platform.definitions import build
 from llm_platform.defs.failures import UP_TO_DATE
 from llm_platform.defs.measuring import checks_of, say_unmeasured
 from llm_platform.defs.models import model_key
@@ -36,6 +37,7 @@ PLAIN_SECONDS = 20.0
 SHOWN = {".dagster/repository": "__repository__@llm_platform"}
 """Dagster's own: the code location of `workspace.yaml`, by which its pages find the runs of a job."""
 LOCATION = "llm_platform"
+STEPS = logging.getLogger("dagster._core.execution.plan.active")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -124,12 +126,13 @@ def materialize(
 
 
 def train(settings: Settings, application: str, *, console: Console) -> Checks:
-    """Train the adapters of an application, then answer with them and judge them.
+    """Train the adapters of an application on the known answers as they are now, then answer with them and judge them.
 
     Raises:
         PermanentError: a step failed; nothing is judged that could not be trained.
     """
     tags = {FOLLOWED_TAG: "true"}
+    materialize(settings, application, console=console, only=["documents", "references"])
     materialize(settings, application, console=console, job=finetune_job(application), tags=tags)
     return materialize(settings, application, console=console)
 
@@ -150,12 +153,16 @@ def attempt(
 
     Raises:
         LeaseHeld: another process of this machine is at it; nothing was started.
+        SpecificationError: its files, or those of its team, make no graph.
         StorageError: Dagster's history cannot be written.
     """
+    STEPS.addFilter(_is_news)
     with kept_open(), recorded(settings) as instance, bars(console):
         require_idle(instance, application)
-        defs = build_definitions(settings)
-        found = defs.resolve_job_def(job or application)
+        built = build(settings)
+        if (why := built.broken.get(application)) is not None:
+            raise SpecificationError(f"There is no graph of {application!r}. {why}")
+        found = built.definitions.resolve_job_def(job or application)
         with shown_as(instance, found.name):
             by_name = job is not None and only is not None
             result = found.execute_in_process(
@@ -170,6 +177,11 @@ def attempt(
             say_unmeasured(instance, result.run_id)
         states = checks_of(instance, result.run_id)
     return Ended(result.run_id, _sorted(states), None if result.success else _failure(result))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that a check of a step that was skipped has no result: the closing lines count those."""
+    return "emitted no result" not in record.getMessage()
 
 
 def _sorted(states: Mapping[dg.AssetCheckKey, bool | None]) -> Checks:

@@ -11,12 +11,14 @@ from rich.console import Console
 from llm_platform.defs.measuring import check_counts
 from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
+from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.answering.spending import budget_line, spent_by, used_up
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release, requesting
 from llm_platform.records import Release, RolloutEvent, TokenUsage
+from llm_platform.records.figures import figure
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
@@ -185,16 +187,16 @@ def _variant_lines(variant: str, report: Report, usage: TokenUsage, *, withheld:
     accuracy, valid = report.accuracy, report.valid_rate
     parts = [f"{variant:<11} {verdict}"]
     if accuracy is not None:
-        parts.append(f"accuracy {accuracy.value:.3f} [{accuracy.lower:.3f}, {accuracy.upper:.3f}] of {accuracy.count}")
+        parts.append(f"accuracy {interval_text(accuracy)} of {accuracy.count}")
     if valid is not None:
-        parts.append(f"valid {valid.value:.3f}")
+        parts.append(f"valid {figure(valid.value)}")
     speed = report.effort.tokens_per_second
     parts.append(f"{usage.total:,} tokens" + (f" at {speed:,.0f}/s" if speed else ""))
     beside = []
     if report.baseline is not None and report.baseline.accuracy is not None:
-        beside.append(f"{report.baseline.name} {report.baseline.accuracy.value:.3f}")
+        beside.append(f"{report.baseline.name} {figure(report.baseline.accuracy.value)}")
     if report.majority is not None:
-        beside.append(f"majority class {report.majority.rate:.3f}")
+        beside.append(f"majority class {figure(report.majority.rate)}")
     refused = [gate for gate in report.gates if not gate.passed]
     lines = [", ".join(parts)]
     if beside:

@@ -6,8 +6,10 @@ import pytest
 
 from llm_platform.application.load import find_applications, load_application
 from llm_platform.application.model import Application
+from llm_platform.application.yaml.mistakes import listed
 from llm_platform.errors import SpecificationError
 from llm_platform.prompts.load import load_prompts
+from llm_platform.redaction.kinds import KINDS
 
 CLASSIFY = """\
 name: tickets
@@ -48,7 +50,7 @@ evaluation: {gates: {}}
 
 APPLICATION_KEYS = (
     "'name', 'title', 'description', 'owners', 'task', 'labels', 'fields', 'source', "
-    "'documents', 'long_documents', 'references', "
+    "'documents', 'redaction', 'long_documents', 'references', "
     "'variants', 'finetuning', 'evaluation', 'rollout', 'publish', 'monitoring', 'schedules', 'online', 'review', "
     "'retention', 'max_failed_share', 'budget'"
 )
@@ -161,6 +163,20 @@ MISTAKES = [
         "    model: tiny\n    sampling: {temperature: 3}\n",
         ["F/application.yaml:16: found '3' as variants.plain.sampling.temperature; allowed: a number ≥ 0.0 and ≤ 2.0"],
         id="number-out-of-range",
+    ),
+    pytest.param(
+        "title: Kinds of tickets\n",
+        "title: Kinds of tickets\nredaction: {kinds: [PERSON, EMAIL_ADRESS], patterns: {case: '['}}\n",
+        [
+            f"F/application.yaml:3: found kind 'EMAIL_ADRESS'; allowed: {listed(KINDS)}; did you mean 'EMAIL_ADDRESS'?",
+            "F/application.yaml:3: found kind 'PERSON'; allowed: what patterns find; names and places need a model, "
+            "which is not fetched",
+            "F/application.yaml:3: found kind 'case'; allowed: a name of capital letters, digits and _ that Presidio "
+            "does not have",
+            "F/application.yaml:3: found pattern '[', which ends in an error (unterminated character set at position "
+            "0); allowed: a regular expression",
+        ],
+        id="what-no-pattern-finds",
     ),
     pytest.param(
         "labels: [BUG, WISH]",
@@ -593,6 +609,19 @@ MISTAKES = [
         id="ceiling-of-nothing",
     ),
 ]
+
+
+def test_without_what_finds_it_nothing_can_be_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that goes on whole would send what it was told not to send."""
+    monkeypatch.setattr("llm_platform.application.rules.installed", lambda: None)
+    text = CLASSIFY.replace("task: classify\n", "task: classify\nredaction: {}\n", 1)
+
+    [mistake] = mistakes_of(application_folder(tmp_path, text))
+
+    assert mistake.endswith(
+        "'redaction', and presidio-analyzer is not installed; allowed: it where what finds them is "
+        "there: pip install 'llm-platform[redaction]'"
+    )
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), MISTAKES)

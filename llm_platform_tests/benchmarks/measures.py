@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,13 @@ Figures = dict[str, Any]
 
 # Four a second.
 _SETTLED_POINTS = 4
+APPLICATIONS = 50
+LOADED = (
+    "import json, time; from llm_platform.definitions import defs; "
+    "assets = len(list(defs.get_repository_def().asset_graph.get_all_asset_keys())); "
+    "print(json.dumps({'assets': assets, 'cpu_seconds': round(time.process_time(), 2)}))"
+)
+"""All CPU of the process, imports included."""
 
 
 @dataclass(frozen=True)
@@ -334,6 +342,24 @@ def change(size: Size) -> Figures:
     return {str(rows): measure(rows) for rows in size.change_documents}
 
 
+def definitions(_: Size) -> Figures:
+    """Loading the graph of fifty applications, each as large as the largest that is shipped, in its own process."""
+    with tempfile.TemporaryDirectory(prefix="llm_platform_bench_") as folder:
+        for number in range(APPLICATIONS):
+            copy = Path(folder) / f"application_{number:02d}"
+            shutil.copytree(ROOT / "llm_platform" / "applications" / "movie_reviews", copy)
+            specification = copy / "application.yaml"
+            specification.write_text(
+                specification.read_text().replace("name: movie_reviews", f"name: {copy.name}"), encoding="utf-8"
+            )
+        environment = {"LLM_PLATFORM_APPLICATIONS": folder, "LLM_PLATFORM_STATE": f"{folder}/state"}
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED], cwd=ROOT, env=os.environ | environment, capture_output=True, check=True
+        )
+    found: Figures = json.loads(done.stdout)
+    return {"applications": APPLICATIONS, **found}
+
+
 MEASURES: dict[str, Callable[[Size], Figures]] = {
     one.__name__: one
     for one in (
@@ -348,6 +374,7 @@ MEASURES: dict[str, Callable[[Size], Figures]] = {
         found_limit,
         nothing_to_do,
         online,
+        definitions,
         change,
     )
 }

@@ -64,4 +64,4 @@ def test_a_rollout_is_started_looked_at_and_withdrawn_at_once(ran: Ran) -> None:
     assert model.counts.requests == asked
     assert [word in history for word in ("start", "hold", "resume", "withdraw", "shorter")] == [True] * 5
     assert over.failed_plainly, over.said
-    assert "Running: none" in over.err
+    assert "is running" in over.err

@@ -132,6 +132,18 @@ def test_an_answer_that_becomes_another_one_is_a_break() -> None:
     assert next_version(contract(), changes(contract(), labels)) == "1.1.0"
 
 
+def test_another_key_of_the_source_is_a_break() -> None:
+    """Readers join on it: with other values under the same name every join finds nothing, and nobody is told."""
+    before = contract(INVOICE)
+    after = before.model_copy(update={"source_key": "number"})
+    of_older_versions = before.model_copy(update={"source_key": None})
+
+    assert [one.text for one in changes(before, after)] == ["is 'number' of the source, and was 'id'"]
+    assert next_version(before, changes(before, after)) == "2.0.0"
+    assert changes(of_older_versions, after) == ()
+    assert before.content_id == of_older_versions.content_id
+
+
 def test_names_that_every_row_has_are_not_taken_by_fields() -> None:
     """A field called `status` is as likely as any; it must not hide why a row has no answer."""
     found = contract({"status": {"type": "string"}, "Answer": {"type": "string"}, "Reason": {"type": "money"}})

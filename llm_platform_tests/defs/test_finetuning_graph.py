@@ -23,6 +23,7 @@ from llm_platform.operations.release.rollout import promote
 from llm_platform.records import AdapterManifest, RolloutEvent
 from llm_platform.resources.handed import adapter_bytes, adapter_folders, serving_of
 from llm_platform.warehouse.store import ApplicationStore
+from llm_platform.workbench.runs import train
 from llm_platform.workbench.summary import print_summary
 from llm_platform_tests.finetuning.tiny import tiny_base
 from llm_platform_tests.servers.scripted import MODEL, ScriptedServer, Seen
@@ -138,6 +139,20 @@ def test_before_training_the_variant_is_a_plain_state(untrained: Site) -> None:
         assert plan(lake, team.loaded) == []
         steps = training_plan(lake, team.loaded, gpus=1)
     assert [step.asset for step in steps] == ["training_examples_mood"]
+
+
+@pytest.mark.slow
+def test_a_terminal_trains_where_nothing_has_run_yet(untrained: Site) -> None:
+    """`demo --finetune` in a fresh clone: the job that trains takes known answers as they are, and there were none."""
+    team = untrained.team
+    early = untrained.run(team.job)
+
+    train(team.settings, NAME, console=Console(file=StringIO()))
+
+    assert not early.success
+    assert f"llm-platform run {NAME}" in failure(early)
+    with team.warehouse.open() as lake:
+        assert training_plan(lake, team.loaded, gpus=1) == []
 
 
 def test_what_is_trained_is_served_and_judged(trained: Trained) -> None:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Documents, Source
-from llm_platform.documents.prepare import ONLINE_PREFIX, OneByOne, prepare, prepared_batch
+from llm_platform.application.model import Documents, Redaction, Source
+from llm_platform.documents.prepare import ONLINE_PREFIX, OneByOne, TakingOut, prepare, prepared_batch
 from llm_platform.errors import ContractBroken
+from llm_platform.redaction.kinds import INSTALL, installed
+from llm_platform.redaction.redactor import Redactor
 
 ONE = Source(url="t.csv", key="id", text="body", attributes=("team", "size"))
 SEVERAL = Source(url="t.csv", key="id", text=("title", "body"), attributes=("team",))
@@ -81,3 +83,26 @@ def test_what_is_no_text_is_refused_without_being_repeated(values: dict[str, Any
     """A message goes to the caller, and may go into a log."""
     with pytest.raises(ContractBroken, match="'body'"):
         OneByOne(ONE, RULES).document(values, key="k")
+
+
+@pytest.mark.skipif(installed() is None, reason=f"Presidio is not installed: {INSTALL}")
+def test_what_a_caller_sends_is_stored_without_what_is_taken_out_and_made_the_same_document_again() -> None:
+    """What is kept is read again by the next run: as another text it would be paid for twice."""
+    rule = Redaction(kinds=("EMAIL_ADDRESS",), patterns={"CASE": r"\bT-\d{6}\b"}).rule()
+    source = Source(url="t.csv", key="id", text="{{ body }} (from {{ title }})", attributes=("team",))
+    making = OneByOne(source, Documents(), taking_out=TakingOut(Redactor(rule), put_back=True))
+    values = {
+        "title": "b@example.org",
+        "body": "a@example.org, T-123456\r\n",
+        "team": "a@example.org",
+        "other": "x@y.z",
+    }
+
+    found = making.document(values, key="1")
+    kept = making.storable(values, found.withheld)
+    again = making.document(kept, key="1")
+
+    assert found.row.text == "<EMAIL_ADDRESS_1>, <CASE_1>\n (from <EMAIL_ADDRESS_2>)"
+    assert found.row.attributes == {"team": "<EMAIL_ADDRESS_1>"}
+    assert again.row == found.row
+    assert "@" not in repr(kept)

@@ -82,9 +82,14 @@ def test_a_hopeless_wish_for_labels_is_not_given_as_advice() -> None:
 
 def test_a_value_just_below_the_minimum_is_not_printed_as_equal() -> None:
     """`0.600 is below the minimum 0.600` is the kind of sentence that loses people's trust."""
-    reason = gate(measured(1196, 804), "accuracy").reason
+    found = gate(measured(1196, 804), "accuracy")
+    close = found.model_copy(update={"lower": 0.5997})
 
-    assert reason.startswith("accuracy 0.598 [0.576, 0.619] on 2,000 documents: below the minimum 0.600")
+    assert found.reason.startswith("accuracy 0.598 [0.576, 0.619] on 2,000 documents: below the minimum 0.600")
+    assert close.comparison == "lower bound 0.5997, minimum 0.600"
+    constant = close.model_copy(update={"minimum": 19 / 37})  # what always giving one answer reaches
+    assert constant.comparison == "lower bound 0.600, minimum 0.514"
+    assert close.model_copy(update={"minimum": 0.9995}).comparison == "lower bound 0.600, minimum 0.9995"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.online.desk import OnlineAnswer, Question
+from llm_platform.online.desk import OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
@@ -25,6 +25,15 @@ from llm_platform.records.rollout import RolloutStage
 from llm_platform.resources.asking import asking_online
 from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.online.cases import PATIENCE_SECONDS, promoted, stored
+from llm_platform_tests.operations.answering.test_long_documents import (
+    LONG,
+    LongTeam,
+    answered,
+    generating,
+    long_text,
+    said,
+)
+from llm_platform_tests.operations.answering.test_redacting import letters
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 
@@ -39,7 +48,7 @@ class Rollout:
 
     def decide(self, store: ApplicationStore, loaded: LoadedApplication) -> LiveDecision | None:
         decision = live_decision(store, loaded)
-        release = loaded.release("vague", store)
+        release = None if self.stage is None else loaded.release("vague", store)
         if decision is None or release is None or self.stage is None:
             return decision
         store.releases.put(release)
@@ -137,6 +146,37 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
 
     assert {one.completion.answer for one in answers} == {right_answer(7)}
     assert model.counts.asked["7"] == 1
+
+
+@pytest.mark.slow
+def test_a_caller_gets_its_own_values_and_what_is_kept_has_none(tmp_path: Path) -> None:
+    """Two letters that differ in their sender only are one text: paid for once, and each caller gets its own."""
+    given: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        for name in ("ann", "bob"):
+            body = {"body": f"DOC#9# write to {name}@example.org"}
+            given.append(await desk.answer(Question(name, body, PATIENCE_SECONDS)))
+
+    with ScriptedServer(answer=lambda _: '{"sender": "<EMAIL_ADDRESS_1>", "subject": null}') as model:
+        files = letters(tmp_path, url=model.url, put_back=True)
+        files.specification["online"] = {"keep_documents": True}
+        files.write_specification()
+        promoted(files)
+        served(files, Rollout(), use)
+
+        assert model.counts.asked["9"] == 1
+    assert [json.loads(one.completion.answer or "")["sender"] for one in given] == [
+        "ann@example.org",
+        "bob@example.org",
+    ]
+    kept = [path for path in files.settings.state.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    assert not [path for path in kept if b"ann@" in path.read_bytes()]
+    with files.warehouse.open() as lake:
+        sent = {row["columns"] for row in lake.frame(NAME, "online_documents").to_pylist()}
+        answers = lake.frame(NAME, "completions")["answer"].to_pylist()
+    assert sent == {'{"body":"DOC#9# write to <EMAIL_ADDRESS_1>"}'}
+    assert answers == ['{"sender":"<EMAIL_ADDRESS_1>","subject":null}']
 
 
 def test_a_caller_whose_text_is_looked_up_while_the_release_changes_gets_its_answer(
@@ -248,6 +288,39 @@ def test_a_shadow_ends_with_its_budget(team: tuple[Team, ScriptedServer]) -> Non
     assert 30 + 5 <= model.counts.requests <= 30 + 8
 
 
+def test_the_budget_of_the_month_holds_for_callers_too(team: tuple[Team, ScriptedServer]) -> None:
+    """What a month may cost is agreed on once, whoever asks; what is answered already costs nothing."""
+    files, model = team
+
+    def budget(tokens: int) -> None:
+        files.specification["budget"] = {"month": {"tokens": tokens}}
+        files.write_specification()
+
+    async def use(desk: OnlineDesk) -> None:
+        for number in range(3):  # 45 tokens each
+            await ask(desk, number)
+            await asyncio.sleep(0.12)
+        with pytest.raises(Turned) as turned:
+            await ask(desk, 3)
+        assert (turned.value.status, turned.value.kind) == (503, "budget_used_up")
+        assert (await ask(desk, 1)).was_stored
+        assert "budget of the month" in desk.state().degraded[0]
+        assert desk.state().problem is None
+
+        budget(150)
+        await desk.refresh()
+        assert not (await ask(desk, 3)).was_stored
+        await desk.put_on_record()
+        await desk.refresh()
+        with pytest.raises(Turned):
+            await ask(desk, 4)
+
+    budget(100)
+    served(files, Rollout(), use)
+
+    assert model.counts.asked.total() == 4
+
+
 def test_a_challenger_whose_model_is_away_keeps_no_caller_waiting(team: tuple[Team, ScriptedServer]) -> None:
     """The champion answers, whatever becomes of what is tried beside it."""
     files, _ = team
@@ -352,6 +425,52 @@ def test_a_calibrated_champion_answers_from_the_answers_that_were_sent(team: tup
         found[0].release_id: ("SAD", True),
         next(row["release_id"] for row in rows if not row["reused"]): ("HAPPY", False),
     }
+
+
+def test_a_long_document_is_asked_about_in_the_parts_of_a_run_and_they_are_paid_once(tmp_path: Path) -> None:
+    """It is cut as a run cuts it and put together by the same rule, whichever of them comes first."""
+    answers: list[OnlineAnswer] = []
+    with ScriptedServer(answer=lambda seen: "SAD" if "-0#" in said(seen) else "HAPPY") as model:
+        team = LongTeam(tmp_path, model.url, "split")
+        promoted(team)
+
+        async def use(desk: OnlineDesk) -> None:
+            for name in ("long", "long", "longer"):
+                if name == "longer":
+                    await desk.commit()
+                    await asyncio.to_thread(answered, team)
+                answers.append(await desk.answer(Question(name, {"body": long_text(name, LONG[name])}, 60.0)))
+
+        served(team, Rollout(), use)
+        rows, counts, paid = team.rows(), model.counts, team.usage()
+        with team.warehouse.open() as lake:
+            runs = lake.application(NAME).runs.of_release(team.release.release_id)
+
+    assert [(one.completion.answer, one.completion.parts) for one in answers] == [
+        ("HAPPY", 3),
+        ("HAPPY", 3),
+        ("HAPPY", 4),
+    ]
+    assert [one.was_stored for one in answers] == [False, True, True]
+    assert set(counts.asked.values()) == {1}
+    assert (rows["long"].answer, rows["long"].parts) == ("HAPPY", 3)
+    # What was paid for parts stands on the account of the release, whoever asked for them.
+    assert sum(run.usage.total for run in runs) == counts.requests * 45 >= paid.total
+
+
+def test_a_long_document_whose_parts_a_model_puts_together_is_left_to_a_run(tmp_path: Path) -> None:
+    """A caller is told what to do, and nothing is paid."""
+    with ScriptedServer(answer=lambda _: "HAPPY") as model:
+        team = generating(tmp_path, model.url, LONG)
+        promoted(team)
+
+        async def use(desk: OnlineDesk) -> None:
+            with pytest.raises(Turned, match="That takes a run"):
+                await desk.answer(Question("long", {"body": long_text("long", LONG["long"])}, 60.0))
+
+        served(team, Rollout(), use)
+
+    assert model.counts.requests == 0
 
 
 def test_a_change_of_the_files_is_followed_and_a_mistake_in_them_is_said(team: tuple[Team, ScriptedServer]) -> None:

@@ -21,8 +21,8 @@ from llm_platform.operations.releases import champion_release
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource
 from llm_platform.web.tokens import new_token, token_hash
-from llm_platform_tests.online.cases import Service, promoted, service, stored
-from llm_platform_tests.servers.faults import Fault, Status
+from llm_platform_tests.online.cases import Said, Service, promoted, service, stored
+from llm_platform_tests.servers.faults import Fault, Held, Status
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 
@@ -89,6 +89,42 @@ def test_what_was_answered_online_is_not_paid_again_by_a_batch_nor_the_other_way
     assert len(stored(world.team, world.release_id)) == 60
 
 
+def test_what_a_run_and_a_service_ask_at_once_is_paid_once(tmp_path: Path) -> None:
+    """Whoever is second waits for the answer of the first: the run behind its other documents, a caller for seconds."""
+    callers_first, run_first, released = range(5), range(5, 10), threading.Event()
+    both = {str(number) for number in (*callers_first, *run_first)}
+
+    def held(seen: Seen) -> Fault | None:
+        return Held(released.is_set) if seen.document_id in both else None
+
+    with ScriptedServer(answer=answer, script=held) as model, ThreadPoolExecutor(12) as threads:
+        team = Team(tmp_path, model.url)
+        release_id = promoted(team)
+
+        def until_asked(numbers: range) -> None:
+            while not all(model.counts.asked[str(number)] for number in numbers):
+                threading.Event().wait(0.01)
+
+        with service(team) as running:
+
+            def ask(number: int) -> Said:
+                return running.ask(Team.text(number))
+
+            replies = [threads.submit(ask, number) for number in callers_first]
+            until_asked(callers_first)
+            run = threads.submit(batch, team)
+            until_asked(range(5, 60))
+            replies += [threads.submit(ask, number) for number in run_first]
+            released.set()
+            found = [one.result() for one in replies]
+            sent = run.result()
+
+    assert [one.body["answer"] for one in found] == [right_answer(number) for number in range(10)]
+    assert sent == 55
+    assert [model.counts.asked[str(number)] for number in range(60)] == [1] * 60
+    assert len(stored(team, release_id)) == 60
+
+
 def test_callers_that_ask_about_one_text_at_once_share_its_answer(world: World) -> None:
     """A retry of a caller, or two tabs, must not pay twice."""
     with ThreadPoolExecutor(8) as callers:
@@ -127,6 +163,9 @@ def test_a_tool_that_speaks_openai_gets_the_applications_answer(world: World) ->
         pytest.param(f"/v1/applications/{NAME}/answers", b"{", 400, "not JSON", id="not-json"),
         pytest.param(f"/v1/applications/{NAME}/answers", b"[1]", 400, "no object", id="no-object"),
         pytest.param(f"/v1/applications/{NAME}/answers", {"text": 5}, 400, "'text' is not a text", id="no-text"),
+        pytest.param(
+            f"/v1/applications/{NAME}/answers", {"text": "a", "columns": {"body": "b"}}, 400, "send one", id="two-texts"
+        ),
         pytest.param(f"/v1/applications/{NAME}/answers", {"txt": "a"}, 400, "1 unknown fields", id="unknown-field"),
         pytest.param(f"/v1/applications/{NAME}/answers", {"text": " "}, 422, "nothing is left of 1 ch", id="empty"),
         pytest.param(

@@ -116,6 +116,9 @@ def test_a_person_sees_what_they_said_and_changes_any_of_it(lake: Warehouse, tea
     assert f"/{NAME}/queue/answers?document={first}" in mine
     assert "<b>You</b>: HAPPY" in again
     assert "SAD" in then
+    assert "changed since" not in mine
+    assert then.count("changed since") == 1
+    assert then.count(f"queue/answers?document={first}") == 1  # what was changed is not to be changed once more
     answers = {row["document_id"]: row["answer"] for row in lake.application(NAME).annotations.approved().to_pylist()}
     assert answers == {first: "SAD"}
 
@@ -167,4 +170,4 @@ def test_fields_that_contradict_each_other_are_asked_again(tmp_path: Path) -> No
 def _letters(page: str) -> dict[str, str]:
     """A for the film of 1972, B for the other, → how the page calls them: their order is drawn."""
     first = page.index('value="A.year"') if "1972" in page else 0
-    return {"A": "A", "B": "B"} if "1972" in page[page.rindex("<td>", 0, first) : first] else {"A": "B", "B": "A"}
+    return {"A": "A", "B": "B"} if "1972" in page[page.rindex("<td ", 0, first) : first] else {"A": "B", "B": "A"}

@@ -19,7 +19,7 @@ from llm_platform.records import InferenceRun, TokenUsage
 from llm_platform.review.app import review_app
 from llm_platform.review.guard import CARD_POLICY
 from llm_platform.review.people import Access, Person
-from llm_platform.review.status import ApplicationStatus, NamespaceStatus, lines_of
+from llm_platform.review.status import ApplicationStatus, MeasuredShare, NamespaceStatus, lines_of
 from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import NOON, Clock, filled, judged, open_lake
@@ -121,6 +121,13 @@ def test_what_the_month_has_used_stands_beside_its_budget(lake: Warehouse, team:
     assert "1,000 of 10,000 tokens" in TestClient(app).get("/").text
 
 
+def test_a_share_that_is_not_one_is_not_shown_as_one() -> None:
+    """2,999 of 3,000 are as the report card says, too."""
+    assert MeasuredShare(value=2999 / 3000, lower=0.998, upper=0.99994, count=3000).text == (
+        "0.9997 [0.998, 0.9999] of 3,000"
+    )
+
+
 @pytest.mark.parametrize(
     ("who", "what"),
     [("the next run", "1 document without an answer"), ("the operator", "scripted does not answer")],
@@ -183,7 +190,13 @@ def test_an_application_that_never_ran_waits_for_its_first_run(team: Team, tmp_p
     """The page is there before the first answer, and says what to do."""
     with open_lake(tmp_path) as lake:
         status = application_status(lake, team.loaded, cards_folder=tmp_path, now=NOON)
+        app = review_app(
+            {NAME: ReviewDesk(lake, team.loaded)}, Access(local=Person("ada", "reviewer")), hosts=("127.0.0.1",)
+        )
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            answers = client.get(f"/{NAME}/answers").text
 
+    assert f"llm-platform run {NAME}" in answers
     assert status.serving is None
     assert [one.command for one in status.waiting if one.who == "the next run"] == [f"llm-platform run {NAME}"]
     assert status.drift is None

@@ -19,7 +19,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from llm_platform.redaction.kinds import INSTALL, installed
 from llm_platform.settings.settings import CHECKOUT
+from llm_platform.warehouse.lake import LakeLocation
+from llm_platform_tests.operations.privacy.test_forgetting import pages_of, versions_in
+from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.servers.faults import Fault, Replace, Status, error_body
 from llm_platform_tests.servers.scripted import Seen
 from llm_platform_tests.survival.conftest import MakeDesk
@@ -196,6 +200,87 @@ def test_text_lies_where_the_page_says_and_nowhere_else(desk: MakeDesk, tmp_path
         kind for path in team.settings.state.rglob("*") if path.is_file() for kind in canary.in_bytes(content(path))
     }
     assert {"document", "prompt", "note"} <= held, "the search finds what it is to find"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(installed() is None, reason=f"Presidio is not installed: {INSTALL}")
+def test_what_is_taken_out_of_documents_is_not_sent_and_lies_nowhere(desk: MakeDesk, tmp_path: Path) -> None:
+    """The rule holds for all that is made of documents: answers, trials, examples, pages, failures."""
+    canary = Canaries()
+    sent: set[str] = set()
+
+    def answer(seen: Seen) -> str:
+        sent.update(canary.in_bytes(json.dumps(seen.body).encode()))
+        return right_answer(int(seen.document_id)) if "clearly" in json.dumps(seen.body) else "SAD"
+
+    terminal, _ = desk(answer=answer, variables={"TMPDIR": str(tmp_path)})
+    team = terminal.team
+    plant(team, canary)
+    address = {kind: f"{canary[kind]}@intern.example" for kind in ("document", "example")}
+    team.write_documents({str(number): team.text(number, note=address["document"]) for number in range(60)})
+    shown = {"text": f"from {address['example']}", "answer": "SAD"}
+    (team.folder / "shown.jsonl").write_text(json.dumps(shown) + "\n", encoding="utf-8")
+    team.specification["redaction"] = {"kinds": ["EMAIL_ADDRESS"]}
+    team.write_specification()
+    (team.folder / "prompts" / "trial.md").write_text(
+        (team.folder / "prompts" / "vague.md").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+
+    finished = [
+        terminal.run("run", NAME),
+        terminal.run("try", NAME, "--prompt", str(team.folder / "prompts" / "trial.md"), "--texts"),
+        terminal.run("prompt", "freeze", NAME, "vague"),
+        terminal.run("review", "export", NAME, str(tmp_path / "export")),
+        terminal.run("explain", NAME, "3", "--texts"),
+        terminal.run("failures", NAME),
+    ]
+
+    assert finished[0].status == 0, finished[0].said
+    assert finished[1].status == 0, finished[1].said
+    assert sent == {"prompt"}, "the prompt's own words, and nothing of documents or of examples"
+    said = set().union(*(canary.in_bytes(one.said.encode()) for one in finished))
+    held = {kind for path in tmp_path.rglob("*") if path.is_file() for kind in stray(path, team, canary)}
+    assert not {"document", "example"} & (said | held - {"example"})
+
+
+@pytest.mark.slow
+def test_with_encryption_neither_a_bucket_nor_its_database_shows_anything(
+    desk: MakeDesk, tmp_path: Path, postgres_dsn: str
+) -> None:
+    """Whoever runs the object store or reads pages of the database is a reader of nothing."""
+    canary, namespace = Canaries(), f"encrypted_{secrets.token_hex(4)}"
+    with bucket_named("lake", versioned=True) as (access, client):
+        variables = {
+            "LLM_PLATFORM_NAMESPACE": namespace,
+            "LLM_PLATFORM_CATALOG": f"postgres:{postgres_dsn}",
+            "LLM_PLATFORM_DATA_ROOT": "s3://lake/data",
+            "LLM_PLATFORM_S3_KEY_ID": "key",
+            "LLM_PLATFORM_S3_SECRET": "s3cret",
+            "LLM_PLATFORM_S3_ENDPOINT": access.endpoint,
+            "LLM_PLATFORM_S3_URL_STYLE": "path",
+            "LLM_PLATFORM_S3_USE_SSL": "false",
+            "LLM_PLATFORM_ENCRYPTED": "true",
+            "LLM_PLATFORM_ENCRYPTED_DISK": "true",
+        }
+        terminal, _ = desk(variables=variables)
+        plant(terminal.team, canary)
+
+        done = terminal.run("run", NAME)
+
+        assert done.status == 0, done.said
+        kept = list(versions_in(client, "lake"))
+        assert len(kept) > 10
+        assert not [content for content in kept if content[:4] == b"PAR1" or canary.in_bytes(content)]
+        where = LakeLocation(f"postgres:{postgres_dsn}", "s3://lake/data", namespace)
+        pages = list(pages_of(where))
+        assert any(name.endswith("ducklake_data_file") for name, _ in pages)
+        assert not [name for name, content in pages if canary.in_bytes(content)]
+
+
+def stray(path: Path, team: Team, canary: Canaries) -> set[str]:
+    """Kinds in a file that is not the team's own."""
+    own = path.is_relative_to(team.folder) or path.parent == team.root
+    return set() if own else canary.in_bytes(content(path))
 
 
 def test_the_page_names_every_file_that_a_namespace_keeps() -> None:

@@ -40,4 +40,5 @@ def sqlite_location(folder: Path, name: str = "lake") -> LakeLocation:
 
 def postgres_location(dsn: str, folder: Path, name: str = "lake") -> LakeLocation:
     """A lake on a Postgres catalog, in a metadata schema of its own."""
-    return LakeLocation(f"postgres:{dsn}", str(folder / f"{name}_data"), f"{name}_{uuid.uuid4().hex[:12]}")
+    schema = f"{name}_{uuid.uuid4().hex[:12]}"
+    return LakeLocation(f"postgres:{dsn}", str(folder / f"{name}_data"), schema, folder=str(folder / f"{name}_runs"))

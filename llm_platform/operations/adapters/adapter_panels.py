@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from llm_platform.evaluation.charts import Line, Point, line_chart
 from llm_platform.evaluation.panel import Panel
-from llm_platform.evaluation.wording import figure, interval_text, probability
+from llm_platform.evaluation.wording import interval_text, probability
 from llm_platform.finetuning.curve import loss_curve
 from llm_platform.operations.adapters.adapter_studies import LearningCurve, Sweep, stored_curve, stored_sweep
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, stored_report, verdict
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import AdapterManifest
+from llm_platform.records.figures import figure
 from llm_platform.warehouse.store import ApplicationStore
 
 

@@ -56,6 +56,7 @@ class AdapterFolders:
         signing_key: The deployment's key, which signs what is published here.
         trusted: Public keys, a file or a folder: an adapter that none of them has signed is not used. Without, a
             signature by our own key has to hold, and one by others, or none, is not looked at.
+        may_store: Raises where nothing may be put into that store; asked before training, too.
     """
 
     namespaces: Path
@@ -65,6 +66,7 @@ class AdapterFolders:
     s3: S3Access = field(default_factory=S3Access)
     signing_key: Path | None = None
     trusted: Path | None = None
+    may_store: Callable[[], None] = lambda: None
 
     @property
     def folder(self) -> Path:
@@ -139,6 +141,7 @@ class AdapterFolders:
         Raises:
             StorageError: a file is not the one that the manifest names, or it cannot be written.
         """
+        self.may_store()
         manifest = verify(folder, base)
         target = self.path(manifest.adapter_id)
         if not target.is_dir():
@@ -152,6 +155,7 @@ class AdapterFolders:
         """Copy an adapter of ours to the object store, if the deployment has one."""
         if (remote := self._remote(self.namespace)) is None:
             return
+        self.may_store()
         from pyarrow import fs
 
         system, root = remote

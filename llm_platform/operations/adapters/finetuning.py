@@ -23,6 +23,7 @@ from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import pin
 from llm_platform.operations.adapters.adapters import AdapterFolders
 from llm_platform.operations.answering.examples import selector
+from llm_platform.operations.answering.redacting import require_redacted, shown
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.prompts.render import Renderer
@@ -46,8 +47,13 @@ def update_training_set(lake: Warehouse, loaded: LoadedApplication, name: str) -
     Raises:
         SpecificationError: too few documents with known answers, or one label only; says what to add.
     """
-    data, examples = training_set(lake, loaded, loaded.application.finetuning[name])
     store = lake.application(loaded.application.name)
+    if not store.documents.counts():
+        raise SpecificationError(
+            f"{loaded.application.name} has no documents yet to train adapter {name!r} on. Bring them in first: "
+            f"llm-platform run {loaded.application.name}"
+        )
+    data, examples = training_set(lake, loaded, loaded.application.finetuning[name])
     stored = [example.model_dump(mode="json") for example in examples]
     store.training_sets.put(name, data, stored, rules_hash=rules_hash(loaded, name))
     return data
@@ -62,7 +68,8 @@ def training_set(
         SpecificationError: too few documents with known answers, or one label only; says what to add.
     """
     application = loaded.application
-    store, prompt = lake.application(application.name), loaded.prompts[spec.prompt]
+    store, prompt = lake.application(application.name), shown(loaded.prompts[spec.prompt], application)
+    require_redacted(store, application)
     rows, labelled = labelled_documents(store)
     chosen = choose(labelled, spec, labels=application.labels)
     renderer = Renderer(prompt, application.labels, choose=selector(store, application, prompt))
@@ -201,6 +208,7 @@ def prepare_job(
     if trained is not None:
         place.adapters.find(trained.adapter_id, job.base)
         return Training(job, folder, Path(), trained)
+    place.adapters.may_store()
     base = base_weights(place, entry)
     write_job(folder, job, examples)
     return Training(job, folder, base, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, Spec
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.ready import require_judging
 from llm_platform.models.lock import lock_hash
+from llm_platform.operations.answering.redacting import mark_of, redacted_answers, taking_out
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.load import PARTS
 from llm_platform.records import Judge, RowsChanged, SourceState, content_hash
@@ -96,7 +97,13 @@ def update_documents(
         since,
         known=lambda: store.documents.table(columns=["document_id"]),
     )
-    rows = prepare(changes.rows, application.source, application.documents, read_by_prompts=columns_read(loaded, store))
+    rows = prepare(
+        changes.rows,
+        application.source,
+        application.documents,
+        read_by_prompts=columns_read(loaded, store),
+        taking_out=taking_out(application),
+    )
     state = _with_rules(changes.state, rules)
     try:
         change = store.documents.apply(
@@ -118,7 +125,12 @@ def _with_online(
 ) -> RowsChanged:
     """Take in what callers have sent since; with what the source has changed, as one change."""
     application = loaded.application
-    making = OneByOne(application.source, application.documents, read_by_prompts=columns_read(loaded, store))
+    making = OneByOne(
+        application.source,
+        application.documents,
+        read_by_prompts=columns_read(loaded, store),
+        taking_out=taking_out(application),
+    )
     store.online_documents.hand_over()
     sent = store.online_documents.newest(only_new=only_new)
     batches = [
@@ -198,7 +210,18 @@ def known_answers(lake: Warehouse, application: Application) -> KnownAnswers:
     approved, spec = store.annotations.approved(), application.references
     named = {*texts(rows[spec.key]), *approved["document_id"].to_pylist()} if spec is not None else set()
     documents = store.documents.some(sorted(filter(None, named)), ["document_id", "fingerprint"])
-    return known_answers_of(rows, approved, documents, application, others=lambda: _keys_to_compare(store))
+    known = known_answers_of(rows, approved, documents, application, others=lambda: _keys_to_compare(store))
+    return replace(known, rows=_redacted(known.rows, store, application))
+
+
+def _redacted(rows: pa.Table, store: ApplicationStore, application: Application) -> pa.Table:
+    """Known answers without what is taken out of their documents."""
+    given = dict(zip(rows["document_id"].to_pylist(), rows["answer"].to_pylist(), strict=True))
+    answers = redacted_answers(given, store, application)
+    if answers is given:
+        return rows
+    at = rows.schema.get_field_index("answer")
+    return rows.set_column(at, rows.schema.field(at), pa.array(list(answers.values()), rows.schema.field(at).type))
 
 
 def _without_forgotten(store: ApplicationStore, rows: pa.Table, application: Application) -> pa.Table:
@@ -301,9 +324,8 @@ def _rules(loaded: LoadedApplication, store: ApplicationStore) -> str:
     """A suffix for tokens: a changed rule by which rows become documents then reads as a changed source."""
     application = loaded.application
     source = application.source.model_dump(mode="json")
-    return "/" + content_hash(
-        [KEY_FORM, application.documents.model_dump(mode="json"), source, columns_read(loaded, store)]
-    )
+    rules = [KEY_FORM, application.documents.model_dump(mode="json"), source, columns_read(loaded, store)]
+    return f"/{content_hash(rules)}{mark_of(application)}"
 
 
 def _with_rules(state: SourceState, rules: str) -> SourceState:

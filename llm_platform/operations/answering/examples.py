@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from llm_platform.application.model import Application
 from llm_platform.errors import SpecificationError
 from llm_platform.files import write_text
+from llm_platform.operations.answering.redacting import require_redacted, shown_pool
 from llm_platform.prompts.render import Choose
 from llm_platform.prompts.selection import ExampleSelector, pool_hash
 from llm_platform.records import DocumentStatus, ExampleSelection, PoolExample, Prompt
@@ -45,6 +46,7 @@ def draw_pool(store: ApplicationStore, application: Application, *, rows: int = 
     Raises:
         SpecificationError: there is no known answer to show.
     """
+    require_redacted(store, application)
     joined = _labelled(store)
     held_out = {row["fingerprint"] for row in joined if row["split"] == "evaluation"}
     refused, wanted = _tagged(store, DO_NOT_USE), _tagged(store, FEW_SHOT)
@@ -104,7 +106,8 @@ def selector(store: ApplicationStore, application: Application, prompt: Prompt) 
     """
     if prompt.selection is None:
         return None
-    return ExampleSelector(prompt.selection, _pool(store, application, prompt.selection, prompt.name)).choose
+    pool = shown_pool(_pool(store, application, prompt.selection, prompt.name), application)
+    return ExampleSelector(prompt.selection, pool).choose
 
 
 def _pool(

@@ -169,7 +169,14 @@ class InParts:
             parts = complete[document.fingerprint]
             made_of = [*parts, *asked.get(document.fingerprint, ())]
             paid = [one for one in made_of if one.document_id == document.document_id and one.created_at >= since]
-            blank = self._blank(document, made_of[0].endpoint if made_of else "")
+            blank = _blank(
+                self._release,
+                document,
+                endpoint=made_of[0].endpoint if made_of else "",
+                run_id=self._run_id,
+                snapshot=self._snapshot,
+                created_at=datetime.now(UTC),
+            )
             pieces[document.fingerprint] = made_of
             rows.append(
                 document_completion(self._release, blank, reading, parts=len(parts), made_of=made_of, paid=paid)
@@ -179,19 +186,48 @@ class InParts:
         )
         self._helpers.account.failed += sum(row.status is not CompletionStatus.VALID for row in rows)
 
-    def _blank(self, document: LongDocument, endpoint: str) -> Completion:
-        return Completion(
-            release_id=self._release.release_id,
-            request_id=self._release.request_id,
-            fingerprint=document.fingerprint,
-            document_id=document.document_id,
-            status=CompletionStatus.INVALID,
-            answer=None,
-            endpoint=endpoint,
-            run_id=self._run_id,
-            documents_snapshot=self._snapshot,
-            created_at=datetime.now(UTC),
-        )
+
+def answer_of_parts(
+    release: Release, row: DocumentRow, parts: Sequence[Completion], *, paid: Sequence[Completion], run_id: str
+) -> Completion:
+    """The answer to a document out of those to its parts in order, where rules put them together: as a run stores it.
+
+    Args:
+        paid: Those of `parts` that were asked for it now.
+    """
+    blank = _blank(
+        release,
+        row,
+        endpoint=parts[0].endpoint,
+        run_id=run_id,
+        snapshot=None,
+        created_at=max(part.created_at for part in parts),
+    )
+    reading = failed_parts(parts) or put_together(release, parts)
+    return document_completion(release, blank, reading, parts=len(parts), made_of=parts, paid=paid)
+
+
+def _blank(
+    release: Release,
+    document: DocumentRow | LongDocument,
+    *,
+    endpoint: str,
+    run_id: str,
+    snapshot: int | None,
+    created_at: datetime,
+) -> Completion:
+    return Completion(
+        release_id=release.release_id,
+        request_id=release.request_id,
+        fingerprint=document.fingerprint,
+        document_id=document.document_id,
+        status=CompletionStatus.INVALID,
+        answer=None,
+        endpoint=endpoint,
+        run_id=run_id,
+        documents_snapshot=snapshot,
+        created_at=created_at,
+    )
 
 
 def _begins(text: str, parts: Sequence[str]) -> list[int]:

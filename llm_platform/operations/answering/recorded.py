@@ -13,6 +13,7 @@ from llm_platform.documents.prepare import require_possible
 from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.inference.answers import AnswerReader
 from llm_platform.operations.answering.documents import located
+from llm_platform.operations.answering.redacting import redacted_answers
 from llm_platform.operations.releases import LoadedApplication, recorded_release
 from llm_platform.records import Completion, CompletionStatus, DocumentStatus, Release, canonical_json
 from llm_platform.review.corrections import field_value
@@ -55,7 +56,9 @@ def recorded_answers(lake: Warehouse, loaded: LoadedApplication, variant: str) -
     """
     application, release = loaded.application, loaded.recorded[variant]
     store = lake.application(application.name)
-    given = _predictions(lake, application, variant)
+    predicted = _predictions(lake, application, variant)
+    redacted = redacted_answers({key: answer for key, (answer, _) in predicted.items()}, store, application)
+    given = {key: (redacted[key], confidence) for key, (_, confidence) in predicted.items()}
     if recorded_release(application, variant).release_id != release.release_id:
         raise TransientError(
             f"The predictions of {application.name}/{variant} were written while they were read. Nothing was stored of "

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from llm_platform.application.model import Application
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, LeaseHeld
+from llm_platform.inference.asked import AskedTexts
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
 from llm_platform.inference.journal import Journal, held, recover
 from llm_platform.inference.parts import parts_release, together_release
@@ -23,6 +24,7 @@ from llm_platform.operations.answering.account import Account, Rows, require_val
 from llm_platform.operations.answering.examples import selector
 from llm_platform.operations.answering.fitting import BudgetedRenderer
 from llm_platform.operations.answering.long_documents import InParts
+from llm_platform.operations.answering.redacting import require_redacted, shown
 from llm_platform.operations.answering.under_way import noted
 from llm_platform.records import (
     Completion,
@@ -39,6 +41,8 @@ from llm_platform.warehouse.store import ApplicationStore
 
 LOOK_AGAIN_SECONDS = 0.5
 LOOK_AT_OTHERS_SECONDS = 1.0
+ASKED_SECONDS = 60.0
+"""So long after it was made ready, a request of a run counts as one that is being asked."""
 
 
 @dataclass(frozen=True)
@@ -181,17 +185,22 @@ def recover_journal_in(store: ApplicationStore, release: Release, journals: Path
     """
     if journals is None:
         return
-    online = online_journal(journals, store.name, release.release_id)
-    for folder in (journals / store.name / release.release_id, online):
+    bulk, online = journals_of(journals, store.name, release.release_id)
+    for folder in (bulk, online):
         with recover(folder, Completion) as found:
             found.store(store.completions.restore)
     if rows := held(online, Completion):
         store.completions.restore(rows)
 
 
-def online_journal(journals: Path, application: str, release_id: str) -> Path:
-    """The folder of what a service has answered for a release, beside that of bulk runs."""
-    return journals / application / f"{release_id}.online"
+def journals_of(journals: Path, application: str, release_id: str) -> tuple[Path, Path]:
+    """The folders of what bulk runs, and of what services, have answered for a release."""
+    return journals / application / release_id, journals / application / f"{release_id}.online"
+
+
+def asked_texts(journals: Path, application: str, release_id: str, *, holder: str) -> AskedTexts:
+    """Which texts runs and services ask a release about now, beside their journals."""
+    return AskedTexts(journals / application / f"{release_id}.asked", holder)
 
 
 def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
@@ -225,8 +234,14 @@ def renderer_of(
     target: EndpointTarget,
     client: EndpointClient,
 ) -> BudgetedRenderer:
-    """What renders the prompts of a release, with the tokenizer of one of its endpoints."""
+    """What renders the prompts of a release, with the tokenizer of one of its endpoints.
+
+    Raises:
+        ContractBroken: documents were stored before what is to be taken out of them.
+    """
+    require_redacted(store, application)
     choose = selector(store, application, release.prompt)
+    release = release.model_copy(update={"prompt": shown(release.prompt, application)})
     return BudgetedRenderer(release, application.labels, base_url=target.root, client=client, choose=choose)
 
 
@@ -280,7 +295,7 @@ class _Sending:
         return not self.account.is_stopped
 
     def recover(self, release: Release) -> None:
-        """Store what a run that died had received for a helper."""
+        """Store what others have received for a release: runs that died, and services."""
         recover_journal(self._store, release, self._asking)
 
     def send(
@@ -304,12 +319,17 @@ class _Sending:
             expected=asking.expected,
             also=asking.on_progress,
         )
-        with _sink(store, lease, _journal(store, release, asking.journal)) as sink, noting as on_progress:
+        with (
+            # Until everything is stored: what is asked about and not stored looks as if nobody had asked.
+            _NotOfOthers(store, lease, asking) as left,
+            _sink(store, lease, _journal(store, release, asking.journal)) as sink,
+            noting as on_progress,
+        ):
             require_told_apart(release, targets[0], self._client)
             run_completions(
                 release,
                 renderer.render,
-                batches,
+                left.behind(batches),
                 sink,
                 constraint=constraint(release),
                 endpoints=targets,
@@ -322,8 +342,11 @@ class _Sending:
                 total=total,
                 on_progress=on_progress,
                 on_finish=self.account.runs.append,
-                left=_NotAnsweredByOthers(store, lease, asking.journal),
+                left=left,
             )
+        if left.has_left_out:
+            # A service has them in its journal, and who goes on from here wants to find them in the lake.
+            self.recover(release)
 
     @contextmanager
     def _alone(self, release: Release) -> Iterator[Lease]:
@@ -343,18 +366,51 @@ class _Sending:
             threading.Event().wait(LOOK_AGAIN_SECONDS)
 
 
-class _NotAnsweredByOthers:
-    """Leaves out what others have answered since a run began: in the lake, and in the journals of services.
+class _NotOfOthers:
+    """Leaves out what others have answered since a run began, and puts off what a service is asking about now.
 
-    It looks once a second.
+    It looks once a second at what was answered: in the lake, and in the journals of services.
+
+    Attributes:
+        has_left_out: Whether anything was answered by others.
     """
 
-    def __init__(self, store: ApplicationStore, lease: Lease, journals: Path | None) -> None:
+    def __init__(self, store: ApplicationStore, lease: Lease, asking: Asking) -> None:
+        self.has_left_out = False
         self._lease = lease
-        self._online = None if journals is None else online_journal(journals, store.name, lease.release_id)
+        self._online: Path | None = None
+        self._asked: AskedTexts | None = None
+        # Nobody watches the answers of a helper, so what becomes of a text that was put off would not be seen.
+        if asking.journal is not None and lease.watch is not None:
+            _, self._online = journals_of(asking.journal, store.name, lease.release_id)
+            self._asked = asked_texts(asking.journal, store.name, lease.release_id, holder=asking.run_id)
+        self._put_off: list[DocumentRow] = []
         self._looked_at = time.monotonic()
 
+    def __enter__(self) -> _NotOfOthers:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._asked is not None:
+            self._asked.close()
+
     def __call__(self, rows: Sequence[DocumentRow]) -> Sequence[DocumentRow]:
+        rows = self._unanswered(rows)
+        if self._asked is None:
+            return rows
+        others = self._asked.take([row.fingerprint for row in rows], seconds=ASKED_SECONDS)
+        self._put_off += [row for row in rows if row.fingerprint in others]
+        return [row for row in rows if row.fingerprint not in others]
+
+    def behind(self, batches: Rows) -> Iterator[Sequence[DocumentRow]]:
+        """The batches, and then what was put off, until it is answered or nobody asks about it any more."""
+        yield from batches
+        while self._put_off:
+            threading.Event().wait(LOOK_AT_OTHERS_SECONDS)
+            rows, self._put_off = self._put_off, []
+            yield rows
+
+    def _unanswered(self, rows: Sequence[DocumentRow]) -> Sequence[DocumentRow]:
         watch, now = self._lease.watch, time.monotonic()
         if watch is None or now - self._looked_at < LOOK_AT_OTHERS_SECONDS:
             return rows
@@ -362,6 +418,7 @@ class _NotAnsweredByOthers:
         answered = watch.answered_by_others([row.fingerprint for row in rows])
         if self._online is not None:
             answered |= {one.fingerprint for one in held(self._online, Completion)}
+        self.has_left_out = self.has_left_out or not answered.isdisjoint(row.fingerprint for row in rows)
         return [row for row in rows if row.fingerprint not in answered]
 
 
@@ -388,4 +445,4 @@ def _sink(store: ApplicationStore, lease: Lease, segments: Path | None) -> Itera
 
 
 def _journal(store: ApplicationStore, release: Release, journals: Path | None) -> Path | None:
-    return None if journals is None else journals / store.name / release.release_id
+    return None if journals is None else journals_of(journals, store.name, release.release_id)[0]

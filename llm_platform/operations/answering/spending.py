@@ -26,6 +26,8 @@ ASSUMED_TOKENS_PER_BYTE = 0.25
 # A shorter run measures its own start.
 MEASURABLE_ROWS = 20
 SECONDS_PER_HOUR = 3600.0
+# A request reserves its longest answer, which is several times what most take: so much of a month is never sent.
+RESERVED_AT_MOST = 8
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def used_since(store: ApplicationStore, loaded: LoadedApplication, since: dateti
         usage = TokenUsage(prompt_tokens=row["prompt_tokens"], completion_tokens=row["completion_tokens"])
         release = store.releases.get(row["release_id"])
         prices = None if release is None else loaded.prices(release.model.entry)
-        tokens += usage.total
+        tokens += usage.total + row["presumed_tokens"]
         if prices is not None and prices.are_known:
             cost, priced = cost + prices.cost_usd(row["seconds"], usage), True
     return tokens, cost if priced else None
@@ -181,13 +183,21 @@ def month_of(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def spent_by(store: ApplicationStore, loaded: LoadedApplication, run_id: str, *, now: datetime | None = None) -> Spent:
+def month_left(month: MonthlyBudget, spent: Spent) -> tuple[int | None, float | None]:
+    """(tokens, money) that a month has left, below 0 once it is overdrawn; None where it has no such limit."""
+    return _least((month.tokens, spent.month_tokens)), _least((month.cost_usd, spent.month_usd))
+
+
+def spent_by(
+    store: ApplicationStore, loaded: LoadedApplication, run_id: str | None, *, now: datetime | None = None
+) -> Spent:
     """What a run has used until now, as far as its steps have stored it, and what its month has.
 
     Args:
+        run_id: None before there is a run.
         now: A moment of the month; the present one if not given.
     """
-    runs = store.runs.of_run(run_id)
+    runs = [] if run_id is None else store.runs.of_run(run_id)
     cost = 0.0
     for run in runs:
         release = store.releases.get(run.release_id)
@@ -241,6 +251,29 @@ def used_up(run: InferenceRun | None) -> bool:
     return run is not None and any(cause.startswith("stopped_budget") for cause in run.causes)
 
 
+def month_used_up(month: MonthlyBudget, spent: Spent, run: InferenceRun | None) -> bool:
+    """Whether what a month has left pays for no request: nothing is, or so little that its last run stopped there."""
+    left = [
+        (rest, used) for rest, used in zip(month_left(month, spent), _each(spent, run), strict=True) if rest is not None
+    ]
+    return any(rest <= 0 or (used_up(run) and rest < RESERVED_AT_MOST * used) for rest, used in left)
+
+
+def _each(spent: Spent, run: InferenceRun | None) -> tuple[float, float]:
+    """(tokens, money) of one request of a run, the money at what the month's tokens have cost."""
+    tokens = 0.0 if run is None else run.budget_tokens / max(run.sent, 1)
+    return tokens, tokens * spent.month_usd / max(spent.month_tokens, 1)
+
+
+def _month_is_tighter(budget: Budget, spent: Spent) -> bool:
+    """Whether it is the month that has no room for what a run still wants, and not the run itself."""
+    tokens, usd = month_left(budget.month, spent)
+    of_run = _least((budget.tokens, spent.tokens)), _least((budget.cost_usd, spent.cost_usd))
+    return any(
+        rest is not None and (own is None or rest <= own) for rest, own in zip((tokens, usd), of_run, strict=True)
+    )
+
+
 def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
     """How much of its budget a run has used, and what it has left for the next one; None without a budget."""
     parts = _compared(budget, tokens=spent.tokens, seconds=spent.seconds, cost_usd=spent.cost_usd)
@@ -248,8 +281,7 @@ def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
     if not parts:
         return None
     left = f"; used up, and {waiting:,} answers wait for the next run" if waiting else ""
-    month_left = _least((budget.month.tokens, spent.month_tokens), (budget.month.cost_usd, spent.month_usd))
-    if waiting and month_left is not None and month_left <= 0:
+    if waiting and _month_is_tighter(budget, spent):
         left = f"; {waiting:,} answers wait for the next month, or for a larger 'budget.month' in application.yaml"
         return f"{', '.join(parts)} used{left}"
     if waiting and (spent.tokens == 0 if budget.tokens is not None else spent.cost_usd == 0 < (budget.cost_usd or 0)):
@@ -264,14 +296,26 @@ def month_parts(month: MonthlyBudget, *, tokens: int, cost_usd: float) -> list[s
     return parts + ([] if month.cost_usd is None else [f"{cost_usd:,.4g} of {month.cost_usd:,g} USD this month"])
 
 
-def against_budget(found: Sequence[Estimate], budget: Budget) -> str | None:
-    """What is missing beside what one run may use; None without a budget. Verdicts of judges are not in it."""
-    seconds, costs = [one.seconds for one in found], [one.cost_usd for one in found]
-    needed: list[tuple[str, float | None, float | None]] = [
-        ("tokens", sum(one.prompt_tokens + one.completion_tokens for one in found), budget.tokens),
-        ("minutes", _total(seconds, 60.0), budget.minutes),
-        ("USD", _total(costs), budget.cost_usd),
-    ]
+def against_budget(found: Sequence[Estimate], budget: Budget, *, spent: Spent = NOTHING) -> str | None:
+    """What is missing beside what a run and a month may use; None without a budget. Verdicts of judges are not in it.
+
+    Args:
+        spent: What the month has used already.
+    """
+    tokens = sum(one.prompt_tokens + one.completion_tokens for one in found)
+    seconds, costs = _total([one.seconds for one in found], 60.0), _total([one.cost_usd for one in found])
+    lines = _against_run(
+        found,
+        (("tokens", tokens, budget.tokens), ("minutes", seconds, budget.minutes), ("USD", costs, budget.cost_usd)),
+    )
+    left = month_left(budget.month, spent)
+    lines += _against_month(
+        (("tokens", tokens, left[0], budget.month.tokens), ("USD", costs, left[1], budget.month.cost_usd))
+    )
+    return f"budget: {'; '.join(lines)}" if lines else None
+
+
+def _against_run(found: Sequence[Estimate], needed: Sequence[tuple[str, float | None, float | None]]) -> list[str]:
     lines = []
     for unit, wanted, limit in needed:
         if limit is None:
@@ -289,7 +333,23 @@ def against_budget(found: Sequence[Estimate], budget: Budget) -> str | None:
         runs = max(1, math.ceil(wanted / limit))
         enough = "enough for what is missing" if runs == 1 else f"what is missing takes about {runs} runs"
         lines.append(f"{limit:,g} {unit} a run: {enough} (about {wanted:,.4g})")
-    return f"budget: {'; '.join(lines)}" if lines else None
+    return lines
+
+
+def _against_month(needed: Sequence[tuple[str, float | None, float | None, float | None]]) -> list[str]:
+    """(unit, what is missing, what the month has left, what it may use) in words."""
+    lines = []
+    for unit, wanted, left, limit in needed:
+        if left is None:
+            continue
+        rest = f"{max(left, 0):,.4g} of {limit:,g} {unit} left this month"
+        if wanted is None:
+            lines.append(f"{rest}; what is missing takes an unknown number of them")
+        elif wanted <= left:
+            lines.append(f"{rest}: enough")
+        else:
+            lines.append(f"{rest}, and what is missing takes about {wanted:,.4g}: the rest waits for the next month")
+    return lines
 
 
 def _total(values: Sequence[float | None], unit: float = 1.0) -> float | None:

@@ -7,6 +7,7 @@ from llm_platform.evaluation.pairs import Pair
 from llm_platform.operations.evidence.abilities import KeptAbilities
 from llm_platform.operations.releases import champion_release
 from llm_platform.records import Record, Release
+from llm_platform.records.figures import figure, minimum_figure
 from llm_platform.warehouse.store import ApplicationStore
 
 
@@ -107,11 +108,11 @@ def verdict(report: AdapterReport) -> str:
             f"{rival.sentence(rival.name, report.variant).rstrip('.')}: difference {interval.value:+.3f} "
             f"[{interval.lower:+.3f}, {interval.upper:+.3f}]"
         )
-    kept = report.abilities.kept
+    kept, minimum = report.abilities.kept, report.abilities.minimum
     if kept is not None:
         said.append(
-            f"keeps {kept.value:.2f} of {kept.count} abilities of its base, lower bound {kept.lower:.2f}, "
-            f"minimum {report.abilities.minimum:.2f}"
+            f"keeps {figure(kept.value)} of {kept.count} abilities of its base, lower bound "
+            f"{figure(kept.lower, against=minimum)}, minimum {minimum_figure(minimum)}"
         )
     return "; ".join(said)
 

@@ -20,7 +20,7 @@ from llm_platform.inference.policy import EndpointTarget
 from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
-from llm_platform.operations.answering.fitting import BudgetedRenderer
+from llm_platform.operations.answering.fitting import BudgetedRenderer, LongDocument
 from llm_platform.operations.answering.sending import Asking, renderer_of, require_told_apart
 from llm_platform.operations.online.account import OnlineAccount
 from llm_platform.operations.online.ledger import OnlineLedger
@@ -30,12 +30,26 @@ from llm_platform.records import Completion, CompletionStatus, DocumentRow, Rele
 
 Result = TypeVar("Result")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
+OTHERS_SECONDS, OTHERS_LOOK_SECONDS = 10.0, 0.1
+"""So long a caller waits for the answer that another process has asked for, and half of what its deadline leaves."""
 KEPT_ANSWERS = 20_000
 """Answers in memory, the newest: what is not in the lake yet is found among them."""
 
 
 class PromptTooLong(RequestRejected):
-    """A document that is asked about in parts, which takes a run."""
+    """A document that is asked about in parts.
+
+    Attributes:
+        document: How long it is.
+    """
+
+    def __init__(self, document: LongDocument) -> None:
+        super().__init__(
+            f"The prompt has {document.tokens} tokens, more than the model has room for, and the answers to its parts "
+            "are put together by a model. That takes a run: llm-platform run APPLICATION. Shorten the document to have "
+            "it now."
+        )
+        self.document = document
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,9 @@ class _Rendering:
 class Asker:
     """Answers texts for one release that sends its own requests; its methods belong to the event loop.
 
+    Args:
+        paid_by: Release on whose account its requests are: of parts of documents, the documents' own.
+
     Attributes:
         problem: Why no endpoint is asked now, in words; None while it is.
         live: The requests that wait, and what the engine says.
@@ -74,13 +91,14 @@ class Asker:
         ledger: OnlineLedger,
         lake: OpenLake,
         threads: ThreadPoolExecutor,
+        paid_by: str,
     ) -> None:
         self.release, self.ledger = release, ledger
         self.problem: str | None = "Its endpoints have not shown yet that they serve what the lock file pins."
         self.live = LiveAnswers(
             release, live_policy(asking.policy), ledger.keep, asking.run_id, on_answer=self._on_answer
         )
-        self.account = OnlineAccount(release.release_id, self.live)
+        self.account = OnlineAccount(paid_by, self.live)
         self.asked_again = self.callers = 0
         self._application, self._asking, self._lake, self._threads = application, asking, lake, threads
         # Counting tokens waits for an endpoint, and one document after the other is enough.
@@ -156,11 +174,9 @@ class Asker:
 
         Raises:
             EndpointUnavailable: no endpoint answers now.
-            PromptTooLong: it is asked about in parts, which takes a run.
+            PromptTooLong: it is asked about in parts.
         """
-        rendering = self._rendering
-        if rendering is None:
-            raise EndpointUnavailable("The model does not answer now.")
+        rendering = self._required_rendering()
         unsent = PreparedRequest(row.document_id, row.fingerprint, rendering.builder.path, b"")
         try:
             rendered = rendering.renderer.render_uncounted(row)
@@ -174,12 +190,40 @@ class Asker:
             raise
         except RequestRejected as error:
             return self.live.refuse(unsent, str(error))
-        if (recent := self._recent.get(row.fingerprint)) is not None:
-            # Somebody else's request came back while this one was looked up.
+        found = await self._of_others(row.fingerprint, until)
+        # Somebody else's request may have come back while this one was looked up.
+        found = found or self._recent.get(row.fingerprint)
+        if found is not None:
             answered: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-            answered.set_result(recent)
+            answered.set_result(found)
             return answered
         return self.live.ask(request, until=until)
+
+    async def cut(self, row: DocumentRow, document: LongDocument) -> list[DocumentRow]:
+        """The parts of a document that is asked about in parts, as a bulk run cuts it.
+
+        Raises:
+            EndpointUnavailable: no endpoint counts its tokens now.
+            RequestRejected: the prompt leaves no room for a part.
+        """
+        renderer = self._required_rendering().renderer
+        return await asyncio.get_running_loop().run_in_executor(self._counting, renderer.parts, row, document)
+
+    def _required_rendering(self) -> _Rendering:
+        if self._rendering is None:
+            raise EndpointUnavailable("The model does not answer now.")
+        return self._rendering
+
+    async def _of_others(self, fingerprint: str, until: float) -> Completion | None:
+        """The answer of a process that asks about a text already; None where it is ours to ask, or that takes long."""
+        now = time.monotonic()
+        give_up = now + min(OTHERS_SECONDS, (until - now) / 2)
+        while not self.ledger.begin(fingerprint) and time.monotonic() < give_up:
+            await asyncio.sleep(OTHERS_LOOK_SECONDS)
+            found = await self._in_thread(partial(self.ledger.of_others, fingerprint))
+            if found is not None or (found := await self.stored(fingerprint)) is not None:
+                return found
+        return None
 
     def _on_answer(self, row: Completion) -> None:
         self._has_valid = self._has_valid or row.status is CompletionStatus.VALID
@@ -238,6 +282,8 @@ class Asker:
             if self._rendering is None:
                 raise
             return targets  # what was made of the lake is as it was
+        if self.release.serves is not None:
+            store.releases.put(self.release)
         renderer = renderer_of(
             store, self.release, application=self._application, target=targets[0], client=self._client
         )
@@ -287,9 +333,5 @@ def _counted(renderer: BudgetedRenderer, row: DocumentRow) -> RenderedPrompt:
     """
     rendered = renderer.render(row)
     if rendered is None:
-        tokens = renderer.long.pop().tokens
-        raise PromptTooLong(
-            f"The prompt has {tokens} tokens, more than the model has room for, and this application asks about such "
-            "documents in parts. That takes a run: llm-platform run APPLICATION. Shorten the document to have it now."
-        )
+        raise PromptTooLong(renderer.long.pop())
     return rendered

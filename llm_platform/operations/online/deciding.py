@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from llm_platform.inference.parts import parts_release
 from llm_platform.operations.live import LiveRollouts, live_rollouts
 from llm_platform.operations.release.observing import stage_budget
 from llm_platform.operations.releases import LoadedApplication, requesting
@@ -49,6 +50,19 @@ class Arm:
     def key(self) -> Key:
         """Equal for arms that are asked together: a shadow has a budget of its own."""
         return self.sender_id, self.shadow
+
+    @cached_property
+    def parts(self) -> Release | None:
+        """What asks callers' long documents in parts; None where nothing does, or a model puts the answers together."""
+        rules = self.sender.long_documents
+        by_rule = rules is not None and rules.policy == "split" and rules.prompt is None and self.shadow is None
+        return parts_release(self.sender) if by_rule else None
+
+    @cached_property
+    def senders(self) -> dict[Key, Release]:
+        """All that send requests for it, by their keys."""
+        found = {self.key: self.sender}
+        return found if self.parts is None else {**found, (self.parts.release_id, self.shadow): self.parts}
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,32 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llm_platform.documents.prepare import OneByOne, Prepared
-from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, SpecificationError
+from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, RequestRejected, SpecificationError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.live import Withdrawn
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
+from llm_platform.operations.answering.long_documents import answer_of_parts
+from llm_platform.operations.answering.redacting import taking_out
 from llm_platform.operations.answering.sending import Asking
+from llm_platform.operations.answering.spending import month_left, month_of, spent_by
 from llm_platform.operations.online.asker import Asker, Found, PromptTooLong
 from llm_platform.operations.online.deciding import Arm, Key, LiveDecision, live_decision
 from llm_platform.operations.online.kept import KeptDocuments, KeptLooks
 from llm_platform.operations.online.ledger import OnlineLedger
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.records import DocumentRow, DocumentStatus, Release, Task
+from llm_platform.records import Completion, DocumentRow, DocumentStatus, Release, Task
+from llm_platform.redaction.redactor import put_back
 from llm_platform.warehouse.store import ApplicationStore
 
 logger = logging.getLogger(__name__)
@@ -43,8 +47,14 @@ UNKNOWN_PACE_ROWS = 32
 SWITCH_SECONDS = 10.0
 """So long a former champion answers while the endpoints of the next one are verified, and ends what it has begun."""
 LOOK_SECONDS, LOOKS = 0.05, 20
+USED_UP_SECONDS = 3600.0
+"""What callers are told to wait once the month's budget is used up: somebody may raise it before the month ends."""
 SHADOWED_ROWS = 200
 """So many documents may wait for a shadow; callers come first."""
+USED_UP = (
+    "The budget of the month of {} is used up: only texts that have an answer get one, until the month (UTC) ends or "
+    "'budget.month' in application.yaml is raised."
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +74,16 @@ class DeskPlace:
 
 @dataclass(frozen=True)
 class _Now:
-    """A decision, and what documents are made by."""
+    """A decision, and what documents are made by.
+
+    Attributes:
+        month_left: Tokens and money of `budget.month`, as far as is on record; None for no end.
+    """
 
     loaded: LoadedApplication
     decision: LiveDecision
     making: OneByOne
+    month_left: tuple[int | None, float | None]
 
 
 class OnlineDesk:
@@ -128,6 +143,7 @@ class OnlineDesk:
         degraded = [text for asker in askers for text in asker.ledger.problems.values()]
         degraded += [self._problem] if self._problem is not None and now is not None else []
         degraded += [one.problem for one in askers if one.problem is not None and one is not champion]
+        degraded += [] if now is None or self._month_has_room(now) else [USED_UP.format(self._name)]
         degraded += [*self._kept.problems, *self._looks.problems, *([self._unread] if self._unread is not None else [])]
         progress = None if champion is None else champion.live.progress
         return DeskState(
@@ -156,14 +172,18 @@ class OnlineDesk:
         prepared = self._prepared(question, now)
         row = prepared.row
         arm = now.decision.arm_of(row.document_id)
-        found = await self._found(self.askers[arm.key], row, until=until)
+        try:
+            found = await self._found(self.askers[arm.key], row, until=until)
+        except PromptTooLong as error:
+            found = await self._in_parts(arm, row, error, until=until)
         completion = found.completion
         if arm.release_id != arm.sender_id:
             completion = recalibrate(completion, arm.release)
         self._note(question.caller, row.document_id)
         if self._loaded.application.online.keep_documents:
-            self._keep(row.document_id, question)
+            self._keep(prepared, now, question)
         self._shadow(now.decision, row, until=until)
+        completion = self._with_withheld(completion, prepared, now)
         return OnlineAnswer(row.document_id, arm.variant, arm.release_id, completion, found.was_stored)
 
     async def notify(self, caller: str) -> None:
@@ -247,7 +267,7 @@ class OnlineDesk:
         """The mark of the lake, and what it says where that is another one; in a thread."""
         lake = self._place.lake.lake()
         files = self._files()
-        mark = lake.mark(), files
+        mark = lake.mark(), files, month_of(datetime.now(UTC))
         if mark == self._mark:
             return mark, None
         store = lake.application(self._name)
@@ -256,9 +276,17 @@ class OnlineDesk:
         decision = self._deciding(store, loaded)
         if decision is None:
             return mark, None
-        application = loaded.application
-        read = columns_read(loaded, store)
-        return mark, _Now(loaded, decision, OneByOne(application.source, application.documents, read_by_prompts=read))
+        application, taken_out = loaded.application, taking_out(loaded.application)
+        if taken_out is not None:
+            taken_out.redactor.load()
+        making = OneByOne(
+            application.source,
+            application.documents,
+            read_by_prompts=columns_read(loaded, store),
+            taking_out=taken_out,
+        )
+        left = month_left(application.budget.month, spent_by(store, loaded, None))
+        return mark, _Now(loaded, decision, making, left)
 
     def _files(self) -> object:
         """Another one after every change of the application's files."""
@@ -297,12 +325,13 @@ class OnlineDesk:
 
     def _start_missing(self, now: _Now) -> None:
         for arm in now.decision.arms.values():
-            if arm.key not in self.askers:
-                self._start(arm)
+            for key, sender in arm.senders.items():
+                if key not in self.askers:
+                    self._start(key, sender, paid_by=arm.sender_id)
 
     def _follow(self, now: _Now) -> None:
         self._take(now.loaded)
-        derived: dict[Key, list[Release]] = {arm.key: [] for arm in now.decision.arms.values()}
+        derived: dict[Key, list[Release]] = {key: [] for arm in now.decision.arms.values() for key in arm.senders}
         for arm in now.decision.arms.values():
             if arm.release.calibration is not None:
                 derived[arm.key].append(arm.release)
@@ -312,19 +341,20 @@ class OnlineDesk:
         for key in [one for one in self.askers if one not in derived]:
             self._retire(key)
 
-    def _start(self, arm: Arm) -> None:
+    def _start(self, key: Key, sender: Release, *, paid_by: str) -> None:
         place = self._place
-        ledger = OnlineLedger(place.lake, self._name, arm.sender_id, journals=place.journals, run_id=place.run_id)
+        ledger = OnlineLedger(place.lake, self._name, sender.release_id, journals=place.journals, run_id=place.run_id)
         asker = Asker(
-            arm.sender,
+            sender,
             application=self._loaded.application,
-            asking=self._asking_of(arm.sender, place.run_id),
+            asking=self._asking_of(sender, place.run_id),
             ledger=ledger,
             lake=place.lake,
             threads=self._threads,
+            paid_by=paid_by,
         )
-        self.askers[arm.key] = asker
-        self._running[arm.key] = asyncio.create_task(asker.run())
+        self.askers[key] = asker
+        self._running[key] = asyncio.create_task(asker.run())
 
     def _retire(self, key: Key) -> None:
         """Let what is in flight come back, and store it."""
@@ -352,9 +382,15 @@ class OnlineDesk:
         return prepared
 
     async def _found(self, asker: Asker, row: DocumentRow, *, until: float) -> Found:
+        """The answer to a text.
+
+        Raises:
+            Turned: there is none.
+            PromptTooLong: it is asked about in parts.
+        """
         asker.callers += 1
         try:
-            async with asyncio.timeout(until - time.monotonic()):
+            async with self._told(until):
                 waiting = asker.waiting_for(row.fingerprint)
                 if waiting is None:
                     stored = await asker.stored(row.fingerprint)
@@ -363,6 +399,32 @@ class OnlineDesk:
                     self._admit(asker, until)
                     waiting = await asker.ask(row, until=until)
                 return Found(await asyncio.shield(waiting), was_stored=False)
+        finally:
+            asker.callers -= 1
+
+    async def _in_parts(self, arm: Arm, row: DocumentRow, long: PromptTooLong, *, until: float) -> Found:
+        """The answer to a document out of those to its parts, which are stored: a run makes its row of them.
+
+        Raises:
+            Turned: there is none.
+        """
+        if arm.parts is None:
+            raise Turned(422, "too_long", str(long))
+        async with self._told(until):
+            parts = await self.askers[arm.key].cut(row, long.document)
+        asker = self.askers[arm.parts.release_id, arm.shadow]
+        found = await asyncio.gather(*(self._found(asker, part, until=until) for part in parts))
+        paid = [one.completion for one in found if not one.was_stored]
+        answers = [one.completion for one in found]
+        answer = answer_of_parts(arm.sender, row, answers, paid=paid, run_id=self._place.run_id)
+        return Found(answer, was_stored=not paid)
+
+    @asynccontextmanager
+    async def _told(self, until: float) -> AsyncIterator[None]:
+        """Whatever goes wrong in the block until then is what the caller is told."""
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                yield
         except (TimeoutError, Withdrawn):
             raise Turned(
                 504, "deadline", "There was no answer before the deadline. What was sent is stored when it comes back: "
@@ -370,25 +432,27 @@ class OnlineDesk:
             ) from None  # fmt: skip
         except EndpointUnavailable:
             raise _away() from None
-        except PromptTooLong as error:
-            raise Turned(422, "too_long", str(error)) from None
+        except PromptTooLong:
+            raise
         except ContractBroken as error:
             raise Turned(422, "impossible_document", str(error)) from None
+        except RequestRejected as error:
+            raise Turned(422, "too_long", str(error)) from None
         except PlatformError as error:
             logger.error("A document of %s was not answered: %s", self._name, error)
             raise Turned(
                 503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
             ) from None
-        finally:
-            asker.callers -= 1
 
     def _admit(self, asker: Asker, until: float) -> None:
-        """Turn a request away that would wait for long before it is sent.
+        """Turn a request away that would wait for long before it is sent, or that nobody has agreed to pay for.
 
         Raises:
             Turned: with how long the queue is, in seconds.
         """
         live = asker.live
+        if self._now is not None and not self._month_has_room(self._now):
+            raise Turned(503, "budget_used_up", USED_UP.format(self._name), retry_after=USED_UP_SECONDS)
         if not asker.is_ready:
             raise _away()
         if not live.queued:
@@ -418,9 +482,18 @@ class OnlineDesk:
                 503, "not_answered", "The service cannot answer now; its log says why.", retry_after=AWAY_SECONDS
             ) from None
 
-    def _keep(self, document_id: str, question: Question) -> None:
+    def _with_withheld(self, completion: Completion, prepared: Prepared, now: _Now) -> Completion:
+        """An answer as its caller gets it; what is stored keeps the placeholders."""
+        redaction = now.loaded.application.redaction
+        if redaction is None or not redaction.put_back or completion.answer is None:
+            return completion
+        answer = put_back(completion.answer, prepared.withheld, is_json=self.task == "extract")
+        return completion.model_copy(update={"answer": answer})
+
+    def _keep(self, prepared: Prepared, now: _Now, question: Question) -> None:
         try:
-            self._kept.keep_document(document_id, question.values)
+            columns = now.making.storable(question.values, prepared.withheld)
+            self._kept.keep_document(prepared.row.document_id, columns)
         except PlatformError as error:
             logger.error("A document of %s is answered and not kept: %s", self._name, error)
 
@@ -436,13 +509,20 @@ class OnlineDesk:
             self._spawn(self._shadowed(asker, row, until=until + 600.0))
 
     def _may_spend(self, arm: Arm, asker: Asker) -> bool:
-        """Whether a shadow's budget leaves anything, with what is not on record yet."""
-        usage, seconds = asker.account.unrecorded
-        if arm.budget_tokens is not None and usage.total >= arm.budget_tokens:
+        """Whether a shadow's budget and the month's leave anything."""
+        in_month = self._now is None or self._month_has_room(self._now)
+        return in_month and self._has_room(arm.budget_tokens, arm.budget_usd, [asker])
+
+    def _month_has_room(self, now: _Now) -> bool:
+        return self._has_room(*now.month_left, self.askers.values())
+
+    def _has_room(self, tokens: int | None, usd: float | None, askers: Iterable[Asker]) -> bool:
+        """Whether a budget leaves anything, with what is not on record yet of those who take from it."""
+        taken = [(one.release.model.entry, *one.account.unrecorded) for one in askers]
+        if tokens is not None and sum(usage.total for _, usage, _ in taken) >= tokens:
             return False
-        if arm.budget_usd is None:
-            return True
-        return self._loaded.prices(arm.sender.model.entry).cost_usd(seconds, usage) < arm.budget_usd
+        costs = (self._loaded.prices(entry).cost_usd(seconds, usage) for entry, usage, seconds in taken)
+        return usd is None or sum(costs) < usd
 
     async def put_on_record(self) -> None:
         """Store what was sent and paid since the last time."""

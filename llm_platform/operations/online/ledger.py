@@ -13,8 +13,9 @@ from pathlib import Path
 
 from llm_platform.errors import PlatformError
 from llm_platform.inference.answers import recalibrate
-from llm_platform.inference.journal import Journal, recover
-from llm_platform.operations.answering.sending import online_journal
+from llm_platform.inference.asked import AskedTexts
+from llm_platform.inference.journal import Journal, held, recover
+from llm_platform.operations.answering.sending import ASKED_SECONDS, asked_texts, journals_of
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.records import Completion, InferenceRun, Release, from_json_lines
 from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
@@ -44,7 +45,9 @@ class OnlineLedger:
         self.derived: tuple[Release, ...] = ()
         self._lake, self._application, self._run_id = lake, application, run_id
         self._release_id = release_id
-        self._folder = online_journal(journals, application, release_id)
+        self._journals = journals
+        self._bulk, self._folder = journals_of(journals, application, release_id)
+        self._asked: AskedTexts | None = None
         self._writing, self._committing, self._opening = threading.Lock(), threading.Lock(), threading.Lock()
         self._journal: Journal | None = None
         self._waiting: list[Completion] = []
@@ -70,6 +73,21 @@ class OnlineLedger:
             self.uncommitted += len(lines)
             if self.derived:
                 self._waiting += from_json_lines(Completion, lines)
+
+    def begin(self, fingerprint: str) -> bool:
+        """Note that a text is being asked about from now on; False where another process asks about it already.
+
+        Raises:
+            StorageError: it cannot be noted.
+        """
+        if self._asked is None:
+            self._asked = asked_texts(self._journals, self._application, self._release_id, holder=self._run_id)
+        return not self._asked.take([fingerprint], seconds=ASKED_SECONDS)
+
+    def of_others(self, fingerprint: str) -> Completion | None:
+        """The answer that another process has to a text and not committed yet."""
+        folders = (self._bulk, self._folder)
+        return next((row for folder in folders for row in held(folder, Completion, about=fingerprint)), None)
 
     def look(self) -> None:
         """Take in what anybody has committed.
@@ -147,6 +165,8 @@ class OnlineLedger:
                         pass
             finally:
                 self._stack.close()
+                if self._asked is not None:
+                    self._asked.close()
 
     def _begun(self) -> Journal:
         return Journal(self._folder, self._commit_segment, commit_rows=10**9, commit_seconds=_NEVER)

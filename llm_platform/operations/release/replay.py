@@ -17,6 +17,7 @@ from llm_platform.errors import SpecificationError
 from llm_platform.evaluation.pairing import Rules
 from llm_platform.evaluation.wording import counted
 from llm_platform.inference.answers import recalibrate
+from llm_platform.operations.answering.redacting import require_redacted
 from llm_platform.operations.answering.sending import Asking, ask
 from llm_platform.operations.evidence.comparing import Paired, answers_to, document_rows, grade, named_release, pair
 from llm_platform.operations.release.challengers import within_stage
@@ -109,6 +110,7 @@ def replay(
     if champion is None or champion.release_id == release.release_id:
         what = "nothing serves" if champion is None else f"{name} is what serves"
         raise SpecificationError(f"Cannot replay {application.name}: {what}, so there is nothing to hold it against.")
+    require_redacted(store, application, at_snapshot=window.snapshot)
     documents = _texts(store, window)
     if not documents.num_rows:
         raise SpecificationError(f"Cannot replay {application.name}: no document that can be sent is in the window.")

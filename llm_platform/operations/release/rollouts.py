@@ -198,7 +198,12 @@ def rollout_named(store: ApplicationStore, wanted: str | None) -> RolloutStep:
     found = [one for one in running if wanted is None or one.variant == wanted or one.rollout_id.startswith(wanted)]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(f"{one.variant} ({one.short_id}, {one.stage_name})" for one in running) or "none"
+    if not running:
+        raise SpecificationError(
+            f"No rollout of {store.name} is running. What there was: llm-platform rollout history {store.name}; a new "
+            f"one: llm-platform rollout start {store.name} VARIANT"
+        )
+    listed = ", ".join(f"{one.variant} ({one.short_id}, {one.stage_name})" for one in running)
     which = "a rollout" if wanted is None else f"the rollout of {wanted!r}"
     raise SpecificationError(f"Cannot tell {which} of {store.name}: {len(found)} fit. Running: {listed}.")
 
@@ -220,14 +225,39 @@ def ask(
 
     Raises:
         EvidenceMissing: an approval is asked for, and nobody vouches for who gives it or its role does not count.
-        TransientError: something came in between.
+        SpecificationError: the rollout has ended meanwhile.
+        TransientError: something came in between that whoever lets it go on has not seen, or again and again.
     """
-    policy = rollout.stages()
     if kind == "approve":
         _require_approver(rollout, who)
+    for attempt in range(1, TRIES + 1):
+        step = _asked(store, loaded, rollout, kind, who=who, look=look, note=note)
+        try:
+            store.rollout_steps.append(step, expected_previous=rollout.step_id)
+        except TransientError:
+            # What is to be stopped is so whatever came in between.
+            if kind not in ("hold", "withdraw") or attempt == TRIES:
+                raise
+            rollout = rollout_named(store, rollout.rollout_id)
+            continue
+        return step
+    raise AssertionError("the last try returns or raises")
+
+
+def _asked(
+    store: ApplicationStore,
+    loaded: LoadedApplication,
+    rollout: RolloutStep,
+    kind: StepKind,
+    *,
+    who: Who,
+    look: RolloutLook,
+    note: str,
+) -> RolloutStep:
+    policy = rollout.stages()
     stored = json.loads(rollout.underneath)
     present = underneath(store, loaded, rollout.variant, loaded.application.rollout.policy or policy)
-    step = rollout.model_copy(
+    return rollout.model_copy(
         update={
             "step_id": uuid.uuid4().hex,
             "kind": kind,
@@ -244,8 +274,6 @@ def ask(
             "note": note,
         }
     )
-    store.rollout_steps.append(step, expected_previous=rollout.step_id)
-    return step
 
 
 def preview(store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: RolloutLook) -> DecidedStep:

@@ -10,7 +10,15 @@ from typing import Any
 from llm_platform.errors import EvidenceMissing
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import counted
-from llm_platform.operations.answering.spending import budget_line, month_of, month_parts, spent_by, used_since
+from llm_platform.operations.answering.samples import SAMPLES
+from llm_platform.operations.answering.spending import (
+    budget_line,
+    month_of,
+    month_parts,
+    month_used_up,
+    spent_by,
+    used_since,
+)
 from llm_platform.operations.answering.under_way import under_way
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, present_report
 from llm_platform.operations.live import asked_documents, open_rollouts
@@ -21,6 +29,7 @@ from llm_platform.operations.serving.endpoint_page import ENDPOINT_PAGES
 from llm_platform.operations.watching.drift import latest_report, live_accuracy, to_label
 from llm_platform.records import Interval, Release, RolloutEvent
 from llm_platform.records.evaluation import whom
+from llm_platform.records.figures import bounded
 from llm_platform.records.rollout import RolloutStep
 from llm_platform.review.status import (
     ApplicationStatus,
@@ -297,7 +306,7 @@ def _drift(store: ApplicationStore) -> DriftStanding | None:
 
 def _live(store: ApplicationStore, loaded: LoadedApplication) -> LiveAccuracy:
     found = live_accuracy(store, loaded.application)
-    text = "no label yet" if found.value is None else f"{found.value:.3f} [{found.lower:.3f}, {found.upper:.3f}]"
+    text = "no label yet" if found.value is None else bounded(found.value, found.lower, found.upper)
     return LiveAccuracy(text=text, standing=found.standing, labelled=found.labelled, drawn=found.drawn)
 
 
@@ -306,19 +315,15 @@ def _spending(store: ApplicationStore, loaded: LoadedApplication, *, now: dateti
     month = used_since(store, loaded, month_of(now))
     newest = store.runs.newest()
     budget = loaded.application.budget
-    line = None
-    if budget.is_set and newest is not None:
-        line = budget_line(budget, spent_by(store, loaded, newest.run_id), waiting=0)
+    spent = spent_by(store, loaded, None if newest is None else newest.run_id, now=now)
+    line = budget_line(budget, spent, waiting=0) if budget.is_set and newest is not None else None
     of_month = month_parts(budget.month, tokens=month[0], cost_usd=month[1] or 0.0)
     return Spending(
         today=_used(used_since(store, loaded, day)),
         month=_used(month),
         budget=line,
         month_budget=", ".join(part.removesuffix(" this month") for part in of_month) or None,
-        month_over=any(
-            limit is not None and used >= limit
-            for limit, used in ((budget.month.tokens, month[0]), (budget.month.cost_usd, month[1] or 0.0))
-        ),
+        month_over=month_used_up(budget.month, spent, newest),
     )
 
 
@@ -429,6 +434,12 @@ def _of_rollouts(name: str, running: Sequence[RolloutStep]) -> Iterator[WaitsFor
             yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout resume {name} {step.variant}")
 
 
+def _first_run(found: ApplicationStatus) -> str:
+    """What brings the first answers: documents of a shipped application are loaded by its demo."""
+    is_shipped = found.name in SAMPLES and not found.documents.total
+    return f"llm-platform demo --application {found.name}" if is_shipped else f"llm-platform run {found.name}"
+
+
 def _for_the_owner(found: ApplicationStatus, *, entered: Collection[str], enter: str) -> Iterator[WaitsFor]:
     best = max(
         (one for one in found.challengers if one.state == "may serve" and one.release_id not in entered),
@@ -451,5 +462,5 @@ def _for_the_owner(found: ApplicationStatus, *, entered: Collection[str], enter:
             who="the next run" if unmeasured else "the owner",
             what=f"nothing serves: {found.nothing_serves}",
             page="cards/card" if "card" in found.cards else None,
-            command=f"llm-platform run {found.name}" if unmeasured else None,
+            command=_first_run(found) if unmeasured else None,
         )

@@ -6,8 +6,9 @@ from llm_platform.evaluation.charts import bar_chart
 from llm_platform.evaluation.drift import DriftReport, Measurement
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy
 from llm_platform.evaluation.panel import Panel
-from llm_platform.evaluation.wording import counted, figure, minimum_figure, probability
+from llm_platform.evaluation.wording import counted, probability
 from llm_platform.operations.releases import LoadedApplication
+from llm_platform.records.figures import figure, minimum_figure
 from llm_platform.warehouse.store import ApplicationStore
 
 EFFECTS = {"psi": "stability index", "share": "difference of shares", "separation": "AUC"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -18,6 +19,7 @@ from llm_platform.operations.answering.spending import (
     against_budget,
     budget_line,
     estimates,
+    month_used_up,
     within_budget,
 )
 from llm_platform.operations.releases import load_applications
@@ -162,6 +164,48 @@ def test_the_tighter_of_a_runs_and_a_months_budget_holds(tmp_path: Path) -> None
     assert budget_line(budget, Spent(tokens=10, month_tokens=20), waiting=0) == (
         "10 of 50 tokens, 20 of 100 tokens this month used"
     )
+
+
+@pytest.mark.parametrize(
+    ("month", "said"),
+    [
+        pytest.param({"tokens": 9_000}, "6,000 of 9,000 tokens left this month: enough", id="enough"),
+        pytest.param(
+            {"tokens": 4_000},
+            "1,000 of 4,000 tokens left this month, and what is missing takes about 2,500: the rest waits",
+            id="too-little",
+        ),
+        pytest.param({"tokens": 2_000}, "0 of 2,000 tokens left this month", id="overdrawn"),
+        pytest.param(
+            {"cost_usd": 2.0}, "1.5 of 2 USD left this month; what is missing takes an unknown number", id="unknown"
+        ),
+    ],
+)
+def test_an_estimate_says_what_the_month_has_left(month: dict[str, float], said: str) -> None:
+    """Who is about to pay for a table asks whether the month still has room for it."""
+    missing = Estimate("clear", "r", 50, 0, "reject", 2_000, 500, "assumed", None, None, None, None)
+    spent = Spent(month_tokens=3_000, month_usd=0.5)
+
+    line = against_budget([missing], Budget(month=MonthlyBudget.model_validate(month)), spent=spent)
+
+    assert line is not None
+    assert line.startswith(f"budget: {said}")
+
+
+@pytest.mark.parametrize(
+    ("used", "stopped", "is_over"),
+    [(960, True, True), (960, False, False), (1_000, False, True), (500, True, False)],
+    ids=["too-little-for-a-request", "nobody-was-stopped", "nothing-left", "raised-since"],
+)
+def test_a_month_is_used_up_where_its_rest_pays_for_no_request(used: int, stopped: bool, is_over: bool) -> None:
+    """Requests reserve what they may take, so no month is ever used to its last token."""
+    run = InferenceRun(
+        run_id="r", release_id="r", started_at=datetime(2026, 3, 1, tzinfo=UTC), seconds=1.0, sent=10, stored=10,
+        reused=0, failed=0, retries=0, usage=TokenUsage(prompt_tokens=450),
+        causes={"stopped_budget_tokens": 1} if stopped else {},
+    )  # fmt: skip
+
+    assert month_used_up(MonthlyBudget(tokens=1_000), Spent(month_tokens=used), run) is is_over
 
 
 @pytest.mark.slow

@@ -168,9 +168,13 @@ class Site:
                 lake.application(NAME), self.team.loaded, variant, who=who, look=self.look, snapshot=lake.snapshot()
             )
 
-    def ask(self, kind: StepKind, who: Who = SOMEBODY, variant: str | None = None) -> RolloutStep:
+    def ask(
+        self, kind: StepKind, who: Who = SOMEBODY, variant: str | None = None, *, seen: RolloutStep | None = None
+    ) -> RolloutStep:
+        """Ask something of a rollout as it is now, or as somebody has `seen` it."""
         with self.store() as store:
-            return ask(store, self.team.loaded, rollout_named(store, variant), kind, who=who, look=self.look)
+            rollout = seen or rollout_named(store, variant)
+            return ask(store, self.team.loaded, rollout, kind, who=who, look=self.look)
 
     def refusal(self, kind: StepKind, who: Who = SOMEBODY) -> str:
         try:
