@@ -24,6 +24,7 @@ REGISTRY = "127.0.0.1:5055"
 ENDPOINT_PORT = 8123
 DOCUMENTS = 60
 BUCKETS = 8
+SLOTS = 4
 BUCKET = "lake"
 PLATFORM, TRAINING, SCRIPTED_VLLM = "llm-platform-tickets", "llm-platform-finetuning", "scripted-vllm"
 PASSWORDS = {"lake": "l4ke pass", "dagster": "d4gster:pass", "reader": "r3ader"}
@@ -37,7 +38,7 @@ LOCK = {
             "model": "test/model",
             "licence": "none",
             "context_length": 4096,
-            "slots": 4,
+            "slots": SLOTS,
         }
     }
 }
