@@ -243,7 +243,7 @@ def test_check_finds_columns_that_are_not_there(
     fresh.team.specification["evaluation"].pop("slices")
     fresh.team.write_specification()
 
-    checked = fresh.run("application", "check")
+    checked = fresh.run("application", "check", NAME)
 
     assert checked.failed_plainly, checked.said
     assert said in checked.err
