@@ -44,8 +44,8 @@ def application_list(
 
 @commands.command("check")
 def application_check(
-    folder: Annotated[
-        Path | None, typer.Argument(help="One application's folder or name; all of them if not given.")
+    application: Annotated[
+        Path | None, typer.Argument(help="One application's name, or its folder; all of them if not given.")
     ] = None,
 ) -> None:
     """Read specifications, prompts and the tables that can be reached, and report every mistake with file and line.
@@ -53,11 +53,13 @@ def application_check(
     Of all applications, it also says what Dagster would refuse, and what is wrong with entries of the lock file.
     """
     from llm_platform.definitions import build
+    from llm_platform.evaluation.wording import counted
     from llm_platform.operations.answering.columns import column_mistakes, row_mistakes, source_reader
     from llm_platform.resources.handed import object_store
 
     settings = load_settings()
-    built = build(settings, folder=_folder(settings, folder) if folder else None)
+    folder = _folder_of(settings, application) if application else None
+    built = build(settings, folder=folder)
     lines = [line for text in built.broken.values() for line in text.splitlines()]
     notes: dict[str, list[str]] = {}
     with source_reader(settings.source_warehouses, s3=object_store(settings)) as sources:
@@ -70,7 +72,8 @@ def application_check(
         lines += map(str, sorted(set(mistakes)))
         if mistakes:
             continue
-        console.print(f"{name}: {len(built.applications[name].application.judged)} variants, no mistakes")
+        variants = counted(len(built.applications[name].application.judged), "variant")
+        console.print(f"{name}: {variants}, no mistakes")
         for reason in dict.fromkeys(unread):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
         redaction = built.applications[name].application.redaction
@@ -88,9 +91,14 @@ def application_check(
         )
 
 
-def _folder(settings: Settings, given: Path) -> Path:
-    named = [one / given for one in settings.application_folders if (one / given).is_dir()]
-    return given.resolve() if given.is_dir() or not named else named[-1]
+def _folder_of(settings: Settings, application: Path) -> Path:
+    """The folder itself, or else that of the application with this name."""
+    from llm_platform.application.load import find_applications
+
+    folder = application.resolve()
+    if folder.exists():
+        return folder
+    return find_applications(settings.application_folders).folders.get(str(application), folder)
 
 
 @commands.command("new")

@@ -30,6 +30,7 @@ from llm_platform.warehouse.passwords import with_password_file
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE_FOLDER.parent
 SHIPPED = PACKAGE_FOLDER / "shipped"
+SAMPLE_APPLICATIONS = PACKAGE_FOLDER / "applications"
 """Files of a deployment that an installed package brings; in a checkout they are links to those at its top."""
 NO_MODELS = "none.lock.yaml"
 """The lock file of a deployment without samples that names none: no model, and it says what to do."""
@@ -541,7 +542,7 @@ class Settings(PodFields, BaseSettings):
     @property
     def application_folders(self) -> tuple[Path, ...]:
         """Where applications are looked for: the shipped ones, if samples are wanted, then the team's."""
-        return (*((PACKAGE_FOLDER / "applications",) if self.samples else ()), *self.applications)
+        return (*((SAMPLE_APPLICATIONS,) if self.samples else ()), *self.applications)
 
     @property
     def application_files(self) -> tuple[tuple[Path, ...], Path]:
