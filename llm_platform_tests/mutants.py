@@ -121,6 +121,13 @@ MUTANTS = (
         "operations/answering/test_account.py",
     ),
     Mutant(
+        "a sample starts by itself",
+        "defs/sensors.py",
+        "if graph.is_sample and",
+        "if False and",
+        "samples/test_repair_reports.py",
+    ),
+    Mutant(
         "no cap of a reply",
         "inference/wire_http.py",
         "if self._size > self._max_bytes:",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llm_platform.cli.console import console, new_table, show
 from llm_platform.errors import SpecificationError
-from llm_platform.settings.settings import load_settings
+from llm_platform.settings.settings import Settings, load_settings
 
 ROWS_CHECKED = 100_000
 """Rows of each table; `source check` reads more of one."""
@@ -44,18 +44,22 @@ def application_list(
 
 @commands.command("check")
 def application_check(
-    folder: Annotated[Path | None, typer.Argument(help="One application's folder; all of them if not given.")] = None,
+    application: Annotated[
+        Path | None, typer.Argument(help="One application's name, or its folder; all of them if not given.")
+    ] = None,
 ) -> None:
     """Read specifications, prompts and the tables that can be reached, and report every mistake with file and line.
 
     Of all applications, it also says what Dagster would refuse, and what is wrong with entries of the lock file.
     """
     from llm_platform.definitions import build
+    from llm_platform.evaluation.wording import counted
     from llm_platform.operations.answering.columns import column_mistakes, row_mistakes, source_reader
     from llm_platform.resources.handed import object_store
 
     settings = load_settings()
-    built = build(settings, folder=folder.resolve() if folder else None)
+    folder = _folder_of(settings, application) if application else None
+    built = build(settings, folder=folder)
     lines = [line for text in built.broken.values() for line in text.splitlines()]
     notes: dict[str, list[str]] = {}
     with source_reader(settings.source_warehouses, s3=object_store(settings)) as sources:
@@ -68,7 +72,8 @@ def application_check(
         lines += map(str, sorted(set(mistakes)))
         if mistakes:
             continue
-        console.print(f"{name}: {len(built.applications[name].application.judged)} variants, no mistakes")
+        variants = counted(len(built.applications[name].application.judged), "variant")
+        console.print(f"{name}: {variants}, no mistakes")
         for reason in dict.fromkeys(unread):
             console.print(f"  columns are checked before anything is sent, and could not be now: {reason}")
         redaction = built.applications[name].application.redaction
@@ -84,6 +89,16 @@ def application_check(
         raise SpecificationError(
             f"No application.yaml in {folder or ', '.join(map(str, settings.application_folders))}."
         )
+
+
+def _folder_of(settings: Settings, application: Path) -> Path:
+    """The folder itself, or else that of the application with this name."""
+    from llm_platform.application.load import find_applications
+
+    folder = application.resolve()
+    if folder.exists():
+        return folder
+    return find_applications(settings.application_folders).folders.get(str(application), folder)
 
 
 @commands.command("new")

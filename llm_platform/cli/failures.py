@@ -13,6 +13,8 @@ import typer
 from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
 from llm_platform.settings.settings import load_settings
 
+MOST_REASONS = 20
+"""For which documents cannot be sent; each may have its own."""
 commands = typer.Typer()
 
 VariantOption = Annotated[str | None, typer.Option("--variant", help="Only this variant, or `champion`.")]
@@ -31,7 +33,7 @@ def show_failures(
     reason: ReasonOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the documents that have no valid answer, and why."""
+    """List the documents that have no valid answer, and why; and why others cannot be sent."""
     from llm_platform.operations.evidence.failures import stored_failures, unanswered
     from llm_platform.resources.warehouse import WarehouseResource
 
@@ -42,12 +44,17 @@ def show_failures(
             lake.application(application), loaded, variant=variant, statuses=status or (), reason=reason
         )
         waiting = {} if as_json else unanswered(lake.application(application), found)
+        not_sent = (
+            [] if as_json or status or reason else lake.application(application).documents.not_sendable(MOST_REASONS)
+        )
     if as_json:
         rows = [{"variant": one.name, **asdict(failure)} for one in found for failure in one.failures]
         console.print_json(json.dumps(rows, default=str))
         return
     for name, count in waiting.items():
         console.print(f"{name}: {count} texts have not been answered yet: llm-platform run {application}", markup=False)
+    for kind, why, count, first in not_sent:
+        console.print(f"cannot be sent: {count} {kind} (first: {first!r}): {why}", markup=False)
     if not any(one.failures for one in found):
         chosen = " of this kind" if status or reason else ""
         console.print(f"No answer that is stored{chosen} is a failure.")

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from llm_platform.application.model import Application
 from llm_platform.operations.releases import LoadedApplication
-from llm_platform.settings.settings import Settings
+from llm_platform.settings.settings import SAMPLE_APPLICATIONS, Settings
 from llm_platform.warehouse.schema_page import words_of
 
 
@@ -25,6 +25,11 @@ class Graph:
     def application(self) -> Application:
         """The specification."""
         return self.loaded.application
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it came with the package."""
+        return self.application.folder.parent == SAMPLE_APPLICATIONS
 
     @property
     def cards_folder(self) -> Path:

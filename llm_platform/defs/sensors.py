@@ -336,6 +336,9 @@ def _change(lake: Warehouse, loaded: LoadedApplication) -> _Change:
 def _not_yet(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, *, now: float) -> str | None:
     """Why the source is not looked at now; None where it is, which is written down."""
     source, cursor = graph.application.source, _Cursor.of(context.cursor)
+    if graph.is_sample and lake.application(graph.application.name).documents.consumed() is None:
+        # Its files are there from the beginning, and it would fetch its model for nobody.
+        return "a sample is run for the first time by a person"
     # Read before the source: what is said while it is looked at is looked at once more.
     notice = lake.application(graph.application.name).notices.newest()
     if (wait := cursor.wait(source.look_minutes, notice, now=now)) > 0:

@@ -30,6 +30,7 @@ from llm_platform.warehouse.passwords import with_password_file
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE_FOLDER.parent
 SHIPPED = PACKAGE_FOLDER / "shipped"
+SAMPLE_APPLICATIONS = PACKAGE_FOLDER / "applications"
 """Files of a deployment that an installed package brings; in a checkout they are links to those at its top."""
 NO_MODELS = "none.lock.yaml"
 """The lock file of a deployment without samples that names none: no model, and it says what to do."""
@@ -340,6 +341,12 @@ class Settings(PodFields, BaseSettings):
     def _valid_namespace(cls, value: str) -> str:
         return namespace_name(value)
 
+    @field_validator("catalog", "upstream_catalog", "upstream", "dagster_storage", "data_root", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        # What a workflow hands on where its repository has no such variable.
+        return None if value == "" else value
+
     @field_validator("catalog", "upstream_catalog", "warehouses")
     @classmethod
     def _no_password(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
@@ -535,7 +542,7 @@ class Settings(PodFields, BaseSettings):
     @property
     def application_folders(self) -> tuple[Path, ...]:
         """Where applications are looked for: the shipped ones, if samples are wanted, then the team's."""
-        return (*((PACKAGE_FOLDER / "applications",) if self.samples else ()), *self.applications)
+        return (*((SAMPLE_APPLICATIONS,) if self.samples else ()), *self.applications)
 
     @property
     def application_files(self) -> tuple[tuple[Path, ...], Path]:

@@ -215,6 +215,16 @@ class DocumentsTable:
         """Status → number of documents."""
         return Tallies(self._session, self._application).documents().counts
 
+    def not_sendable(self, most: int) -> list[tuple[str, str, int, str]]:
+        """(status, reason, documents, the first of them) of what cannot be sent, the most frequent first; so many."""
+        if not self.counts().keys() - {"sendable"}:
+            return []
+        return self._session.rows(
+            f"SELECT status, coalesce(reason, ''), count(*), min(document_id) FROM {self._relation('documents')} "
+            "WHERE status <> 'sendable' GROUP BY ALL ORDER BY 3 DESC, 4 LIMIT ?",
+            [most],
+        )
+
     def data_version(self) -> str:
         """Hash of keys, fingerprints and statuses."""
         return Tallies(self._session, self._application).documents().data_version

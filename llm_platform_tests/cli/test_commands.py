@@ -153,7 +153,7 @@ def test_lists_name_applications_models_and_servers(fresh: Terminal) -> None:
     )
 
     assert applications.status == models.status == servers.status == 0
-    for name in (NAME, "movie_reviews", "package_metadata", "clear, vague"):
+    for name in (NAME, "movie_reviews", "package_metadata", "repair_reports", "clear, vague"):
         assert name in applications.out
     for name in ("smollm2-135m", "scripted", "0c1d3326cd97", "Apache-2.0", "4096"):
         assert name in models.out
@@ -243,7 +243,7 @@ def test_check_finds_columns_that_are_not_there(
     fresh.team.specification["evaluation"].pop("slices")
     fresh.team.write_specification()
 
-    checked = fresh.run("application", "check")
+    checked = fresh.run("application", "check", NAME)
 
     assert checked.failed_plainly, checked.said
     assert said in checked.err

@@ -56,7 +56,7 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
             ("demo", "--application", "nothing"), "There is no application 'nothing'. There are:", id="demo-unknown"
         ),
         pytest.param(
-            ("demo", "--application", NAME), f"Application {NAME!r} ships no documents", id="demo-not-shipped"
+            ("demo", "--application", NAME), f"Application {NAME!r} has no documents to load", id="demo-not-shipped"
         ),
         pytest.param(
             ("promote", NAME, "loud"), f"{NAME} has no variant 'loud'. There are: clear, vague.", id="variant"

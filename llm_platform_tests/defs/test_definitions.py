@@ -27,6 +27,8 @@ SHIPPED = {
     "upstream/review_labels",
     "upstream/package_metadata",
     "upstream/package_fields",
+    "repair_reports/source",
+    "repair_reports/reference_file",
     "movie_reviews/documents",
     "movie_reviews/annotations",
     "movie_reviews/references",
@@ -68,7 +70,11 @@ def test_the_shipped_graph_has_these_assets_and_no_invented_ones(shipped: dg.Def
 
     assert keys >= SHIPPED
     assert graph.get_all_asset_keys() == declared
-    by_others = {key for key in keys if key.startswith("upstream/") or key.endswith("/annotations")}
+    by_others = {
+        key
+        for key in keys
+        if key.startswith("upstream/") or key.endswith(("/annotations", "/source", "/reference_file"))
+    }
     assert {key.to_user_string() for key in graph.unexecutable_asset_keys} == by_others | {
         key for key in keys if key.split("/")[1].startswith(BY_NAME)
     }
@@ -161,7 +167,8 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
     """What the UI offers is what the command line does."""
     dg.Definitions.validate_loadable(shipped)
 
-    assert {job.name for job in shipped.resolve_all_job_defs()} >= {"movie_reviews", "package_metadata"}
+    jobs = {job.name for job in shipped.resolve_all_job_defs()}
+    assert jobs >= {"movie_reviews", "package_metadata", "repair_reports"}
     assert {sensor.name for sensor in shipped.sensors or []} == {
         "alerts",
         "endpoints",
@@ -172,6 +179,9 @@ def test_definitions_are_valid_and_have_a_job_and_a_sensor_for_each_application(
         "package_metadata_files_changed",
         "package_metadata_known_answers_changed",
         "package_metadata_source_changed",
+        "repair_reports_files_changed",
+        "repair_reports_known_answers_changed",
+        "repair_reports_source_changed",
     }
 
 

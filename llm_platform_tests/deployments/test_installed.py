@@ -74,6 +74,17 @@ def test_a_wheel_brings_the_files_of_a_deployment(installed: Installed) -> None:
         assert shipped.read_bytes() == (CHECKOUT / name).read_bytes()
 
 
+def test_a_wheel_brings_every_file_of_the_shipped_applications(installed: Installed) -> None:
+    """A report that stays behind is a document less, and nothing says so."""
+    theirs, ours = (
+        {path.relative_to(root) for path in (root / "llm_platform" / "applications").rglob("*.*") if path.is_file()}
+        for root in (installed.site, CHECKOUT)
+    )
+
+    assert theirs == {path for path in ours if path.suffix != ".pyc"}
+    assert {".pdf", ".docx", ".eml", ".html", ".md", ".txt", ".csv", ".yaml"} <= {path.suffix for path in theirs}
+
+
 def test_an_application_is_made_checked_and_planned_without_a_checkout(installed: Installed) -> None:
     """Whoever types `pip install` has an empty folder and a table."""
     (installed.work / "tickets.csv").write_text(DOCUMENTS, encoding="utf-8")

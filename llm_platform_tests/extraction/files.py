@@ -8,18 +8,30 @@ import zlib
 from collections.abc import Sequence
 from email.message import EmailMessage
 
+OFFICE = "http://schemas.openxmlformats.org"
 CONTENT_TYPES = (
-    '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-    '<Default Extension="xml" ContentType="application/xml"/></Types>'
+    f'<Types xmlns="{OFFICE}/package/2006/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    '<Default Extension="xml" ContentType="application/xml"/><Override PartName="/word/document.xml" '
+    'ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/>'
+    '<Override PartName="/docProps/core.xml" '
+    'ContentType="application/vnd.openxmlformats-package.core-properties+xml"/></Types>'
+)
+MAIN = f"{OFFICE}/officeDocument/2006/relationships/officeDocument"
+CORE = f"{OFFICE}/package/2006/relationships/metadata/core-properties"
+RELATIONS = (
+    f'<Relationships xmlns="{OFFICE}/package/2006/relationships">'
+    f'<Relationship Id="r1" Type="{MAIN}" Target="word/document.xml"/>'
+    f'<Relationship Id="r2" Type="{CORE}" Target="docProps/core.xml"/></Relationships>'
 )
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
 def pdf(pages: Sequence[str], *, title: str = "", content: bytes | None = None, kids: str | None = None) -> bytes:
-    """A PDF of pages of one line each.
+    """A PDF of pages, each with its lines.
 
     Args:
-        content: Deflated content of every page instead of its line.
+        content: Deflated content of every page instead of its lines.
         kids: What the tree of pages has for pages instead of them.
     """
     numbers = range(len(pages))
@@ -30,12 +42,13 @@ def pdf(pages: Sequence[str], *, title: str = "", content: bytes | None = None, 
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         f"<< /Title ({title}) >>".encode(),
     ]
-    for number, line in enumerate(pages):
+    for number, page in enumerate(pages):
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {6 + 2 * number} 0 R "
             "/Resources << /Font << /F1 3 0 R >> >> >>".encode()
         )
-        drawn = content or zlib.compress(f"BT /F1 12 Tf 72 700 Td ({line}) Tj ET".encode())
+        shown = " T* ".join(f"({line}) Tj" for line in page.split("\n"))
+        drawn = content or zlib.compress(f"BT /F1 9 Tf 11 TL 72 740 Td {shown} ET".encode())
         objects.append(f"<< /Length {len(drawn)} /Filter /FlateDecode >>\nstream\n".encode() + drawn + b"\nendstream")
     made, places = io.BytesIO(), []
     made.write(b"%PDF-1.4\n")
@@ -57,17 +70,20 @@ def docx(body: str, *, title: str = "", pages: int | None = None, before: str = 
     """A DOCX with this body; `before` stands between the declaration of XML and the document."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("[Content_Types].xml", CONTENT_TYPES)
-        packed.writestr(
-            "word/document.xml", f'<?xml version="1.0"?>{before}<w:document {W}><w:body>{body}</w:body></w:document>'
-        )
-        packed.writestr(
-            "docProps/core.xml",
-            '<cp:coreProperties xmlns:cp="c" xmlns:dc="http://purl.org/dc/elements/1.1/">'
-            f"<dc:title>{title}</dc:title></cp:coreProperties>",
-        )
+        parts = {
+            "[Content_Types].xml": CONTENT_TYPES,
+            "_rels/.rels": RELATIONS,
+            "word/document.xml": (f'<?xml version="1.0"?>{before}<w:document {W}><w:body>{body}</w:body></w:document>'),
+            "docProps/core.xml": (
+                f'<cp:coreProperties xmlns:cp="{OFFICE}/package/2006/metadata/core-properties" '
+                f'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>{title}</dc:title></cp:coreProperties>'
+            ),
+        }
         if pages is not None:
-            packed.writestr("docProps/app.xml", f'<Properties xmlns="p"><Pages>{pages}</Pages></Properties>')
+            parts["docProps/app.xml"] = f'<Properties xmlns="p"><Pages>{pages}</Pages></Properties>'
+        for name, part in parts.items():
+            # Without the time at which it is made: the same document is the same bytes.
+            packed.writestr(zipfile.ZipInfo(name), part, zipfile.ZIP_DEFLATED)
     return made.getvalue()
 
 

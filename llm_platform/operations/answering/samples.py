@@ -16,7 +16,7 @@ SAMPLES: dict[str, tuple[str, dict[str, SampleTable]]] = {
     "movie_reviews": ("review_id", {"reviews": reviews, "review_labels": labels}),
     "package_metadata": ("package", {"package_metadata": package_metadata, "package_fields": package_fields}),
 }
-"""Application → key column, and table name → its rows."""
+"""Application → key column, and table name → its rows. Documents that are files need no loading."""
 
 
 def load_sample(url: str, application: str, *, documents: int) -> None:
@@ -28,11 +28,11 @@ def load_sample(url: str, application: str, *, documents: int) -> None:
         documents: How many, at most.
 
     Raises:
-        SpecificationError: the application ships no documents.
+        SpecificationError: the application has no documents that are loaded.
     """
     if application not in SAMPLES:
         raise SpecificationError(
-            f"Application {application!r} ships no documents; those that do: {', '.join(sorted(SAMPLES))}. "
+            f"Application {application!r} has no documents to load; those that do: {', '.join(sorted(SAMPLES))}. "
             f"Run it on its own source: llm-platform run {application}"
         )
     key, tables = SAMPLES[application]

@@ -86,24 +86,23 @@ def in_words(application: Application, document_id: str, chain: Mapping[str, Map
         failures = chain.get("failures") or {}
         why = f" Why: {next(iter(failures.values()))}." if failures else ""
         return f"Nothing of document {document_id!r} ({status}) is published.{why}"
-    answer = published.get("answer")
     sure = published.get("confidence")
-    said = (
-        "no valid answer"
-        if answer is None
-        else f"the answer {answer!r}"
-        if application.task == "classify"
-        else "an answer"
-    )
+    # Of an extraction there is no column "answer".
+    is_valid = published["status"] == "valid"
+    answer = f"the answer {published['answer']!r}" if is_valid and application.task == "classify" else "an answer"
+    said = answer if is_valid else "no valid answer"
     sentences = [
         f"Readers of {application.name} get {said} for document {document_id!r}"
         f"{'' if sure is None else f', {sure:.0%} sure'}, since {_day(published.get('published_at'))}."
     ]
+    if not is_valid and published.get("reason"):
+        sentences.append(f"Why: {published['reason']}.")
     release, prompt = chain.get("release"), chain.get("prompt", {})
     if release is not None:
         variant = published.get("variant") or (decided or {}).get("variant") or "a release"
+        did = "gave it" if chain.get("document", {}).get("status", "sendable") == "sendable" else "was not asked"
         sentences.append(
-            f"{variant} gave it (release {release['release_id']}: prompt {prompt.get('name', '')} in version "
+            f"{variant} {did} (release {release['release_id']}: prompt {prompt.get('name', '')} in version "
             f"{release['prompt_version']} to {release['model_entry']})."
         )
     step = chain.get("rollout_step")

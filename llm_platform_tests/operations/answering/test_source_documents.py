@@ -87,6 +87,7 @@ def test_each_file_is_a_document_and_what_cannot_be_read_is_one_with_its_reason(
         "sheet.xlsx": "files .xlsx are not read, only .docx, .eml, .htm, .html, .markdown, .md, .pdf, .text, .txt, "
         ".xhtml",
     }
+    assert lake.application(NAME).documents.not_sendable(1) == [("undecodable", "the PDF is damaged", 1, "broken.pdf")]
 
 
 def test_only_files_that_are_others_are_read_again(team: Team, lake: Warehouse) -> None:

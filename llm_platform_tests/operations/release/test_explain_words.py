@@ -13,7 +13,7 @@ from llm_platform_tests.team import NAME, Team
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CHAIN: dict[str, Any] = {
-    "published": {"answer": "SAD", "confidence": 0.975, "published_at": AT, "variant": "clear"},
+    "published": {"answer": "SAD", "confidence": 0.975, "status": "valid", "published_at": AT, "variant": "clear"},
     "completion": {"prompt_tokens": 100, "completion_tokens": 4, "created_at": AT, "reused": False},
     "release": {"release_id": "r1", "prompt_version": "v1", "model_entry": "scripted"},
     "prompt": {"name": "clear"},
@@ -48,6 +48,28 @@ def test_a_free_answer_is_not_quoted(team: Team) -> None:
     said = in_words(application, "7", {**CHAIN, "published": {**CHAIN["published"], "answer": "a summary"}})
 
     assert "summary" not in said
+
+
+def test_fields_are_an_answer_though_no_column_is_called_so(team: Team) -> None:
+    """A published extraction has a column for each field."""
+    application = team.loaded.application.model_copy(update={"task": "extract"})
+    row = {name: value for name, value in CHAIN["published"].items() if name != "answer"}
+
+    said = in_words(application, "7", {**CHAIN, "published": row})
+
+    assert said.startswith(f"Readers of {NAME} get an answer for document '7'")
+
+
+def test_a_document_that_could_not_be_read_says_so_and_blames_no_release(team: Team) -> None:
+    """A broken file is mended by its owner; whoever reads that a variant gave the answer looks at the prompt."""
+    row = {"answer": None, "status": "undecodable", "reason": "the PDF is damaged", "published_at": AT}
+    chain = {**CHAIN, "published": row, "document": {"status": "undecodable"}}
+    del chain["completion"]
+
+    said = in_words(team.loaded.application, "7.pdf", chain)
+
+    assert f"Readers of {NAME} get no valid answer for document '7.pdf'" in said
+    assert "Why: the PDF is damaged. clear was not asked (release r1" in said
 
 
 def test_a_challengers_answer_is_told_as_one(team: Team) -> None:
