@@ -80,7 +80,7 @@ mutants: .venv/.installed-dev ## Faults that the tests have to see; one that sur
 test-chart: .venv/.installed-dev ## Render the chart's profiles and check what is in them: schemas, connections, bad values (about a minute)
 	@$(BIN)/python -m pytest -q -n 2 -m "not benchmark" llm_platform_tests/deployments/chart
 
-test-cluster: .venv/.installed-dev ## Install the chart on a real cluster and lose a pod there (CLUSTER=folder with its binaries; as root)
+test-cluster: .venv/.installed-dev ## Install the chart on a real cluster and break things there (CLUSTER=folder with its binaries; as root)
 	@CLUSTER="$(CLUSTER)" $(BIN)/python -m llm_platform_tests.deployments.cluster
 
 chart: .venv/.installed-dev ## Package the chart (OUTPUT=folder); REFERENCE=oci://… pushes it to a registry as well

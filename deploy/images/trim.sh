@@ -5,8 +5,8 @@ cd "$1"
 # Tests, headers and sources of extensions; source maps of Dagster's pages.
 find . -type d \( -name tests -o -path ./pyarrow/include -o -path ./sqlalchemy/testing \) -prune -exec rm -rf {} +
 find . -type f \( -name '*.map' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' -o -name '*.pyi' \) -delete
-# The asynchronous twin of Kubernetes' client, Arrow's Flight: nothing of ours imports them.
-rm -rf kubernetes/aio pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/_flight*
+# The asynchronous twin of Kubernetes' client, Arrow's Flight, a film: nothing of ours imports or shows them.
+rm -rf kubernetes/aio pyarrow/*flight* dagster_webserver/webapp/build/*.mp4
 # Catalogs in SQLite are a laptop's.
 rm -rf duckdb_extension_sqlite_scanner duckdb_extension_sqlite_scanner-*
 # A wheel cannot hold links, so this library stands under three names.
@@ -19,3 +19,8 @@ fi
 if command -v strip > /dev/null; then
   find . -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + 2> /dev/null || true
 fi
+# Of large libraries the byte code alone: nobody reads their sources here, and a trace still says file and line.
+for name in kubernetes openai pandas scipy sklearn sqlalchemy; do
+  python3 -m compileall -q -b --invalidation-mode unchecked-hash "$name"
+  find "$name" -name '*.py' -delete
+done

@@ -95,6 +95,9 @@ class Source(TableRef):
         look_minutes: The sensor looks at the source at most that often, and whenever it is notified.
         max_drop: Share of its rows that the table may lose from one look to the next; 20 rows always may. More is held
             until somebody confirms it.
+        slot: Of a table in Postgres, the logical replication slot that tells which keys have changed. Nobody else reads
+            it.
+        publication: What the slot is read with; it has the table.
     """
 
     key: str
@@ -102,6 +105,8 @@ class Source(TableRef):
     files: str | None = None
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+    slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$")
+    publication: str = "llm_platform"
     look_minutes: float | None = Field(default=None, gt=0.0)
     max_drop: float = Field(default=0.2, ge=0.0, le=1.0)
 
@@ -118,6 +123,8 @@ class Source(TableRef):
         return tuple(value) if isinstance(value, list) else value
 
     def _require_place(self) -> None:
+        if self.slot is not None and (self.warehouse is None or self.watermark is not None):
+            raise ValueError("'slot' is of a table in Postgres ('warehouse' and 'table'), and without a 'watermark'")
         if self.files is None:
             super()._require_place()
             return
@@ -142,7 +149,7 @@ class Source(TableRef):
     @model_serializer(mode="wrap")
     def _what_documents_are_made_of(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what only says when and whether it is read: where that changes, no document is another one."""
-        left_out = {"max_drop", "look_minutes", *(() if self.files is not None else ("files",))}
+        left_out = {"max_drop", "look_minutes", "slot", "publication", *(() if self.files is not None else ("files",))}
         return {name: value for name, value in dump(self).items() if name not in left_out}
 
     @property

@@ -6,17 +6,19 @@ cursor stays, and the runs are looked at again, where a sensor on run status wou
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from llm_platform.application.model import Application
 from llm_platform.defs.failures import KIND, sensor_failures
 from llm_platform.defs.measuring import checks_of, say_unmeasured
 from llm_platform.defs.runs import APPLICATION_TAG
 from llm_platform.errors import PlatformError
 from llm_platform.operations.watching.alerts import CheckSeen, RunSeen, deliver, events_of_run, note
+from llm_platform.operations.watching.slots import slot_events
 from llm_platform.resources.alerts import AlertsResource
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
@@ -48,9 +50,12 @@ class Cursor:
 
 
 def alerts_sensor(
-    settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: Settings,
+    applications: Sequence[Application] = (),
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.SensorDefinition:
-    """Tell people of failed runs and checks, and that they have recovered."""
+    """Tell people of failed runs and checks and of slots that hold back too much, and that they have recovered."""
 
     @dg.sensor(
         name="alerts",
@@ -79,6 +84,7 @@ def alerts_sensor(
                         say_unmeasured(context.instance, record.dagster_run.run_id)
                     events = events_of_run(run_seen(context.instance, record), link=lambda run: _link(alerts, run))
                     news += len(note(lake, events, now=now, quiet=alerts.quiet))
+                news += len(note(lake, slot_events(lake, applications), now=now, quiet=alerts.quiet))
                 done = deliver(lake, channels, now=now)
         except PlatformError as error:
             return dg.SkipReason(f"Alerts wait, nothing is lost: {error}")

@@ -45,7 +45,7 @@ def shared_definitions(
             "alerts": sealed(AlertsResource.of(settings)),
             **{resource_key(name): sealed(NIMResource.of(settings, name)) for name in entries},
         },
-        sensors=[alerts_sensor(settings)],
+        sensors=[alerts_sensor(settings, [loaded.application for loaded in applications.values()])],
         executor=on_one_lake,
     )
     looks = {name: endpoint_metrics_asset(entries[name], named_by, settings) for name, named_by in users.items()}

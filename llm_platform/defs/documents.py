@@ -85,6 +85,7 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
                 "deleted": change.deleted,
                 "unchanged": change.unchanged,
                 "read": f"{'everything' if update.full else 'changes only'}: {update.reason}",
+                **({} if update.held_back is None else {"slot_held_back_bytes": update.held_back}),
                 "sendable_share": share(counts.get("sendable", 0), sum(counts.values())),
                 **{f"status_{status}": count for status, count in counts.items()},
             },

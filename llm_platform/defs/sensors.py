@@ -32,6 +32,7 @@ from llm_platform.records import content_hash
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.source_slots import MIB
 
 MOST_PERMANENT_FAILURES = 3
 """Runs for one state of the source that failed with an error that comes again; then a person has to look."""
@@ -131,7 +132,7 @@ def source_changed_sensor(
                 past = attempts(instance, change.state)
                 why_not = None if change.consumed else _held(context, lake, graph, change)
                 if change.consumed and not (past.failed and plan(lake, graph.loaded)):
-                    why_not = f"{address} is as documents consumed it"
+                    why_not = f"{address} is as documents consumed it{_held_back(lake, application)}"
         except PlatformError as error:
             return dg.SkipReason(f"{address} cannot be read: {error}")
         why_not = why_not or why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
@@ -344,6 +345,11 @@ def _not_yet(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph,
         return f"{source.address} is looked at again in {wait:.0f} s, or when it is notified"
     context.update_cursor(cursor.looked(notice, at=now))
     return None
+
+
+def _held_back(lake: Warehouse, application: Application) -> str:
+    standing = lake.sources.standing(application.source)
+    return "" if standing is None else f"; slot {standing.name!r} holds back {standing.held_back // MIB} MB of WAL"
 
 
 def _held(context: dg.SensorEvaluationContext, lake: Warehouse, graph: Graph, change: _Change) -> str | None:

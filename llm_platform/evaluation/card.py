@@ -189,7 +189,7 @@ def _comparison(comparison: Comparison, *, base: str | None) -> dict[str, Any]:
     return {
         "a": a,
         "b": b,
-        "note": f"{comparison.summary} Difference {comparison.difference_text}, {comparison.test_text}.",
+        "note": f"{comparison.summary} Difference {b} - {a}: {comparison.difference_text}, {comparison.test_text}.",
         "review_url": base and f"{base}/queue/disagreements",
         "answers_url": base and f"{base}/answers?only=differing",
         "columns": [f"{b} right", f"{b} wrong"],

@@ -47,6 +47,8 @@ def question_of(body: Mapping[str, Any], desk: AnswerDesk, *, deadline_seconds: 
             raise _wrong(f"The text of a document is made of several columns here: send 'columns' ({_named(desk)}).")
         if not isinstance(text, str):
             raise _wrong("'text' is not a text.")
+        if column in values:
+            raise _wrong(f"'text' is the column {column!r} here, which is given, too: send one of them.")
         values[column] = text
     return Question(
         document_id=_document_id(body.get("document_id")),

@@ -39,20 +39,22 @@ class SourceState(Record):
     """How far a reader of a source table has come.
 
     Attributes:
-        kind: `snapshot` (DuckLake), `watermark` (a column) or `file` (content, or size and time).
+        kind: `snapshot` (DuckLake), `watermark` (a column), `slot` (of Postgres) or `file` (content, or size and time).
         token: Equal tokens mean that nothing changed; compare, do not parse.
         snapshot_id: DuckLake snapshot, for kind `snapshot`.
         table_id: Identity of the table; it changes when the table is replaced.
         watermark: Largest value of the watermark column, ISO 8601 or decimal text.
         files: Of a folder, which files it had, packed.
+        lsn: How far the WAL was read, for kind `slot`, as Postgres writes it.
     """
 
-    kind: Literal["snapshot", "watermark", "file"]
+    kind: Literal["snapshot", "watermark", "slot", "file"]
     token: str
     snapshot_id: int | None = None
     table_id: str | None = None
     watermark: str | None = None
     files: str | None = None
+    lsn: str | None = None
 
 
 class RowsChanged(Record):

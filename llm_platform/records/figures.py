@@ -20,8 +20,9 @@ def figure(value: float, *, against: float | None = None) -> str:
 
 
 def minimum_figure(minimum: float) -> str:
-    """A minimum as it was written, with three digits at least."""
-    return f"{minimum:.3f}" if round(minimum, 3) == minimum else f"{minimum:g}"
+    """A minimum as it was written, with three digits at least; with three where it was measured, as a constant's is."""
+    is_written = round(minimum, DIGITS[-1]) == minimum
+    return f"{minimum:g}" if is_written and round(minimum, DIGITS[0]) != minimum else f"{minimum:.3f}"
 
 
 def bounded(value: float, lower: float, upper: float, *, against: float | None = None) -> str:

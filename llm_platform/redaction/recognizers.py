@@ -34,7 +34,7 @@ class Recognized:
     kind: str
 
 
-class _SkippedError(logging.Handler):
+class _SkippedPatterns(logging.Handler):
     """Presidio leaves out a pattern that takes a minute, and says so in its log: here that is an error."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -91,8 +91,8 @@ def _made(rule: RedactionRule) -> Sequence[Any]:
     from presidio_analyzer import Pattern, PatternRecognizer
 
     log = logging.getLogger("presidio-analyzer")
-    if not any(isinstance(handler, _SkippedError) for handler in log.handlers):
-        log.addHandler(_SkippedError(logging.WARNING))
+    if not any(isinstance(handler, _SkippedPatterns) for handler in log.handlers):
+        log.addHandler(_SkippedPatterns(logging.WARNING))
         # It writes values whose check digits it cannot read into its log.
         log.propagate = False
     made: list[Any] = []

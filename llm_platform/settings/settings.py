@@ -341,6 +341,12 @@ class Settings(PodFields, BaseSettings):
     def _valid_namespace(cls, value: str) -> str:
         return namespace_name(value)
 
+    @field_validator("catalog", "upstream_catalog", "upstream", "dagster_storage", "data_root", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        # What a workflow hands on where its repository has no such variable.
+        return None if value == "" else value
+
     @field_validator("catalog", "upstream_catalog", "warehouses")
     @classmethod
     def _no_password(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:

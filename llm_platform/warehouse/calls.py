@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from llm_platform.records import Call, canonical_json
-from llm_platform.records.tables import TABLES
+from llm_platform.records.tables import arrow_schema
 from llm_platform.warehouse.schema import listed
 from llm_platform.warehouse.session import Session, Transaction
 
@@ -25,17 +25,20 @@ class Calls:
     def append(self, calls: Sequence[Call]) -> int:
         """Store calls, each id once; returns the snapshot id."""
         rows = {call.call_id: _values(call) for call in calls}
-        marks = ", ".join("?" * len(TABLES["calls"]))
+        given = pa.Table.from_pylist(list(rows.values()), schema=arrow_schema("calls"))
 
         def body(transaction: Transaction) -> None:
-            known = f"SELECT call_id FROM {transaction.relation('calls')} WHERE call_id IN (SELECT unnest(?))"
-            stored = {row[0] for row in transaction.run(known, [list(rows)])}
-            new = [values for call_id, values in rows.items() if call_id not in stored]
-            if new:
+            stored = transaction.relation("calls")
+            transaction.run(
+                f"CREATE OR REPLACE TEMP TABLE new AS SELECT * FROM given ANTI JOIN {stored} USING (call_id)"
+            )
+            if transaction.count("SELECT count(*) FROM new"):
                 target = transaction.target("calls")
-                transaction.cursor.executemany(f"INSERT INTO {target} ({LISTED}) VALUES ({marks})", new)
+                transaction.run(f"INSERT INTO {target} ({LISTED}) SELECT {LISTED} FROM new")
 
-        return self._session.write(SCHEMA, body)[1]
+        with self._session.cursor("store calls in") as cursor:
+            cursor.register("given", given)
+            return self._session.write(SCHEMA, body, cursor=cursor)[1]
 
     def table(self, *, at_snapshot: int | None = None) -> pa.Table:
         """All calls, oldest first, now or as of a snapshot."""
@@ -43,7 +46,7 @@ class Calls:
         return self._session.table(f"SELECT * FROM {relation} ORDER BY started_at, call_id")
 
 
-def _values(call: Call) -> list[Any]:
+def _values(call: Call) -> dict[str, Any]:
     flat = {**call.model_dump(exclude={"usage", "model"}), **call.usage.model_dump()}
     flat["model"] = canonical_json(call.model.model_dump(mode="json"))
-    return [flat[name] for name in TABLES["calls"]]
+    return flat

@@ -14,6 +14,9 @@ from llm_platform.files import said_when_slow
 from llm_platform.warehouse.coordination import LEASES_DDL, WAIT_SECONDS, Statements
 from llm_platform.warehouse.engine import redacted, with_deadline
 
+LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""What a server that went away leaves: the second is said by what would roll back on a connection that is closed."""
+
 
 class PostgresStatements:
     """`Statements` over a psycopg2 cursor."""
@@ -97,7 +100,6 @@ class PostgresCoordinator:
         try:
             with self._connection() as connection, connection, connection.cursor() as cursor:
                 statements = PostgresStatements(cursor)
-                statements.run("SET LOCAL lock_timeout = %s", [f"{int(self._wait_seconds * 1000)}ms"])
                 if key is not None:
                     with said_when_slow(f"another process that writes the lake {self._scope!r}"):
                         statements.run(
@@ -109,10 +111,7 @@ class PostgresCoordinator:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        with self._idle_guard:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None or connection.closed:
-            connection = psycopg2.connect(with_deadline(self._dsn))
+        connection = self._kept() or self._begun(psycopg2.connect(with_deadline(self._dsn)))
         try:
             yield connection
         except BaseException:
@@ -120,6 +119,23 @@ class PostgresCoordinator:
             raise
         with self._idle_guard:
             self._idle.append(connection)
+
+    def _kept(self) -> Any:
+        """A connection of an earlier call, in a transaction; None without one whose server is still there."""
+        with self._idle_guard:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            return None
+        try:
+            return self._begun(connection)
+        except LOST:
+            connection.close()
+            return None
+
+    def _begun(self, connection: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = %s", [f"{int(self._wait_seconds * 1000)}ms"])
+        return connection
 
     def _prepare(self, statements: PostgresStatements) -> None:
         # CREATE … IF NOT EXISTS asks for the right to create even when the thing exists.
@@ -144,7 +160,7 @@ class PostgresCoordinator:
                 f"Waited {self._wait_seconds:.0f} s to write the lake {self._scope!r}: another process is writing. "
                 "Run again."
             )
-        if isinstance(error, psycopg2.OperationalError):
+        if isinstance(error, LOST):
             return TransientError(
                 f"Postgres of the lake {self._scope!r} does not answer: {text}. Check it, then run again."
             )

@@ -234,6 +234,11 @@ class Warehouse:
         upstream = self._session.snapshot(catalog=UPSTREAM) if self._session.has_upstream else None
         return self._session.coordinator.mark(), upstream
 
+    @property
+    def has_upstream(self) -> bool:
+        """Whether it stands on another namespace, as a branch does."""
+        return self._session.has_upstream
+
     def snapshot(self) -> int:
         """Id of the newest snapshot of the lake."""
         return self._session.snapshot()

@@ -132,7 +132,7 @@ COLUMN_WORDS = {
     "documents.bucket": "which of the fixed shares the document is dealt into",
     "documents.status": "`sendable`, `empty`, `oversized` or `undecodable`",
     "documents.updated_at": "when the row last changed",
-    "documents_consumed.state": "JSON: snapshot, watermark or hash of the source",
+    "documents_consumed.state": "JSON: snapshot, watermark, place in the WAL or hash of the source",
     "documents_consumed.consumed_at": "when it was read",
     "references.answer": "the known answer",
     "references.split": "`train` or `evaluation`",

@@ -30,6 +30,7 @@ from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_folders import find_folder
 from llm_platform.warehouse.source_forms import key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
+from llm_platform.warehouse.source_slots import MIB, Slot, SlotLook, SlotStanding, stage_changed_rows
 from llm_platform.warehouse.source_tables import read_since, table_state
 from llm_platform.warehouse.source_urls import FOLDERS, Attachments, SourceUrl, source_error
 
@@ -62,13 +63,26 @@ class SourceReader:
             return files.columns(wanted)
         return self._inside(ref, _Table.columns)
 
-    def state(self, source: Source) -> SourceState:
-        """How far the source is now."""
+    def state(self, source: Source, since: SourceState | None = None) -> SourceState:
+        """How far the source is now; with a slot, for who has read it up to `since`."""
         if source.files is not None:
             return self._documents(source.files).state
         if source.url is not None:
             return self._found(source.url).state
+        if (slot := self._slot(source)) is not None:
+            self._inside(source, lambda table: table.require(_wanted(source)))
+            return slot.look(settled=False).state(since)
         return self._inside(source, lambda table: _state(table, source))
+
+    def standing(self, source: Source) -> SlotStanding | None:
+        """How the slot is that a source is followed by; None where it has none."""
+        slot = self._slot(source)
+        return None if slot is None else slot.standing()
+
+    def acknowledge(self, source: Source, state: SourceState) -> SlotStanding | None:
+        """Say that a state was stored for good: a slot lets go of changes up to it. Returns how that is then."""
+        slot = self._slot(source)
+        return None if slot is None else slot.acknowledge(state)
 
     def only_grew(self, source: Source, since: SourceState | None) -> bool:
         """Whether it is known, without reading a row, that nothing has left: files came, and that is all."""
@@ -136,6 +150,10 @@ class SourceReader:
                 f"{len(found.files)} files, each by its {by}; those that come are read alone, and where one changes or "
                 "leaves, all are read and compared"
             )
+        if (slot := self._slot(source)) is not None:
+            slot.look(settled=False)
+            held_back = f"{slot.standing().held_back // MIB} MB of WAL held back"
+            return f"its replication slot {source.slot!r} ({held_back}); only keys that changed are read"
         return self._inside(source, lambda table: _followed(table, source))
 
     def changes(
@@ -153,9 +171,16 @@ class SourceReader:
             return document_changes(self._documents(source.files), source.files, since, self._store)
         if source.url is not None:
             return self._file_changes(source, source.url, since, known)
+        slot = self._slot(source)
+        # Before the transaction that reads begins, which is then at least as new.
+        look = None if slot is None else slot.look(settled=True)
+
+        def stage(table: _Table) -> _Staged:
+            return _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+
         cursor = self._connection.cursor()
         try:
-            staged = self._inside(source, lambda table: _stage(table, source, since, known), cursor=cursor)
+            staged = self._inside(source, stage, cursor=cursor)
         except BaseException:
             cursor.close()
             raise
@@ -180,6 +205,18 @@ class SourceReader:
             return table.cursor.execute(f"SELECT {listed} FROM {table.relation}").to_arrow_table()
 
         return self._inside(ref, body)
+
+    def _slot(self, source: Source) -> Slot | None:
+        if source.slot is None:
+            return None
+        _, url = self._attachments.attach(source.warehouse or "")
+        if url.kind != "postgres":
+            raise ContractBroken(
+                f"Source {source.address!r} names replication slot {source.slot!r}, and its warehouse is {url.kind!r}: "
+                "only Postgres has slots. Take 'slot' out of application.yaml."
+            )
+        schema, table = _named(source, url)
+        return Slot(source, url.target, schema=schema, table=table)
 
     def _found(self, url: str) -> Files:
         return found_files(url, table_files, store=self._store)
@@ -243,6 +280,7 @@ class _Table:
 
     Attributes:
         name: SQL to read it from.
+        alias: The attached database that it is in; empty where none is.
         lake: What a DuckLake knows of it; None outside one.
         version: Of a table that is a folder, what stands for its content.
     """
@@ -250,6 +288,7 @@ class _Table:
     cursor: duckdb.DuckDBPyConnection
     ref: TableRef
     name: str
+    alias: str = ""
     lake: LakeTable | None = None
     version: str | None = None
 
@@ -304,8 +343,7 @@ def _in_transaction(
 
 
 def _find(cursor: duckdb.DuckDBPyConnection, alias: str, url: SourceUrl, ref: TableRef) -> _Table:
-    schema, _, name = (ref.table or "").rpartition(".")
-    schema = schema or url.default_schema
+    schema, name = _named(ref, url)
     lake = None
     if url.kind == "ducklake":
         lake = find_lake_table(cursor, alias=alias, metadata_schema=url.ducklake_schema, schema=schema, name=name)
@@ -318,7 +356,13 @@ def _find(cursor: duckdb.DuckDBPyConnection, alias: str, url: SourceUrl, ref: Ta
             f"Warehouse {ref.warehouse!r} has no table {schema + '.' + name!r}{_nearest(name, present)}. "
             f"It has: {', '.join(sorted(present)) or 'no tables'}."
         )
-    return _Table(cursor, ref, qualified(alias, schema, name), lake)
+    return _Table(cursor, ref, qualified(alias, schema, name), alias=alias, lake=lake)
+
+
+def _named(ref: TableRef, url: SourceUrl) -> tuple[str, str]:
+    """(schema, name) of a table."""
+    schema, _, name = (ref.table or "").rpartition(".")
+    return schema or url.default_schema, name
 
 
 def _table_names(cursor: duckdb.DuckDBPyConnection, alias: str, schema: str) -> list[str]:
@@ -387,6 +431,17 @@ def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceSta
         state=state,
         reason=f"{count} keys changed from snapshot {since.snapshot_id} to {lake.last_change}",
     )
+
+
+def _stage_slot(table: _Table, look: SlotLook, source: Source, since: SourceState | None) -> _Staged:
+    key = _key(source, table.require(_wanted(source)))
+    reason, state = look.why_full(since), look.state(since)
+    _copy(table, source, "false" if reason is None else "true", key=key)
+    if reason is not None:
+        return _Staged(full=True, deleted=None, state=state, reason=reason)
+    count, name = len(look.changed.keys), look.standing.name
+    deleted = stage_changed_rows(table.cursor, table.alias, look, source, key=key) if count else []
+    return _Staged(full=False, deleted=deleted, state=state, reason=f"{count} keys changed, says slot {name!r}")
 
 
 def _copy_first(table: _Table, source: Source, rows: int) -> None:

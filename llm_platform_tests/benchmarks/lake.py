@@ -83,5 +83,6 @@ def _documents(rows: int) -> Iterator[pa.RecordBatch]:
             "bucket": [number % 16 for number in numbers],
             "status": ["sendable"] * len(ids),
             "reason": pa.nulls(len(ids), pa.string()),
+            "withheld": pa.nulls(len(ids), pa.string()),
         }
         yield pa.RecordBatch.from_pydict(columns, schema=DOCUMENTS_SCHEMA)

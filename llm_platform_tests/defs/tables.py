@@ -1,4 +1,4 @@
-"""Tables of tickets as their owners write them: in a DuckLake, and in a Postgres with a watermark."""
+"""Tables of tickets as their owners write them: in a DuckLake, and in a Postgres with a watermark or a slot."""
 
 from __future__ import annotations
 
@@ -109,6 +109,28 @@ class PostgresTable:
 
     def mend_it(self) -> None:
         self.run(f"GRANT SELECT ON {self.name} TO {self._reader}")
+
+
+class SlotTable(PostgresTable):
+    """The same, with a replication slot instead of the watermark."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self.run(
+            f"ALTER TABLE {self.name} ADD PRIMARY KEY (ticket)",
+            f"CREATE PUBLICATION {self.name} FOR TABLE {self.name} (ticket)",
+            f"ALTER ROLE {self._reader} REPLICATION",
+        )
+        self.run(f"SELECT pg_create_logical_replication_slot('{self.name}', 'pgoutput')")
+
+    @property
+    def source(self) -> dict[str, Any]:
+        columns = {name: value for name, value in super().source.items() if name != "watermark"}
+        return {**columns, "slot": self.name, "publication": self.name}
+
+    def remove(self) -> None:
+        """Or the server would keep its WAL for it."""
+        self.run(f"SELECT pg_drop_replication_slot('{self.name}')")
 
 
 def expire_history(table: LakeTable) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from llm_platform.defs.runs import PROCESS_TAG, end_dead_runs
 from llm_platform.defs.sensors import LONGEST_PAUSE_SECONDS, MOST_PERMANENT_FAILURES, source_changed_sensor
 from llm_platform.defs.sources import source_asset
 from llm_platform.warehouse.holders import node
-from llm_platform_tests.defs.tables import LakeTable, PostgresTable, expire_history
+from llm_platform_tests.defs.tables import LakeTable, PostgresTable, SlotTable, expire_history
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team
 
@@ -95,15 +95,17 @@ def texts(*numbers: int, note: str = "") -> dict[str, str]:
 
 
 @pytest.fixture(params=["lake", "postgres"])
-def table(request: pytest.FixtureRequest, tmp_path: Path) -> LakeTable | PostgresTable:
-    """Three tickets in a table of either kind."""
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LakeTable | PostgresTable]:
+    """Three tickets in a table of one kind or the other."""
     made: LakeTable | PostgresTable
     if request.param == "lake":
         made = LakeTable(tmp_path / "upstream")
     else:
-        made = PostgresTable(request.getfixturevalue("postgres_dsn"))
+        made = (SlotTable if request.param == "slot" else PostgresTable)(request.getfixturevalue("postgres_dsn"))
     made.write(texts(1, 2, 3))
-    return made
+    yield made
+    if isinstance(made, SlotTable):
+        made.remove()
 
 
 @pytest.fixture
@@ -133,6 +135,7 @@ def on_lake(tmp_path: Path, model: ScriptedServer, lake_table: LakeTable, instan
     return follower(tmp_path, model.url, lake_table, instance)
 
 
+@pytest.mark.parametrize("table", ["lake", "postgres", pytest.param("slot", marks=pytest.mark.slow)], indirect=True)
 def test_each_change_of_the_table_becomes_one_run_and_no_change_becomes_none(
     following: Follower, table: LakeTable | PostgresTable
 ) -> None:
@@ -146,6 +149,9 @@ def test_each_change_of_the_table_becomes_one_run_and_no_change_becomes_none(
 
         assert following.documents() == change
     assert "is as documents consumed it" in following.why_not()
+    if isinstance(table, SlotTable):
+        assert following.read() == f"changes only: 1 keys changed, says slot {table.name!r}"
+        assert following.why_not().endswith(f"; slot {table.name!r} holds back 0 MB of WAL")
 
 
 def test_a_repeated_tick_asks_for_the_same_run(following: Follower) -> None:

@@ -273,6 +273,23 @@ def test_the_address_of_dagsters_storage_holds_no_password_and_names_a_database(
     assert "secret" not in str(caught.value)
 
 
+def test_an_empty_address_is_one_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workflow hands on '' where the repository has no such variable, and a laptop's catalog has no address."""
+    for name in ("CATALOG", "UPSTREAM_CATALOG", "UPSTREAM", "DAGSTER_STORAGE", "DATA_ROOT"):
+        monkeypatch.setenv(f"LLM_PLATFORM_{name}", "")
+
+    settings = load_settings()
+
+    addresses = (
+        settings.catalog,
+        settings.upstream_catalog,
+        settings.upstream,
+        settings.dagster_storage,
+        settings.data_root,
+    )
+    assert addresses == (None,) * 5
+
+
 def test_a_user_without_a_name_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod runs under a number that no file knows; what it does is recorded all the same, and by one function."""
 

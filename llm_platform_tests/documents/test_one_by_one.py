@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llm_platform.application.model import Documents, Redaction, Source
 from llm_platform.documents.prepare import ONLINE_PREFIX, OneByOne, TakingOut, prepare, prepared_batch
 from llm_platform.errors import ContractBroken
+from llm_platform.redaction.kinds import INSTALL, installed
 from llm_platform.redaction.redactor import Redactor
 
 ONE = Source(url="t.csv", key="id", text="body", attributes=("team", "size"))
@@ -84,6 +85,7 @@ def test_what_is_no_text_is_refused_without_being_repeated(values: dict[str, Any
         OneByOne(ONE, RULES).document(values, key="k")
 
 
+@pytest.mark.skipif(installed() is None, reason=f"Presidio is not installed: {INSTALL}")
 def test_what_a_caller_sends_is_stored_without_what_is_taken_out_and_made_the_same_document_again() -> None:
     """What is kept is read again by the next run: as another text it would be paid for twice."""
     rule = Redaction(kinds=("EMAIL_ADDRESS",), patterns={"CASE": r"\bT-\d{6}\b"}).rule()

@@ -101,12 +101,12 @@ def test_ten_megabytes_are_kept_whole_and_quickly() -> None:
     """One huge document, also one of blanks only, must not hold up the others."""
     texts = [b"x" * 10_000_000, b" " * 10_000_000 + b"x", b"a \r\n" * 2_500_000]
 
-    started = time.perf_counter()
+    started = time.process_time()
     documents = documents_of(pa.array(texts, pa.binary()), max_characters=20_000)
 
     assert [document["status"] for document in documents] == ["oversized", "sendable", "oversized"]
     assert len(str(documents[0]["text"])) == 10_000_000
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_undecodable_texts_that_look_alike_stay_apart() -> None:

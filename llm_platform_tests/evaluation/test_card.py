@@ -217,11 +217,11 @@ def test_reports_of_several_applications_are_refused() -> None:
 def test_a_card_is_made_quickly() -> None:
     """It is part of every evaluation, and of the loop of trying a prompt."""
     reports, *_ = two_variants()
-    started = time.perf_counter()
+    started = time.process_time()
 
     render_card(reports, title="Reviews")
 
-    assert time.perf_counter() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 def test_importing_evaluation_loads_no_heavy_library() -> None:

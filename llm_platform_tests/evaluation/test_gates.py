@@ -87,6 +87,9 @@ def test_a_value_just_below_the_minimum_is_not_printed_as_equal() -> None:
 
     assert found.reason.startswith("accuracy 0.598 [0.576, 0.619] on 2,000 documents: below the minimum 0.600")
     assert close.comparison == "lower bound 0.5997, minimum 0.600"
+    constant = close.model_copy(update={"minimum": 19 / 37})  # what always giving one answer reaches
+    assert constant.comparison == "lower bound 0.600, minimum 0.514"
+    assert close.model_copy(update={"minimum": 0.9995}).comparison == "lower bound 0.600, minimum 0.9995"
 
 
 @pytest.mark.parametrize(

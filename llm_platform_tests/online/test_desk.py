@@ -33,6 +33,7 @@ from llm_platform_tests.operations.answering.test_long_documents import (
     long_text,
     said,
 )
+from llm_platform_tests.operations.answering.test_redacting import letters
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 
@@ -145,6 +146,37 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
 
     assert {one.completion.answer for one in answers} == {right_answer(7)}
     assert model.counts.asked["7"] == 1
+
+
+@pytest.mark.slow
+def test_a_caller_gets_its_own_values_and_what_is_kept_has_none(tmp_path: Path) -> None:
+    """Two letters that differ in their sender only are one text: paid for once, and each caller gets its own."""
+    given: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        for name in ("ann", "bob"):
+            body = {"body": f"DOC#9# write to {name}@example.org"}
+            given.append(await desk.answer(Question(name, body, PATIENCE_SECONDS)))
+
+    with ScriptedServer(answer=lambda _: '{"sender": "<EMAIL_ADDRESS_1>", "subject": null}') as model:
+        files = letters(tmp_path, url=model.url, put_back=True)
+        files.specification["online"] = {"keep_documents": True}
+        files.write_specification()
+        promoted(files)
+        served(files, Rollout(), use)
+
+        assert model.counts.asked["9"] == 1
+    assert [json.loads(one.completion.answer or "")["sender"] for one in given] == [
+        "ann@example.org",
+        "bob@example.org",
+    ]
+    kept = [path for path in files.settings.state.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    assert not [path for path in kept if b"ann@" in path.read_bytes()]
+    with files.warehouse.open() as lake:
+        sent = {row["columns"] for row in lake.frame(NAME, "online_documents").to_pylist()}
+        answers = lake.frame(NAME, "completions")["answer"].to_pylist()
+    assert sent == {'{"body":"DOC#9# write to <EMAIL_ADDRESS_1>"}'}
+    assert answers == ['{"sender":"<EMAIL_ADDRESS_1>","subject":null}']
 
 
 def test_a_caller_whose_text_is_looked_up_while_the_release_changes_gets_its_answer(

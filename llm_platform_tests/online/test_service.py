@@ -163,6 +163,9 @@ def test_a_tool_that_speaks_openai_gets_the_applications_answer(world: World) ->
         pytest.param(f"/v1/applications/{NAME}/answers", b"{", 400, "not JSON", id="not-json"),
         pytest.param(f"/v1/applications/{NAME}/answers", b"[1]", 400, "no object", id="no-object"),
         pytest.param(f"/v1/applications/{NAME}/answers", {"text": 5}, 400, "'text' is not a text", id="no-text"),
+        pytest.param(
+            f"/v1/applications/{NAME}/answers", {"text": "a", "columns": {"body": "b"}}, 400, "send one", id="two-texts"
+        ),
         pytest.param(f"/v1/applications/{NAME}/answers", {"txt": "a"}, 400, "1 unknown fields", id="unknown-field"),
         pytest.param(f"/v1/applications/{NAME}/answers", {"text": " "}, 422, "nothing is left of 1 ch", id="empty"),
         pytest.param(

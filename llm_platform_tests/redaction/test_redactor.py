@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from llm_platform.application.model import Redaction
 from llm_platform.errors import ContractBroken, SpecificationError
-from llm_platform.redaction.kinds import KINDS
+from llm_platform.redaction.kinds import INSTALL, KINDS, installed
 from llm_platform.redaction.recognizers import Recognized, Recognizers
 from llm_platform.redaction.redactor import Redactor, _merged, put_back
+
+if installed() is None:
+    pytest.skip(f"Presidio is not installed: {INSTALL}", allow_module_level=True)
 
 RULE = Redaction(patterns={"CASE": r"\bT-\d{6}\b"}).rule()
 MAIL, PHONE, IBAN = "jane@example.org", "+49 171 2345678", "DE89370400440532013000"

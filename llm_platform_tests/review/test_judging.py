@@ -170,4 +170,4 @@ def test_fields_that_contradict_each_other_are_asked_again(tmp_path: Path) -> No
 def _letters(page: str) -> dict[str, str]:
     """A for the film of 1972, B for the other, → how the page calls them: their order is drawn."""
     first = page.index('value="A.year"') if "1972" in page else 0
-    return {"A": "A", "B": "B"} if "1972" in page[page.rindex("<td>", 0, first) : first] else {"A": "B", "B": "A"}
+    return {"A": "A", "B": "B"} if "1972" in page[page.rindex("<td ", 0, first) : first] else {"A": "B", "B": "A"}

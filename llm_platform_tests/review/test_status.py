@@ -190,7 +190,13 @@ def test_an_application_that_never_ran_waits_for_its_first_run(team: Team, tmp_p
     """The page is there before the first answer, and says what to do."""
     with open_lake(tmp_path) as lake:
         status = application_status(lake, team.loaded, cards_folder=tmp_path, now=NOON)
+        app = review_app(
+            {NAME: ReviewDesk(lake, team.loaded)}, Access(local=Person("ada", "reviewer")), hosts=("127.0.0.1",)
+        )
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            answers = client.get(f"/{NAME}/answers").text
 
+    assert f"llm-platform run {NAME}" in answers
     assert status.serving is None
     assert [one.command for one in status.waiting if one.who == "the next run"] == [f"llm-platform run {NAME}"]
     assert status.drift is None

@@ -299,6 +299,8 @@ class ScriptedServer:
             card = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": "/models/x", "parent": None}
             cards = [{**card, "max_model_len": 4096}, *self._adapter_cards()]
             return http_message(200, json.dumps({"object": "list", "data": cards}).encode())
+        if path == "/health":
+            return http_message(200, b"")
         if path == "/version" and self.version is not None:
             return http_message(200, json.dumps({"version": self.version}).encode())
         return http_message(404, error_body(404, "Not Found", "NotFoundError"))

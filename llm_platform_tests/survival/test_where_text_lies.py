@@ -14,12 +14,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from llm_platform.redaction.kinds import INSTALL, installed
 from llm_platform.settings.settings import CHECKOUT
+from llm_platform.warehouse.lake import LakeLocation
+from llm_platform_tests.operations.privacy.test_forgetting import pages_of, versions_in
+from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.servers.faults import Fault, Replace, Status, error_body
 from llm_platform_tests.servers.scripted import Seen
 from llm_platform_tests.survival.conftest import MakeDesk
@@ -199,6 +204,7 @@ def test_text_lies_where_the_page_says_and_nowhere_else(desk: MakeDesk, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(installed() is None, reason=f"Presidio is not installed: {INSTALL}")
 def test_what_is_taken_out_of_documents_is_not_sent_and_lies_nowhere(desk: MakeDesk, tmp_path: Path) -> None:
     """The rule holds for all that is made of documents: answers, trials, examples, pages, failures."""
     canary = Canaries()
@@ -236,6 +242,40 @@ def test_what_is_taken_out_of_documents_is_not_sent_and_lies_nowhere(desk: MakeD
     said = set().union(*(canary.in_bytes(one.said.encode()) for one in finished))
     held = {kind for path in tmp_path.rglob("*") if path.is_file() for kind in stray(path, team, canary)}
     assert not {"document", "example"} & (said | held - {"example"})
+
+
+@pytest.mark.slow
+def test_with_encryption_neither_a_bucket_nor_its_database_shows_anything(
+    desk: MakeDesk, tmp_path: Path, postgres_dsn: str
+) -> None:
+    """Whoever runs the object store or reads pages of the database is a reader of nothing."""
+    canary, namespace = Canaries(), f"encrypted_{secrets.token_hex(4)}"
+    with bucket_named("lake", versioned=True) as (access, client):
+        variables = {
+            "LLM_PLATFORM_NAMESPACE": namespace,
+            "LLM_PLATFORM_CATALOG": f"postgres:{postgres_dsn}",
+            "LLM_PLATFORM_DATA_ROOT": "s3://lake/data",
+            "LLM_PLATFORM_S3_KEY_ID": "key",
+            "LLM_PLATFORM_S3_SECRET": "s3cret",
+            "LLM_PLATFORM_S3_ENDPOINT": access.endpoint,
+            "LLM_PLATFORM_S3_URL_STYLE": "path",
+            "LLM_PLATFORM_S3_USE_SSL": "false",
+            "LLM_PLATFORM_ENCRYPTED": "true",
+            "LLM_PLATFORM_ENCRYPTED_DISK": "true",
+        }
+        terminal, _ = desk(variables=variables)
+        plant(terminal.team, canary)
+
+        # An object store and a database are slow on a machine that is busy; what is cut off goes on.
+        ends = iter(lambda: terminal.run("run", NAME).status, 0)
+        assert len(list(islice(ends, 5))) < 5
+        kept = list(versions_in(client, "lake"))
+        assert len(kept) > 10
+        assert not [content for content in kept if content[:4] == b"PAR1" or canary.in_bytes(content)]
+        where = LakeLocation(f"postgres:{postgres_dsn}", "s3://lake/data", namespace)
+        pages = list(pages_of(where))
+        assert any(name.endswith("ducklake_data_file") for name, _ in pages)
+        assert not [name for name, content in pages if canary.in_bytes(content)]
 
 
 def stray(path: Path, team: Team, canary: Canaries) -> set[str]:

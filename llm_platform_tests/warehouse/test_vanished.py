@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 
 from llm_platform.errors import LeaseHeld, StorageError, TransientError
+from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.engine import POSTGRES_DEADLINES, with_deadline
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, completion, fill
@@ -151,3 +152,27 @@ def test_a_connection_gives_up_on_a_machine_that_is_gone(postgres_dsn: str, dsn:
     stated = {name: str(value) for name, value in POSTGRES_DEADLINES.items() if name != "keepalives_idle"}
     assert {name: used[name] for name in stated} == stated
     assert used["keepalives_idle"] == ("7" if "keepalives_idle=7" in address else "20")
+
+
+def test_a_server_that_was_restarted_is_connected_to_again(postgres_dsn: str) -> None:
+    """A run of hours would otherwise end at the first lease after a restart of a second."""
+    coordinator = PostgresCoordinator(f"{postgres_dsn} application_name=restarted", "restarted")
+
+    def restart(server: PostgresCoordinator) -> None:
+        with server.transaction("restart") as statements:
+            statements.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'restarted'"
+            )
+
+    def cut_off(server: PostgresCoordinator) -> None:
+        with coordinator.transaction("one") as statements:
+            restart(server)
+            statements.run("SELECT 1")
+
+    with closing(coordinator), closing(PostgresCoordinator(postgres_dsn, "server")) as server:
+        assert coordinator.now() > 0
+        restart(server)
+
+        assert coordinator.now() > 0
+        with pytest.raises(TransientError, match="does not answer"):
+            cut_off(server)

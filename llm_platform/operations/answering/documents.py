@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from llm_platform.application.model import Application, Source, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
-from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, SpecificationError
+from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, PlatformError, SpecificationError
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.ready import require_judging
 from llm_platform.models.lock import lock_hash
@@ -43,12 +43,17 @@ Ref = TypeVar("Ref", bound=TableRef)
 
 @dataclass(frozen=True)
 class DocumentsUpdate:
-    """What an update of `documents` read and wrote."""
+    """What an update of `documents` read and wrote.
+
+    Attributes:
+        held_back: Bytes of WAL that the server of the source still keeps for its slot; None where it has none.
+    """
 
     change: RowsChanged
     full: bool
     reason: str
     state: SourceState
+    held_back: int | None = None
 
 
 def located(ref: Ref, application: Application) -> Ref:
@@ -62,8 +67,9 @@ def consumed_and_current(lake: Warehouse, loaded: LoadedApplication) -> tuple[So
     """(what `documents` consumed, where the source stands now); equal tokens mean that nothing changed."""
     application = loaded.application
     store = lake.application(application.name)
-    state = lake.sources.state(located(application.source, application))
-    return store.documents.consumed(), _with_rules(state, _rules(loaded, store))
+    consumed, rules = store.documents.consumed(), _rules(loaded, store)
+    state = lake.sources.state(located(application.source, application), _under(rules, consumed))
+    return consumed, _with_rules(state, rules)
 
 
 def update_documents(
@@ -86,10 +92,8 @@ def update_documents(
     store = lake.application(application.name)
     consumed = store.documents.consumed()
     rules = _rules(loaded, store)
-    since = None
-    if consumed is not None and not full and consumed.token.endswith(rules):
-        since = consumed.model_copy(update={"token": consumed.token.removesuffix(rules)})
-    elif consumed is not None and not full:
+    since = None if full else _under(rules, consumed)
+    if consumed is not None and since is None and not full:
         # Written under other rules, perhaps by a version that took any key.
         store.documents.mend()
     changes = lake.sources.changes(
@@ -117,7 +121,25 @@ def update_documents(
     except DropHeld as error:
         raise DropHeld(_held(str(error), application)) from error
     change = _with_online(store, loaded, change, only_new=not changes.full)
-    return DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
+    update = DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
+    return _acknowledged(lake, application, changes.state, update)
+
+
+def _acknowledged(
+    lake: Warehouse, application: Application, state: SourceState, update: DocumentsUpdate
+) -> DocumentsUpdate:
+    """Let a slot forget changes that are stored.
+
+    A branch reads beside those who run the namespace that it stands on, and the changes are kept for them.
+    """
+    if lake.has_upstream:
+        return update
+    try:
+        standing = lake.sources.acknowledge(application.source, state)
+    except PlatformError as error:
+        # The documents are stored. The same changes are read once more by the next run, which acknowledges them, too.
+        return replace(update, reason=f"{update.reason}; not acknowledged: {error}")
+    return update if standing is None else replace(update, held_back=standing.held_back)
 
 
 def _with_online(
@@ -326,6 +348,13 @@ def _rules(loaded: LoadedApplication, store: ApplicationStore) -> str:
     source = application.source.model_dump(mode="json")
     rules = [KEY_FORM, application.documents.model_dump(mode="json"), source, columns_read(loaded, store)]
     return f"/{content_hash(rules)}{mark_of(application)}"
+
+
+def _under(rules: str, consumed: SourceState | None) -> SourceState | None:
+    """The state of the source itself that was consumed under these rules; None where it was under others."""
+    if consumed is None or not consumed.token.endswith(rules):
+        return None
+    return consumed.model_copy(update={"token": consumed.token.removesuffix(rules)})
 
 
 def _with_rules(state: SourceState, rules: str) -> SourceState:

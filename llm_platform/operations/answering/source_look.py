@@ -129,6 +129,8 @@ def look_at_source(application: Application, sources: SourceReader, *, most: int
             look.refused.append(f"There is no column {source.watermark!r}, which is to be the watermark.")
         keys = _look_at_documents(application, sources, look, most)
         look.followed = sources.followed(source)
+        standing = sources.standing(source)
+        look.notes += [f"{trouble}."] if standing is not None and (trouble := standing.trouble()) is not None else []
         _count_the_rest(look, source, sources, most)
     except ContractBroken as error:
         look.refused.append(str(error))

@@ -293,7 +293,9 @@ def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
 def month_parts(month: MonthlyBudget, *, tokens: int, cost_usd: float) -> list[str]:
     """What a month has used of its budget, in words; nothing without one."""
     parts = [] if month.tokens is None else [f"{tokens:,} of {month.tokens:,} tokens this month"]
-    return parts + ([] if month.cost_usd is None else [f"{cost_usd:,.4g} of {month.cost_usd:,g} USD this month"])
+    return parts + (
+        [] if month.cost_usd is None else [f"{_amount(cost_usd)} of {_amount(month.cost_usd)} USD this month"]
+    )
 
 
 def against_budget(found: Sequence[Estimate], budget: Budget, *, spent: Spent = NOTHING) -> str | None:
@@ -315,24 +317,29 @@ def against_budget(found: Sequence[Estimate], budget: Budget, *, spent: Spent = 
     return f"budget: {'; '.join(lines)}" if lines else None
 
 
+def _amount(value: float) -> str:
+    """`20,110`, `0.0312`: tokens are many, and minutes and money few."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _against_run(found: Sequence[Estimate], needed: Sequence[tuple[str, float | None, float | None]]) -> list[str]:
     lines = []
     for unit, wanted, limit in needed:
         if limit is None:
             continue
         if wanted is None:
-            lines.append(f"{limit:,g} {unit} a run; what is missing takes an unknown number of them")
+            lines.append(f"{_amount(limit)} {unit} a run; what is missing takes an unknown number of them")
             continue
         largest = max((one for one in found if one.documents), key=lambda one: one.tokens_each, default=None)
         if unit == "tokens" and largest is not None and largest.tokens_each > limit:
             lines.append(
-                f"{limit:,g} tokens a run: too little for one request of {largest.variant}, which takes about "
+                f"{_amount(limit)} tokens a run: too little for one request of {largest.variant}, which takes about "
                 f"{largest.tokens_each:,.0f}; nothing of it is sent until 'budget' is raised"
             )
             continue
         runs = max(1, math.ceil(wanted / limit))
         enough = "enough for what is missing" if runs == 1 else f"what is missing takes about {runs} runs"
-        lines.append(f"{limit:,g} {unit} a run: {enough} (about {wanted:,.4g})")
+        lines.append(f"{_amount(limit)} {unit} a run: {enough} (about {_amount(wanted)})")
     return lines
 
 
@@ -340,15 +347,17 @@ def _against_month(needed: Sequence[tuple[str, float | None, float | None, float
     """(unit, what is missing, what the month has left, what it may use) in words."""
     lines = []
     for unit, wanted, left, limit in needed:
-        if left is None:
+        if left is None or limit is None:
             continue
-        rest = f"{max(left, 0):,.4g} of {limit:,g} {unit} left this month"
+        rest = f"{_amount(max(left, 0))} of {_amount(limit)} {unit} left this month"
         if wanted is None:
             lines.append(f"{rest}; what is missing takes an unknown number of them")
         elif wanted <= left:
             lines.append(f"{rest}: enough")
         else:
-            lines.append(f"{rest}, and what is missing takes about {wanted:,.4g}: the rest waits for the next month")
+            lines.append(
+                f"{rest}, and what is missing takes about {_amount(wanted)}: the rest waits for the next month"
+            )
     return lines
 
 
@@ -359,8 +368,8 @@ def _total(values: Sequence[float | None], unit: float = 1.0) -> float | None:
 
 def _compared(budget: Budget, *, tokens: int, seconds: float, cost_usd: float) -> list[str]:
     parts = [] if budget.tokens is None else [f"{tokens:,} of {budget.tokens:,} tokens"]
-    parts += [] if budget.minutes is None else [f"{seconds / 60:,.1f} of {budget.minutes:,g} minutes"]
-    return parts + ([] if budget.cost_usd is None else [f"{cost_usd:,.4g} of {budget.cost_usd:,g} USD"])
+    parts += [] if budget.minutes is None else [f"{seconds / 60:,.1f} of {_amount(budget.minutes)} minutes"]
+    return parts + ([] if budget.cost_usd is None else [f"{_amount(cost_usd)} of {_amount(budget.cost_usd)} USD"])
 
 
 @dataclass(frozen=True)

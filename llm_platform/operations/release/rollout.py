@@ -160,9 +160,10 @@ def rollback(
     earlier = before_champion(store.rollout.history(), withdrawn=withdrawn_releases(store))
     release = store.releases.get(earlier.release_id) if earlier is not None else None
     if current is None or earlier is None or release is None:
+        promoting = "promote" if loaded.application.rollout.policy is None else "rollout start"
         raise EvidenceMissing(
             f"{name} has no earlier champion to go back to: nothing served before the present one that was not "
-            f"withdrawn itself. Promote a variant that passes: llm-platform promote {name} VARIANT"
+            f"withdrawn itself. Let another variant serve that passes: llm-platform {promoting} {name} VARIANT"
         )
     report = hold_former(store, loaded, earlier.variant, release)
     if report.standing != "approved":

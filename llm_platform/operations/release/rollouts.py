@@ -394,6 +394,8 @@ def _is_news(steps: Sequence[RolloutStep], step: RolloutStep, seen: StageEvidenc
     last = steps[-1]
     if last.kind != "decide" or last.evidence is None:
         return True
+    if last.status == step.status == "withdrawn":
+        return False  # it is over: somebody asked for something else at the same time
     if last.status == step.status == "held" and step.reasons == (HELD,):
         return False
     if (last.decision, last.stage, last.status, last.reasons) != (step.decision, step.stage, step.status, step.reasons):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from llm_platform.errors import ContractBroken, EvidenceMissing, PlatformError, SpecificationError, TransientError
+from llm_platform.errors import (
+    ContractBroken,
+    EndpointMismatch,
+    EvidenceMissing,
+    PlatformError,
+    SpecificationError,
+    StorageError,
+    TransientError,
+)
 from llm_platform.operations.live import open_rollouts
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.rollout import champion_failure, rollback
@@ -73,7 +81,7 @@ def watch_rollouts(
     store = lake.application(name)
     if not loaded.application.rollout.is_watched:
         return WatchedRollouts()
-    trouble, back = _champion(store, loaded)
+    trouble, back = _champion(store, loaded, look)
     events = _champion_events(store, loaded, trouble, back)
     decided: list[DecidedStep] = []
     troubles: dict[str, str] = {}
@@ -92,17 +100,20 @@ def watch_rollouts(
     return WatchedRollouts(trouble, back, tuple(decided), troubles)
 
 
-def _champion(store: ApplicationStore, loaded: LoadedApplication) -> tuple[str | None, RolloutEvent | None]:
+def _champion(
+    store: ApplicationStore, loaded: LoadedApplication, look: RolloutLook
+) -> tuple[str | None, RolloutEvent | None]:
     try:
         trouble = champion_failure(store, loaded)
     except (SpecificationError, ContractBroken) as error:
         return str(error), None
     if trouble is None or loaded.application.rollout.on_champion_failure != "rollback":
         return trouble, None
+    why = f"on_champion_failure: {' '.join(trouble.split())}"
     try:
-        return trouble, rollback(store, loaded, by=AUTOMATIC, note=f"on_champion_failure: {' '.join(trouble.split())}")
-    except EvidenceMissing as error:
-        # Nothing to go back to: nothing new is published, as with `hold`.
+        return trouble, rollback(store, loaded, by=AUTOMATIC, note=why, adapter_bytes=look.adapter_bytes)
+    except (EvidenceMissing, StorageError, EndpointMismatch) as error:
+        # Nothing to go back to, or an adapter that is another one by now: nothing new is published, as with `hold`.
         return f"{trouble}\n  and nothing to go back to: {error}", None
 
 

@@ -59,6 +59,7 @@ CARDS = {"card": "Report card", "drift": "Drift", "adapters": "Adapters"}
 NOTHING_MEASURED = "nothing was measured yet"
 TRAIN = "nobody has trained its adapter: llm-platform adapter train {}"
 SILENT_SECONDS = 15.0
+UNFITTED = "not fitted yet"
 STALE_LOOK = timedelta(hours=6)
 
 
@@ -145,9 +146,7 @@ def _variants(store: ApplicationStore, loaded: LoadedApplication) -> Iterator[Va
         release = loaded.release(name, store)
         if release is None:
             waits = loaded.requesting(name, store) is None
-            state, why = (
-                ("not trained yet", TRAIN) if waits else ("not fitted yet", "the next run fits its calibration")
-            )
+            state, why = ("not trained yet", TRAIN) if waits else (UNFITTED, "the next run fits its calibration")
             yield _challenger(name, None, state, why.format(loaded.application.name))
             continue
         report = _newest_report(store, release)
@@ -236,7 +235,7 @@ def _serving(store: ApplicationStore, contract: int, champion: RolloutEvent) -> 
 def _nothing_serves(challengers: Sequence[VariantStatus]) -> str:
     if any(one.state == "may serve" for one in challengers):
         return "a variant may serve, and somebody has to promote it"
-    if all(one.state in ("no report", "not trained yet", "not fitted yet") for one in challengers):
+    if all(one.state in ("no report", "not trained yet", UNFITTED) for one in challengers):
         return NOTHING_MEASURED
     return "no variant clears its gates"
 
@@ -288,7 +287,9 @@ def _variant_of(store: ApplicationStore, loaded: LoadedApplication, release_id: 
         if release is not None and release.release_id == release_id:
             return name
     champion = store.rollout.champion()
-    return champion.variant if champion is not None and champion.release_id == release_id else release_id
+    release = None if champion is None else store.releases.get(champion.release_id)
+    is_champions = champion is not None and release is not None and requesting(release).release_id == release_id
+    return champion.variant if champion is not None and is_champions else release_id
 
 
 def _drift(store: ApplicationStore) -> DriftStanding | None:
@@ -416,6 +417,9 @@ def _waiting(store: ApplicationStore, loaded: LoadedApplication, found: Applicat
         yield WaitsFor(who="the owner", what=what)
     elif missing:
         what = f"up to {counted(missing, 'document')} without an answer"
+        yield WaitsFor(who="the next run", what=what, command=f"llm-platform run {name}")
+    elif found.serving is not None and (unfitted := [one for one in found.challengers if one.state == UNFITTED]):
+        what = f"{', '.join(one.variant for one in unfitted)}: new, with a calibration to be fitted"
         yield WaitsFor(who="the next run", what=what, command=f"llm-platform run {name}")
 
 

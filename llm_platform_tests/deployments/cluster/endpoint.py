@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from llm_platform_tests.team import answer
 
 
 def main() -> None:
+    # As the first process of a container it would not end otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     host, port, path, latency = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 
     with ScriptedServer(answer=answer, slots=4, latency_seconds=latency) as model:
+        model.version = "0.23.0"
 
         async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError):

@@ -14,17 +14,21 @@ from llm_platform.errors import ContractBroken
 from llm_platform.operations.answering.documents import read_references, update_documents
 from llm_platform.operations.answering.examples import draw_pool
 from llm_platform.operations.answering.redacting import require_redacted, shown
+from llm_platform.redaction.kinds import INSTALL, installed
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.team import NAME, Team
 from llm_platform_tests.warehouse.builders import completion
+
+if installed() is None:
+    pytest.skip(f"Presidio is not installed: {INSTALL}", allow_module_level=True)
 
 MAIL = "jane{}@example.org"
 RULE = {"kinds": ["EMAIL_ADDRESS"]}
 
 
-def letters(root: Path, **redaction: Any) -> Team:
+def letters(root: Path, *, url: str = "http://127.0.0.1:1", **redaction: Any) -> Team:
     """A team that extracts senders, with known ones; every letter names another one."""
-    team = Team(root, "http://127.0.0.1:1", documents=4)
+    team = Team(root, url, documents=4)
     team.write_documents({str(at): f"DOC#{at}# write to {MAIL.format(at)}" for at in range(4)})
     with (root / "known.csv").open("w", newline="", encoding="utf-8") as file:
         rows = [[str(at), json.dumps({"sender": MAIL.format(at), "subject": None})] for at in range(4)]

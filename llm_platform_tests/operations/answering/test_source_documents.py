@@ -198,11 +198,15 @@ def test_documents_are_read_from_a_bucket(tmp_path: Path) -> None:
         ({"files": "papers", "attributes": ["author"]}, "columns are path, text, title"),
         ({"files": "papers", "watermark": "modified"}, "there is no watermark"),
         ({"key": "id", "text": "body"}, "give 'url'"),
+        ({"url": "x.csv", "key": "id", "text": "body", "slot": "tickets"}, "'slot' is of a table in Postgres"),
+        (
+            {"warehouse": "crm", "table": "t", "key": "id", "text": "body", "slot": "t", "watermark": "at"},
+            "without a 'watermark'",
+        ),
+        ({"warehouse": "crm", "table": "t", "key": "id", "text": "body", "slot": "My Slot"}, "slot"),
     ],
 )
-def test_a_source_of_files_that_cannot_be_is_a_mistake_at_its_line(
-    team: Team, source: dict[str, Any], said: str
-) -> None:
+def test_a_source_that_cannot_be_is_a_mistake_at_its_line(team: Team, source: dict[str, Any], said: str) -> None:
     """Everything wrong with the file is said before anything is read."""
     team.specification["source"] = source
     team.write_specification()

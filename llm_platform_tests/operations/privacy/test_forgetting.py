@@ -69,8 +69,8 @@ class Ward:
                 if path.suffix == ".parquet":
                     yield f"{path} unpacked", repr(pq.ParquetFile(path).read().to_pydict()).encode()
         if self.location.kind == "postgres":
-            yield from _pages(self.location)
-            yield from _pages(self.branch)
+            yield from pages_of(self.location)
+            yield from pages_of(self.branch)
 
     def hits(self) -> list[str]:
         words = (CANARY.encode(), CANARY[:20].encode(), GONE.encode())
@@ -102,7 +102,10 @@ def fill_ward(ward: Ward) -> None:
         store.documents.apply(batch(older), deleted=None, full=False, consumed=consumed())
         answer(lake, {GONE: "older"})
         store.documents.apply(
-            batch(document(key, text=text, fingerprint=f"print-{key}") for key, text in texts.items()),
+            batch(
+                document(key, text=text, fingerprint=f"print-{key}", withheld=json.dumps({"<CASE_1>": text}))
+                for key, text in texts.items()
+            ),
             deleted=None,
             full=True,
             consumed=consumed(),
@@ -421,7 +424,8 @@ def test_a_text_that_somebody_else_has_too_keeps_its_answers(ward: Ward) -> None
         assert sum(store.completions.counts(RELEASE_ID).values()) == sum(before.values()) - 1
 
 
-def _pages(location: LakeLocation) -> Iterator[tuple[str, bytes]]:
+def pages_of(location: LakeLocation) -> Iterator[tuple[str, bytes]]:
+    """Every page of the tables of a catalog in Postgres, by the table's name."""
     with closing(psycopg2.connect(location.target)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("CHECKPOINT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from llm_platform.operations.release.rollout_panels import rollout_panels
 from llm_platform.operations.release.rollouts import Who, decide_rollout, preview
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.operations.reviewing.status import application_status
+from llm_platform.records import Release
 from llm_platform.records.tables import FLAGS_SCHEMA
 from llm_platform.rollout.routing import place_of
 from llm_platform.warehouse.drift import StoredDrift
@@ -297,8 +299,13 @@ def test_who_withdraws_is_heard_though_somebody_came_in_between(site: Site) -> N
         site.ask("resume", seen=seen)
     site.ask("withdraw", seen=seen)
     site.tick()
+    over = site.newest()
+    with site.store() as store:
+        # As the other of two who asked at once does.
+        decide_rollout(store, site.team.loaded, over.rollout_id, look=site.look)
 
-    assert site.newest().status == "withdrawn"
+    assert (over.status, over.decision) == ("withdrawn", "withdraw")
+    assert site.newest() == over
     with pytest.raises(SpecificationError, match="is running"):
         site.ask("withdraw", seen=seen)
 
@@ -743,8 +750,8 @@ def test_a_champion_that_falls_below_its_gate_publishes_nothing_new_or_is_publis
         assert "champion_failing" not in {one.kind for one in lake.alerts.open()}
 
 
-def test_a_champion_that_falls_below_its_gate_makes_room_for_what_served_before(site: Site) -> None:
-    """With `rollback`, within one look, to what passes now, and once."""
+def with_history(site: Site) -> None:
+    """What serves would not pass, and `clearer` served before."""
     with site.store() as store:
         for variant in ("clearer", "vague"):
             release, before = site.team.loaded.release(variant, store), store.rollout.champion()
@@ -753,6 +760,32 @@ def test_a_champion_that_falls_below_its_gate_makes_room_for_what_served_before(
             changed = {"event_id": variant, "release_id": release.release_id, "variant": variant}
             store.rollout.append(before.model_copy(update=changed), expected_previous=before.event_id)
     with_policy(site, on_champion_failure="rollback")
+
+
+def test_what_served_before_serves_no_more_where_its_adapter_is_not_the_one_that_did(site: Site) -> None:
+    """Whoever can write where adapters lie could have one served by making the champion fail, or by asking for it."""
+    with_history(site)
+    look, said = site.look, "is signed by none of the keys"
+
+    def unsigned(_: Release) -> None:
+        raise StorageError(said)
+
+    with site.team.warehouse.open() as lake:
+        store, loaded = lake.application(NAME), site.team.loaded
+        with pytest.raises(StorageError, match=said):
+            rollback(store, loaded, by="somebody", adapter_bytes=unsigned)
+        watched = watch_rollouts(lake, loaded, look=replace(look, adapter_bytes=unsigned))
+        champion = store.rollout.champion()
+
+    assert watched.rolled_back is None
+    assert said in (watched.champion_trouble or "")
+    assert champion is not None
+    assert (champion.variant, champion.action) == ("vague", "promote")
+
+
+def test_a_champion_that_falls_below_its_gate_makes_room_for_what_served_before(site: Site) -> None:
+    """With `rollback`, within one look, to what passes now, and once."""
+    with_history(site)
 
     watched = site.tick()
 
