@@ -93,10 +93,10 @@ def application_check(
 
 def _folder_of(settings: Settings, application: Path) -> Path:
     """The folder itself, or else that of the application with this name."""
-    from llm_platform.application.load import find_applications
+    from llm_platform.application.load import FILE_NAME, find_applications
 
     folder = application.resolve()
-    if folder.exists():
+    if (folder / FILE_NAME).exists():
         return folder
     return find_applications(settings.application_folders).folders.get(str(application), folder)
 
