@@ -140,7 +140,7 @@ class _Process:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", ENTRY, str(limits.memory_bytes), str(limits.seconds)],
+            [sys.executable, "-P", "-c", ENTRY, str(limits.memory_bytes), str(limits.seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

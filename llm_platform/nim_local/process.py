@@ -150,7 +150,7 @@ def _start(config: EmbeddedConfig, *, state: Path, folder: Path, deadline: float
     readable, writable = os.pipe()
     package_root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "llm_platform.nim_local", "--detach", "--ready-fd", str(writable)]
+    command = [sys.executable, "-P", "-m", "llm_platform.nim_local", "--detach", "--ready-fd", str(writable)]
     try:
         with (folder / "server.log").open("ab") as log:
             subprocess.run(

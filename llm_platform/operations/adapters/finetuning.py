@@ -160,7 +160,7 @@ class Training:
     def command(self) -> list[str]:
         """The command that trains, the same by hand, as a subprocess and in a pod."""
         arguments = [str(self.folder), str(self.output), "--base", str(self.base)]
-        return [sys.executable, "-m", "llm_platform.finetuning.train", *arguments]
+        return [sys.executable, "-P", "-m", "llm_platform.finetuning.train", *arguments]
 
 
 def prepare_training(
