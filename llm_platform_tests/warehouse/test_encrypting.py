@@ -28,6 +28,16 @@ from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_loca
 SECRET = b"text of secret"
 
 
+@pytest.fixture(scope="module")
+def postgres_dsn(postgres_dsn: str) -> str:
+    """A database of its own: who else is connected is part of what is tried."""
+    with closing(psycopg2.connect(postgres_dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE encrypting")
+    return postgres_dsn.replace("dbname=postgres", "dbname=encrypting")
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> LakeLocation:
     """A lake that was made without encryption, on each kind of catalog."""
