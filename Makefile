@@ -59,8 +59,9 @@ demo-finetune: .venv/.installed-finetune ## The same with an adapter that is tra
 dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http://127.0.0.1:3000)
 	@$(BIN)/llm-platform dev
 
+# Three workers on two cores: a third of the time of two is waited for endpoints, browsers and servers.
 test: check ## Run every check and test
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 3 --dist loadgroup
 
 tools: ## What test-all needs beside Python: Chromium, promtool, etcd, kube-apiserver (Debian or Ubuntu, as root)
 	@bash .ci/tools

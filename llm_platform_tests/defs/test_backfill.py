@@ -43,6 +43,7 @@ def deployment(team: Team) -> Iterator[Deployment]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_backfill_is_a_run_for_each_bucket_and_a_production_run_goes_before_the_rest(
     team: Team, model: ScriptedServer, deployment: Deployment
 ) -> None:

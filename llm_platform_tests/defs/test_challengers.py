@@ -72,6 +72,7 @@ def published(team: Team) -> set[str]:
         return set(lake.application(NAME).published.table(1)["document_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_beside_the_champion_does_not_keep_its_answers_from_readers(
     two_models: Team, other: ScriptedServer, instance: dg.DagsterInstance
 ) -> None:

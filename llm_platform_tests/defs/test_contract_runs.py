@@ -32,6 +32,7 @@ def write(ran: Ran, **publish: Any) -> None:
     ran.team.write_specification()
 
 
+@pytest.mark.slow
 def test_a_second_contract_stands_beside_the_first_with_its_copies(
     ran_once: Ran, tmp_path: Path, postgres_dsn: str
 ) -> None:

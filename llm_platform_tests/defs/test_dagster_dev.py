@@ -231,7 +231,9 @@ def sensor_that_waits(ui: Dev) -> Any:
     "command",
     [
         pytest.param(["dg", "check", "defs"], id="dg"),
-        pytest.param(["dagster", "definitions", "validate", "-w", "workspace.yaml"], id="dagster"),
+        pytest.param(
+            ["dagster", "definitions", "validate", "-w", "workspace.yaml"], id="dagster", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_dagsters_own_commands_find_the_definitions_in_the_checkout(tmp_path: Path, command: list[str]) -> None:

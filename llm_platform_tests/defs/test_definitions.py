@@ -297,7 +297,9 @@ def apply_change(team: Team, change: str) -> None:
     team.write_specification()
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", [pytest.param(one, marks=pytest.mark.slow) if one in ("gate", "sampling") else one for one in CHANGES]
+)
 def test_a_change_makes_exactly_the_assets_above_it_stale(ran_twice: Ran, change: str) -> None:
     """Staleness is what people act on in the UI: too much costs money, too little publishes the past.
 

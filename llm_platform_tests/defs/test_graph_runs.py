@@ -69,6 +69,7 @@ def test_a_second_run_asks_nothing_and_writes_nothing(ran_once: Ran) -> None:
         assert lake.snapshot() == snapshot
 
 
+@pytest.mark.slow
 def test_a_changed_prompt_pays_only_for_itself(ran_once: Ran) -> None:
     """An edited file is a challenger: the champion goes on serving with what it was approved with."""
     team, model, instance = ran_once
@@ -116,6 +117,7 @@ def test_equal_texts_share_one_answer_and_are_all_published(
         assert lake.application(NAME).published.table(1).num_rows == 60
 
 
+@pytest.mark.slow
 def test_nothing_is_published_when_every_variant_is_refused(team: Team, instance: dg.DagsterInstance) -> None:
     """A refusal is a finding: the run is green, the table does not exist, the next step is said."""
     team.specification["variants"] = {"vague": team.specification["variants"]["vague"]}

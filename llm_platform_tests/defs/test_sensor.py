@@ -135,7 +135,9 @@ def on_lake(tmp_path: Path, model: ScriptedServer, lake_table: LakeTable, instan
     return follower(tmp_path, model.url, lake_table, instance)
 
 
-@pytest.mark.parametrize("table", ["lake", "postgres", pytest.param("slot", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize(
+    "table", ["lake", *(pytest.param(one, marks=pytest.mark.slow) for one in ("postgres", "slot"))], indirect=True
+)
 def test_each_change_of_the_table_becomes_one_run_and_no_change_becomes_none(
     following: Follower, table: LakeTable | PostgresTable
 ) -> None:

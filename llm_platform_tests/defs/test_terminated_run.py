@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from llm_platform_tests.defs.deployment import TERMINATE, deployed, wait_until
 from llm_platform_tests.servers.scripted import ScriptedServer
@@ -16,6 +17,7 @@ DOCUMENTS = 200
 DRAIN_SECONDS = 5.0
 
 
+@pytest.mark.slow
 def test_a_run_terminated_in_the_ui_drains_in_seconds_and_stores_what_came_back(
     tmp_path: Path, model: ScriptedServer
 ) -> None:

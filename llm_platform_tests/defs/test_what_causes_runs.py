@@ -186,7 +186,7 @@ def person(team: Team) -> None:
         pytest.param(adapter, FILES, id="imported-adapter", marks=pytest.mark.slow),
         pytest.param(decision, FILES, id="rollout-decision"),
         pytest.param(labels, ANSWERS, id="labels"),
-        pytest.param(person, ANSWERS, id="verdict-of-a-person"),
+        pytest.param(person, ANSWERS, id="verdict-of-a-person", marks=pytest.mark.slow),
     ],
 )
 def test_a_change_causes_its_run_and_that_once(

@@ -177,6 +177,7 @@ def test_a_champion_that_the_present_gates_refuse_is_not_published(site: MakeSit
     there.ran()
 
 
+@pytest.mark.slow
 def test_an_attribute_that_a_slice_reads_is_part_of_what_was_judged(site: MakeSite) -> None:
     """No prompt reads the attribute, so the texts and answers are the same; the gate of a slice is not."""
     there = site()
@@ -266,6 +267,7 @@ def test_a_rollback_asks_for_what_came_meanwhile_before_it_publishes(site: MakeS
     assert len(rows) == len(texts)
 
 
+@pytest.mark.slow
 def test_a_catalog_that_is_gone_stops_the_run_before_it_pays(site: MakeSite) -> None:
     """One deleted file, and everything would be asked again and a first champion promoted on nobody's word."""
     there = site(first_champion="automatic")

@@ -62,6 +62,7 @@ def _forget(ward: Ward, *copies: CopyPlace) -> Any:
     return done
 
 
+@pytest.mark.slow
 def test_every_copy_of_every_version_loses_it_down_to_the_bytes(tmp_path: Path, postgres_dsn: str) -> None:
     """A reader's table is the first thing that somebody would look at."""
     with bucket_named("readers", versioned=True) as (access, client):
@@ -106,6 +107,7 @@ def _copied(client: Any, dsn: str, table: PostgresPlace, folder: Path) -> Iterat
             yield bytes(page)
 
 
+@pytest.mark.slow
 def test_what_a_caller_sent_is_forgotten_with_it_and_not_taken_in_again(ward: Ward) -> None:
     """Documents that came through the service are in no source that anybody could delete them from."""
     sent = OnlineDocument(document_id=GONE, columns=f'{{"text":"{CANARY}"}}', received_at=NOON)

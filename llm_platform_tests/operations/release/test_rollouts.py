@@ -139,6 +139,7 @@ def test_a_challenger_that_is_worse_is_withdrawn_and_never_published(site: Site)
     assert newest.spent_tokens > 0
 
 
+@pytest.mark.slow
 def test_a_release_that_cannot_fill_what_readers_have_is_no_challenger(site: Site) -> None:
     """It would go through every stage with its rows left out, and as the champion keep all of them from readers."""
     site.publish()
@@ -265,6 +266,7 @@ def test_the_champion_is_held_to_what_is_live(site: Site) -> None:
             cursor.execute(f"DELETE FROM lake.{NAME}.drift_reports")
 
 
+@pytest.mark.slow
 def test_a_canary_that_breaks_is_withdrawn_and_its_documents_are_the_champions_again(site: Site) -> None:
     """What was good enough yesterday may break today: readers are given back what the champion says."""
     site.start("clearer")
