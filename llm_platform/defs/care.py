@@ -19,7 +19,10 @@ COMPACTION, RETENTION = "lake_compaction", "lake_retention"
 
 
 def care_definitions(settings: Settings, applications: Mapping[str, LoadedApplication]) -> dg.Definitions:
-    """The jobs, and schedules at the times of the settings."""
+    """The jobs, and schedules at the times of the settings.
+
+    A document is forgotten in every namespace, so a branch, whose files may say other days, does not do it by itself.
+    """
     jobs = {
         COMPACTION: (
             _compacted(settings),
@@ -39,7 +42,7 @@ def care_definitions(settings: Settings, applications: Mapping[str, LoadedApplic
         schedules=[
             dg.ScheduleDefinition(job=made[name], cron_schedule=when, default_status=running)
             for name, (_, when, _) in jobs.items()
-            if when
+            if when and not (name == RETENTION and settings.upstream_namespace is not None)
         ],
     )
 

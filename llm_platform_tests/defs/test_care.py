@@ -66,6 +66,8 @@ def test_both_are_scheduled_where_sensors_are_on_and_a_time_is_stated(tmp_path: 
 
     assert {RETENTION: dg.DefaultScheduleStatus.RUNNING}.items() <= scheduled(on).items()
     assert COMPACTION not in scheduled(on)
+    branch = Team(tmp_path / "branch", "http://127.0.0.1:9", sensors=True, upstream="production")
+    assert RETENTION not in scheduled(branch), "its files may keep documents for fewer days, and all namespaces would"
     assert scheduled(off)[COMPACTION] == scheduled(off)[RETENTION] == dg.DefaultScheduleStatus.STOPPED
 
 
