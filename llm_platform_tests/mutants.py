@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant(
         "a caller asks what a run is asking",
         "operations/online/ledger.py",
-        "return not self._asked.take([fingerprint], seconds=ASKED_SECONDS)",
+        "return not self._noting().take([fingerprint], seconds=ASKED_SECONDS)",
         "return True",
         "online/test_service.py -k once_is_paid",
     ),

@@ -198,9 +198,9 @@ def journals_of(journals: Path, application: str, release_id: str) -> tuple[Path
     return journals / application / release_id, journals / application / f"{release_id}.online"
 
 
-def asked_texts(journals: Path, application: str, release_id: str, *, holder: str) -> AskedTexts:
-    """Which texts runs and services ask a release about now, beside their journals."""
-    return AskedTexts(journals / application / f"{release_id}.asked", holder)
+def asked_file(journals: Path, application: str, release_id: str) -> Path:
+    """The file of `AskedTexts` of a release, beside its journals: it is there once a service has served the release."""
+    return journals / application / f"{release_id}.asked"
 
 
 def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
@@ -369,7 +369,8 @@ class _Sending:
 class _NotOfOthers:
     """Leaves out what others have answered since a run began, and puts off what a service is asking about now.
 
-    It looks once a second at what was answered: in the lake, and in the journals of services.
+    It looks once a second at what was answered: in the lake, and in the journals of services; and whether there is a
+    service at all, since what is asked about is noted for services only.
 
     Attributes:
         has_left_out: Whether anything was answered by others.
@@ -378,14 +379,17 @@ class _NotOfOthers:
     def __init__(self, store: ApplicationStore, lease: Lease, asking: Asking) -> None:
         self.has_left_out = False
         self._lease = lease
+        self._run_id = asking.run_id
         self._online: Path | None = None
+        self._asked_file: Path | None = None
         self._asked: AskedTexts | None = None
         # Nobody watches the answers of a helper, so what becomes of a text that was put off would not be seen.
         if asking.journal is not None and lease.watch is not None:
             _, self._online = journals_of(asking.journal, store.name, lease.release_id)
-            self._asked = asked_texts(asking.journal, store.name, lease.release_id, holder=asking.run_id)
+            self._asked_file = asked_file(asking.journal, store.name, lease.release_id)
         self._put_off: list[DocumentRow] = []
         self._looked_at = time.monotonic()
+        self._look_for_services()
 
     def __enter__(self) -> _NotOfOthers:
         return self
@@ -410,11 +414,16 @@ class _NotOfOthers:
             rows, self._put_off = self._put_off, []
             yield rows
 
+    def _look_for_services(self) -> None:
+        if self._asked is None and self._asked_file is not None and self._asked_file.exists():
+            self._asked = AskedTexts(self._asked_file, self._run_id)
+
     def _unanswered(self, rows: Sequence[DocumentRow]) -> Sequence[DocumentRow]:
         watch, now = self._lease.watch, time.monotonic()
         if watch is None or now - self._looked_at < LOOK_AT_OTHERS_SECONDS:
             return rows
         self._looked_at = now
+        self._look_for_services()
         answered = watch.answered_by_others([row.fingerprint for row in rows])
         if self._online is not None:
             answered |= {one.fingerprint for one in held(self._online, Completion)}

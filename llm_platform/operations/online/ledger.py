@@ -15,7 +15,7 @@ from llm_platform.errors import PlatformError
 from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.asked import AskedTexts
 from llm_platform.inference.journal import Journal, held, recover
-from llm_platform.operations.answering.sending import ASKED_SECONDS, asked_texts, journals_of
+from llm_platform.operations.answering.sending import ASKED_SECONDS, asked_file, journals_of
 from llm_platform.operations.online.open_lake import OpenLake
 from llm_platform.records import Completion, InferenceRun, Release, from_json_lines
 from llm_platform.warehouse.answered import AnsweredTexts, OnlineLease
@@ -80,9 +80,13 @@ class OnlineLedger:
         Raises:
             StorageError: it cannot be noted.
         """
+        return not self._noting().take([fingerprint], seconds=ASKED_SECONDS)
+
+    def _noting(self) -> AskedTexts:
         if self._asked is None:
-            self._asked = asked_texts(self._journals, self._application, self._release_id, holder=self._run_id)
-        return not self._asked.take([fingerprint], seconds=ASKED_SECONDS)
+            place = asked_file(self._journals, self._application, self._release_id)
+            self._asked = AskedTexts(place, self._run_id)
+        return self._asked
 
     def of_others(self, fingerprint: str) -> Completion | None:
         """The answer that another process has to a text and not committed yet."""
@@ -185,6 +189,8 @@ class OnlineLedger:
                 self._stack.close()
                 self._stack = ExitStack()
                 self._stack.enter_context(lease)
+                # From now on runs note what they ask about.
+                self._noting()
                 self._opened = generation, store, lease
             return self._opened[1], self._opened[2]
 
