@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from llm_platform.errors import StorageError
+from llm_platform.errors import PlatformError, StorageError, TransientError
 from llm_platform.warehouse.engine import identifier, literal, rollback
 from llm_platform.warehouse.session import Session
 from llm_platform.warehouse.statistics import in_sqlite
@@ -34,6 +34,7 @@ def back_up(session: Session, cursor: duckdb.DuckDBPyConnection, folder: Path, *
 
     Raises:
         StorageError: it cannot be written; nothing is left of it.
+        TransientError: others keep the catalog busy; nor is then.
     """
     suffix = "sqlite" if kind == "sqlite" else "duckdb"
     copy = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.{suffix}"
@@ -50,12 +51,15 @@ def back_up(session: Session, cursor: duckdb.DuckDBPyConnection, folder: Path, *
         part.rename(copy)
         for old in sorted(folder.glob(f"*.{suffix}"))[:-KEPT]:
             old.unlink(missing_ok=True)
-    except (OSError, StorageError, duckdb.Error) as error:
+    except (OSError, PlatformError, duckdb.Error) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        cannot = f"Cannot copy the catalog of the lake at {session.address} to {str(folder)!r}"
+        if isinstance(error, TransientError):
+            raise TransientError(f"{cannot}: others keep it busy. Nothing was changed; run again.") from None
         raise StorageError(
-            f"Cannot copy the catalog of the lake at {session.address} to {str(folder)!r} ({type(error).__name__}). "
-            "No snapshot is let go of without a copy, so nothing was changed. Free space there, or make it writable."
+            f"{cannot} ({type(error).__name__}). No snapshot is let go of without a copy, so nothing was changed. Free "
+            "space there, or make it writable."
         ) from None
     return copy
 
