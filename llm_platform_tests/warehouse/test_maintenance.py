@@ -85,6 +85,29 @@ def test_the_copy_is_a_catalog_that_duckdb_reads_without_us(location: LakeLocati
         assert plain.execute(then).fetchall() == [(2,)]
 
 
+def test_a_copy_that_is_put_back_brings_back_what_was_let_go_of(tmp_path: Path) -> None:
+    """As docs/operations/backup.md says it: in the catalog's place, without what the other one's log holds."""
+    location = sqlite_location(tmp_path)
+    with Warehouse.attach(location) as lake:
+        fill(lake, "ab")
+        past = lake.snapshot()
+        fill(lake, "abc")
+        aged(location)
+        fill(lake, "abcd")
+        copy = lake.compact(keep_days=30).copy
+        fill(lake, "abcde")
+    assert copy is not None
+    for name in ("lake.sqlite-wal", "lake.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    copy.rename(location.target)
+
+    with Warehouse.attach(location) as lake:
+        assert lake.frame("reviews", "documents", at_snapshot=past).num_rows == 2
+        assert lake.frame("reviews", "documents").num_rows == 4
+        fill(lake, "abcdef")
+        assert lake.frame("reviews", "documents").num_rows == 6
+
+
 def test_without_room_for_a_copy_nothing_is_let_go_of(tmp_path: Path) -> None:
     """A full or read-only disk must not cost the history."""
     location = sqlite_location(tmp_path)
