@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg2
 
-from llm_platform.errors import PlatformError, StorageError, TransientError
+from llm_platform.errors import TransientError
 from llm_platform.warehouse.engine import identifier, redacted, with_deadline
+from llm_platform.warehouse.statistics import postgres_error
 
 BUSY_SECONDS = 20
 GONE_SECONDS = 10.0
@@ -114,16 +115,9 @@ def _cursor(dsn: str, schema: str) -> Iterator[Any]:
         with closing(psycopg2.connect(with_deadline(dsn))) as connection, connection, connection.cursor() as cursor:
             yield cursor
     except psycopg2.Error as error:
-        raise _error(error, dsn, schema) from None
-
-
-def _error(error: psycopg2.Error, dsn: str, schema: str) -> PlatformError:
-    where = f"the lake at {redacted(dsn)!r} (schema {schema!r})"
-    if error.pgcode == "42501":
-        return StorageError(
-            f"Cannot encrypt {where}: this role does not own its catalog, or may make no schema beside it. Let the "
-            "role that owns it run this."
-        )
-    if error.pgcode in ("55P03", "40001", "40P01") or isinstance(error, psycopg2.OperationalError):
-        return TransientError(f"Cannot encrypt {where}: it is busy or does not answer. Nothing was changed; run again.")
-    return StorageError(f"Cannot encrypt {where}: {type(error).__name__}, SQLSTATE {error.pgcode or 'unknown'}.")
+        raise postgres_error(
+            error,
+            f"encrypt the lake at {redacted(dsn)!r} (schema {schema!r})",
+            denied="this role does not own its catalog, or may make no schema beside it. Let the role that owns it run "
+            "this.",
+        ) from None

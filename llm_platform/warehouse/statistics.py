@@ -227,16 +227,23 @@ def in_postgres(dsn: str, statements: Sequence[str], afterwards: Sequence[str], 
         finally:
             connection.close()
     except psycopg2.Error as error:
-        raise _error(error, dsn, schema) from None
+        raise postgres_error(
+            error,
+            f"keep texts out of the statistics of the catalog at {redacted(dsn)!r} (schema {schema!r})",
+            denied="permission denied. This role does not own its tables. Let the role that owns them open it for "
+            "writing once, or use a namespace of your own.",
+        ) from None
 
 
-def _error(error: psycopg2.Error, dsn: str, schema: str) -> PlatformError:
-    where = f"the catalog at {redacted(dsn)!r} (schema {schema!r})"
+def postgres_error(error: psycopg2.Error, doing: str, *, denied: str) -> PlatformError:
+    """What Postgres says of a catalog, in words of ours.
+
+    Args:
+        doing: What was attempted, on what.
+        denied: Why this role may not, and what to do.
+    """
     if error.pgcode == "42501":
-        return StorageError(
-            f"Cannot keep texts out of the statistics of {where}: permission denied. This role does not own its "
-            "tables. Let the role that owns them open it for writing once, or use a namespace of your own."
-        )
+        return StorageError(f"Cannot {doing}: {denied}")
     if error.pgcode in ("55P03", "40001", "40P01") or isinstance(error, psycopg2.OperationalError):
-        return TransientError(f"Cannot clean {where}: it is busy or does not answer. Run again.")
-    return StorageError(f"Cannot clean {where}: {type(error).__name__}, SQLSTATE {error.pgcode or 'unknown'}.")
+        return TransientError(f"Cannot {doing}: it is busy or does not answer. Run again.")
+    return StorageError(f"Cannot {doing}: {type(error).__name__}, SQLSTATE {error.pgcode or 'unknown'}.")
