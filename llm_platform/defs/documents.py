@@ -12,6 +12,7 @@ from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.operations.answering.documents import (
     ACCEPT_DROP_TAG,
     FULL_TAG,
+    forgets_departed,
     known_answers,
     missing_columns,
     update_documents,
@@ -73,7 +74,8 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
             counts, change = store.documents.counts(), update.change
             version = store.documents.data_version()
             store.tallies.keep()
-        forgotten = _forget_departed(context, warehouse, graph)
+            forgets = forgets_departed(lake, application)
+        forgotten = _forget_departed(context, warehouse, graph) if forgets else {}
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
             metadata={
@@ -95,10 +97,8 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
 
 
 def _forget_departed(context: dg.AssetExecutionContext, warehouse: WarehouseResource, graph: Graph) -> dict[str, str]:
-    """Forget what has left the source, where the application says so; the certificates, for metadata."""
+    """Forget what has left the source; the certificates, for metadata."""
     application = graph.application
-    if application.retention.deleted != "forget":
-        return {}
     work = forgetting(warehouse, copies=lambda _, namespace: places_of(application, namespace))
     work.ask_departed(application.name)
     try:

@@ -116,13 +116,22 @@ def update_documents(
             full=changes.full,
             consumed=state,
             max_drop=1.0 if accept_drop else application.source.max_drop,
-            departing=application.retention.deleted == "forget",
+            departing=forgets_departed(lake, application),
         )
     except DropHeld as error:
         raise DropHeld(_held(str(error), application)) from error
     change = _with_online(store, loaded, change, only_new=not changes.full)
     update = DocumentsUpdate(change=change, full=changes.full, reason=changes.reason, state=state)
     return _acknowledged(lake, application, changes.state, update)
+
+
+def forgets_departed(lake: Warehouse, application: Application) -> bool:
+    """Whether what leaves the source is forgotten from here.
+
+    It is forgotten in every namespace, and the files of a branch may name a smaller table: what has left production's,
+    production forgets, in its branches too.
+    """
+    return application.retention.deleted == "forget" and not lake.has_upstream
 
 
 def _acknowledged(
