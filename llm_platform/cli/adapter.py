@@ -100,7 +100,7 @@ def adapter_compare(application: ApplicationName, name: AdapterName) -> None:
             f"{application}_finetune, or: llm-platform adapter train {application}"
         )
     for report in found:
-        table = new_table("compared with", "its score", f"{report.variant}", "difference", "chance")
+        table = new_table("compared with", "its score", f"{report.variant}", "difference", "test")
         for pair in report.pairs:
             intervals = (interval_text(one) for one in (pair.theirs, pair.ours, pair.difference))
             table.add_row(pair.name, *intervals, probability(pair.p_value))
