@@ -123,7 +123,7 @@ def main() -> None:
             ["nsenter", f"--net=/var/run/netns/{NETWORK}", "curl", "-s", "-m", "3", f"http://{NODE}:5000/"],
             capture_output=True, check=False).returncode == 0, 60)  # fmt: skip
         inside = ["nsenter", f"--net=/var/run/netns/{NETWORK}", sys.executable, "-m", __package__, "--inside"]
-        raise SystemExit(subprocess.run(inside, env=environment, timeout=2700, check=False).returncode)
+        raise SystemExit(subprocess.run(inside, env=environment, timeout=1500, check=False).returncode)
     finally:
         if not given.keep:
             subprocess.run(["bash", str(CLUSTER / "services.sh"), "down"], env=environment, check=False, timeout=120)
