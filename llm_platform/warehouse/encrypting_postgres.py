@@ -16,6 +16,8 @@ from llm_platform.warehouse.statistics import postgres_error
 BUSY_SECONDS = 20
 GONE_SECONDS = 10.0
 """So long connections of our own may take to be gone from the server's list."""
+ENDED_SECONDS = 5.0
+"""So long those of a process that was stopped just now may take."""
 OURS = r"ducklake\_%"
 """Names of DuckLake's tables; leases and requests are in a schema of their own."""
 
@@ -29,7 +31,7 @@ def has_lake(dsn: str, schema: str) -> bool:
 def sessions(dsn: str, schema: str) -> list[str]:
     """Who else is connected to the database of a catalog, of those who may read it, in words."""
     with _cursor(dsn, schema) as cursor:
-        return _others(cursor, schema)
+        return _still_there(cursor, schema, seconds=ENDED_SECONDS)
 
 
 def run(dsn: str, schema: str, statements: Sequence[str]) -> None:
@@ -50,14 +52,12 @@ def exchange(dsn: str, schema: str, new: str, *, newest: int) -> None:
         TransientError: somebody is connected, or has written meanwhile; nothing was changed.
     """
     address = f"the lake at {redacted(dsn)!r} (schema {schema!r})"
-    until = time.monotonic() + GONE_SECONDS
     with _cursor(dsn, schema) as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
         old, made = _tables(cursor, schema), _tables(cursor, new)
         named = ", ".join(f"{identifier(schema)}.{identifier(table)}" for table in old)
         cursor.execute(f"LOCK TABLE {named} IN ACCESS EXCLUSIVE MODE")
-        while (others := _others(cursor, schema)) and time.monotonic() < until:
-            time.sleep(0.1)
+        others = _still_there(cursor, schema, seconds=GONE_SECONDS)
         cursor.execute(f"SELECT max(snapshot_id) FROM {identifier(schema)}.ducklake_snapshot")
         if others or cursor.fetchone() != (newest,):
             who = " and ".join(others) or "somebody has written it meanwhile, who"
@@ -78,6 +78,13 @@ def exchange(dsn: str, schema: str, new: str, *, newest: int) -> None:
         for table in sorted(set(made) - set(old)):
             cursor.execute(f"ALTER TABLE {identifier(new)}.{identifier(table)} SET SCHEMA {identifier(schema)}")
         cursor.execute(f"DROP SCHEMA {identifier(new)} CASCADE")
+
+
+def _still_there(cursor: Any, schema: str, *, seconds: float) -> list[str]:
+    until = time.monotonic() + seconds
+    while (others := _others(cursor, schema)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return others
 
 
 def _others(cursor: Any, schema: str) -> list[str]:

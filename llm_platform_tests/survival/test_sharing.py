@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -57,8 +59,14 @@ def wait_for_answers(team: Team, processes: int) -> None:
     """Wait until each of so many processes has received answers, which it keeps in a journal of its own."""
     deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
     folder = team.settings.namespace_folder / "journal"
-    while sum(path.stat().st_size > 0 for path in folder.rglob("*.journal")) < processes:
-        assert time.monotonic() < deadline
+    runs: set[str] = set()
+    while len(runs) < processes:
+        assert time.monotonic() < deadline, runs
+        for path in folder.rglob("*.journal"):
+            # A segment goes once it is committed, and the last line may be half written.
+            with suppress(FileNotFoundError):
+                whole = path.read_bytes().split(b"\n")[:-1]
+                runs |= {json.loads(line)["run_id"] for line in whole}
         pause.wait(0.02)
 
 
