@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,29 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
     served(files, Rollout(), use)
 
     assert {one.completion.answer for one in answers} == {right_answer(7)}
+    assert model.counts.asked["7"] == 1
+
+
+def test_a_look_at_what_others_have_committed_keeps_nobody_waiting_for_long(team: tuple[Team, ScriptedServer]) -> None:
+    """The lake may be slow at that moment; what others ask about is noted besides."""
+    files, model = team
+    answers: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        answers.append(await ask(desk, 5))
+        ledger, let_go = next(iter(desk.askers.values())).ledger, threading.Event()
+        look = ledger.look
+        ledger.look = lambda: let_go.wait() and look()  # type: ignore[method-assign, return-value, func-returns-value]
+        with files.warehouse.open() as lake:
+            lake.application(NAME).notices.append("webhook", by="another process", at=datetime.now(UTC))
+        assert ledger.answered is not None
+        assert not ledger.answered.is_current
+        answers.append(await ask(desk, 7))
+        let_go.set()
+
+    served(files, Rollout(), use)
+
+    assert [one.completion.answer for one in answers] == [right_answer(5), right_answer(7)]
     assert model.counts.asked["7"] == 1
 
 

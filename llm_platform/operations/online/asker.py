@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 OTHERS_SECONDS, OTHERS_LOOK_SECONDS = 10.0, 0.1
 """So long a caller waits for the answer that another process has asked for, and half of what its deadline leaves."""
+LONGEST_LOOK_SECONDS = 0.05
+"""So long a caller waits for a look at what others have just committed; what they ask about is noted besides."""
 KEPT_ANSWERS = 20_000
 """Answers in memory, the newest: what is not in the lake yet is found among them."""
 
@@ -234,6 +236,12 @@ class Asker:
             answered.add([row.fingerprint])
 
     async def _fresh(self) -> None:
+        """Have looked at the lake since now, or waited for `LONGEST_LOOK_SECONDS` where an earlier look is known."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self.ledger.answered is None else LONGEST_LOOK_SECONDS):
+                await self._looked()
+
+    async def _looked(self) -> None:
         """Have looked at the lake since now; callers that come together share a look."""
         running = self._looking
         if running is not None and not running.done():
