@@ -392,6 +392,7 @@ class OnlineDesk:
             PromptTooLong: it is asked about in parts.
         """
         asker.callers += 1
+        came_at = datetime.now(UTC)
         try:
             async with self._told(until):
                 waiting = asker.waiting_for(row.fingerprint)
@@ -401,7 +402,9 @@ class OnlineDesk:
                         return Found(stored, was_stored=True)
                     self._admit(asker, until)
                     waiting = await asker.ask(row, until=until)
-                return Found(await asyncio.shield(waiting), was_stored=False)
+                # Somebody else's, that was found late, may have been there before.
+                completion = await asyncio.shield(waiting)
+                return Found(completion, was_stored=completion.created_at < came_at)
         finally:
             asker.callers -= 1
 
