@@ -29,6 +29,7 @@ from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.online.cases import PATIENCE_SECONDS, promoted, stored
 from llm_platform_tests.operations.answering.test_long_documents import (
     LONG,
+    SHORT,
     LongTeam,
     answered,
     generating,
@@ -511,19 +512,31 @@ def test_a_part_that_a_caller_waits_for_is_not_asked_for_by_a_run(tmp_path: Path
     assert [(rows[name].answer, rows[name].parts) for name in LONG] == [("HAPPY", 3), ("HAPPY", 4)]
 
 
-def test_a_long_document_whose_parts_a_model_puts_together_is_left_to_a_run(tmp_path: Path) -> None:
-    """A caller is told what to do, and nothing is paid."""
-    with ScriptedServer(answer=lambda _: "HAPPY") as model:
-        team = generating(tmp_path, model.url, LONG)
+def test_a_long_document_whose_parts_a_model_puts_together_is_answered_as_by_a_run(tmp_path: Path) -> None:
+    """What was asked for it stands in the ledger: the run that comes after it asks nothing about it."""
+    answers: list[OnlineAnswer] = []
+    with ScriptedServer(answer=lambda seen: "joined" if "Join of" in said(seen) else "DOC#part#") as model:
+        team = generating(tmp_path, model.url, {"long": LONG["long"]})
         promoted(team)
 
         async def use(desk: OnlineDesk) -> None:
-            with pytest.raises(Turned, match="That takes a run"):
-                await desk.answer(Question("long", {"body": long_text("long", LONG["long"])}, 60.0))
+            values = {"body": long_text("long", LONG["long"]), "team": "blue"}
+            question = Question("long", values, PATIENCE_SECONDS)
+            answers.extend([await desk.answer(question), await desk.answer(question)])
 
         served(team, Rollout(), use)
+        online = model.counts.requests
+        answered(team)
+        row, requests = team.rows()["long"], model.counts.requests
 
-    assert model.counts.requests == 0
+    assert [(one.completion.answer, one.completion.parts, one.was_stored) for one in answers] == [
+        ("joined", row.parts, False),
+        ("joined", row.parts, True),
+    ]
+    assert online == (row.parts or 0) + 1
+    assert requests == online + SHORT
+    assert (row.answer, row.reused) == ("joined", False)
+    assert answers[0].completion.prompt_tokens == row.prompt_tokens
 
 
 def test_a_change_of_the_files_is_followed_and_a_mistake_in_them_is_said(team: tuple[Team, ScriptedServer]) -> None:

@@ -21,6 +21,7 @@ from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.answering.fitting import BudgetedRenderer, LongDocument
+from llm_platform.operations.answering.levels import Joining
 from llm_platform.operations.answering.sending import Asking, renderer_of, require_told_apart
 from llm_platform.operations.online.account import OnlineAccount
 from llm_platform.operations.online.ledger import OnlineLedger
@@ -47,9 +48,8 @@ class PromptTooLong(RequestRejected):
 
     def __init__(self, document: LongDocument) -> None:
         super().__init__(
-            f"The prompt has {document.tokens} tokens, more than the model has room for, and the answers to its parts "
-            "are put together by a model. That takes a run: llm-platform run APPLICATION. Shorten the document to have "
-            "it now."
+            f"The prompt has {document.tokens} tokens, more than the model has room for, and nothing asks about its "
+            "parts now. Shorten the document, or ask again."
         )
         self.document = document
 
@@ -211,6 +211,18 @@ class Asker:
         """
         renderer = self._required_rendering().renderer
         return await asyncio.get_running_loop().run_in_executor(self._counting, renderer.parts, row, document)
+
+    def joining(self) -> Joining:
+        """What is to be asked of this release to put answers to parts together.
+
+        Raises:
+            EndpointUnavailable: no endpoint counts its tokens now.
+        """
+        return Joining(self.release, self._required_rendering().renderer)
+
+    async def groups(self, joining: Joining, row: DocumentRow, answers: Sequence[str]) -> list[list[str]] | None:
+        """Those of `joining`, whose tokens an endpoint counts."""
+        return await asyncio.get_running_loop().run_in_executor(self._counting, joining.groups, row, answers)
 
     def _required_rendering(self) -> _Rendering:
         if self._rendering is None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from typing import Any
 
 from llm_platform.documents.prepare import OneByOne, Prepared
 from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, RequestRejected, SpecificationError
-from llm_platform.inference.answers import recalibrate
+from llm_platform.inference.answers import ReadAnswer, recalibrate
 from llm_platform.inference.live import Withdrawn
+from llm_platform.inference.parts import failed_parts
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.long_documents import answer_of_parts
@@ -418,12 +419,49 @@ class OnlineDesk:
             raise Turned(422, "too_long", str(long))
         async with self._told(until):
             parts = await self.askers[arm.key].cut(row, long.document)
-        asker = self.askers[arm.parts.release_id, arm.shadow]
-        found = await asyncio.gather(*(self._found(asker, part, until=until) for part in parts))
-        paid = [one.completion for one in found if not one.was_stored]
+        found = await self._found_all(self.askers[arm.key_of(arm.parts)], parts, until=until)
         answers = [one.completion for one in found]
-        answer = answer_of_parts(arm.sender, row, answers, paid=paid, run_id=self._place.run_id)
+        joined: ReadAnswer | None = None
+        asked: list[Found] = []
+        if arm.together is not None and failed_parts(answers) is None:
+            joined, asked = await self._joined(self.askers[arm.key_of(arm.together)], row, answers, until=until)
+        paid = [one.completion for one in (*found, *asked) if not one.was_stored]
+        answer = answer_of_parts(
+            arm.sender,
+            row,
+            answers,
+            joined=joined,
+            asked=[one.completion for one in asked],
+            paid=paid,
+            run_id=self._place.run_id,
+        )
         return Found(answer, was_stored=not paid)
+
+    async def _joined(
+        self, asker: Asker, row: DocumentRow, parts: Sequence[Completion], *, until: float
+    ) -> tuple[ReadAnswer, list[Found]]:
+        """What a model makes of the answers to the parts of a document, and what it was asked for that.
+
+        Raises:
+            Turned: there is none.
+        """
+        asked: list[Found] = []
+        answers: list[str] | None = [part.answer or "" for part in parts]
+        async with self._told(until):
+            joining = asker.joining()
+        while answers is not None:
+            async with self._told(until):
+                groups = await asker.groups(joining, row, answers)
+            if groups is None:
+                break
+            found = await self._found_all(asker, joining.questions(row, groups), until=until)
+            asked += found
+            said = {one.completion.fingerprint: one.completion for one in found}
+            answers = joining.next_level(row, groups, said)
+        return joining.readings[row.fingerprint], asked
+
+    async def _found_all(self, asker: Asker, rows: Sequence[DocumentRow], *, until: float) -> list[Found]:
+        return await asyncio.gather(*(self._found(asker, row, until=until) for row in rows))
 
     @asynccontextmanager
     async def _told(self, until: float) -> AsyncIterator[None]:
