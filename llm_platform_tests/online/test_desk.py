@@ -115,9 +115,9 @@ class LateLook:
         self._stored, self._calls, self._let_go = self._asker.stored, 0, asyncio.Event()
         self._asker.stored = self._late  # type: ignore[method-assign]
 
-    async def _late(self, fingerprint: str) -> Completion | None:
+    async def _late(self, fingerprint: str, *, look_seconds: float = PATIENCE_SECONDS) -> Completion | None:
         self._calls += 1
-        is_first, found = self._calls == 1, await self._stored(fingerprint)
+        is_first, found = self._calls == 1, await self._stored(fingerprint, look_seconds=look_seconds)
         if is_first:
             await self._let_go.wait()
         return found
@@ -161,7 +161,12 @@ def test_a_look_at_what_others_have_committed_keeps_nobody_waiting_for_long(team
         answers.append(await ask(desk, 5))
         ledger, let_go = next(iter(desk.askers.values())).ledger, threading.Event()
         look = ledger.look
-        ledger.look = lambda: let_go.wait() and look()  # type: ignore[method-assign, return-value, func-returns-value]
+
+        def late() -> None:
+            let_go.wait()
+            look()
+
+        ledger.look = late  # type: ignore[method-assign]
         with files.warehouse.open() as lake:
             lake.application(NAME).notices.append("webhook", by="another process", at=datetime.now(UTC))
         assert ledger.answered is not None
