@@ -452,6 +452,7 @@ def test_a_branch_cannot_launch_into_production_nor_follow_its_sources() -> None
     assert data["LLM_PLATFORM_UPSTREAM"] == "production"
     assert data["LLM_PLATFORM_NAMESPACE"] == "branch_42"
     assert int(data["LLM_PLATFORM_RUN_PRIORITY"]) < 0
+    assert int(data["LLM_PLATFORM_BUDGET_MONTH_TOKENS"]) > 0
     assert data["LLM_PLATFORM_NIM_BACKGROUND"] == "true"
 
 
