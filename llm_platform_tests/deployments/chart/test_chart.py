@@ -16,17 +16,20 @@ import yaml
 
 from llm_platform.nim.manifests.capacity import GpuPool, pool_objects
 from llm_platform.settings.page import all_settings
-from llm_platform.settings.settings import Settings
+from llm_platform.settings.settings import CHECKOUT, Settings
 from llm_platform.workbench.instance import dagster_home
 from llm_platform_tests.deployments.chart.rendering import (
     CHART,
+    DIGEST,
     NAMESPACE,
     PROFILES,
     Object,
+    merged,
     named,
     pods,
     refusal,
     render,
+    rendered,
     selects,
     values_of,
     ways_in,
@@ -407,6 +410,22 @@ def test_every_mistake_is_said_at_once() -> None:
     assert [line[2:].partition(" ")[0] for line in found.splitlines() if line.startswith("- ")] == [
         "image.digest", "data.root", "proxy.secret",
     ]  # fmt: skip
+
+
+def test_the_values_of_the_install_page_and_the_profile_are_all_that_it_takes() -> None:
+    """Values on that page were no YAML, and two Secrets that they name were nowhere made."""
+    page = (CHECKOUT / "docs" / "operations" / "install.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    fillings = {"sha256:…": DIGEST, "models: …": "models: {}", "cidr: …": "cidr: 10.1.0.0/28", "iam::…": "iam::1"}
+    for left_out, filling in {**fillings, "…": ".example.org"}.items():
+        text = text.replace(left_out, filling)
+    profile = yaml.safe_load((CHART / "profiles" / "production.yaml").read_text(encoding="utf-8"))
+
+    objects = json.dumps(rendered(merged(profile, yaml.safe_load(text))), sort_keys=True)
+
+    secrets = set(re.findall(r'"secretName": "([^"]+)"', objects))
+    secrets |= set(re.findall(r'"secretKeyRef": {"key": "[^"]+", "name": "([^"]+)"', objects))
+    assert secrets == set(re.findall(r"kubectl create secret (?:generic|tls) (\S+)", page))
 
 
 def test_the_schema_knows_every_value_and_fetches_nothing() -> None:
