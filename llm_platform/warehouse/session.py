@@ -28,6 +28,7 @@ from llm_platform.warehouse.engine import (
 )
 from llm_platform.warehouse.following import Following
 from llm_platform.warehouse.object_store import S3Access, make_secret
+from llm_platform.warehouse.own_commits import OwnCommit, OwnCommits
 from llm_platform.warehouse.schema import columns_of, empty_relation, is_published
 
 LAKE = "lake"
@@ -80,6 +81,7 @@ class Session:
         self.s3 = s3
         self.signing_key = signing_key
         self.coordinator = coordinator
+        self.own_commits = OwnCommits(coordinator)
         # Of `Tallies`, which are made anew for every store: what this process has counted, and what of it is stored.
         self.counted: dict[tuple[str, str], Any] = {}
         self.stored_tallies: dict[tuple[str, str], Any] = {}
@@ -394,11 +396,13 @@ class Session:
         Returns:
             What `body` returned, and the id of the newest snapshot after the commit.
         """
-        with self.coordinator.write_lock(application), guard() if guard is not None else nullcontext():
-            if cursor is not None:
-                return self.retried(application, lambda: self._attempt(application, body, cursor))
-            with closing(self._connection.cursor()) as own:
-                return self.retried(application, lambda: self._attempt(application, body, own))
+        with (
+            self.coordinator.write_lock(application),
+            self.own_commits.one() as commit,
+            guard() if guard is not None else nullcontext(),
+            nullcontext(cursor) if cursor is not None else closing(self._connection.cursor()) as used,
+        ):
+            return self.retried(application, lambda: self._attempt(application, body, used, commit))
 
     def retried(self, what: str, attempt: Callable[[], Written]) -> Written:
         """Call `attempt` until it loses no race, at most `ATTEMPTS` times."""
@@ -419,7 +423,11 @@ class Session:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(
-        self, application: str, body: Callable[[Transaction], Written], cursor: duckdb.DuckDBPyConnection
+        self,
+        application: str,
+        body: Callable[[Transaction], Written],
+        cursor: duckdb.DuckDBPyConnection,
+        commit: OwnCommit,
     ) -> tuple[Written, int]:
         cursor.begin()
         try:
@@ -435,6 +443,7 @@ class Session:
             self._following.committed()
         for table, columns in transaction.written.items():
             self._columns[LAKE, application, table] = columns
+        commit.answers_of = transaction.answers_of if transaction.answers else frozenset()
         return result, self.snapshot()
 
 
@@ -445,6 +454,7 @@ class Transaction:
         written: Tables that it made or widened.
         answers: Whether it writes the table of answers, and `word` the hash of those that it stores; both are said in
             the commit, so that a merge can tell what the platform wrote (`provenance`).
+        answers_of: Releases whose answers it stores; None where that is not known.
     """
 
     def __init__(self, session: Session, cursor: duckdb.DuckDBPyConnection, application: str) -> None:
@@ -454,6 +464,7 @@ class Transaction:
         self.written: dict[str, frozenset[str]] = {}
         self.answers = False
         self.word: str | None = None
+        self.answers_of: frozenset[str] | None = None
 
     def relation(self, table: str) -> str:
         """SQL to read a table of ours from, with what this transaction has written."""
