@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant(
         "threads of a service meet at the lock of the catalog",
         "operations/online/open_lake.py",
-        "self._turn if lake.location.kind == \"sqlite\" else nullcontext()",
+        'self._turn if lake.location.kind == "sqlite" else nullcontext()',
         "nullcontext()",
         "online/test_server.py -k turns",
     ),

@@ -54,7 +54,7 @@ SHADOWED_ROWS = 200
 """So many documents may wait for a shadow; callers come first."""
 USED_UP = (
     "The budget of the month of {} is used up: only texts that have an answer get one, until the month (UTC) ends or "
-    "'budget.month' in application.yaml is raised."
+    "'budget.month' in application.yaml (or LLM_PLATFORM_BUDGET_MONTH_TOKENS, where that is less) is raised."
 )
 
 

@@ -16,17 +16,20 @@ import yaml
 
 from llm_platform.nim.manifests.capacity import GpuPool, pool_objects
 from llm_platform.settings.page import all_settings
-from llm_platform.settings.settings import Settings
+from llm_platform.settings.settings import CHECKOUT, Settings
 from llm_platform.workbench.instance import dagster_home
 from llm_platform_tests.deployments.chart.rendering import (
     CHART,
+    DIGEST,
     NAMESPACE,
     PROFILES,
     Object,
+    merged,
     named,
     pods,
     refusal,
     render,
+    rendered,
     selects,
     values_of,
     ways_in,
@@ -243,16 +246,15 @@ def test_a_tag_of_a_run_cannot_replace_image_or_security(tmp_path: Path) -> None
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_pod_starts_a_command_that_there_is(profile: str, tmp_path: Path) -> None:
     """An option that a program does not know is seen by nobody but the pod, again and again."""
-    import typer.main
     from dagster._cli import create_dagster_cli
     from dagster._daemon.cli import create_dagster_daemon_cli
 
-    from llm_platform.cli.main import app
+    from llm_platform.cli.main import program
 
     programs = {
         "dagster": create_dagster_cli(),
         "dagster-daemon": create_dagster_daemon_cli(),
-        "llm-platform": typer.main.get_command(app),
+        "llm-platform": program(),
     }
     here = tmp_path / "workspace.yaml"
     here.touch()
@@ -409,6 +411,22 @@ def test_every_mistake_is_said_at_once() -> None:
     ]  # fmt: skip
 
 
+def test_the_values_of_the_install_page_and_the_profile_are_all_that_it_takes() -> None:
+    """Values on that page were no YAML, and two Secrets that they name were nowhere made."""
+    page = (CHECKOUT / "docs" / "operations" / "install.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    fillings = {"sha256:…": DIGEST, "models: …": "models: {}", "cidr: …": "cidr: 10.1.0.0/28", "iam::…": "iam::1"}
+    for left_out, filling in {**fillings, "…": ".example.org"}.items():
+        text = text.replace(left_out, filling)
+    profile = yaml.safe_load((CHART / "profiles" / "production.yaml").read_text(encoding="utf-8"))
+
+    objects = json.dumps(rendered(merged(profile, yaml.safe_load(text))), sort_keys=True)
+
+    secrets = set(re.findall(r'"secretName": "([^"]+)"', objects))
+    secrets |= set(re.findall(r'"secretKeyRef": {"key": "[^"]+", "name": "([^"]+)"', objects))
+    assert secrets == set(re.findall(r"kubectl create secret (?:generic|tls) (\S+)", page))
+
+
 def test_the_schema_knows_every_value_and_fetches_nothing() -> None:
     """Dagster's own chart cannot be linted without the network: its schema refers to a page."""
     text = (CHART / "values.schema.json").read_text(encoding="utf-8")
@@ -452,6 +470,7 @@ def test_a_branch_cannot_launch_into_production_nor_follow_its_sources() -> None
     assert data["LLM_PLATFORM_UPSTREAM"] == "production"
     assert data["LLM_PLATFORM_NAMESPACE"] == "branch_42"
     assert int(data["LLM_PLATFORM_RUN_PRIORITY"]) < 0
+    assert int(data["LLM_PLATFORM_BUDGET_MONTH_TOKENS"]) > 0
     assert data["LLM_PLATFORM_NIM_BACKGROUND"] == "true"
 
 
