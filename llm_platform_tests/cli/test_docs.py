@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from llm_platform.cli.main import app
+from llm_platform.cli.main import program
 from llm_platform.settings.settings import CHECKOUT
 
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -25,7 +24,7 @@ def calls(page: Path) -> list[list[str]]:
 
 def unknown(words: list[str]) -> str | None:
     """The first word that is neither a command nor one of its options; None where all are."""
-    command: Any = typer.main.get_command(app)
+    command: Any = program()
     for word in words:
         if word.startswith("--"):
             if not any(word in parameter.opts + parameter.secondary_opts for parameter in command.params):

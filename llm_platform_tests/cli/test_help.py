@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from llm_platform.cli.main import app
+from llm_platform.cli.main import program
 from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.team import NAME
 
 
 def every_command() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [()]
-    groups = [((), typer.main.get_command(app))]
+    groups: list[tuple[tuple[str, ...], Any]] = [((), program())]
     while groups:
         path, group = groups.pop()
         for name, command in getattr(group, "commands", {}).items():
@@ -26,13 +25,14 @@ def every_command() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("command", every_command(), ids=" ".join)
-def test_every_command_explains_itself(fresh: Terminal, command: tuple[str, ...]) -> None:
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     """Help is what people read first, and needs no working set-up. In this process: a fork for each takes a minute."""
-    told = CliRunner().invoke(app, [*command, "--help"], prog_name="llm-platform", env=fresh.variables)
+    status = program().main([*command, "--help"], prog_name="llm-platform", standalone_mode=False)
 
-    assert told.exit_code == 0, told.output
-    assert "Usage: llm-platform" in told.output
-    assert len(told.output.splitlines()) > 5
+    told = capsys.readouterr().out
+    assert status == 0, told
+    assert "Usage: llm-platform" in told
+    assert len(told.splitlines()) > 5
 
 
 def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,8 @@ from llm_platform_tests.operations.answering.test_long_documents import (
     said,
 )
 from llm_platform_tests.operations.answering.test_redacting import letters
-from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.servers.faults import Fault, Held
+from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 
 
@@ -145,6 +148,29 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
     served(files, Rollout(), use)
 
     assert {one.completion.answer for one in answers} == {right_answer(7)}
+    assert model.counts.asked["7"] == 1
+
+
+def test_a_look_at_what_others_have_committed_keeps_nobody_waiting_for_long(team: tuple[Team, ScriptedServer]) -> None:
+    """The lake may be slow at that moment; what others ask about is noted besides."""
+    files, model = team
+    answers: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        answers.append(await ask(desk, 5))
+        ledger, let_go = next(iter(desk.askers.values())).ledger, threading.Event()
+        look = ledger.look
+        ledger.look = lambda: let_go.wait() and look()  # type: ignore[method-assign, return-value, func-returns-value]
+        with files.warehouse.open() as lake:
+            lake.application(NAME).notices.append("webhook", by="another process", at=datetime.now(UTC))
+        assert ledger.answered is not None
+        assert not ledger.answered.is_current
+        answers.append(await ask(desk, 7))
+        let_go.set()
+
+    served(files, Rollout(), use)
+
+    assert [one.completion.answer for one in answers] == [right_answer(5), right_answer(7)]
     assert model.counts.asked["7"] == 1
 
 
@@ -456,6 +482,33 @@ def test_a_long_document_is_asked_about_in_the_parts_of_a_run_and_they_are_paid_
     assert (rows["long"].answer, rows["long"].parts) == ("HAPPY", 3)
     # What was paid for parts stands on the account of the release, whoever asked for them.
     assert sum(run.usage.total for run in runs) == counts.requests * 45 >= paid.total
+
+
+def test_a_part_that_a_caller_waits_for_is_not_asked_for_by_a_run(tmp_path: Path) -> None:
+    """A run puts it behind its others, as it does with a whole text."""
+    let_go = threading.Event()
+
+    def held(seen: Seen) -> Fault | None:
+        return Held(let_go.is_set) if seen.document_id == "long-0" else None
+
+    with ScriptedServer(answer=lambda _: "HAPPY", script=held) as model:
+        team = LongTeam(tmp_path, model.url, "split")
+        promoted(team)
+
+        async def use(desk: OnlineDesk) -> None:
+            question = Question("long", {"body": long_text("long", LONG["long"])}, PATIENCE_SECONDS)
+            caller = asyncio.create_task(desk.answer(question))
+            await until(lambda: model.counts.asked["long-0"] == 1)
+            run = asyncio.create_task(asyncio.to_thread(answered, team))
+            await until(lambda: model.counts.asked["longer-0"] == 1)
+            let_go.set()
+            await asyncio.gather(caller, run)
+
+        served(team, Rollout(), use)
+        rows, counts = team.rows(), model.counts
+
+    assert set(counts.asked.values()) == {1}
+    assert [(rows[name].answer, rows[name].parts) for name in LONG] == [("HAPPY", 3), ("HAPPY", 4)]
 
 
 def test_a_long_document_whose_parts_a_model_puts_together_is_left_to_a_run(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The `llm-platform` command in processes of their own, so that a kill is a real kill.
 
-Most are forked from a server that has imported the platform once: Dagster and pandas take two seconds to import. What
-runs in the fork is what the installed script runs. `script` is that script itself.
+Most are forked from a server that has imported the platform once (`preloaded`): Dagster and pandas take two seconds to
+import. What runs in the fork is what the installed script runs. `script` is that script itself.
 """
 
 from __future__ import annotations
@@ -24,15 +24,7 @@ from llm_platform_tests.team import Team
 PATIENCE_SECONDS = 90.0
 SCRIPT = str(Path(sys.executable).with_name("llm-platform"))
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
-    [
-        "llm_platform.cli.main",
-        "llm_platform.demo.demo",
-        "scipy.stats",
-        "sklearn.linear_model",
-        "sklearn.feature_extraction.text",
-    ]
-)
+_forks.set_forkserver_preload(["llm_platform_tests.survival.preloaded"])
 
 
 @dataclass(frozen=True)

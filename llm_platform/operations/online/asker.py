@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 OTHERS_SECONDS, OTHERS_LOOK_SECONDS = 10.0, 0.1
 """So long a caller waits for the answer that another process has asked for, and half of what its deadline leaves."""
+LONGEST_LOOK_SECONDS = 0.05
+"""So long a caller waits for a look at what others have just committed; what they ask about is noted besides."""
 KEPT_ANSWERS = 20_000
 """Answers in memory, the newest: what is not in the lake yet is found among them."""
 
@@ -149,17 +151,18 @@ class Asker:
             self._counting.shutdown(wait=False)
             self._open.close()
 
-    async def stored(self, fingerprint: str) -> Completion | None:
+    async def stored(self, fingerprint: str, *, look_seconds: float = LONGEST_LOOK_SECONDS) -> Completion | None:
         """The answer that a text has already, whoever has asked for it; None where it has none.
 
-        Where the lake is away, of as many as are known.
+        Where the lake is away, or does not say within `look_seconds` what others have just committed, of as many as are
+        known.
         """
         if (recent := self._recent.get(fingerprint)) is not None:
             return recent
         answered = self.ledger.answered
         if answered is None or fingerprint not in answered:
             if answered is None or not answered.is_current:
-                await self._fresh()
+                await self._fresh(look_seconds)
                 answered = self.ledger.answered
             if answered is None or fingerprint not in answered:
                 return None
@@ -221,7 +224,8 @@ class Asker:
         while not self.ledger.begin(fingerprint) and time.monotonic() < give_up:
             await asyncio.sleep(OTHERS_LOOK_SECONDS)
             found = await self._in_thread(partial(self.ledger.of_others, fingerprint))
-            if found is not None or (found := await self.stored(fingerprint)) is not None:
+            left = give_up - time.monotonic()
+            if found is not None or (found := await self.stored(fingerprint, look_seconds=left)) is not None:
                 return found
         return None
 
@@ -233,7 +237,13 @@ class Asker:
         if (answered := self.ledger.answered) is not None:
             answered.add([row.fingerprint])
 
-    async def _fresh(self) -> None:
+    async def _fresh(self, longest_seconds: float) -> None:
+        """Have looked at the lake since now, or waited for so long where an earlier look is known."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self.ledger.answered is None else longest_seconds):
+                await self._looked()
+
+    async def _looked(self) -> None:
         """Have looked at the lake since now; callers that come together share a look."""
         running = self._looking
         if running is not None and not running.done():

@@ -194,8 +194,8 @@ class OnlineDesk:
         """
 
         def store() -> None:
-            lake = self._place.lake.lake()
-            lake.application(self._name).notices.append("webhook", by=caller, at=datetime.now(UTC))
+            with self._place.lake.turn() as lake:
+                lake.application(self._name).notices.append("webhook", by=caller, at=datetime.now(UTC))
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, store)
@@ -270,12 +270,15 @@ class OnlineDesk:
         mark = lake.mark(), files, month_of(datetime.now(UTC))
         if mark == self._mark:
             return mark, None
-        store = lake.application(self._name)
+        with self._place.lake.turn() as lake:
+            return mark, self._read_now(lake.application(self._name), files)
+
+    def _read_now(self, store: ApplicationStore, files: object) -> _Now | None:
         self._looks.learn(store)
         loaded = self._loaded if files == self._read_files else self._reloaded(files)
         decision = self._deciding(store, loaded)
         if decision is None:
-            return mark, None
+            return None
         application, taken_out = loaded.application, taking_out(loaded.application)
         if taken_out is not None:
             taken_out.redactor.load()
@@ -286,7 +289,7 @@ class OnlineDesk:
             taking_out=taken_out,
         )
         left = month_left(application.budget.month, spent_by(store, loaded, None))
-        return mark, _Now(loaded, decision, making, left)
+        return _Now(loaded, decision, making, left)
 
     def _files(self) -> object:
         """Another one after every change of the application's files."""
@@ -389,6 +392,7 @@ class OnlineDesk:
             PromptTooLong: it is asked about in parts.
         """
         asker.callers += 1
+        came_at = datetime.now(UTC)
         try:
             async with self._told(until):
                 waiting = asker.waiting_for(row.fingerprint)
@@ -398,7 +402,9 @@ class OnlineDesk:
                         return Found(stored, was_stored=True)
                     self._admit(asker, until)
                     waiting = await asker.ask(row, until=until)
-                return Found(await asyncio.shield(waiting), was_stored=False)
+                # Somebody else's, that was found late, may have been there before.
+                completion = await asyncio.shield(waiting)
+                return Found(completion, was_stored=completion.created_at < came_at)
         finally:
             asker.callers -= 1
 

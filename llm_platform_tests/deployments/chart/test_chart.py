@@ -246,16 +246,15 @@ def test_a_tag_of_a_run_cannot_replace_image_or_security(tmp_path: Path) -> None
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_pod_starts_a_command_that_there_is(profile: str, tmp_path: Path) -> None:
     """An option that a program does not know is seen by nobody but the pod, again and again."""
-    import typer.main
     from dagster._cli import create_dagster_cli
     from dagster._daemon.cli import create_dagster_daemon_cli
 
-    from llm_platform.cli.main import app
+    from llm_platform.cli.main import program
 
     programs = {
         "dagster": create_dagster_cli(),
         "dagster-daemon": create_dagster_daemon_cli(),
-        "llm-platform": typer.main.get_command(app),
+        "llm-platform": program(),
     }
     here = tmp_path / "workspace.yaml"
     here.touch()
