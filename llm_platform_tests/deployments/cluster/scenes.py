@@ -308,9 +308,10 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
         if said != wanted:
             raise SystemExit("The branch's account has other rights than it should have.")
     branches = (*PROGRAM, "branch")
-    listed = run(*branches, "list", "--cluster", folder, env=own)
-    step(f"branch list: {' '.join(listed.strip().splitlines()[-1].split())}")
-    if "branch_42 production" not in " ".join(listed.split()) or place not in listed:
+    listed = run(*branches, "list", "--cluster", folder, env=own).replace("│", " ").splitlines()
+    (row,) = (line.split() for line in listed if "branch_42" in line)
+    step(f"branch list: {' '.join(row)}")
+    if row[:2] != ["branch_42", "production"] or row[-1] != place:
         raise SystemExit("The branch is not listed.")
     step(run(*branches, "down", "branch_42", "--yes", "--cluster", folder, env=own | administrator).strip())
     with closing(psycopg2.connect(host=NODE, user="postgres", password="secret", dbname="lake")) as connection:
