@@ -60,7 +60,8 @@ class OldRows:
                 if count and table == "completions":
                     # What is kept of answers to documents whose text has changed since is read anew by the next run.
                     kept = f"starts_with(name, '{ROWS}/')"
-                    transaction.run(f"DELETE FROM {transaction.target('tallies')} WHERE {kept}")
+                    if transaction.count(f"SELECT count(*) FROM {transaction.relation('tallies')} WHERE {kept}"):
+                        transaction.run(f"DELETE FROM {transaction.target('tallies')} WHERE {kept}")
                 removed[table] = count
             return removed
 
