@@ -511,7 +511,7 @@ class Tallies:
                 "WHERE d.status = 'sendable' GROUP BY 1"
             )
         found = self._session.looked_up(self._application).holders(texts, at=at)
-        listed = ", ".join(f"({literal(text)}, {one.count:d})" for text, one in found.items())
+        listed = ", ".join(f"({literal(text)}, {one.n:d})" for text, one in found.items())
         return f"SELECT * FROM (VALUES {listed}) v(fingerprint, n)" if listed else "SELECT NULL AS fingerprint, 0 AS n"
 
     @staticmethod
