@@ -9,7 +9,11 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._cli, dagster_webserver.app, openai, \
-  pandas, sklearn.linear_model, sklearn.feature_extraction.text, scipy.stats, starlette.applications, uvicorn
+  pandas, sklearn.linear_model, sklearn.feature_extraction.text, scipy.stats, starlette.applications, uvicorn, \
+  dagster._core.storage.base_storage, dagster._core.storage.sqlite_storage, upath.implementations.local, \
+  sqlalchemy.dialects.sqlite, alembic.context, pyarrow.pandas_compat, pyarrow.dataset, rich.spinner, rich._emoji_codes, \
+  dagster._core.execution.execute_in_process, dagster._core.execution.plan.active, dagster._core.instance.factory, \
+  dagster._core.instance.runs.run_domain
 COMPILED_FINETUNE := import llm_platform.finetuning.base, torch, transformers, peft
 
 .DEFAULT_GOAL := help

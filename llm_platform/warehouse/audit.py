@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from llm_platform.warehouse.completions import Completions
+from llm_platform.warehouse.documents import SHORT_COLUMNS, DocumentsTable
 from llm_platform.warehouse.leases import stored_leases
 from llm_platform.warehouse.schema import published_table
 from llm_platform.warehouse.session import Session
@@ -107,11 +109,21 @@ class Audit:
                 f"SELECT DISTINCT name FROM {self._relation('tallies')} WHERE starts_with(name, 'answers/') ORDER BY 1"
             )
         ]
-        kept = [tallies.documents(), *(tallies.answers(name) for name in names)]
+        kept, rows = [tallies.documents(), *(tallies.answers(name) for name in names)], self._labelled(names)
         tallies.forget()
         counted = [tallies.documents(), *(tallies.answers(name) for name in names)]
         wrong = [name for name, one, other in zip(["documents", *names], kept, counted, strict=True) if one != other]
         yield Finding("tallies: as counting everything gives them", len(wrong), wrong[0] if wrong else None)
+        others = zip(["documents", *names], rows, self._labelled(names), strict=True)
+        stale = [name for name, one, other in others if one != other]
+        yield Finding("tallies: kept rows are as the tables have them", len(stale), stale[0] if stale else None)
+
+    def _labelled(self, releases: list[str]) -> list[list[dict[str, Any]]]:
+        """Documents with a known answer, and what each release has answered to them, as runs read them."""
+        documents = DocumentsTable(self._session, self._application).known(SHORT_COLUMNS)
+        keys, completions = documents["document_id"].to_pylist(), Completions(self._session, self._application)
+        answered = (completions.answered(name, document_ids=keys) for name in releases)
+        return [table.to_pylist() for table in (documents, *answered)]
 
     def _found(self, claim: str, keys: str) -> Finding:
         rows = self._session.sparingly(lambda: self._session.rows(f"SELECT count(*), min(k) FROM ({keys}) t(k)"))

@@ -85,7 +85,7 @@ class KeptRows:
             known = {} if moved is None else {text: n for text, n in kept.items() if text not in moved}
         if absent := wanted - known.keys():
             found = self._session.looked_up(self._application).holders(absent, at=at)
-            known |= {text: found[text].count if text in found else 0 for text in absent}
+            known |= {text: found[text].n if text in found else 0 for text in absent}
         counts = {text: known[text] for text in sorted(wanted)}
         self._tallies.remember(HOLDERS, counts)
         if (

@@ -7,7 +7,7 @@ steps of a run ask about the same ones, those of the documents that have changed
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,15 +23,15 @@ _numbers = count()
 
 
 class Holders(NamedTuple):
-    """Sendable documents of one text: how many, and the first of their keys."""
+    """Sendable documents of one text: how many (`n`), and the first of their keys."""
 
-    count: int
+    n: int
     keys: tuple[str, ...]
 
     @property
     def is_complete(self) -> bool:
         """Whether all keys are told."""
-        return self.count == len(self.keys)
+        return self.n == len(self.keys)
 
 
 class LookedUp:
@@ -84,7 +84,7 @@ class LookedUp:
                     self._holders, absent = {}, sorted(wanted)
                 self._holders |= dict.fromkeys(absent, Holders(0, ())) | self._look(absent, now)
             self._holders_at = max(now, self._holders_at)
-            return {text: self._holders[text] for text in wanted if self._holders[text].count}
+            return {text: self._holders[text] for text in wanted if self._holders[text].n}
 
     def _is_changed_since(self, snapshot: int) -> bool:
         return snapshot < 0 or self._session.is_written_since(snapshot, self._application, "documents")
@@ -93,7 +93,7 @@ class LookedUp:
         # A table at a version cannot be given another name.
         return f"(SELECT * FROM {self._session.relation(self._application, table, at_snapshot=at)})"
 
-    def _look(self, fingerprints: Collection[str], at: int) -> dict[str, Holders]:
+    def _look(self, fingerprints: Sequence[str], at: int) -> dict[str, Holders]:
         rows = self._session.rows(
             f"SELECT fingerprint, count(*), min(document_id, {MOST_HOLDERS:d}) FROM {self._then('documents', at)} "
             f"WHERE status = 'sendable' AND {one_of('fingerprint', fingerprints)} GROUP BY 1"
@@ -117,7 +117,7 @@ class LookedUp:
             )
         return True
 
-    def _read(self, relation: str, fingerprints: Collection[str]) -> None:
+    def _read(self, relation: str, fingerprints: Sequence[str]) -> None:
         """Put answers to these texts into a table of this process, which takes the place of the one of before."""
         among = one_of("fingerprint", fingerprints)
         # Other columns of an answer are read where its document's key says that it may be.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.tallies import ROWS
 
 AGES = {
     "completions": "created_at",
@@ -56,6 +57,11 @@ class OldRows:
                     self._remove_what_rests_on(transaction, where)
                 if count:
                     transaction.run(f"DELETE FROM {transaction.target(table)} t WHERE {where}")
+                if count and table == "completions":
+                    # What is kept of answers to documents whose text has changed since is read anew by the next run.
+                    kept = f"starts_with(name, '{ROWS}/')"
+                    if transaction.count(f"SELECT count(*) FROM {transaction.relation('tallies')} WHERE {kept}"):
+                        transaction.run(f"DELETE FROM {transaction.target('tallies')} WHERE {kept}")
                 removed[table] = count
             return removed
 

@@ -86,6 +86,7 @@ class Session:
         # Of `Tallies`, which are made anew for every store: what this process has counted, and what of it is stored.
         self.counted: dict[tuple[str, str], Any] = {}
         self.stored_tallies: dict[tuple[str, str], Any] = {}
+        self.tallies_read_at: dict[str, int] = {}
         self.recount: set[str] = set()
         self._looked_up_texts: dict[str, LookedUp] = {}
 

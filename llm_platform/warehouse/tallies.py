@@ -253,22 +253,25 @@ class Tallies:
 
     def keep(self) -> None:
         """Store what was counted since the last time, so that the next process begins from there."""
+        session = self._session
         new = {
             name: kept
-            for (application, name), kept in self._session.counted.items()
-            if application == self._application and self._session.stored_tallies.get((application, name)) != kept
+            for (application, name), kept in session.counted.items()
+            if application == self._application and session.stored_tallies.get((application, name)) != kept
         }
         if not new:
             return
 
-        def body(transaction: Transaction) -> None:
+        def body(transaction: Transaction) -> bool:
+            known_at = session.tallies_read_at.get(self._application)
+            alone = known_at is not None and not session.is_written_since(known_at, self._application, "tallies")
             target = transaction.target("tallies")
             # Nobody can forget anything meanwhile; what was read before may quote it.
             rows = [
                 [name, kept.snapshot, kept.upstream, json.dumps(kept.content)]
                 for name, kept in new.items()
                 if not name.startswith(ROWS)
-                or not self._session.is_written_since(kept.snapshot, self._application, "forgotten")
+                or not session.is_written_since(kept.snapshot, self._application, "forgotten")
             ]
             transaction.run(f"DELETE FROM {target} WHERE {one_of('name', list(new))}")
             if rows:
@@ -277,10 +280,13 @@ class Tallies:
                     f"INSERT INTO {target} (name, snapshot, upstream_snapshot, content, counted_at) VALUES {values}",
                     [value for row in rows for value in row],
                 )
+            return alone
 
-        self._session.write(self._application, body)
-        for name, kept in new.items():
-            self._session.stored_tallies[self._application, name] = kept
+        alone, snapshot = session.write(self._application, body)
+        session.stored_tallies |= {(self._application, name): kept for name, kept in new.items()}
+        if alone:
+            # What has been read before, with what was just written, is all that there is.
+            session.tallies_read_at[self._application] = snapshot
 
     def clear(self) -> None:
         """Take away what is stored, so that every process counts everything anew."""
@@ -291,6 +297,7 @@ class Tallies:
 
         self._session.write(self._application, body)
         self._session.stored_tallies.clear()
+        self._session.tallies_read_at.clear()
         self._session.counted.clear()
 
     def forget(self) -> None:
@@ -364,17 +371,30 @@ class Tallies:
     def _stored(self, name: str) -> _Kept | None:
         if self._application in self._session.recount:
             return None
-        relation = self._session.relation(self._application, "tallies")
-        rows = self._session.rows(
-            f"SELECT snapshot, upstream_snapshot, content FROM {relation} WHERE name = $name "
-            "ORDER BY snapshot DESC LIMIT 1",
-            {"name": name},
-        )
-        if not rows:
-            return None
-        kept = _Kept(int(rows[0][0]), rows[0][1], json.loads(rows[0][2]))
-        self._session.stored_tallies[self._application, name] = kept
+        if name.startswith(f"{ROWS}/"):
+            # They may be large: each is read where it is asked for.
+            return self._read(f"name = {literal(name)}").get(name)
+        session = self._session
+        known_at = session.tallies_read_at.get(self._application)
+        if known_at is None or session.is_written_since(known_at, self._application, "tallies"):
+            at, found = session.snapshot(), self._read(f"NOT starts_with(name, '{ROWS}/')")
+            others = {
+                key: kept
+                for key, kept in session.stored_tallies.items()
+                if key[0] != self._application or key[1].startswith(f"{ROWS}/")
+            }
+            session.stored_tallies = others | {(self._application, key): kept for key, kept in found.items()}
+            session.tallies_read_at[self._application] = at
+        kept: _Kept | None = session.stored_tallies.get((self._application, name))
         return kept
+
+    def _read(self, where: str) -> dict[str, _Kept]:
+        """Name → the newest that is stored under it."""
+        rows = self._session.rows(
+            f"SELECT name, snapshot, upstream_snapshot, content FROM "
+            f"{self._session.relation(self._application, 'tallies')} WHERE {where} ORDER BY snapshot"
+        )
+        return {row[0]: _Kept(int(row[1]), row[2], json.loads(row[3])) for row in rows}
 
     def _all_documents(self, cursor: duckdb.DuckDBPyConnection, at: int) -> dict[str, Any]:
         row = cursor.execute(DOCUMENT_SUMS.select(self._at(DOCUMENTS, at))).fetchall()[0]
@@ -491,7 +511,7 @@ class Tallies:
                 "WHERE d.status = 'sendable' GROUP BY 1"
             )
         found = self._session.looked_up(self._application).holders(texts, at=at)
-        listed = ", ".join(f"({literal(text)}, {one.count:d})" for text, one in found.items())
+        listed = ", ".join(f"({literal(text)}, {one.n:d})" for text, one in found.items())
         return f"SELECT * FROM (VALUES {listed}) v(fingerprint, n)" if listed else "SELECT NULL AS fingerprint, 0 AS n"
 
     @staticmethod

@@ -6,6 +6,7 @@ import pytest
 
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, event, fill, release
+from llm_platform_tests.warehouse.test_small_tables import references
 
 BREAKS = {
     "one row for each document_id": "INSERT INTO {0}.documents SELECT * FROM {0}.documents LIMIT 1",
@@ -13,6 +14,7 @@ BREAKS = {
     "published_v1: one row": "INSERT INTO {0}.published_v1 SELECT * FROM {0}.published_v1 LIMIT 1",
     "a release that somebody decided for": "UPDATE {0}.published_v1 SET release_id = 'nobody''s'",
     "a valid answer in the ledger": "DELETE FROM {0}.completions",
+    "kept rows": "UPDATE {0}.tallies SET content = replace(content, 'HAPPY', 'SAD') WHERE starts_with(name, 'rows/')",
     "counting everything": "UPDATE {0}.tallies SET content = replace(content, '\"documents\": 3', '\"documents\": 4')",
 }
 
@@ -27,6 +29,9 @@ def published(local_lake: Warehouse) -> Warehouse:
     store.rollout.append(event("e1"), expected_previous=None)
     store.published.publish(RELEASE_ID, 1)
     store.documents.counts()
+    store.references.replace(references([("a", "HAPPY", "evaluation")]))
+    store.completions.tally(RELEASE_ID)
+    store.completions.answered(RELEASE_ID, document_ids=["a"])
     store.tallies.keep()
     return local_lake
 

@@ -67,7 +67,7 @@ def _answered(store: ApplicationStore, texts: list[str], *, at: int | None = Non
 
 
 def _held(store: ApplicationStore, texts: list[str], *, at: int | None = None) -> dict[str, int]:
-    return {text: one.count for text, one in _session(store).looked_up("reviews").holders(texts, at=at).items()}
+    return {text: one.n for text, one in _session(store).looked_up("reviews").holders(texts, at=at).items()}
 
 
 def _append(store: ApplicationStore, key: str) -> None:

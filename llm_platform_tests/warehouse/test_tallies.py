@@ -209,4 +209,5 @@ def _forget_process(store: ApplicationStore) -> None:
     """As a new process begins: with what is stored."""
     _session(store).counted.clear()
     _session(store).stored_tallies.clear()
+    _session(store).tallies_read_at.clear()
     assert isinstance(store.tallies, Tallies)

@@ -55,6 +55,7 @@ def test_whatever_happens_to_a_lake_is_counted_as_by_a_process_that_has_just_beg
                 store.tallies.keep()
                 lake._session.counted.clear()
                 lake._session.stored_tallies.clear()
+                lake._session.tallies_read_at.clear()
             moved_on = _said(store, since)
 
             with Warehouse.attach(sqlite_location(tmp_path), threads=1) as other:
