@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_platform_tests.inference.cases import QUICK
+from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def signal_halfway(server: ScriptedServer, number: signal.Signals) -> Callable[[
     def wait(process: subprocess.Popen[bytes]) -> int:
         assert halfway.wait(30)
         process.send_signal(number)
-        return process.wait(timeout=30)
+        return process.wait(timeout=PATIENCE_SECONDS)
 
     return wait
 
@@ -52,7 +53,7 @@ def test_killed_run_asks_again_only_for_what_was_not_stored(tmp_path: Path) -> N
         status = wait(start(server, stored))
         committed = set(stored.read_text().split())
         again = start(server, stored)
-        assert again.wait(timeout=60) == 0
+        assert again.wait(timeout=PATIENCE_SECONDS) == 0
 
         rows = Counter(stored.read_text().split())
         sent_again = [document for document, times in server.counts.asked.items() if times > 1]

@@ -24,7 +24,7 @@ from llm_platform.records import Calibration, Completion
 from llm_platform.records.rollout import RolloutStage
 from llm_platform.resources.asking import asking_online
 from llm_platform.warehouse.store import ApplicationStore
-from llm_platform_tests.online.cases import PATIENCE_SECONDS, promoted, stored
+from llm_platform_tests.online.cases import promoted, stored
 from llm_platform_tests.operations.answering.test_long_documents import (
     LONG,
     LongTeam,
@@ -34,6 +34,7 @@ from llm_platform_tests.operations.answering.test_long_documents import (
     said,
 )
 from llm_platform_tests.operations.answering.test_redacting import letters
+from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 

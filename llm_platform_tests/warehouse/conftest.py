@@ -22,14 +22,14 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> LakeLocation:
 @pytest.fixture
 def lake(location: LakeLocation) -> Iterator[Warehouse]:
     """An empty lake, attached."""
-    with Warehouse.attach(location, threads=2) as warehouse:
+    with Warehouse.attach(location, threads=1) as warehouse:
         yield warehouse
 
 
 @pytest.fixture
 def local_lake(tmp_path: Path) -> Iterator[Warehouse]:
     """An empty lake on a SQLite catalog, where the kind of catalog makes no difference."""
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as warehouse:
+    with Warehouse.attach(sqlite_location(tmp_path), threads=1) as warehouse:
         yield warehouse
 
 
