@@ -21,8 +21,8 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> LakeLocation:
 
 @pytest.fixture
 def lake(location: LakeLocation) -> Iterator[Warehouse]:
-    """An empty lake, attached."""
-    with Warehouse.attach(location, threads=1) as warehouse:
+    """An empty lake, attached; DuckDB works on it in two threads, as where it has the cores."""
+    with Warehouse.attach(location, threads=2) as warehouse:
         yield warehouse
 
 

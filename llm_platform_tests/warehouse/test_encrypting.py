@@ -50,7 +50,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> LakeLocation:
 
 def plain(found: LakeLocation) -> LakeLocation:
     """A lake with documents, answers, a decision, what is published, and old snapshots."""
-    with Warehouse.attach(found, threads=2) as lake:
+    with Warehouse.attach(found, threads=1) as lake:
         store = lake.application("reviews")
         fill(lake, ["secret", "other"])
         answer_all(lake)
@@ -105,7 +105,7 @@ def test_an_existing_lake_is_encrypted_and_every_row_is_there(location: LakeLoca
     assert sorted(path.name for path in Path(location.data_path).parent.glob("*.encrypting*")) == []
     encrypted = replace(location, encrypted=True)
     for number, again in ((5, encrypted), (7, location)):
-        with Warehouse.attach(again, threads=2) as lake:
+        with Warehouse.attach(again, threads=1) as lake:
             assert lake.snapshot() > snapshot
             documents = lake.application("reviews").documents
             change = documents.apply(
@@ -211,7 +211,7 @@ def test_a_catalog_in_postgres_keeps_its_rights_and_nothing_of_the_texts(tmp_pat
     assert asked(postgres_dsn, rights.format(location.schema)) == granted
     assert granted
     assert asked(postgres_dsn, f"SELECT 1 FROM pg_namespace WHERE nspname = '{location.schema}_encrypting'") == []
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location, threads=1) as lake:
         lake.application("reviews").documents.apply(
             batch([document("third")]), deleted=None, full=False, consumed=consumed(3)
         )
@@ -273,7 +273,7 @@ def test_a_branch_reads_the_keys_of_what_it_may_read_and_no_others(tmp_path: Pat
     """A key lies in the schema of its namespace, and rights are given by schema."""
     lakes = [replace(postgres_location(postgres_dsn, tmp_path, name), encrypted=True) for name in ("ours", "theirs")]
     for lake in lakes:
-        with Warehouse.attach(lake, threads=2) as opened:
+        with Warehouse.attach(lake, threads=1) as opened:
             fill(opened, ["secret"])
         assert readable(lake) == []
     ours, theirs = (lake.schema for lake in lakes)
