@@ -13,7 +13,7 @@ COMPILED := import llm_platform.workbench.runs, llm_platform.cli.main, dagster._
 COMPILED_FINETUNE := import llm_platform.finetuning.base, torch, transformers, peft
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all tools coverage mutants chaos soak check format lock \
+.PHONY: help install install-finetune install-dev demo demo-finetune dev test test-all test-store tools coverage mutants chaos soak check format lock \
   bench dist clean chart image test-chart test-cluster ci-branch ci-models ci-evidence
 
 help: ## Show this list
@@ -73,6 +73,11 @@ coverage: .venv/.installed-dev ## Which lines the tests run, command line and wo
 	@$(BIN)/coverage run -m pytest -q -n 2 --dist loadgroup
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+# What moto leaves to the garbage collector is none of our faults.
+test-store: .venv/.installed-dev ## The tests of the lake once more, where production has it: Postgres and an object store
+	@LLM_PLATFORM_TEST_STORE=postgres+s3 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not benchmark" \
+	  -W ignore::pytest.PytestUnraisableExceptionWarning llm_platform_tests/warehouse
 
 mutants: .venv/.installed-dev ## Faults that the tests have to see; one that survives is a line that no test decides about
 	@$(BIN)/python -m llm_platform_tests.mutants

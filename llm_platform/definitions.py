@@ -58,7 +58,7 @@ def build(settings: Settings, *, folder: Path | None = None) -> Built:
     """
     lock = _lock(settings)
     folders = settings.application_folders if folder is None else (folder,)
-    applications = load_applications(folders, settings.models_lock)
+    applications = load_applications(folders, settings.models_lock, settings.budget_month_tokens)
     models, shared = shared_definitions(settings, lock, applications)
     graphs: dict[str, Callable[[], dg.Definitions]] = {
         name: partial(application_definitions, Graph(loaded, settings), models)

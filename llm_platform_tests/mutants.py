@@ -51,6 +51,27 @@ MUTANTS = (
         "online/test_service.py -k once_is_paid",
     ),
     Mutant(
+        "a run asks about a part that a caller waits for",
+        "operations/answering/sending.py",
+        "lease.watch = self._store.completions.watch(release.release_id)",
+        "pass",
+        "online/test_desk.py -k part_that_a_caller",
+    ),
+    Mutant(
+        "callers wait for a look at what the service itself commits",
+        "warehouse/own_commits.py",
+        "self._next[before] = after, commit.answers_of",
+        "pass",
+        "warehouse/test_answered.py -k itself",
+    ),
+    Mutant(
+        "threads of a service meet at the lock of the catalog",
+        "operations/online/open_lake.py",
+        'self._turn if lake.location.kind == "sqlite" else nullcontext()',
+        "nullcontext()",
+        "online/test_server.py -k turns",
+    ),
+    Mutant(
         "a caller asks what a run is asking",
         "operations/online/ledger.py",
         "return not self._noting().take([fingerprint], seconds=ASKED_SECONDS)",

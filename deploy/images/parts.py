@@ -68,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive")
     parser.add_argument("reference")
-    parser.add_argument("--most", type=int, default=950, help="Megabytes on disk that the platform's image may have.")
+    parser.add_argument("--most", type=int, default=900, help="Megabytes on disk that the platform's image may have.")
     parser.add_argument("--digest", action="store_true", help="Print the digest alone.")
     given = parser.parse_args()
     with tarfile.open(given.archive) as archive:

@@ -7,6 +7,10 @@ find . -type d \( -name tests -o -path ./pyarrow/include -o -path ./sqlalchemy/t
 find . -type f \( -name '*.map' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' -o -name '*.pyi' \) -delete
 # The asynchronous twin of Kubernetes' client, Arrow's Flight, a film: nothing of ours imports or shows them.
 rm -rf kubernetes/aio pyarrow/*flight* dagster_webserver/webapp/build/*.mp4
+# Pages of Dagster's that stand there twice, sample tables, schemas of bills of materials in XML (ours are JSON), and what the
+# makers of wheels say they were built of.
+rm -rf dagster_webserver/graphiql sklearn/datasets/data sklearn/datasets/images sklearn/datasets/descr pyarrow/src
+rm -rf cyclonedx/schema/_res/*.xsd ./*.dist-info/sboms
 # Catalogs in SQLite are a laptop's.
 rm -rf duckdb_extension_sqlite_scanner duckdb_extension_sqlite_scanner-*
 # A wheel cannot hold links, so this library stands under three names.
@@ -20,7 +24,7 @@ if command -v strip > /dev/null; then
   find . -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + 2> /dev/null || true
 fi
 # Of large libraries the byte code alone: nobody reads their sources here, and a trace still says file and line.
-for name in kubernetes openai pandas scipy sklearn sqlalchemy; do
+for name in google graphql kubernetes narwhals numpy openai pandas pygments rich scipy sklearn slack_sdk sqlalchemy sqlglot; do
   python3 -m compileall -q -b --invalidation-mode unchecked-hash "$name"
   find "$name" -name '*.py' -delete
 done

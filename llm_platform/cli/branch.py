@@ -13,11 +13,16 @@ from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import Settings, load_settings, namespace_name
 
 if TYPE_CHECKING:
+    from llm_platform.operations.release.branches import Branch
     from llm_platform.operations.release.merging import BranchDiff
     from llm_platform.operations.releases import LoadedApplication
 
 commands = typer.Typer(no_args_is_help=True, help="Namespaces that read another's tables and write only their own.")
 
+OfCluster = Annotated[
+    Path | None,
+    typer.Option("--cluster", help="Of a cluster: the folder that 'branch up --cluster' wrote, or one with several."),
+]
 OneApplication = Annotated[str | None, typer.Option("--application", help="One application; all of them if not given.")]
 
 
@@ -68,40 +73,56 @@ def branch_down(
     name: Annotated[str | None, typer.Argument(help="Namespace to delete.")] = None,
     expired: Annotated[bool, typer.Option("--expired", help="All whose time is over.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    cluster: OfCluster = None,
 ) -> None:
-    """Delete a namespace that `branch up` made: its catalog, data and Dagster history."""
-    from llm_platform.operations.release.branches import list_branches, remove_branch
+    """Delete a namespace that `branch up` made: its catalog, data and Dagster history.
 
-    settings = load_settings()
+    With --cluster its pods, role, schemas and prefix of the bucket, too: by the folder's down.sh, which needs an
+    administrator's CATALOG, kubectl and aws.
+    """
+    from llm_platform.operations.release.branches import remove_branch
+    from llm_platform.operations.release.cluster_branches import end_cluster_branch
+
     if (name is None) is not expired:
         raise SpecificationError("Name one branch, or give --expired for all whose time is over.")
-    now = datetime.now(UTC)
-    names = [one.name for one in list_branches(settings.state) if one.is_expired(now)] if expired else []
+    now, state = datetime.now(UTC), load_settings().state
+    names = [one.name for one in _branches(state, cluster) if one.is_expired(now)] if expired else []
     names = names if name is None else [namespace_name(name)]
     if names and not yes:
         typer.confirm(f"Delete everything of {', '.join(names)}?", abort=True)
     for one in names:
-        remove_branch(settings.state, one)
+        if cluster is None:
+            remove_branch(state, one)
+        else:
+            end_cluster_branch(cluster, one)
         console.print(f"Namespace {one} is gone.")
     if not names:
         console.print("No branch's time is over.")
 
 
-@commands.command("list")
-def branch_list() -> None:
-    """The branches of this state folder: what they read, since when, until when, and what they take."""
+def _branches(state: Path, cluster: Path | None) -> list[Branch]:
     from llm_platform.operations.release.branches import list_branches
+    from llm_platform.operations.release.cluster_branches import cluster_branches
 
-    found, now = list_branches(load_settings().state), datetime.now(UTC)
+    return list_branches(state) if cluster is None else cluster_branches(cluster)
+
+
+@commands.command("list")
+def branch_list(cluster: OfCluster = None) -> None:
+    """The branches of this state folder: what they read, since when, until when, and what they take.
+
+    With --cluster those whose files are in a folder, and their Kubernetes namespaces.
+    """
+    found, now = _branches(load_settings().state, cluster), datetime.now(UTC)
     if not found:
         console.print("There is no branch here. Make one: llm-platform branch up NAME")
         return
-    table = new_table("branch", "reads", "since", "until", "MB")
+    table = new_table("branch", "reads", "since", "until", "MB" if cluster is None else "Kubernetes namespace")
     for one in found:
         until = "" if one.expires_at is None else f"{one.expires_at:%Y-%m-%d %H:%M}"
         until += " (over)" if one.is_expired(now) else ""
         since = "" if one.made_at is None else f"{one.made_at:%Y-%m-%d %H:%M}"
-        table.add_row(one.name, one.upstream, since, until, f"{one.bytes / 1e6:.1f}")
+        table.add_row(one.name, one.upstream, since, until, one.place or f"{(one.bytes or 0) / 1e6:.1f}")
     show(table)
 
 

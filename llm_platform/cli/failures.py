@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
 
@@ -36,6 +35,7 @@ def show_failures(
     """List the documents that have no valid answer, and why; and why others cannot be sent."""
     from llm_platform.operations.evidence.failures import stored_failures, unanswered
     from llm_platform.resources.warehouse import WarehouseResource
+    from llm_platform.warehouse.failures import by_kind
 
     settings = load_settings()
     loaded = application_named(settings, application)
@@ -65,7 +65,7 @@ def show_failures(
             table.add_row(one.name, failure.document_id, failure.status, str(failure.attempts), failure.reason)
     show(table)
     for one in found:
-        for (kind, why), count in Counter((each.status, each.reason) for each in one.failures).most_common():
+        for kind, why, count in by_kind((each.status, each.reason, 1) for each in one.failures):
             console.print(f"{one.name}: {count} {kind}: {why}", markup=False)
     console.print(f"To ask them again: llm-platform retry {application} [--status …] [--reason …]", markup=False)
 

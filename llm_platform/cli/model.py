@@ -158,7 +158,7 @@ def model_why(model: ModelName) -> None:
             for approval in approvals(lake.application(name), loaded, entry):
                 event = approval.event
                 gates = ", ".join(f"{gate.name}: {gate.comparison}" for gate in event.evidence)
-                decision = [event.variant, event.action, f"{event.at:%Y-%m-%d %H:%M}", event.by]
+                decision = [event.variant, event.action, f"{event.at:%Y-%m-%d %H:%M}", event.decider]
                 holds = f"no: {approval.void}" if approval.void else "yes"
                 table.add_row(name, *decision, event.release_id, event.report_id, gates, holds)
     show(table) if table.row_count else console.print(f"Nothing was approved on {model} yet.")

@@ -262,10 +262,9 @@ def history(application: ApplicationName) -> None:
 def _row(step: RolloutStep) -> tuple[str, ...]:
     what = step.kind if step.decision is None else step.decision
     dry = "" if step.applied else " (dry run)"
-    who = step.by if step.kind == "decide" or step.authenticated else f"{step.by} (not authenticated)"
     why = "; ".join(step.reasons) or step.note
     at = f"{step.at:%Y-%m-%d %H:%M:%S}"
-    return at, step.short_id, step.variant, f"{what}{dry}", who, step.stage_name, step.status, why
+    return at, step.short_id, step.variant, f"{what}{dry}", step.decider, step.stage_name, step.status, why
 
 
 def _steer(application: str, challenger: str | None, kind: StepKind, *, note: str, now: bool = False) -> None:

@@ -79,7 +79,7 @@ async def complete(
         succeeded.
     """
     meter, stop, allowance = Meter(), stop or asyncio.Event(), Allowance(policy, release)
-    writer = SinkWriter(on_lines, timeout_seconds=policy.sink_timeout_seconds)
+    writer = SinkWriter(on_lines, timeout_seconds=policy.sink_timeout_seconds, steps_aside=policy.sink_steps_aside)
     outbox = Outbox(writer, release=release, origin=origin or Origin(), meter=meter, policy=policy)
     session = SendingSession(
         _feed(requests, outbox),

@@ -36,6 +36,7 @@ def live_policy(policy: EnginePolicy) -> EnginePolicy:
     return replace(
         policy,
         batch_rows=1,
+        sink_steps_aside=False,
         progress_seconds=0.1,
         breaker_failures=min(policy.breaker_failures, 2),
         backoff_seconds=min(policy.backoff_seconds, 0.2),

@@ -60,6 +60,7 @@ class EnginePolicy:
         max_backlog_rows: Nothing is sent while this many answers wait for the sink.
         drain_seconds: How long a stopped run waits for what is in flight.
         sink_timeout_seconds: A sink that takes longer for one batch has failed.
+        sink_steps_aside: Whether the thread of the sink lets others of the process go first.
     """
 
     limit: int | None = None
@@ -92,6 +93,7 @@ class EnginePolicy:
     max_backlog_rows: int = 20_000
     drain_seconds: float = 5.0
     sink_timeout_seconds: float = 120.0
+    sink_steps_aside: bool = True
     progress_seconds: float = 1.0
     poll_seconds: float = 0.25
     discover_seconds: float = 10.0

@@ -22,10 +22,13 @@ class SinkWriter:
     """Calls the sink from a thread of its own, one batch at a time.
 
     While one batch is written, those that arrive are joined: a slow sink gets fewer and larger ones.
+
+    Args:
+        steps_aside: Whether other threads go first; not where somebody waits for what is stored.
     """
 
-    def __init__(self, on_lines: OnLines, *, timeout_seconds: float) -> None:
-        self._on_lines = on_lines
+    def __init__(self, on_lines: OnLines, *, timeout_seconds: float, steps_aside: bool = True) -> None:
+        self._on_lines, self._steps_aside = on_lines, steps_aside
         self._timeout_seconds = timeout_seconds
         self._queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._busy_since: float | None = None
@@ -73,7 +76,8 @@ class SinkWriter:
             self._thread.join(timeout=0.05)
 
     def _write(self) -> None:
-        step_aside()
+        if self._steps_aside:
+            step_aside()
         while (lines := self._queue.get()) is not None:
             lines = lines + self._waiting()
             self._busy_since = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,10 +165,13 @@ class Applications(dict[str, LoadedApplication]):
         raise SpecificationError(f"There is no application {name!r}. There are: {', '.join(sorted(self)) or 'none'}.")
 
 
-def load_applications(folders: Sequence[Path], lock_file: Path) -> Applications:
+def load_applications(folders: Sequence[Path], lock_file: Path, month_tokens: int | None = None) -> Applications:
     """Every application in `folders` by name, with its prompts and the entries of the lock file.
 
     What is wrong with one of them, or with a lock entry that it names, is no matter of the others.
+
+    Args:
+        month_tokens: What each may use a month here at most, also where its own budget allows more.
     """
     try:
         lock = load_lock(lock_file)
@@ -176,16 +179,33 @@ def load_applications(folders: Sequence[Path], lock_file: Path) -> Applications:
         found = find_applications(folders)
         unlocked = [BrokenApplication(name, folder, str(error)) for name, folder in found.folders.items()]
         return Applications({}, [*found.broken, *unlocked])
-    return load_folders(folders, lock)
+    loaded = load_folders(folders, lock)
+    if month_tokens is None:
+        return loaded
+    return Applications({name: _within(one, month_tokens) for name, one in loaded.items()}, loaded.broken)
 
 
-def loaded_application(folders: Sequence[Path], lock_file: Path, name: str) -> LoadedApplication:
+def _within(loaded: LoadedApplication, month_tokens: int) -> LoadedApplication:
+    """An application whose month has no more tokens than that."""
+    application = loaded.application
+    month = application.budget.month
+    least = month.model_copy(update={"tokens": min(month.tokens or month_tokens, month_tokens)})
+    budget = application.budget.model_copy(update={"month": least})
+    return replace(loaded, application=application.model_copy(update={"budget": budget}))
+
+
+def loaded_application(
+    folders: Sequence[Path], lock_file: Path, month_tokens: int | None, name: str
+) -> LoadedApplication:
     """One application in `folders`.
+
+    Args:
+        month_tokens: As in `load_applications`.
 
     Raises:
         SpecificationError: there is none of this name, or its files have mistakes.
     """
-    return load_applications(folders, lock_file).named(name)
+    return load_applications(folders, lock_file, month_tokens).named(name)
 
 
 def load_folders(folders: Sequence[Path], lock: Lock) -> Applications:

@@ -176,6 +176,8 @@ class GateResult(Record):
         return f"lower bound {figure(self.bound, against=self.limit)}, minimum {minimum_figure(self.limit)}"
 
 
+AUTOMATIC = "rollout"
+"""Who decides where the stated policy does, and no person."""
 FIRST_CHAMPION = "rollout: first_champion automatic"
 """Who decides where nothing served before, and the application leaves that to the first run."""
 
@@ -204,3 +206,9 @@ class RolloutEvent(Record):
     evidence: tuple[GateResult, ...]
     note: str = ""
     authenticated: bool | None = None
+
+    @property
+    def decider(self) -> str:
+        """Who decided, for people: with a word where nobody vouches for it."""
+        is_vouched_for = self.authenticated is not False or self.by in (AUTOMATIC, FIRST_CHAMPION)
+        return self.by if is_vouched_for else f"{self.by} (not authenticated)"

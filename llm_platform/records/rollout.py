@@ -250,6 +250,11 @@ class RolloutStep(Record):
         return RolloutPolicy.model_validate_json(self.policy)
 
     @property
+    def decider(self) -> str:
+        """Who asked or decided, for people: with a word where nobody vouches for it."""
+        return self.by if self.kind == "decide" or self.authenticated else f"{self.by} (not authenticated)"
+
+    @property
     def short_id(self) -> str:
         """For people."""
         return self.rollout_id[:8]

@@ -319,6 +319,11 @@ class Settings(PodFields, BaseSettings):
         le=1000,
         description="dagster/priority of this deployment's runs; of a backfill's, 20 less.",
     )
+    budget_month_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that an application may use a month (UTC) here, also where its own file allows more.",
+    )
     sensors: bool = Field(default=False, description="Whether sensors start switched on.")
     sensor_seconds: int = Field(default=30, ge=1, description="Shortest time between two looks at a source table.")
     ui_url: str | None = Field(default=None, description="Address of Dagster's UI, for links in alerts.")
@@ -545,9 +550,9 @@ class Settings(PodFields, BaseSettings):
         return (*((SAMPLE_APPLICATIONS,) if self.samples else ()), *self.applications)
 
     @property
-    def application_files(self) -> tuple[tuple[Path, ...], Path]:
-        """What applications are read from: their folders, and the lock file of models."""
-        return self.application_folders, self.models_lock
+    def application_files(self) -> tuple[tuple[Path, ...], Path, int | None]:
+        """What applications are read from: their folders, the lock file of models, and what a month may take here."""
+        return self.application_folders, self.models_lock, self.budget_month_tokens
 
 
 def load_settings() -> Settings:

@@ -53,8 +53,9 @@ class AnsweredTexts:
         """Whether nobody else has committed anything since the last look, where that can be told for nothing."""
         if self._is_committing:
             return True
-        coordinator = self._session.coordinator
-        return coordinator.mark_is_free and self._mark is not None and coordinator.mark() == self._mark
+        commits = self._session.own_commits
+        self._mark = commits.later(self._mark, self._release_id)
+        return commits.is_newest(self._mark)
 
     def add(self, fingerprints: Collection[str]) -> None:
         """Texts that its owner has answered."""
@@ -69,7 +70,7 @@ class AnsweredTexts:
         with self._looking:
             # Before what is read: a commit in between makes the next question a look.
             mark = self._session.coordinator.mark()
-            if mark == self._mark and not self._session.has_upstream:
+            if (self.is_current or mark == self._mark) and not self._session.has_upstream:
                 return
             for catalog in [LAKE, UPSTREAM] if self._session.has_upstream else [LAKE]:
                 self._look_at(catalog)
@@ -83,7 +84,7 @@ class AnsweredTexts:
     @contextmanager
     def committing(self) -> Iterator[None]:
         """A commit of the owner's, under the application's write lock: what it changes is known already."""
-        undisturbed = self._mark is not None and self._session.coordinator.mark() == self._mark
+        undisturbed = self.is_current or self._mark == self._session.coordinator.mark()
         self._is_committing = undisturbed
         try:
             yield

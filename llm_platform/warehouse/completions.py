@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import Completion, Release, TokenUsage, content_hash, json_lines
@@ -20,6 +21,7 @@ from llm_platform.warehouse.engine import execute, identifier, json_pointer, lit
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.holders import ALL_BUCKETS, Holder
 from llm_platform.warehouse.holders import COLUMNS as LEASED
+from llm_platform.warehouse.kept_rows import KeptRows
 from llm_platform.warehouse.leases import Lease, stored_leases
 from llm_platform.warehouse.ledger import LISTED, commit, in_file, stage
 from llm_platform.warehouse.missing import MissingSize, MissingTexts, missing_keys
@@ -27,7 +29,7 @@ from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.tallies import AnswersTally, Tallies
 from llm_platform.warehouse.watch import AnswersWatch
 
-MEASURED_TEXTS, SAID_ROWS = 4_000, 10_000
+MEASURED_TEXTS, ENOUGH_TEXTS, SAID_ROWS = 4_000, 1_000, 10_000
 DATA_VERSION_COLUMNS = ("fingerprint", "status", "answer", "confidence")
 ANSWERED_COLUMNS = (
     "d.document_id, d.fingerprint, d.bucket, d.attributes, c.status, c.answer, c.confidence, c.label_logprobs, "
@@ -200,6 +202,16 @@ class Completions:
 
     def measured_tokens(self, release_id: str) -> MeasuredTokens | None:
         """What the stored answers of a release took, against the length of their texts; None before the first."""
+        tallies, name = Tallies(self._session, self._application), f"tokens/{release_id}"
+        if (kept := tallies.recall(name)) is not None:
+            return MeasuredTokens(**kept)
+        measured = self._measure_tokens(release_id)
+        if measured is not None and measured.answers >= ENOUGH_TEXTS:
+            # More of them would tell the same.
+            tallies.remember(name, asdict(measured))
+        return measured
+
+    def _measure_tokens(self, release_id: str) -> MeasuredTokens | None:
         documents = self._session.relation(self._application, "documents")
         # Some thousands say how long a token is; a pass over all texts would take longer than what it tells.
         some = (
@@ -336,28 +348,52 @@ class Completions:
     def answered(self, release_id: str, *, document_ids: Sequence[str] | None = None) -> pa.Table:
         """One row per document that has an answer, in the order of the keys; equal texts share theirs.
 
-        With `document_ids`, of those only: neither table is read whole.
+        With `document_ids`, of those only: neither table is read whole, and what is read is kept.
         """
-        documents = self._session.relation(self._application, "documents")
-        answers = self._answers("release_id")
-        if document_ids is not None:
-            documents = f"(SELECT * FROM {documents} WHERE {one_of('document_id', document_ids)})"
-            texts = self._session.rows(f"SELECT DISTINCT fingerprint FROM {documents} WHERE status = 'sendable'")
-            answers = f"(SELECT * FROM {answers} WHERE {one_of('fingerprint', [row[0] for row in texts])})"
+        if document_ids is None:
+            documents = self._session.relation(self._application, "documents")
+            return self._session.table(
+                f"SELECT {ANSWERED_COLUMNS} FROM {documents} d JOIN {self._answers('release_id')} c "
+                "USING (fingerprint) WHERE d.status = 'sendable' ORDER BY d.document_id",
+                {"key": release_id},
+            )
+        found = KeptRows(self._session, self._application).rows(
+            f"answered/{release_id}",
+            document_ids,
+            lambda keys: self._answered_or_not(release_id, keys),
+            of=[ANSWERED_COLUMNS],
+            with_answers=True,
+        )
+        return found.filter(pc.is_valid(found["status"]))
+
+    def _answered_or_not(self, release_id: str, document_ids: Sequence[str]) -> pa.Table:
+        documents, answers = self._named(document_ids)
         return self._session.table(
-            f"SELECT {ANSWERED_COLUMNS} FROM {documents} d JOIN {answers} c USING (fingerprint) "
-            "WHERE d.status = 'sendable' ORDER BY d.document_id",
+            f"SELECT {ANSWERED_COLUMNS} FROM {documents} d LEFT JOIN {answers} c "
+            "ON c.fingerprint = CASE WHEN d.status = 'sendable' THEN d.fingerprint END",
             {"key": release_id},
         )
+
+    def _named(self, document_ids: Sequence[str]) -> tuple[str, str]:
+        """SQL of these documents, and of what answers their texts."""
+        documents = self._session.relation(self._application, "documents")
+        named = f"(SELECT * FROM {documents} WHERE {one_of('document_id', document_ids)})"
+        texts = self._session.rows(f"SELECT DISTINCT fingerprint FROM {named} WHERE status = 'sendable'")
+        return named, self._answers_to([row[0] for row in texts])
+
+    def _answers_to(self, fingerprints: Sequence[str]) -> str:
+        """Answers of the release $key to these texts."""
+        if self._session.has_upstream:
+            return f"(SELECT * FROM {self._answers('release_id')} WHERE {one_of('fingerprint', fingerprints)})"
+        stored = self._session.looked_up(self._application).answers(fingerprints)
+        return f"(SELECT * FROM {stored} WHERE release_id = $key)"
 
     def said(self, release_id: str, *, document_ids: Sequence[str] | None = None) -> Iterator[SaidAlike]:
         """What a release says of documents, those that it says the same of together; read as it goes on."""
         documents = self._session.relation(self._application, "documents")
         answers = self._answers("release_id")
         if document_ids is not None:
-            documents = f"(SELECT * FROM {documents} WHERE {one_of('document_id', document_ids)})"
-            texts = self._session.rows(f"SELECT DISTINCT fingerprint FROM {documents} WHERE status = 'sendable'")
-            answers = f"(SELECT * FROM {answers} WHERE {one_of('fingerprint', [row[0] for row in texts])})"
+            documents, answers = self._named(document_ids)
         sql = (
             "SELECT c.status, c.answer, coalesce(c.confidence < 0 OR c.confidence > 1, false), count(*), "
             f"min(d.document_id) FROM {documents} d JOIN {answers} c USING (fingerprint) WHERE d.status = 'sendable' "

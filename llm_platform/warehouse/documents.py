@@ -15,6 +15,7 @@ from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.bars import leave_out_forgotten
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier, one_of
+from llm_platform.warehouse.kept_rows import KeptRows
 from llm_platform.warehouse.schema import columns_of
 from llm_platform.warehouse.session import Session, Transaction
 from llm_platform.warehouse.tallies import Tallies
@@ -33,6 +34,8 @@ MOST_LOST = 20
 ONLINE = "online"
 """Origin of documents that callers have sent; those of the source have none."""
 
+NAMED = "named"
+"""Name under which rows are kept of documents that known answers name."""
 SHORT_COLUMNS = ("document_id", "fingerprint", "attributes", "status")
 """What is mostly asked of some documents, without their texts."""
 
@@ -112,6 +115,9 @@ class DocumentsTable:
 
     def of_source(self) -> int:
         """How many documents the source has."""
+        counted = Tallies(self._session, self._application).documents().of_source
+        if counted is not None:
+            return counted
         return int(self._session.value(f"SELECT count(*) FROM {self._relation('documents')} WHERE origin IS NULL"))
 
     def mend(self) -> int:
@@ -150,9 +156,14 @@ class DocumentsTable:
 
     def some(self, document_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Documents with these keys, as far as they are there, in the order of their keys."""
-        # Some hundred keys lie in every part of a table, so each look is a pass: one for all that ask for the same.
-        read = SHORT_COLUMNS if set(columns) <= set(SHORT_COLUMNS) else columns
-        found = self._session.table(f"{self.named_sql(read, sorted(set(document_ids)))} ORDER BY document_id")
+        named = sorted(set(document_ids))
+        if not set(columns) <= set(SHORT_COLUMNS):
+            return self._session.table(f"{self.named_sql(columns, named)} ORDER BY document_id")
+        # Some hundred keys lie in every part of a table, so a look is a pass: one for all that ask, and kept.
+        kept = KeptRows(self._session, self._application)
+        found = kept.rows(
+            NAMED, named, lambda keys: self._session.table(self.named_sql(SHORT_COLUMNS, keys)), of=SHORT_COLUMNS
+        )
         return found.select(list(columns))
 
     def withheld(self, document_ids: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -165,13 +176,7 @@ class DocumentsTable:
 
     def shared(self, fingerprints: Collection[str]) -> dict[str, int]:
         """Text → how many sendable documents have it, of these texts."""
-        if not fingerprints:
-            return {}
-        sql = (
-            f"SELECT fingerprint, count(*) FROM {self._relation('documents')} WHERE status = 'sendable' AND "
-            f"{one_of('fingerprint', sorted(fingerprints))} GROUP BY 1"
-        )
-        return dict(self._session.rows(sql))
+        return KeptRows(self._session, self._application).holders(fingerprints) if fingerprints else {}
 
     def named_sql(self, columns: Sequence[str], document_ids: Sequence[str]) -> str:
         """SQL of documents with these keys."""
@@ -330,6 +335,9 @@ def _apply(
             "UNION ALL SELECT document_id FROM gone"
         )
         transaction.run(f"DELETE FROM {transaction.target('documents')} WHERE {transaction.among('leaving')}")
+    if inserted or updated or deleted:
+        changed = "SELECT document_id FROM difference UNION ALL SELECT document_id FROM gone"
+        transaction.changes_documents("documents", changed)
     if deleted and departing:
         transaction.run(f"INSERT INTO {transaction.target('departed')} SELECT document_id, now() FROM gone")
     if inserted or updated:

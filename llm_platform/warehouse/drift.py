@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import pyarrow as pa
 
 from llm_platform.records.tables import FLAGS_SCHEMA, LABELLING_SCHEMA
-from llm_platform.warehouse.engine import one_of
+from llm_platform.warehouse.engine import execute, literal, one_of
+from llm_platform.warehouse.kept_rows import KeptRows
+from llm_platform.warehouse.looked_up import MOST_TEXTS
 from llm_platform.warehouse.schema import NEWEST_FIRST, listed
-from llm_platform.warehouse.session import FEW_KEYS, LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.session import UPSTREAM, Session, Transaction
 from llm_platform.warehouse.tallies import Tallies
 
-DRAWN = "drift"
-"""Name under which it is kept which texts stand for those of before."""
+DRAWN, WINDOW = "drift", "window"
+"""Names under which it is kept which texts stand for those of before, and what they and their answers say."""
+CHARACTERS = 4_000
 
 
 RANKS, SPARE = 2**128, 4
@@ -92,22 +96,22 @@ class DriftTable:
 
     def unconsidered(self, release_id: str, *, since: datetime) -> pa.Table:
         """One row (fingerprint, document_id, confidence) per live text that a release answered and no draw has seen."""
-        live = self._session.rows(
-            f"SELECT DISTINCT fingerprint FROM {self._relation('documents')} WHERE status = 'sendable' "
-            f"AND updated_at > $since LIMIT {FEW_KEYS + 1:d}",
-            {"since": since},
-        )
-        few = one_of("fingerprint", [row[0] for row in live]) if len(live) <= FEW_KEYS else "true"
-        answers = f"SELECT * FROM ({self._answers()}) WHERE {few}"
-        return self._session.table(
-            f"SELECT d.fingerprint, min(d.document_id) AS document_id, any_value(c.confidence) AS confidence "
-            f"FROM {self._relation('documents')} d JOIN ({answers}) c USING (fingerprint) "
+        new = self._session.rows(
+            f"SELECT d.fingerprint, min(d.document_id) FROM {self._relation('documents')} d "
             "WHERE d.status = 'sendable' AND d.updated_at > $since AND NOT EXISTS ("
             f"SELECT 1 FROM {self._relation('labelling')} l "
-            "WHERE l.release_id = $release AND l.fingerprint = d.fingerprint) "
-            "GROUP BY d.fingerprint ORDER BY document_id",
+            "WHERE l.release_id = $release AND l.fingerprint = d.fingerprint) GROUP BY 1",
             {"release": release_id, "since": since},
         )
+        keys, texts = pa.array([row[1] for row in new], pa.string()), pa.array([row[0] for row in new], pa.string())
+        answers = self._answers_to(texts.to_pylist(), release_id=release_id)
+        with self._session.cursor() as cursor:
+            cursor.register("live", pa.table({"fingerprint": texts, "document_id": keys}))
+            return execute(
+                cursor,
+                f"SELECT d.fingerprint, d.document_id, c.confidence FROM live d JOIN ({answers}) c USING (fingerprint) "
+                "ORDER BY d.document_id",
+            ).to_arrow_table()
 
     def consider(self, rows: pa.Table) -> int:
         """Store draws (`LABELLING_SCHEMA`) of texts that no draw has seen; returns how many were stored."""
@@ -143,19 +147,29 @@ class DriftTable:
     def window(self, release_id: str, *, since: datetime, live: bool, limit: int, seed: int) -> pa.Table:
         """Texts of one window with a release's answers, one row a text, in the order of the keys.
 
-        `live` takes the newest texts after `since`, else those up to it, drawn by hash. Texts are cut at 4,000
-        characters: enough for what is measured. Columns: document_id, fingerprint, text; status, answer, confidence
+        `live` takes the newest texts after `since`, else those up to it, drawn by hash. Texts are cut at
+        `CHARACTERS`: enough for what is measured. Columns: document_id, fingerprint, text; status, answer, confidence
         and raw are null without an answer.
         """
         chosen = self._newest(since, limit=limit) if live else self._drawn_before(since, limit=limit, seed=seed)
-        keys, texts = [row[1] for row in chosen], [row[0] for row in chosen]
         documents = self._relation("documents")
-        return self._session.table(
-            "SELECT t.document_id, t.fingerprint, left(t.text, 4000) AS text, c.status, c.answer, c.confidence, c.raw "
-            f"FROM (SELECT document_id, fingerprint, text FROM {documents} WHERE {one_of('document_id', keys)}) t "
-            f"LEFT JOIN (SELECT * FROM ({self._answers()}) WHERE {one_of('fingerprint', texts)}) c "
-            "ON c.fingerprint = t.fingerprint ORDER BY t.document_id",
-            {"release": release_id},
+
+        def read(keys: Sequence[str]) -> pa.Table:
+            named = set(keys)
+            texts = [text for text, key in chosen if key in named]
+            answers = self._answers_to(texts, release_id=release_id, since=since if live else None)
+            return self._session.table(
+                f"SELECT t.document_id, t.fingerprint, left(t.text, {CHARACTERS:d}) AS text, "
+                "c.status, c.answer, c.confidence, c.raw "
+                f"FROM (SELECT document_id, fingerprint, text FROM {documents} WHERE {one_of('document_id', keys)}) t "
+                f"LEFT JOIN ({answers}) c ON c.fingerprint = t.fingerprint ORDER BY t.document_id"
+            )
+
+        keys = [key for _, key in chosen]
+        if live:
+            return read(keys)
+        return KeptRows(self._session, self._application).rows(
+            WINDOW, keys, read, of=[release_id, str(CHARACTERS)], with_answers=True
         )
 
     def _newest(self, since: datetime, *, limit: int) -> list[tuple[str, str]]:
@@ -204,31 +218,54 @@ class DriftTable:
         )
 
     def _is_drawn_still(self, tallies: Tallies, kept: dict[str, Any], snapshot: int, *, seed: int) -> bool:
+        standing = tallies.standing(DRAWN)
+        since = standing["at"] if standing is not None and standing["drawn_at"] == kept["at"] else kept["at"]
+        if not self._session.is_written_since(since, self._application, "documents"):
+            return True
         with self._session.cursor() as cursor:
-            if not tallies.stage_changed(cursor, kept["at"], snapshot, most=0):
+            if not tallies.stage_changed(cursor, since, snapshot, most=0):
                 return False
             then, now = (
-                self._session.relation(self._application, "documents", at_snapshot=at) for at in (kept["at"], snapshot)
+                self._session.relation(self._application, "documents", at_snapshot=at) for at in (since, snapshot)
             )
             moved = " UNION ALL ".join(
                 f"SELECT fingerprint FROM (SELECT * FROM {documents}) JOIN changed USING (document_id)"
                 for documents in (then, now)
             )
             near = "true" if kept["last"] is None else f"{_rank('fingerprint', seed)} <= '{kept['last']}'::UHUGEINT"
-            return not cursor.execute(f"SELECT count(*) FROM ({moved}) WHERE {near}").fetchall()[0][0]
+            if cursor.execute(f"SELECT count(*) FROM ({moved}) WHERE {near}").fetchall()[0][0]:
+                return False
+        tallies.stand(DRAWN, {"drawn_at": kept["at"], "at": snapshot})
+        return True
 
-    def _answers(self) -> str:
-        """One answer of $release per text: ours, else the upstream's."""
-        columns = "release_id, fingerprint, status, answer, confidence, raw"
-        both = " UNION ALL ".join(
-            f"SELECT {place} AS place, {columns} FROM "
-            + self._session.relation(self._application, "completions", catalog=catalog)
-            for place, catalog in enumerate((LAKE, UPSTREAM))
-        )
-        return (
-            f"SELECT * FROM ({both}) WHERE release_id = $release "
-            "QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY place) = 1"
-        )
+    def _answers_to(self, texts: Sequence[str], *, release_id: str, since: datetime | None = None) -> str:
+        """SQL of one answer of a release for each of these texts: ours, else the upstream's.
+
+        Args:
+            texts: Fingerprints; of very many, answers to others are given, too.
+            release_id: Has answered.
+            since: Most were answered after this moment, so that is where they are looked for first.
+        """
+        columns, release = "release_id, fingerprint, status, answer, confidence, raw", literal(release_id)
+        among = one_of("fingerprint", texts) if len(texts) <= MOST_TEXTS else "true"
+        ledger = f"SELECT {columns} FROM {self._relation('completions')} WHERE release_id = {release} AND {among}"
+        if self._session.has_upstream:
+            theirs = self._session.relation(self._application, "completions", catalog=UPSTREAM)
+            return (
+                f"SELECT * EXCLUDE (place) FROM (SELECT 0 AS place, * FROM ({ledger}) UNION ALL "
+                f"SELECT 1, {columns} FROM {theirs} WHERE release_id = {release} AND {among}) "
+                "QUALIFY row_number() OVER (PARTITION BY fingerprint ORDER BY place) = 1"
+            )
+        if len(texts) > MOST_TEXTS:
+            return ledger
+        new, others = "", texts
+        if since is not None:
+            # Files of answers are passed over by the times of their rows, and not by the hashes of texts.
+            recent = f"{ledger} AND created_at > TIMESTAMPTZ '{since.isoformat()}'"
+            found = {row[0] for row in self._session.rows(f"SELECT fingerprint FROM ({recent})")}
+            new, others = f"{recent} UNION ALL ", [text for text in texts if text not in found]
+        stored = self._session.looked_up(self._application).answers(others)
+        return f"{new}SELECT {columns} FROM {stored} WHERE release_id = {release}"
 
     def _relation(self, table: str) -> str:
         return self._session.relation(self._application, table)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +14,9 @@ from llm_platform.warehouse.ledger import LISTED
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 from llm_platform.warehouse.stored_reasons import in_own_words
 from llm_platform.warehouse.tallies import Tallies
+
+_MEASURED = re.compile(r"(?<!HTTP )\b\d+")
+"""Numbers of a reason that are of one document: seconds, requests, characters. A status of HTTP is a reason itself."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,18 @@ class Failure:
     is_ours: bool
 
 
+def by_kind(found: Iterable[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """(status, reason, count), the most frequent first; those that differ in what was measured are one."""
+    shown: dict[tuple[str, str], str] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for status, reason, count in sorted(found):
+        kind = (status, _MEASURED.sub("0", reason))
+        shown.setdefault(kind, reason)
+        counts[kind] += count
+    causes = ((kind[0], shown[kind], count) for kind, count in counts.items())
+    return sorted(causes, key=lambda cause: (-cause[2], cause[:2]))
+
+
 class Failures:
     """Failures among the completions of one application."""
 
@@ -52,22 +69,20 @@ class Failures:
         counted = Tallies(self._session, self._application).answers(release_id).texts.numbers
         if counted["answered"] == counted["valid"]:
             return []
-        counts: dict[tuple[str, str], int] = {}
+        found: list[tuple[str, str, int]] = []
         documents = self._session.relation(self._application, "documents")
         ours = self._session.relation(self._application, "completions")
         for catalog in (LAKE, UPSTREAM) if self._session.has_upstream else (LAKE,):
             relation = self._session.relation(self._application, "completions", catalog=catalog)
             known = f"SELECT 1 FROM {ours} o WHERE o.release_id = $key AND o.fingerprint = c.fingerprint"
             lacking = "" if catalog == LAKE else f" AND NOT EXISTS ({known})"
-            rows = self._session.rows(
+            found += self._session.rows(
                 f"SELECT c.status, coalesce({in_own_words()}, ''), count(*) FROM "
                 f"(SELECT c.* FROM {relation} c JOIN {documents} d ON d.fingerprint = c.fingerprint "
                 f"WHERE d.status = 'sendable' AND c.release_id = $key AND c.status <> 'valid'{lacking}) c GROUP BY ALL",
                 {"key": release_id},
             )
-            for status, reason, count in rows:
-                counts[status, reason] = counts.get((status, reason), 0) + count
-        return sorted(((*cause, count) for cause, count in counts.items()), key=lambda one: (-one[2], one[:2]))
+        return by_kind(found)
 
     def of_judge(self, release_id: str) -> list[Failure]:
         """Verdicts of a judge that are not valid; they are about answers, not about documents."""

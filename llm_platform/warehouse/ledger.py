@@ -124,6 +124,7 @@ def _insert(transaction: Transaction, found: str, *, with_parts: bool) -> int:
         f"INSERT INTO {transaction.target('completions')} ({LISTED}) SELECT {LISTED} FROM {found}"
     )
     sign(transaction, found)
+    transaction.answers_of = frozenset(row[0] for row in transaction.run(f"SELECT DISTINCT release_id FROM {found}"))
     if with_parts:
         transaction.run(
             f"INSERT INTO {transaction.target('made_of')} ({PARTS_LISTED}) SELECT {PARTS_LISTED} FROM made_of "

@@ -388,8 +388,8 @@ def _stage_wanted(transaction: Transaction, served: Served, *, only_changed: boo
         "CREATE OR REPLACE TEMP TABLE routed AS SELECT document_id, fingerprint, status, reason, withheld, "
         f"{route_of(served.routes)} AS route FROM {transaction.relation('documents')} {changed}WHERE origin IS NULL"
     )
-    among = transaction.among("routed", "fingerprint") if only_changed else "true"
-    transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served, among)}")
+    stored = transaction.answers_to("routed") if only_changed else None
+    transaction.run(f"CREATE OR REPLACE TEMP TABLE wanted AS {_wanted(transaction, served, stored)}")
     put_back_withheld(transaction)
 
 
@@ -451,6 +451,9 @@ def _publish(
     target = transaction.target(contract.table, {one.name: one.sql_type for one in contract.columns})
     columns = _versioned([one.name for one in contract.columns])
     moved = TableState(0, "0") if before is None else before
+    if counts["inserted"] or counts["updated"] or counts["deleted"]:
+        changed = "SELECT document_id FROM difference UNION ALL SELECT document_id FROM gone"
+        transaction.changes_documents(contract.table, changed)
     if counts["updated"] or counts["deleted"]:
         transaction.run(
             "CREATE OR REPLACE TEMP TABLE leaving AS SELECT document_id FROM difference WHERE NOT is_new "
@@ -502,17 +505,21 @@ def _violations(transaction: Transaction, contract: Contract, relation: str) -> 
     ]
 
 
-def _wanted(transaction: Transaction, served: Served, among: str) -> str:
-    """SQL for what readers are to get, from the table `routed`; `among` bounds which answers are looked at."""
+def _wanted(transaction: Transaction, served: Served, stored: str | None) -> str:
+    """SQL for what readers are to get, from the table `routed`.
+
+    Args:
+        stored: What to read the answers from, where these are some of them only.
+    """
     # As one equation: with a second condition on one side only, the engine compares every pair of rows.
     joins = [
-        f"LEFT JOIN ({_answers(transaction, literal(served.release_id), among)}) c "
+        f"LEFT JOIN ({_answers(transaction, literal(served.release_id), stored)}) c "
         "ON c.fingerprint = CASE WHEN d.status = 'sendable' THEN d.fingerprint END"
     ]
     found = _columns("c", served.release_id, served.variant)
     for at, one in enumerate(served.routes):
         joins.append(
-            f"LEFT JOIN ({_answers(transaction, literal(one.release_id), among)}) c{at} "
+            f"LEFT JOIN ({_answers(transaction, literal(one.release_id), stored)}) c{at} "
             f"ON c{at}.fingerprint = CASE WHEN d.status = 'sendable' AND d.route = {at} THEN d.fingerprint END"
         )
         own = _columns(f"c{at}", one.release_id, one.variant)
@@ -535,12 +542,14 @@ def _columns(alias: str, release_id: str, variant: str | None) -> dict[str, str]
     return {**answered, "release_id": literal(release_id), "variant": named}
 
 
-def _answers(transaction: Transaction, release: str, among: str) -> str:
+def _answers(transaction: Transaction, release: str, stored: str | None) -> str:
     columns = f"fingerprint, status, answer, confidence, created_at, {in_own_words()} AS reason"
+    if stored is not None:
+        return f"SELECT {columns} FROM {stored} WHERE release_id = {release}"
     ours, theirs = transaction.relation("completions"), transaction.upstream("completions")
     return (
-        f"SELECT {columns} FROM {ours} WHERE release_id = {release} AND {among} UNION ALL "
-        f"SELECT {columns} FROM {theirs} t WHERE release_id = {release} AND {among} "
+        f"SELECT {columns} FROM {ours} WHERE release_id = {release} UNION ALL "
+        f"SELECT {columns} FROM {theirs} t WHERE release_id = {release} "
         f"AND NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.release_id = {release} AND o.fingerprint = t.fingerprint)"
     )
 

@@ -26,7 +26,8 @@ TABLE_WORDS = {
     "made_of": "Of a document that was asked about in parts: the answers that its own rests on.",
     "scores": "Grades of completions that have a known answer, by each scorer.",
     "reports": "Metrics of a release against its gates; only these rows let a release be published.",
-    "tallies": "What was counted of whole tables, and at which snapshot; runs move it on by what changed since.",
+    "tallies": "What was counted of whole tables, or read all over them, and at which snapshot; runs move it on by "
+    "what changed since.",
     "rollout": "Which release serves, since when, on what evidence. The last row decides. Append-only.",
     "rollout_steps": "What was asked and decided of every challenger, on what evidence. Append-only.",
     "example_pools": "Frozen pools that few-shot examples are chosen from.",
@@ -176,10 +177,11 @@ COLUMN_WORDS = {
     "and of answers that were put together",
     "scores.scorer": "name and version of the scorer",
     "scores.score": "in [0, 1]; NULL where it could not be graded",
-    "tallies.name": "what was counted: `documents`, `answers/<release_id>`, `published`, `baseline`, `drift`",
+    "tallies.name": "what was counted: `documents`, `answers/<release_id>`, `published`, `labelled`, `drift`, "
+    "`holders`, `tokens/<release_id>`; rows that were read: `rows/…`, and the snapshots that they hold for: `rows`",
     "tallies.snapshot": "the lake's snapshot that it was counted at",
     "tallies.upstream_snapshot": "of the namespace that this one stands on; NULL without one",
-    "tallies.content": "JSON: sums, hashes and counts of values",
+    "tallies.content": "JSON: sums, hashes and counts of values; of `rows/…` the rows, texts and answers included",
     "tallies.counted_at": "when the row was stored",
     "rollout.sequence": "order of the decisions",
     "rollout.event_id": "id of the decision",

@@ -27,7 +27,9 @@ from llm_platform.warehouse.engine import (
     rollback,
 )
 from llm_platform.warehouse.following import Following
+from llm_platform.warehouse.looked_up import LookedUp
 from llm_platform.warehouse.object_store import S3Access, make_secret
+from llm_platform.warehouse.own_commits import OwnCommit, OwnCommits
 from llm_platform.warehouse.schema import columns_of, empty_relation, is_published
 
 LAKE = "lake"
@@ -80,10 +82,12 @@ class Session:
         self.s3 = s3
         self.signing_key = signing_key
         self.coordinator = coordinator
+        self.own_commits = OwnCommits(coordinator)
         # Of `Tallies`, which are made anew for every store: what this process has counted, and what of it is stored.
         self.counted: dict[tuple[str, str], Any] = {}
         self.stored_tallies: dict[tuple[str, str], Any] = {}
         self.recount: set[str] = set()
+        self._looked_up_texts: dict[str, LookedUp] = {}
 
     @property
     def has_upstream(self) -> bool:
@@ -237,12 +241,26 @@ class Session:
         # Ranges that begin and end elsewhere have the same changes in them, and what they were does not change.
         key = (application, table, column, snapshots[0], snapshots[-1])
         if key not in self._keys:
-            feed = self.changes_feed(application, table, after=snapshots[0] - 1, until=snapshots[-1])
+            # Rows that were only added are in files of their own; of one that left, the file that had it is read.
+            only_added = found[0] == {"insert"}
+            read = self.insertions if only_added else self.changes_feed
+            feed = read(application, table, after=snapshots[0] - 1, until=snapshots[-1])
             rows = self._ask(f"SELECT DISTINCT {identifier(column)} FROM {feed} LIMIT {FEW_KEYS + 1:d}")
-            if len(self._keys) >= MOST_KEPT:
-                self._keys.clear()
-            self._keys[key] = tuple(row[0] for row in rows) if len(rows) <= FEW_KEYS else None
+            self._know_keys(key, [row[0] for row in rows])
         return self._keys[key]
+
+    def _know_keys(self, key: tuple[str, str, str, int, int], found: Sequence[str]) -> None:
+        if len(self._keys) >= MOST_KEPT:
+            self._keys.clear()
+        self._keys[key] = tuple(found) if len(found) <= FEW_KEYS else None
+
+    def _note_keys(self, transaction: Transaction, application: str, before: int) -> None:
+        """Know which rows a commit of ours has changed: the lake's feed would read the files that they left."""
+        for table, keys in transaction.changed.items():
+            found = self._changes_since(before, application, table)
+            # Another program may have committed in between, too.
+            if found is not None and len(found[1]) == 1:
+                self._know_keys((application, table, "document_id", found[1][0], found[1][0]), keys)
 
     def is_written_since(self, snapshot: int, application: str, table: str, *, catalog: str = LAKE) -> bool:
         """Whether a later snapshot changed a table of ours in any way; also true where that cannot be told any more."""
@@ -333,6 +351,10 @@ class Session:
             wanted = dict.fromkeys(stored, "") | TO_EVERY_READER
         return name if stored.issuperset(wanted) else widened(name, stored, wanted)
 
+    def looked_up(self, application: str) -> LookedUp:
+        """Texts of an application that this process has looked up."""
+        return self._looked_up_texts.setdefault(application, LookedUp(self, application))
+
     def last_written(self, application: str, table: str, *, at_snapshot: int) -> str | None:
         """What tells whether a table has changed: it itself, and the last snapshot that wrote it; None without one."""
         files, deletes = (self.metadata(f"ducklake_{kind}_file") for kind in ("data", "delete"))
@@ -394,11 +416,13 @@ class Session:
         Returns:
             What `body` returned, and the id of the newest snapshot after the commit.
         """
-        with self.coordinator.write_lock(application), guard() if guard is not None else nullcontext():
-            if cursor is not None:
-                return self.retried(application, lambda: self._attempt(application, body, cursor))
-            with closing(self._connection.cursor()) as own:
-                return self.retried(application, lambda: self._attempt(application, body, own))
+        with (
+            self.coordinator.write_lock(application),
+            self.own_commits.one() as commit,
+            guard() if guard is not None else nullcontext(),
+            nullcontext(cursor) if cursor is not None else closing(self._connection.cursor()) as used,
+        ):
+            return self.retried(application, lambda: self._attempt(application, body, used, commit))
 
     def retried(self, what: str, attempt: Callable[[], Written]) -> Written:
         """Call `attempt` until it loses no race, at most `ATTEMPTS` times."""
@@ -419,8 +443,13 @@ class Session:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(
-        self, application: str, body: Callable[[Transaction], Written], cursor: duckdb.DuckDBPyConnection
+        self,
+        application: str,
+        body: Callable[[Transaction], Written],
+        cursor: duckdb.DuckDBPyConnection,
+        commit: OwnCommit,
     ) -> tuple[Written, int]:
+        before = self.snapshot()
         cursor.begin()
         try:
             transaction = Transaction(self, cursor, application)
@@ -435,6 +464,8 @@ class Session:
             self._following.committed()
         for table, columns in transaction.written.items():
             self._columns[LAKE, application, table] = columns
+        commit.answers_of = transaction.answers_of if transaction.answers else frozenset()
+        self._note_keys(transaction, application, before)
         return result, self.snapshot()
 
 
@@ -443,8 +474,10 @@ class Transaction:
 
     Attributes:
         written: Tables that it made or widened.
+        changed: Table → keys of the documents whose rows it changes, where it says so.
         answers: Whether it writes the table of answers, and `word` the hash of those that it stores; both are said in
             the commit, so that a merge can tell what the platform wrote (`provenance`).
+        answers_of: Releases whose answers it stores; None where that is not known.
     """
 
     def __init__(self, session: Session, cursor: duckdb.DuckDBPyConnection, application: str) -> None:
@@ -452,8 +485,10 @@ class Transaction:
         self._application = application
         self.cursor = cursor
         self.written: dict[str, frozenset[str]] = {}
+        self.changed: dict[str, Sequence[str]] = {}
         self.answers = False
         self.word: str | None = None
+        self.answers_of: frozenset[str] | None = None
 
     def relation(self, table: str) -> str:
         """SQL to read a table of ours from, with what this transaction has written."""
@@ -513,6 +548,21 @@ class Transaction:
         if len(found) > FEW_KEYS:
             return f"{column} IN (SELECT {column} FROM {table})"
         return one_of(column, [row[0] for row in found])
+
+    def changes_documents(self, table: str, changed: str) -> None:
+        """Say which documents' rows this transaction changes in a table: all of those in a query of their keys."""
+        found = self.run(f"SELECT DISTINCT document_id FROM ({changed}) LIMIT {FEW_KEYS + 1:d}")
+        self.changed[table] = [row[0] for row in found]
+
+    def answers_to(self, table: str) -> str:
+        """SQL to read stored answers of this lake to the texts of a temporary table from."""
+        found = self.run(f"SELECT DISTINCT fingerprint FROM {table} LIMIT {FEW_KEYS + 1:d}")
+        if len(found) > FEW_KEYS:
+            return (
+                f"(SELECT * FROM {self.relation('completions')} WHERE fingerprint IN (SELECT fingerprint FROM {table}))"
+            )
+        at = self.count(f"SELECT id FROM {LAKE}.current_snapshot()")
+        return self._session.looked_up(self._application).answers([row[0] for row in found], at=at)
 
     def run(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Rows of one statement; for INSERT and DELETE one row with the count."""

@@ -157,7 +157,12 @@ class SourceReader:
         return self._inside(source, lambda table: _followed(table, source))
 
     def changes(
-        self, source: Source, since: SourceState | None, *, known: Callable[[], pa.Table] | None = None
+        self,
+        source: Source,
+        since: SourceState | None,
+        *,
+        known: Callable[[], pa.Table] | None = None,
+        emptied: bool = False,
     ) -> SourceChanges:
         """What has changed since a state, and the state after it. Rows have the source's column names; keys are text.
 
@@ -166,11 +171,13 @@ class SourceReader:
             since: The state that was consumed.
             known: Gives the keys that were consumed, as one column `document_id`: rows whose key is not among them are
                 new, whatever their watermark says. Without it the rows of a table with a watermark are all read.
+            emptied: Somebody has said that the source may have no rows any more. Files that hold nothing name no
+                columns either, and are otherwise refused.
         """
         if source.files is not None:
             return document_changes(self._documents(source.files), source.files, since, self._store)
         if source.url is not None:
-            return self._file_changes(source, source.url, since, known)
+            return self._file_changes(source, source.url, since, known, emptied=emptied)
         slot = self._slot(source)
         # Before the transaction that reads begins, which is then at least as new.
         look = None if slot is None else slot.look(settled=True)
@@ -229,7 +236,13 @@ class SourceReader:
         return TableFiles(table_files(place), place.name)
 
     def _file_changes(
-        self, source: Source, url: str, since: SourceState | None, known: Callable[[], pa.Table] | None
+        self,
+        source: Source,
+        url: str,
+        since: SourceState | None,
+        known: Callable[[], pa.Table] | None,
+        *,
+        emptied: bool,
     ) -> SourceChanges:
         found = self._found(url)
         state, difference = found.state, found.since(since)
@@ -238,6 +251,8 @@ class SourceReader:
             return SourceChanges(full=False, rows=(), deleted=[], state=state, reason=f"the {what}")
         wanted = _wanted(source)
         everything = TableFiles(found.files, found.place.name)
+        if emptied and not everything.columns(wanted):
+            return SourceChanges(full=True, rows=(), deleted=None, state=state, reason="it holds nothing any more")
         everything.require(wanted, f"Source {source.address!r}")
         _require(wanted, everything.columns(wanted), source)
         files = found.files
@@ -495,9 +510,14 @@ def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) 
     missing = [name for name in columns if name not in present]
     if missing:
         named = ", ".join(f"{name!r}{_nearest(name, list(present))}" for name in missing)
+        mend = (
+            "Name other columns in application.yaml, or bring them back."
+            if present
+            else "Write it again; if it is right that it has no rows any more, run with --accept-drop."
+        )
         raise ContractBroken(
             f"Source {ref.address!r} has no column {named}. It has: {', '.join(present) or 'nothing, it is empty'}. "
-            "Name other columns in application.yaml, or bring them back."
+            f"{mend}"
         )
 
 

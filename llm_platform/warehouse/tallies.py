@@ -21,6 +21,8 @@ from llm_platform.warehouse.hashing import row_hash, version_of
 from llm_platform.warehouse.session import FEW_KEYS, LAKE, UPSTREAM, Session, Transaction
 
 DOCUMENTS = "documents"
+ROWS = "rows"
+"""Prefix of the names of kept rows, and name of what is said of them; see `kept_rows`."""
 VERSIONED = ("document_id", "fingerprint", "status")
 JUDGED = ("document_id", "attributes", "status", "fingerprint")
 ANSWERED = ("fingerprint", "status", "answer", "confidence")
@@ -99,7 +101,7 @@ class _Counted:
 
 
 DOCUMENT_SUMS = _Counted(
-    {"documents": "count(*)"},
+    {"documents": "count(*)", "of_source": "count(*) FILTER (origin IS NULL)"},
     {"version": (row_hash(VERSIONED), "true"), "judged": (row_hash(JUDGED), "true")},
     {"status": ("status", "status IS NOT NULL")},
 )
@@ -147,6 +149,11 @@ class DocumentsTally:
     def counts(self) -> dict[str, int]:
         """Status → number of documents, in the order of their names."""
         return dict(sorted(self.sums.counts["status"].items()))
+
+    @property
+    def of_source(self) -> int | None:
+        """How many of them the source has; None where an older version has counted."""
+        return self.sums.numbers.get("of_source")
 
     @property
     def data_version(self) -> str:
@@ -219,16 +226,30 @@ class Tallies:
         found: list[str] | None = kept.content.get("unanswered")
         return found
 
-    def remember(self, name: str, content: dict[str, Any]) -> None:
-        """Have `keep` store what was made of some rows, with what tells whether they are the same still."""
+    def remember(self, name: str, content: dict[str, Any], *, at: int | None = None) -> None:
+        """Have `keep` store what was made of some rows, with what tells whether they are the same still.
+
+        Args:
+            at: The snapshot that it holds for; None means the newest.
+        """
         if self.recall(name) == content:
             return
-        self._session.counted[self._application, name] = _Kept(self._session.snapshot(), None, content)
+        snapshot = self._session.snapshot() if at is None else at
+        self._session.counted[self._application, name] = _Kept(snapshot, None, content)
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """What was remembered last under a name."""
         kept = self._session.counted.get((self._application, name)) or self._stored(name)
         return None if kept is None else kept.content
+
+    def standing(self, name: str) -> dict[str, Any] | None:
+        """What was said last of something that is kept, such as the snapshot that it holds for."""
+        found: dict[str, Any] | None = (self.recall(ROWS) or {}).get(name)
+        return found
+
+    def stand(self, name: str, standing: dict[str, Any]) -> None:
+        """Say it: what is kept stays as it was stored, however long, and only this is written anew."""
+        self.remember(ROWS, {**(self.recall(ROWS) or {}), name: standing})
 
     def keep(self) -> None:
         """Store what was counted since the last time, so that the next process begins from there."""
@@ -242,12 +263,19 @@ class Tallies:
 
         def body(transaction: Transaction) -> None:
             target = transaction.target("tallies")
-            for name, kept in new.items():
-                transaction.run(f"DELETE FROM {target} WHERE name = ?", [name])
+            # Nobody can forget anything meanwhile; what was read before may quote it.
+            rows = [
+                [name, kept.snapshot, kept.upstream, json.dumps(kept.content)]
+                for name, kept in new.items()
+                if not name.startswith(ROWS)
+                or not self._session.is_written_since(kept.snapshot, self._application, "forgotten")
+            ]
+            transaction.run(f"DELETE FROM {target} WHERE {one_of('name', list(new))}")
+            if rows:
+                values = ", ".join(["(?, ?, ?, ?, now())"] * len(rows))
                 transaction.run(
-                    f"INSERT INTO {target} (name, snapshot, upstream_snapshot, content, counted_at) "
-                    "VALUES (?, ?, ?, ?, now())",
-                    [name, kept.snapshot, kept.upstream, json.dumps(kept.content)],
+                    f"INSERT INTO {target} (name, snapshot, upstream_snapshot, content, counted_at) VALUES {values}",
+                    [value for row in rows for value in row],
                 )
 
         self._session.write(self._application, body)
@@ -354,6 +382,8 @@ class Tallies:
 
     def _changed_documents(self, cursor: duckdb.DuckDBPyConnection, kept: _Kept, at: int) -> dict[str, Any] | None:
         sums = Sums.from_json(kept.content["rows"])
+        if "of_source" not in sums.numbers:
+            return None  # an older version has counted
         if not self.stage_changed(cursor, kept.snapshot, at, most=sums.numbers["documents"]):
             return None
         before, after = (
@@ -411,17 +441,19 @@ class Tallies:
         if count > max(FEW, MOST_SHARE * known):
             return None
         # What other documents have of these texts: documents that have changed are in `moved` already.
+        held = self._held(cursor, at)
         cursor.execute(
             "CREATE OR REPLACE TEMP TABLE counted AS SELECT m.fingerprint, coalesce(o.n, 0) - m.is_now + m.was AS was, "
-            f"coalesce(o.n, 0) AS is_now, f.fingerprint IS NOT NULL AS fresh FROM moved m LEFT JOIN ("
-            f"SELECT d.fingerprint, count(*) AS n FROM {now} d JOIN moved USING (fingerprint) "
-            "WHERE d.status = 'sendable' GROUP BY 1) o USING (fingerprint) "
-            f"LEFT JOIN ({fresh}) f USING (fingerprint)"
+            "coalesce(o.n, 0) AS is_now, f.fingerprint IS NOT NULL AS fresh FROM moved m LEFT JOIN "
+            f"({held}) o USING (fingerprint) LEFT JOIN ({fresh}) f USING (fingerprint)"
         )
         # An answer is stored once and nothing was taken away, so what is not fresh was there before.
         rows = f"(SELECT * FROM {new} WHERE release_id = {literal(release_id)})" if kinds else answers
         old = [row[0] for row in cursor.execute("SELECT fingerprint FROM counted WHERE NOT fresh").fetchall()]
-        among = f"(SELECT * FROM {answers} WHERE {one_of('fingerprint', old)})" if len(old) <= FEW_KEYS else answers
+        among = answers
+        if len(old) <= FEW_KEYS:
+            stored = session.looked_up(self._application).answers(old, at=at)
+            among = f"(SELECT * FROM {stored} WHERE release_id = {literal(release_id)})"
         sources = [(rows, "fresh")] * bool(kinds) + [(among, "NOT fresh")] * bool(old)
         found = " UNION ALL ".join(
             f"SELECT c.fingerprint, {_listed('c')} FROM {source} c "
@@ -449,6 +481,18 @@ class Tallies:
         if was_missing is not None:
             content["unanswered"] = self._still_unanswered(cursor, was_missing, moved.numbers["missing"])
         return content
+
+    def _held(self, cursor: duckdb.DuckDBPyConnection, at: int) -> str:
+        """SQL for how many sendable documents (`n`) have each of the texts in `moved` at a snapshot."""
+        texts = [row[0] for row in cursor.execute("SELECT fingerprint FROM moved").fetchall()]
+        if len(texts) > FEW_KEYS:
+            return (
+                f"SELECT d.fingerprint, count(*) AS n FROM {self._at(DOCUMENTS, at)} d JOIN moved USING (fingerprint) "
+                "WHERE d.status = 'sendable' GROUP BY 1"
+            )
+        found = self._session.looked_up(self._application).holders(texts, at=at)
+        listed = ", ".join(f"({literal(text)}, {one.count:d})" for text, one in found.items())
+        return f"SELECT * FROM (VALUES {listed}) v(fingerprint, n)" if listed else "SELECT NULL AS fingerprint, 0 AS n"
 
     @staticmethod
     def _still_unanswered(cursor: duckdb.DuckDBPyConnection, before: list[str], expected: int) -> list[str] | None:

@@ -101,7 +101,7 @@ def freeze_examples(
         SpecificationError: the file selects no examples, or there is no known answer.
     """
     settings = settings or load_settings()
-    spec = application_of(*settings.application_files, application)
+    spec = application_of(settings.application_folders, settings.models_lock, application)
     path = Path(prompt) if str(prompt).endswith(".md") else spec.folder / "prompts" / f"{prompt}.md"
     with WarehouseResource.of(settings).open() as lake:
         return freeze_pool(lake.application(application), spec, path, rows=rows)

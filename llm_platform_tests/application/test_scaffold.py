@@ -56,7 +56,9 @@ def test_a_csv_with_labels_becomes_an_application_that_loads(tmp_path: Path) -> 
     assert (folder / "README.md").is_file()
 
 
-def test_a_file_that_moves_with_the_application_is_named_by_a_relative_path(tmp_path: Path) -> None:
+def test_a_file_that_moves_with_the_application_is_named_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A repository with data and application is cloned to other places."""
     source = csv_file(tmp_path / "tickets.csv")
 
@@ -65,6 +67,10 @@ def test_a_file_that_moves_with_the_application_is_named_by_a_relative_path(tmp_
 
     assert inside.source.url == "../tickets.csv"
     assert outside.source.url == source
+
+    monkeypatch.chdir(tmp_path)
+    in_checkout = loaded(new_application("in_checkout", "tickets.csv", Path("applications")))
+    assert in_checkout.source.url == "../../tickets.csv"
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".ndjson", ".tsv"])

@@ -13,7 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from llm_platform.cli.main import app
-from llm_platform.operations.release.cluster_branches import Production, write_cluster_branch
+from llm_platform.errors import SpecificationError
+from llm_platform.operations.release.cluster_branches import Production, cluster_branches, write_cluster_branch
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform_tests.deployments.chart.rendering import named, render
 from llm_platform_tests.patience import PATIENCE_SECONDS
@@ -82,6 +83,49 @@ def test_its_scripts_are_programs_that_name_the_branch_alone(written: Path, scri
     dropped = [line for line in path.read_text(encoding="utf-8").splitlines() if "DROP" in line or " rm " in line]
     assert all("branch_42" in line for line in dropped)
     assert bool(dropped) is (script == "down.sh")
+
+
+def test_branches_are_listed_by_their_files_and_ended_by_their_script(written: Path) -> None:
+    """Who made a branch has left; what lists and ends those of one machine has to know these, too."""
+    write_cluster_branch(written.parent / "other", "branch_43", PRODUCTION, expires_at=None)
+
+    found = cluster_branches(written.parent)
+    listed = CliRunner().invoke(app, ["branch", "list", "--cluster", str(written)])
+
+    assert [(one.name, one.upstream, one.place) for one in found] == [
+        ("branch_42", "production", "llm-platform-branch-42"),
+        ("branch_43", "production", "llm-platform-branch-43"),
+    ]
+    assert [one.expires_at for one in found] == [ENDS, None]
+    assert [one.is_expired(ENDS) for one in found] == [True, False]
+    assert "llm-platform-branch-42" in listed.output
+    assert "2027-01-01" in listed.output
+    assert "branch-43" not in listed.output
+
+
+def test_a_branch_whose_end_was_cut_off_can_be_ended_again(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that go first leave a role and a database that nothing names any more."""
+    monkeypatch.delenv("CATALOG", raising=False)
+    down = ["branch", "down", "--yes", "--cluster", str(written.parent)]
+
+    failed = CliRunner().invoke(app, [*down, "branch_42"])
+
+    assert "'branch_42' is not ended" in str(failed.exception)
+    assert "CATALOG: the database of the catalog" in str(failed.exception)
+    assert [one.name for one in cluster_branches(written)] == ["branch_42"]
+    (written / "down.sh").write_text("#!/bin/sh\n")
+    assert CliRunner().invoke(app, [*down, "branch_42"]).output == "Namespace branch_42 is gone.\n"
+    assert not written.exists()
+    refused = CliRunner().invoke(app, [*down, "branch_42"])
+    assert "There are: none." in str(refused.exception)
+
+
+def test_a_folder_that_no_branch_was_written_to_is_told(tmp_path: Path) -> None:
+    """Any other manifest of a namespace is somebody's own."""
+    (tmp_path / "namespace.yaml").write_text("kind: Namespace\nmetadata: {name: theirs}\n", encoding="utf-8")
+
+    with pytest.raises(SpecificationError, match="cannot be read as what 'branch up --cluster' writes"):
+        cluster_branches(tmp_path)
 
 
 def test_a_deployment_of_one_machine_is_told_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm_platform.application.model import Evaluation, Gates
 from llm_platform.evaluation.clusters import Method, clusters_of, measured_count, text_cluster
 from llm_platform.evaluation.statistics import effective_count, mean_score
-from llm_platform.operations.evidence.evaluation import with_clusters
+from llm_platform.operations.evidence.evaluation import text_clusters, with_clusters
 from llm_platform_tests.evaluation.builders import World, application_of
 
 
@@ -109,8 +109,9 @@ def test_clusters_come_from_an_attribute_or_from_the_texts() -> None:
     texts = pd.DataFrame({"document_id": ["a", "b"], "text": ["Hi there!", "hi, there"]})
     by_attribute = application_of(evaluation=Evaluation(cluster="origin", gates=Gates()))
 
-    near_equal = with_clusters(answers, texts, application_of())["cluster"].tolist()
-    attribute = with_clusters(answers, texts, by_attribute)["cluster"].tolist()
+    clusters = text_clusters(texts)
+    near_equal = with_clusters(answers, clusters, application_of())["cluster"].tolist()
+    attribute = with_clusters(answers, clusters, by_attribute)["cluster"].tolist()
 
     assert near_equal[0] == near_equal[1]
     assert near_equal[2] is None

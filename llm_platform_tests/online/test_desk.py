@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from llm_platform.warehouse.store import ApplicationStore
 from llm_platform_tests.online.cases import promoted, stored
 from llm_platform_tests.operations.answering.test_long_documents import (
     LONG,
+    SHORT,
     LongTeam,
     answered,
     generating,
@@ -35,7 +38,8 @@ from llm_platform_tests.operations.answering.test_long_documents import (
 )
 from llm_platform_tests.operations.answering.test_redacting import letters
 from llm_platform_tests.patience import PATIENCE_SECONDS
-from llm_platform_tests.servers.scripted import ScriptedServer
+from llm_platform_tests.servers.faults import Fault, Held
+from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer, right_answer
 
 
@@ -112,9 +116,9 @@ class LateLook:
         self._stored, self._calls, self._let_go = self._asker.stored, 0, asyncio.Event()
         self._asker.stored = self._late  # type: ignore[method-assign]
 
-    async def _late(self, fingerprint: str) -> Completion | None:
+    async def _late(self, fingerprint: str, *, look_seconds: float = PATIENCE_SECONDS) -> Completion | None:
         self._calls += 1
-        is_first, found = self._calls == 1, await self._stored(fingerprint)
+        is_first, found = self._calls == 1, await self._stored(fingerprint, look_seconds=look_seconds)
         if is_first:
             await self._let_go.wait()
         return found
@@ -146,6 +150,34 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
     served(files, Rollout(), use)
 
     assert {one.completion.answer for one in answers} == {right_answer(7)}
+    assert model.counts.asked["7"] == 1
+
+
+def test_a_look_at_what_others_have_committed_keeps_nobody_waiting_for_long(team: tuple[Team, ScriptedServer]) -> None:
+    """The lake may be slow at that moment; what others ask about is noted besides."""
+    files, model = team
+    answers: list[OnlineAnswer] = []
+
+    async def use(desk: OnlineDesk) -> None:
+        answers.append(await ask(desk, 5))
+        ledger, let_go = next(iter(desk.askers.values())).ledger, threading.Event()
+        look = ledger.look
+
+        def late() -> None:
+            let_go.wait()
+            look()
+
+        ledger.look = late  # type: ignore[method-assign]
+        with files.warehouse.open() as lake:
+            lake.application(NAME).notices.append("webhook", by="another process", at=datetime.now(UTC))
+        assert ledger.answered is not None
+        assert not ledger.answered.is_current
+        answers.append(await ask(desk, 7))
+        let_go.set()
+
+    served(files, Rollout(), use)
+
+    assert [one.completion.answer for one in answers] == [right_answer(5), right_answer(7)]
     assert model.counts.asked["7"] == 1
 
 
@@ -459,19 +491,58 @@ def test_a_long_document_is_asked_about_in_the_parts_of_a_run_and_they_are_paid_
     assert sum(run.usage.total for run in runs) == counts.requests * 45 >= paid.total
 
 
-def test_a_long_document_whose_parts_a_model_puts_together_is_left_to_a_run(tmp_path: Path) -> None:
-    """A caller is told what to do, and nothing is paid."""
-    with ScriptedServer(answer=lambda _: "HAPPY") as model:
-        team = generating(tmp_path, model.url, LONG)
+def test_a_part_that_a_caller_waits_for_is_not_asked_for_by_a_run(tmp_path: Path) -> None:
+    """A run puts it behind its others, as it does with a whole text."""
+    let_go = threading.Event()
+
+    def held(seen: Seen) -> Fault | None:
+        return Held(let_go.is_set) if seen.document_id == "long-0" else None
+
+    with ScriptedServer(answer=lambda _: "HAPPY", script=held) as model:
+        team = LongTeam(tmp_path, model.url, "split")
         promoted(team)
 
         async def use(desk: OnlineDesk) -> None:
-            with pytest.raises(Turned, match="That takes a run"):
-                await desk.answer(Question("long", {"body": long_text("long", LONG["long"])}, 60.0))
+            question = Question("long", {"body": long_text("long", LONG["long"])}, PATIENCE_SECONDS)
+            caller = asyncio.create_task(desk.answer(question))
+            await until(lambda: model.counts.asked["long-0"] == 1)
+            run = asyncio.create_task(asyncio.to_thread(answered, team))
+            await until(lambda: model.counts.asked["longer-0"] == 1)
+            let_go.set()
+            await asyncio.gather(caller, run)
 
         served(team, Rollout(), use)
+        rows, counts = team.rows(), model.counts
 
-    assert model.counts.requests == 0
+    assert set(counts.asked.values()) == {1}
+    assert [(rows[name].answer, rows[name].parts) for name in LONG] == [("HAPPY", 3), ("HAPPY", 4)]
+
+
+def test_a_long_document_whose_parts_a_model_puts_together_is_answered_as_by_a_run(tmp_path: Path) -> None:
+    """What was asked for it stands in the ledger: the run that comes after it asks nothing about it."""
+    answers: list[OnlineAnswer] = []
+    with ScriptedServer(answer=lambda seen: "joined" if "Join of" in said(seen) else "DOC#part#") as model:
+        team = generating(tmp_path, model.url, {"long": LONG["long"]})
+        promoted(team)
+
+        async def use(desk: OnlineDesk) -> None:
+            values = {"body": long_text("long", LONG["long"]), "team": "blue"}
+            question = Question("long", values, PATIENCE_SECONDS)
+            answers.extend([await desk.answer(question), await desk.answer(question)])
+
+        served(team, Rollout(), use)
+        online = model.counts.requests
+        answered(team)
+        row, requests = team.rows()["long"], model.counts.requests
+
+    assert [(one.completion.answer, one.completion.parts, one.was_stored) for one in answers] == [
+        ("joined", row.parts, False),
+        ("joined", row.parts, True),
+    ]
+    assert online == (row.parts or 0) + 1
+    assert requests == online + SHORT
+    assert (row.answer, row.reused) == ("joined", False)
+    assert answers[0].completion.prompt_tokens == row.prompt_tokens
 
 
 def test_a_change_of_the_files_is_followed_and_a_mistake_in_them_is_said(team: tuple[Team, ScriptedServer]) -> None:

@@ -1,22 +1,35 @@
-"""A lake in a temporary folder, on each kind of catalog."""
+"""A lake in a temporary folder, on each kind of catalog; or, with `make test-store`, where production has it."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform.warehouse.object_store import S3Access
+from llm_platform_tests.servers.buckets import bucket_named
+
+IN_PRODUCTION = "postgres+s3"
+STORES = [IN_PRODUCTION] if os.environ.get("LLM_PLATFORM_TEST_STORE") == IN_PRODUCTION else ["sqlite", "postgres"]
+LOCAL_STORE = STORES[0]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=STORES)
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> LakeLocation:
     """An empty place for a lake, on each kind of catalog."""
-    if request.param == "sqlite":
-        return sqlite_location(tmp_path)
-    return postgres_location(request.getfixturevalue("postgres_dsn"), tmp_path)
+    return _location(request, request.param, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def bucket_of_the_store() -> Iterator[S3Access]:
+    """How to reach a bucket that all lakes of this process share, each below a name of its own."""
+    with bucket_named("store") as (access, _):
+        yield access
 
 
 @pytest.fixture
@@ -27,10 +40,19 @@ def lake(location: LakeLocation) -> Iterator[Warehouse]:
 
 
 @pytest.fixture
-def local_lake(tmp_path: Path) -> Iterator[Warehouse]:
+def local_lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
     """An empty lake on a SQLite catalog, where the kind of catalog makes no difference."""
-    with Warehouse.attach(sqlite_location(tmp_path), threads=1) as warehouse:
+    with Warehouse.attach(_location(request, LOCAL_STORE, tmp_path), threads=1) as warehouse:
         yield warehouse
+
+
+def _location(request: pytest.FixtureRequest, store: str, folder: Path) -> LakeLocation:
+    if store == "sqlite":
+        return sqlite_location(folder)
+    place = postgres_location(request.getfixturevalue("postgres_dsn"), folder)
+    if store == "postgres":
+        return place
+    return replace(place, data_path=f"s3://store/{place.schema}", s3=request.getfixturevalue("bucket_of_the_store"))
 
 
 def sqlite_location(folder: Path, name: str = "lake") -> LakeLocation:

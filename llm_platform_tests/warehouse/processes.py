@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_platform.errors import LeaseHeld
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform.warehouse.object_store import S3Access
 from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.warehouse.builders import RELEASE_ID, batch, completion, consumed, document
 
@@ -114,7 +115,9 @@ PROGRAMS = {
 }
 
 if __name__ == "__main__":
-    with Warehouse.attach(LakeLocation(**json.loads(sys.argv[2])), threads=1) as attached:
+    place = json.loads(sys.argv[2])
+    place["s3"] = place["s3"] and S3Access(**place["s3"])
+    with Warehouse.attach(LakeLocation(**place), threads=1) as attached:
         say(READY)
         sys.stdin.readline()
         say(PROGRAMS[sys.argv[1]](attached, *sys.argv[3:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,33 @@ def test_a_commit_of_its_owner_makes_no_look_necessary_and_stores_nothing_twice(
         assert stored == 1
         assert not lease.answered.is_current
     assert ours.completions.of_release(RELEASE_ID).num_rows == 4
+
+
+def test_what_the_process_itself_commits_makes_no_look_necessary_unless_it_is_an_answer(tmp_path: Path) -> None:
+    """Beside answers, a service stores who has got them, and what it has paid; and so do its other applications."""
+    location = LakeLocation(f"sqlite:{tmp_path / 'catalog.sqlite'}", str(tmp_path / "data"))
+    with Warehouse.attach(location, threads=1) as lake, Warehouse.attach(location, threads=1) as another:
+        store, at = lake.application(NAME), datetime(2026, 11, 30, tzinfo=UTC)
+        with store.completions.online_lease(RELEASE_ID, holder="service") as lease:
+            during: list[bool] = []
+
+            @contextmanager
+            def committing() -> Iterator[None]:
+                yield
+                during.append(lease.answered.is_current)
+
+            store.completions.restore(answers(1, release_id="another"))  # type: ignore[arg-type]
+            store.notices.append("webhook", by="caller", at=at)
+            store._session.write("others", lambda to: to.target("notices"), guard=committing)
+            own = lease.answered.is_current
+            store.completions.restore(answers(2))  # type: ignore[arg-type]
+            own_answer = lease.answered.is_current
+            lease.answered.look()
+            another.application(NAME).notices.append("webhook", by="caller", at=at)
+            others = lease.answered.is_current
+
+        assert during == [True]
+        assert (own, own_answer, others) == (True, False, False)
 
 
 def test_whoever_only_reads_makes_no_look_necessary(tmp_path: Path) -> None:

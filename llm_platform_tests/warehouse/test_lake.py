@@ -142,6 +142,8 @@ def test_texts_are_written_in_groups_that_a_run_can_read_one_by_one(location: La
     with Warehouse.attach(location) as lake:
         fill(lake, [f"{number:06d}" for number in range(3 * ROW_GROUP_ROWS)])
 
+    if location.is_remote:
+        pytest.skip("it opens files on this disk")
     files = sorted(Path(location.data_path).rglob("documents/*.parquet"))
 
     groups = [pq.ParquetFile(file).metadata for file in files]

@@ -11,6 +11,7 @@ from llm_platform.errors import StorageError
 from llm_platform.warehouse.engine import connect, identifier, literal, load
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.maintenance import require_same
+from llm_platform.warehouse.object_store import make_secret
 from llm_platform.warehouse.statistics import in_postgres, in_sqlite
 from llm_platform_tests.warehouse.builders import NOON, RELEASE_ID, event, fill
 from llm_platform_tests.warehouse.conftest import sqlite_location
@@ -77,7 +78,9 @@ def test_the_copy_is_a_catalog_that_duckdb_reads_without_us(location: LakeLocati
 
     assert copy.stat().st_mode & 0o077 == 0
     with closing(connect()) as plain:
-        load(plain, "ducklake", "sqlite_scanner")
+        load(plain, "ducklake", "sqlite_scanner", "httpfs")
+        if location.s3 is not None:
+            make_secret(plain, location.s3, name="data", scope=location.data_path)
         kind = "sqlite:" if copy.suffix == ".sqlite" else ""
         plain.execute(f"ATTACH {literal(f'ducklake:{kind}{copy}')} AS copied (READ_ONLY)")
         assert plain.execute("SELECT count(rowid) FROM copied.reviews.documents").fetchall() == [(4,)]

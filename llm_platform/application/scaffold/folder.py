@@ -148,8 +148,13 @@ def _place(source: str) -> dict[str, str]:
 
 
 def _portable(path: Path, target: Path) -> str:
-    """A path relative to the application's folder where both move together, else as it is."""
-    return os.path.relpath(path, target) if path.is_relative_to(target.parent) else str(path)
+    """A path relative to the application's folder where both move together, else as it is.
+
+    They do beside each other, and below the folder that one works in: it may be a checkout.
+    """
+    here = Path.cwd()
+    together = path.is_relative_to(target.parent) or (path.is_relative_to(here) and target.is_relative_to(here))
+    return os.path.relpath(path, target) if together else str(path)
 
 
 def _check_labels(name: str, labels: Sequence[str], columns: Columns) -> None:

@@ -20,7 +20,12 @@ from llm_platform.operations.adapters.adapter_panels import adapter_panels
 from llm_platform.operations.adapters.finetuning import labelled_documents
 from llm_platform.operations.evidence.abilities import KeptAbilities
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, report_kind, stored_report
-from llm_platform.operations.evidence.evaluation import answers_frame, current_evaluation_id, with_clusters
+from llm_platform.operations.evidence.evaluation import (
+    answers_frame,
+    current_evaluation_id,
+    text_clusters,
+    with_clusters,
+)
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.records import DocumentRow, Release, Score
 from llm_platform.warehouse.store import ApplicationStore
@@ -160,7 +165,7 @@ class _Yardstick:
         self._references: pd.DataFrame = store.references.table().to_pandas()
         columns = ["document_id", "fingerprint", "text", "attributes", "status"]
         documents = store.documents.table(columns=columns).to_pandas().rename(columns={"status": "document_status"})
-        self._documents = with_clusters(documents, documents, application)
+        self._documents = with_clusters(documents, text_clusters(documents), application)
         self.clusters = held_out_clusters(self._documents, self._references)
 
     def grades(self, release: Release) -> dict[str, float]:

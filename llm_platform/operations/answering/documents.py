@@ -100,6 +100,7 @@ def update_documents(
         located(application.source, application),
         since,
         known=lambda: store.documents.table(columns=["document_id"]),
+        emptied=accept_drop,
     )
     rows = prepare(
         changes.rows,

@@ -188,12 +188,21 @@ class InParts:
 
 
 def answer_of_parts(
-    release: Release, row: DocumentRow, parts: Sequence[Completion], *, paid: Sequence[Completion], run_id: str
+    release: Release,
+    row: DocumentRow,
+    parts: Sequence[Completion],
+    *,
+    joined: ReadAnswer | None = None,
+    asked: Sequence[Completion] = (),
+    paid: Sequence[Completion],
+    run_id: str,
 ) -> Completion:
-    """The answer to a document out of those to its parts in order, where rules put them together: as a run stores it.
+    """The answer to a document out of those to its parts in order, as a run stores it.
 
     Args:
-        paid: Those of `parts` that were asked for it now.
+        joined: What a model made of them; None where rules do.
+        asked: What it was asked for that.
+        paid: Those of `parts` and `asked` that were asked for it now.
     """
     blank = _blank(
         release,
@@ -201,10 +210,10 @@ def answer_of_parts(
         endpoint=parts[0].endpoint,
         run_id=run_id,
         snapshot=None,
-        created_at=max(part.created_at for part in parts),
+        created_at=max(one.created_at for one in (*parts, *asked)),
     )
-    reading = failed_parts(parts) or put_together(release, parts)
-    return document_completion(release, blank, reading, parts=len(parts), made_of=parts, paid=paid)
+    reading = joined or failed_parts(parts) or put_together(release, parts)
+    return document_completion(release, blank, reading, parts=len(parts), made_of=[*parts, *asked], paid=paid)
 
 
 def _blank(

@@ -354,6 +354,8 @@ class _Sending:
         with ExitStack() as held:
             lease = self._in_turn(release, held)
             self.recover(release)
+            # Services ask for parts, too: what becomes of one that is put off for them has to be seen.
+            lease.watch = self._store.completions.watch(release.release_id)
             yield lease
 
     def _in_turn(self, release: Release, held: ExitStack) -> Lease:
@@ -383,7 +385,7 @@ class _NotOfOthers:
         self._online: Path | None = None
         self._asked_file: Path | None = None
         self._asked: AskedTexts | None = None
-        # Nobody watches the answers of a helper, so what becomes of a text that was put off would not be seen.
+        # Without a watch, what becomes of a text that was put off would not be seen.
         if asking.journal is not None and lease.watch is not None:
             _, self._online = journals_of(asking.journal, store.name, lease.release_id)
             self._asked_file = asked_file(asking.journal, store.name, lease.release_id)

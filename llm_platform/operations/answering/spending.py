@@ -28,6 +28,7 @@ MEASURABLE_ROWS = 20
 SECONDS_PER_HOUR = 3600.0
 # A request reserves its longest answer, which is several times what most take: so much of a month is never sent.
 RESERVED_AT_MOST = 8
+LARGER = "a larger 'budget.month' of application.yaml, or LLM_PLATFORM_BUDGET_MONTH_TOKENS where that is less"
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def budget_line(budget: Budget, spent: Spent, *, waiting: int) -> str | None:
         return None
     left = f"; used up, and {waiting:,} answers wait for the next run" if waiting else ""
     if waiting and _month_is_tighter(budget, spent):
-        left = f"; {waiting:,} answers wait for the next month, or for a larger 'budget.month' in application.yaml"
+        left = f"; {waiting:,} answers wait for the next month, or for {LARGER}"
         return f"{', '.join(parts)} used{left}"
     if waiting and (spent.tokens == 0 if budget.tokens is not None else spent.cost_usd == 0 < (budget.cost_usd or 0)):
         # The next run would send nothing either.

@@ -215,7 +215,7 @@ def named_release(store: ApplicationStore, loaded: LoadedApplication, name: str)
         found = "no release" if not known else f"{len(known)} releases"
         raise SpecificationError(
             f"{application.name} has no variant {name!r} (there are: {', '.join(application.judged)}), and {found} "
-            "whose id begins like this. `llm-platform prompt list` shows ids."
+            f"whose id begins like this. Ids: llm-platform release list {application.name}"
         )
     stored = store.releases.get(known[0])
     assert stored is not None  # it was listed

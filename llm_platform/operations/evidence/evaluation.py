@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_platform.application.model import Application
 from llm_platform.evaluation.baseline import Baseline, baseline_of
-from llm_platform.evaluation.clusters import CLUSTER, RightSums, cluster_of, clusters_of
+from llm_platform.evaluation.clusters import CLUSTER, RightSums, cluster_of, clusters_of, text_cluster
 from llm_platform.evaluation.comparison import JudgedVariant
 from llm_platform.evaluation.panel import Panel
 from llm_platform.evaluation.regression import ChampionScores
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-BASELINE, BASELINE_VERSION = "baseline", 3
-"""Name under which it is kept, and a number that is raised when equal documents would get another one."""
+LABELLED, LABELLED_VERSION = "labelled", 1
+"""Name under which it is kept what texts with a known answer yield, and a number that is raised when equal ones would
+yield something else."""
 
 
 @dataclass(frozen=True)
@@ -250,47 +251,53 @@ class _Beside:
     """What every release is measured with."""
 
     references: pd.DataFrame
-    texts: pd.DataFrame
+    clusters: Mapping[str, str]
     baseline: Baseline | None
     champion: ChampionScores | None
 
 
 def _beside(store: ApplicationStore, loaded: LoadedApplication) -> _Beside:
-    references, texts = store.references.table().to_pandas(), _referenced_texts(store)
+    references = store.references.table().to_pandas()
+    baseline, clusters = _of_labelled_texts(store, loaded.application, references)
     serving = champion_release(store)
     return _Beside(
         references=references,
-        texts=texts,
-        baseline=_baseline(store, loaded.application, texts, references),
+        clusters=clusters,
+        baseline=baseline,
         champion=None
         if serving is None
         else ChampionScores(serving.release_id, _stored_scores(store, serving), _challengers(store, loaded, serving)),
     )
 
 
-def _baseline(
-    store: ApplicationStore, application: Application, texts: pd.DataFrame, references: pd.DataFrame
-) -> Baseline | None:
-    """What the labelled documents yield without a language model: measured once for the same ones."""
-    rows = zip(*(texts[name].tolist() for name in ("document_id", "fingerprint", "document_status")), strict=True)
+def _of_labelled_texts(
+    store: ApplicationStore, application: Application, references: pd.DataFrame
+) -> tuple[Baseline | None, dict[str, str]]:
+    """What the labelled documents yield without a language model, and the cluster of each text.
+
+    Their texts lie anywhere in the table, so they are read once for the same ones.
+    """
+    known = store.documents.known(["document_id", "fingerprint", "status"])
     made_of = content_hash(
         {
-            "method": BASELINE_VERSION,
+            "method": LABELLED_VERSION,
             "task": application.task,
             "labels": list(application.labels),
             "fields": {name: field.content() for name, field in application.fields.items()},
             "confidence": application.evaluation.gates.confidence,
-            "documents": sorted(map(list, rows)),
+            "documents": [list(row.values()) for row in known.to_pylist()],
             "references": store.references.version(),
         }
     )
-    kept = store.tallies.recall(BASELINE)
+    kept = store.tallies.recall(LABELLED)
     if kept is not None and kept["made_of"] == made_of:
-        return None if kept["baseline"] is None else Baseline.model_validate(kept["baseline"])
-    found = baseline_of(texts, references, application=application)
+        baseline = None if kept["baseline"] is None else Baseline.model_validate(kept["baseline"])
+        return baseline, kept["clusters"]
+    texts = _referenced_texts(store)
+    found, clusters = baseline_of(texts, references, application=application), text_clusters(texts)
     content = None if found is None else found.model_dump(mode="json")
-    store.tallies.remember(BASELINE, {"made_of": made_of, "baseline": content})
-    return found
+    store.tallies.remember(LABELLED, {"made_of": made_of, "baseline": content, "clusters": clusters})
+    return found, clusters
 
 
 def _measured(
@@ -304,7 +311,7 @@ def _measured(
 ) -> JudgedVariant:
     application = loaded.application
     measured = measured_on(store, loaded, release)
-    answers = with_clusters(known_answers_frame(store, release), with_what.texts, application)
+    answers = with_clusters(known_answers_frame(store, release), with_what.clusters, application)
     if answered_only:
         answers = answers[answers["status"].notna()].reset_index(drop=True)
     scores = _stored_scores(store, release)
@@ -331,19 +338,26 @@ def _measured(
     return JudgedVariant(report, answers, scores)
 
 
-def with_clusters(answers: pd.DataFrame, texts: pd.DataFrame, application: Application) -> pd.DataFrame:
+def with_clusters(answers: pd.DataFrame, clusters: Mapping[str, str], application: Application) -> pd.DataFrame:
     """`answers` with a column `cluster`: equal where documents are not independent, null where nothing is known.
 
     Args:
         answers: As `answers_frame` gives them.
-        texts: `document_id` and `text` of the documents that have a reference.
+        clusters: As `text_clusters` gives them, of the documents that have a reference.
         application: Names an attribute in `evaluation.cluster`, or none: then near-equal texts are one cluster.
     """
     by = application.evaluation.cluster
-    known = dict(zip(texts["document_id"].tolist(), texts["text"].tolist(), strict=True))
-    cells = zip(answers["document_id"].tolist(), answers["attributes"].tolist(), strict=True)
-    clusters = [cluster_of(known.get(document_id), attributes, by=by) for document_id, attributes in cells]
-    return _with_column(answers, CLUSTER, clusters)
+    if by is None:
+        found = [clusters.get(document_id) for document_id in answers["document_id"].tolist()]
+    else:
+        found = [cluster_of(None, attributes, by=by) for attributes in answers["attributes"].tolist()]
+    return _with_column(answers, CLUSTER, found)
+
+
+def text_clusters(documents: pd.DataFrame) -> dict[str, str]:
+    """Document → cluster by what its text says, of documents with a `text`."""
+    both = zip(documents["document_id"].tolist(), documents["text"].tolist(), strict=True)
+    return {key: text_cluster(text) for key, text in both if isinstance(text, str)}
 
 
 def _with_column(frame: pd.DataFrame, name: str, values: list[Any]) -> pd.DataFrame:

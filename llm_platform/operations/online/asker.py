@@ -21,6 +21,7 @@ from llm_platform.inference.requests import PreparedRequest, RequestBuilder
 from llm_platform.nim.dialects import constraint
 from llm_platform.nim.http import EndpointClient
 from llm_platform.operations.answering.fitting import BudgetedRenderer, LongDocument
+from llm_platform.operations.answering.levels import Joining
 from llm_platform.operations.answering.sending import Asking, renderer_of, require_told_apart
 from llm_platform.operations.online.account import OnlineAccount
 from llm_platform.operations.online.ledger import OnlineLedger
@@ -32,6 +33,8 @@ Result = TypeVar("Result")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 OTHERS_SECONDS, OTHERS_LOOK_SECONDS = 10.0, 0.1
 """So long a caller waits for the answer that another process has asked for, and half of what its deadline leaves."""
+LONGEST_LOOK_SECONDS = 0.05
+"""So long a caller waits for a look at what others have just committed; what they ask about is noted besides."""
 KEPT_ANSWERS = 20_000
 """Answers in memory, the newest: what is not in the lake yet is found among them."""
 
@@ -45,9 +48,8 @@ class PromptTooLong(RequestRejected):
 
     def __init__(self, document: LongDocument) -> None:
         super().__init__(
-            f"The prompt has {document.tokens} tokens, more than the model has room for, and the answers to its parts "
-            "are put together by a model. That takes a run: llm-platform run APPLICATION. Shorten the document to have "
-            "it now."
+            f"The prompt has {document.tokens} tokens, more than the model has room for, and nothing asks about its "
+            "parts now. Shorten the document, or ask again."
         )
         self.document = document
 
@@ -149,17 +151,18 @@ class Asker:
             self._counting.shutdown(wait=False)
             self._open.close()
 
-    async def stored(self, fingerprint: str) -> Completion | None:
+    async def stored(self, fingerprint: str, *, look_seconds: float = LONGEST_LOOK_SECONDS) -> Completion | None:
         """The answer that a text has already, whoever has asked for it; None where it has none.
 
-        Where the lake is away, of as many as are known.
+        Where the lake is away, or does not say within `look_seconds` what others have just committed, of as many as are
+        known.
         """
         if (recent := self._recent.get(fingerprint)) is not None:
             return recent
         answered = self.ledger.answered
         if answered is None or fingerprint not in answered:
             if answered is None or not answered.is_current:
-                await self._fresh()
+                await self._fresh(look_seconds)
                 answered = self.ledger.answered
             if answered is None or fingerprint not in answered:
                 return None
@@ -209,6 +212,18 @@ class Asker:
         renderer = self._required_rendering().renderer
         return await asyncio.get_running_loop().run_in_executor(self._counting, renderer.parts, row, document)
 
+    def joining(self) -> Joining:
+        """What is to be asked of this release to put answers to parts together.
+
+        Raises:
+            EndpointUnavailable: no endpoint counts its tokens now.
+        """
+        return Joining(self.release, self._required_rendering().renderer)
+
+    async def groups(self, joining: Joining, row: DocumentRow, answers: Sequence[str]) -> list[list[str]] | None:
+        """Those of `joining`, whose tokens an endpoint counts."""
+        return await asyncio.get_running_loop().run_in_executor(self._counting, joining.groups, row, answers)
+
     def _required_rendering(self) -> _Rendering:
         if self._rendering is None:
             raise EndpointUnavailable("The model does not answer now.")
@@ -221,7 +236,8 @@ class Asker:
         while not self.ledger.begin(fingerprint) and time.monotonic() < give_up:
             await asyncio.sleep(OTHERS_LOOK_SECONDS)
             found = await self._in_thread(partial(self.ledger.of_others, fingerprint))
-            if found is not None or (found := await self.stored(fingerprint)) is not None:
+            left = give_up - time.monotonic()
+            if found is not None or (found := await self.stored(fingerprint, look_seconds=left)) is not None:
                 return found
         return None
 
@@ -233,7 +249,13 @@ class Asker:
         if (answered := self.ledger.answered) is not None:
             answered.add([row.fingerprint])
 
-    async def _fresh(self) -> None:
+    async def _fresh(self, longest_seconds: float) -> None:
+        """Have looked at the lake since now, or waited for so long where an earlier look is known."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self.ledger.answered is None else longest_seconds):
+                await self._looked()
+
+    async def _looked(self) -> None:
         """Have looked at the lake since now; callers that come together share a look."""
         running = self._looking
         if running is not None and not running.done():

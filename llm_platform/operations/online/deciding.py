@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from llm_platform.inference.parts import parts_release
+from llm_platform.inference.parts import parts_release, together_release
 from llm_platform.operations.live import LiveRollouts, live_rollouts
 from llm_platform.operations.release.observing import stage_budget
 from llm_platform.operations.releases import LoadedApplication, requesting
@@ -53,16 +53,25 @@ class Arm:
 
     @cached_property
     def parts(self) -> Release | None:
-        """What asks callers' long documents in parts; None where nothing does, or a model puts the answers together."""
+        """What asks callers' long documents in parts; None where nothing does."""
         rules = self.sender.long_documents
-        by_rule = rules is not None and rules.policy == "split" and rules.prompt is None and self.shadow is None
-        return parts_release(self.sender) if by_rule else None
+        is_split = rules is not None and rules.policy == "split" and self.shadow is None
+        return parts_release(self.sender) if is_split else None
+
+    @cached_property
+    def together(self) -> Release | None:
+        """What makes one answer of those to the parts; None where rules do."""
+        return None if self.parts is None else together_release(self.sender)
 
     @cached_property
     def senders(self) -> dict[Key, Release]:
         """All that send requests for it, by their keys."""
-        found = {self.key: self.sender}
-        return found if self.parts is None else {**found, (self.parts.release_id, self.shadow): self.parts}
+        helpers = [one for one in (self.parts, self.together) if one is not None]
+        return {self.key: self.sender, **{self.key_of(one): one for one in helpers}}
+
+    def key_of(self, helper: Release) -> Key:
+        """Of a release that only serves this one."""
+        return helper.release_id, self.shadow
 
 
 @dataclass(frozen=True)

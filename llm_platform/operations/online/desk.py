@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from typing import Any
 
 from llm_platform.documents.prepare import OneByOne, Prepared
 from llm_platform.errors import ContractBroken, EndpointUnavailable, PlatformError, RequestRejected, SpecificationError
-from llm_platform.inference.answers import recalibrate
+from llm_platform.inference.answers import ReadAnswer, recalibrate
 from llm_platform.inference.live import Withdrawn
+from llm_platform.inference.parts import failed_parts
 from llm_platform.online.desk import DeskState, OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import columns_read
 from llm_platform.operations.answering.long_documents import answer_of_parts
@@ -53,7 +54,7 @@ SHADOWED_ROWS = 200
 """So many documents may wait for a shadow; callers come first."""
 USED_UP = (
     "The budget of the month of {} is used up: only texts that have an answer get one, until the month (UTC) ends or "
-    "'budget.month' in application.yaml is raised."
+    "'budget.month' in application.yaml (or LLM_PLATFORM_BUDGET_MONTH_TOKENS, where that is less) is raised."
 )
 
 
@@ -194,8 +195,8 @@ class OnlineDesk:
         """
 
         def store() -> None:
-            lake = self._place.lake.lake()
-            lake.application(self._name).notices.append("webhook", by=caller, at=datetime.now(UTC))
+            with self._place.lake.turn() as lake:
+                lake.application(self._name).notices.append("webhook", by=caller, at=datetime.now(UTC))
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, store)
@@ -270,12 +271,15 @@ class OnlineDesk:
         mark = lake.mark(), files, month_of(datetime.now(UTC))
         if mark == self._mark:
             return mark, None
-        store = lake.application(self._name)
+        with self._place.lake.turn() as lake:
+            return mark, self._read_now(lake.application(self._name), files)
+
+    def _read_now(self, store: ApplicationStore, files: object) -> _Now | None:
         self._looks.learn(store)
         loaded = self._loaded if files == self._read_files else self._reloaded(files)
         decision = self._deciding(store, loaded)
         if decision is None:
-            return mark, None
+            return None
         application, taken_out = loaded.application, taking_out(loaded.application)
         if taken_out is not None:
             taken_out.redactor.load()
@@ -286,7 +290,7 @@ class OnlineDesk:
             taking_out=taken_out,
         )
         left = month_left(application.budget.month, spent_by(store, loaded, None))
-        return mark, _Now(loaded, decision, making, left)
+        return _Now(loaded, decision, making, left)
 
     def _files(self) -> object:
         """Another one after every change of the application's files."""
@@ -389,6 +393,7 @@ class OnlineDesk:
             PromptTooLong: it is asked about in parts.
         """
         asker.callers += 1
+        came_at = datetime.now(UTC)
         try:
             async with self._told(until):
                 waiting = asker.waiting_for(row.fingerprint)
@@ -398,7 +403,9 @@ class OnlineDesk:
                         return Found(stored, was_stored=True)
                     self._admit(asker, until)
                     waiting = await asker.ask(row, until=until)
-                return Found(await asyncio.shield(waiting), was_stored=False)
+                # Somebody else's, that was found late, may have been there before.
+                completion = await asyncio.shield(waiting)
+                return Found(completion, was_stored=completion.created_at < came_at)
         finally:
             asker.callers -= 1
 
@@ -412,12 +419,49 @@ class OnlineDesk:
             raise Turned(422, "too_long", str(long))
         async with self._told(until):
             parts = await self.askers[arm.key].cut(row, long.document)
-        asker = self.askers[arm.parts.release_id, arm.shadow]
-        found = await asyncio.gather(*(self._found(asker, part, until=until) for part in parts))
-        paid = [one.completion for one in found if not one.was_stored]
+        found = await self._found_all(self.askers[arm.key_of(arm.parts)], parts, until=until)
         answers = [one.completion for one in found]
-        answer = answer_of_parts(arm.sender, row, answers, paid=paid, run_id=self._place.run_id)
+        joined: ReadAnswer | None = None
+        asked: list[Found] = []
+        if arm.together is not None and failed_parts(answers) is None:
+            joined, asked = await self._joined(self.askers[arm.key_of(arm.together)], row, answers, until=until)
+        paid = [one.completion for one in (*found, *asked) if not one.was_stored]
+        answer = answer_of_parts(
+            arm.sender,
+            row,
+            answers,
+            joined=joined,
+            asked=[one.completion for one in asked],
+            paid=paid,
+            run_id=self._place.run_id,
+        )
         return Found(answer, was_stored=not paid)
+
+    async def _joined(
+        self, asker: Asker, row: DocumentRow, parts: Sequence[Completion], *, until: float
+    ) -> tuple[ReadAnswer, list[Found]]:
+        """What a model makes of the answers to the parts of a document, and what it was asked for that.
+
+        Raises:
+            Turned: there is none.
+        """
+        asked: list[Found] = []
+        answers: list[str] | None = [part.answer or "" for part in parts]
+        async with self._told(until):
+            joining = asker.joining()
+        while answers is not None:
+            async with self._told(until):
+                groups = await asker.groups(joining, row, answers)
+            if groups is None:
+                break
+            found = await self._found_all(asker, joining.questions(row, groups), until=until)
+            asked += found
+            said = {one.completion.fingerprint: one.completion for one in found}
+            answers = joining.next_level(row, groups, said)
+        return joining.readings[row.fingerprint], asked
+
+    async def _found_all(self, asker: Asker, rows: Sequence[DocumentRow], *, until: float) -> list[Found]:
+        return await asyncio.gather(*(self._found(asker, row, until=until) for row in rows))
 
     @asynccontextmanager
     async def _told(self, until: float) -> AsyncIterator[None]:

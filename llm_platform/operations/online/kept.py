@@ -96,7 +96,8 @@ class KeptDocuments(Kept[OnlineDocument]):
 
     def __init__(self, lake: OpenLake, application: str, journals: Path) -> None:
         def store(rows: list[OnlineDocument]) -> None:
-            lake.lake().application(application).online_documents.append(rows)
+            with lake.turn() as opened:
+                opened.application(application).online_documents.append(rows)
 
         super().__init__(journals / application / DOCUMENTS, OnlineDocument, store)
 
@@ -111,7 +112,8 @@ class KeptLooks(Kept[TextLook]):
 
     def __init__(self, lake: OpenLake, application: str, journals: Path) -> None:
         def store(rows: list[TextLook]) -> None:
-            lake.lake().application(application).reads.append_looks(rows)
+            with lake.turn() as opened:
+                opened.application(application).reads.append_looks(rows)
 
         super().__init__(journals / application / LOOKS, TextLook, store)
         self._subjects: Callable[[str], str | None] | None = None

@@ -99,8 +99,8 @@ class OnlineLedger:
         Raises:
             PlatformError: the lake cannot be read.
         """
-        with self._noted("read"):
-            self._open()[1].answered.look()
+        with self._noted("read"), self._store() as (_, lease):
+            lease.answered.look()
 
     def read(self, fingerprints: Sequence[str]) -> dict[str, Completion]:
         """Stored answers to some texts.
@@ -108,8 +108,8 @@ class OnlineLedger:
         Raises:
             PlatformError: the lake cannot be read.
         """
-        store = self._open()[0]
-        return {row.fingerprint: row for row in store.completions.records(self._release_id, fingerprints)}
+        with self._store() as (store, _):
+            return {row.fingerprint: row for row in store.completions.records(self._release_id, fingerprints)}
 
     def asks_again(self) -> None:
         """A text that has an answer, which cannot be read now, is asked about again: the ledger has to be searched."""
@@ -125,7 +125,8 @@ class OnlineLedger:
         with self._committing, self._noted("write"):
             if not self.uncommitted and not self._left_behind:
                 return
-            store, _ = self._open()
+            with self._store():
+                pass  # the lake is there
             following = self._begun()
             with self._writing:
                 journal, self._journal = self._journal, following
@@ -136,11 +137,11 @@ class OnlineLedger:
                 with journal:
                     pass  # leaving it commits
             with recover(self._folder, Completion) as found:
-                found.store(store.completions.restore)
+                found.store(self._restore)
                 rows += [row for row in found if self.derived]
             self._left_behind = False
             for release in self.derived if rows else ():
-                store.completions.restore([recalibrate(row, release) for row in rows])
+                self._restore([recalibrate(row, release) for row in rows])
             with self._writing:
                 self.uncommitted -= count
 
@@ -150,7 +151,8 @@ class OnlineLedger:
         Raises:
             PlatformError: the lake cannot be written.
         """
-        self._open()[0].runs.append(run)
+        with self._store() as (store, _):
+            store.runs.append(run)
 
     def close(self) -> None:
         """Commit the rest.
@@ -176,8 +178,18 @@ class OnlineLedger:
         return Journal(self._folder, self._commit_segment, commit_rows=10**9, commit_seconds=_NEVER)
 
     def _commit_segment(self, segment: Path) -> None:
-        store, lease = self._open()
-        store.completions.append_file(lease, segment)
+        with self._store() as (store, lease):
+            store.completions.append_file(lease, segment)
+
+    def _restore(self, rows: Sequence[Completion]) -> None:
+        with self._store() as (store, _):
+            store.completions.restore(rows)
+
+    @contextmanager
+    def _store(self) -> Iterator[tuple[ApplicationStore, OnlineLease]]:
+        """The tables and the lease, for this thread's turn."""
+        with self._lake.turn():
+            yield self._open()
 
     def _open(self) -> tuple[ApplicationStore, OnlineLease]:
         with self._opening:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from llm_platform.warehouse.lake import Warehouse
 
@@ -25,7 +25,7 @@ class OpenLake:
     def __init__(self, opening: Opening) -> None:
         self.generation = 0
         self._opening = opening
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.RLock()
         self._open: tuple[Warehouse, ExitStack] | None = None
         self._given_up: list[tuple[float, ExitStack]] = []
 
@@ -41,6 +41,20 @@ class OpenLake:
                 self._open = stack.enter_context(self._opening()), stack
                 self.generation += 1
             return self._open[0]
+
+    @contextmanager
+    def turn(self) -> Iterator[Warehouse]:
+        """The lake, which no other thread uses meanwhile where its catalog is a file.
+
+        DuckDB's SQLite is built without a clock finer than seconds: whoever finds a lock held, for however short a
+        time, waits for a whole one, and so do those that wait for it.
+
+        Raises:
+            PlatformError: it cannot be opened.
+        """
+        lake = self.lake()
+        with self._turn if lake.location.kind == "sqlite" else nullcontext():
+            yield lake
 
     def give_up(self) -> None:
         """Open it anew the next time: connections to a server that was away may not come back."""

@@ -19,18 +19,20 @@ from llm_platform.files import BRANCH_NOTE, noted_upstream, write_text
 
 @dataclass(frozen=True)
 class Branch:
-    """One branch of a state folder.
+    """A namespace that reads another one.
 
     Attributes:
         expires_at: None for one that stays until somebody takes it down.
-        bytes: What its folder takes.
+        place: Its Kubernetes namespace; None for one of a state folder.
+        bytes: What its state folder takes; None for one of a cluster.
     """
 
     name: str
     upstream: str
     made_at: datetime | None
     expires_at: datetime | None
-    bytes: int
+    place: str | None = None
+    bytes: int | None = None
 
     def is_expired(self, now: datetime) -> bool:
         """Whether its time is over."""
@@ -48,12 +50,13 @@ def list_branches(state: Path) -> list[Branch]:
         upstream = noted_upstream(note.parent)
         said = json.loads(note.read_text(encoding="utf-8"))
         size = sum(path.stat().st_size for path in note.parent.rglob("*") if path.is_file())
-        times = (_time(said.get("made_at")), _time(said.get("expires_at")))
-        found.append(Branch(note.parent.name, upstream or "", *times, size))
+        times = (time_of(said.get("made_at")), time_of(said.get("expires_at")))
+        found.append(Branch(note.parent.name, upstream or "", *times, bytes=size))
     return found
 
 
-def _time(text: object) -> datetime | None:
+def time_of(text: object) -> datetime | None:
+    """A moment that a note says; None where it says none."""
     try:
         return datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

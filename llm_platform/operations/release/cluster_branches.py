@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import ClusterRefused, SpecificationError
 from llm_platform.files import write_text
+from llm_platform.operations.release.branches import Branch, time_of
 from llm_platform.warehouse.object_store import S3Access
 
 UP = """#!/usr/bin/env bash
@@ -49,6 +53,10 @@ SQL
 aws s3 rm --recursive --quiet {prefix}/
 """
 SECRET = "catalog-password"
+NAMESPACE, VALUES, BEGIN, END = "namespace.yaml", "values.yaml", "up.sh", "down.sh"
+UPSTREAM, MADE_AT, EXPIRES_AT, BRANCH = (
+    f"llm-platform/{word}" for word in ("upstream", "made-at", "expires-at", "branch")
+)
 
 
 @dataclass(frozen=True)
@@ -122,20 +130,80 @@ def write_cluster_branch(folder: Path, name: str, production: Production, *, exp
     }
     values = _values(name, production, catalog=f"postgres:{make_dsn(**own)}")
     for file, what in {
-        "namespace.yaml": _namespace(place, name, production, expires_at),
-        "values.yaml": values,
+        NAMESPACE: _namespace(place, name, production, expires_at),
+        VALUES: values,
     }.items():
         write_text(folder / file, yaml.safe_dump(what, sort_keys=False), shared=True)
-    for file, text in {"up.sh": UP, "down.sh": DOWN}.items():
+    for file, text in {BEGIN: UP, END: DOWN}.items():
         write_text(folder / file, text.format(**texts), shared=True).chmod(0o755)
     return place
 
 
+def cluster_branches(folder: Path) -> list[Branch]:
+    """The branches whose files are in a folder or in the folders in it, by name; of one that was ended there are none.
+
+    Raises:
+        SpecificationError: a file is none that `write_cluster_branch` wrote.
+    """
+    return sorted((branch for _, branch in _branches_in(folder)), key=lambda one: one.name)
+
+
+def end_cluster_branch(folder: Path, name: str) -> None:
+    """Run the script that takes a branch away from the cluster, its database and its bucket, and remove its files.
+
+    The script connects as its environment says, and may be run again where it was cut off.
+
+    Args:
+        folder: As in `cluster_branches`.
+
+    Raises:
+        SpecificationError: no files of this branch are there.
+        ClusterRefused: the script failed; the files stay.
+    """
+    found = {branch.name: of_branch for of_branch, branch in _branches_in(folder)}
+    if name not in found:
+        raise SpecificationError(
+            f"{folder} has no files of a branch {name!r}, so nothing was ended. There are: "
+            f"{', '.join(sorted(found)) or 'none'}."
+        )
+    script = (found[name] / END).resolve()
+    try:
+        done = subprocess.run([script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ClusterRefused(f"Cannot end branch {name!r}: {script} cannot be run ({error.strerror}).") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-3:]
+        raise ClusterRefused(
+            f"Branch {name!r} is not ended, or not whole: {script} ended with {done.returncode} ({' '.join(said)}). "
+            "Mend that and end it again: what is gone already is passed over."
+        )
+    for file in (VALUES, BEGIN, END, NAMESPACE):
+        (found[name] / file).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody keeps more there
+        found[name].rmdir()
+
+
+def _branches_in(folder: Path) -> Iterator[tuple[Path, Branch]]:
+    for path in (folder / NAMESPACE, *folder.glob(f"*/{NAMESPACE}")):
+        if not path.is_file():
+            continue
+        try:
+            about = yaml.safe_load(path.read_text(encoding="utf-8"))["metadata"]
+            name, upstream = about["labels"][BRANCH], about["annotations"][UPSTREAM]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise SpecificationError(
+                f"{path}:1: cannot be read as what 'branch up --cluster' writes ({type(error).__name__}). Write it "
+                "anew, or name the folder of a branch."
+            ) from error
+        made_at, expires_at = (time_of(about["annotations"].get(key)) for key in (MADE_AT, EXPIRES_AT))
+        yield path.parent, Branch(name, upstream, made_at, expires_at, place=about["name"])
+
+
 def _namespace(place: str, name: str, production: Production, expires_at: datetime | None) -> dict[str, Any]:
-    said = {"llm-platform/upstream": production.namespace, "llm-platform/made-at": datetime.now(UTC).isoformat()}
+    said = {UPSTREAM: production.namespace, MADE_AT: datetime.now(UTC).isoformat()}
     if expires_at is not None:
-        said["llm-platform/expires-at"] = expires_at.isoformat()
-    labels = {"llm-platform/branch": name, "pod-security.kubernetes.io/enforce": "restricted"}
+        said[EXPIRES_AT] = expires_at.isoformat()
+    labels = {BRANCH: name, "pod-security.kubernetes.io/enforce": "restricted"}
     return {
         "apiVersion": "v1",
         "kind": "Namespace",

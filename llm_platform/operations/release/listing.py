@@ -71,11 +71,11 @@ def release_account(store: ApplicationStore, loaded: LoadedApplication, name: st
         yield from (f"            {gate.name}: {gate.verdict}, {gate.comparison}" for gate in report.gates)
     for event in store.rollout.history():
         if event.release_id == release.release_id:
-            yield f"Decided     {event.at:%Y-%m-%d %H:%M} {event.action} as {event.variant} by {event.by}"
+            yield f"Decided     {event.at:%Y-%m-%d %H:%M} {event.action} as {event.variant} by {event.decider}"
     for step in store.rollout_steps.history():
         if step.release_id == release.release_id and step.decision in (None, "promote", "withdraw", "hold"):
             said = step.decision or step.kind
-            yield f"Rollout     {step.at:%Y-%m-%d %H:%M} {step.short_id} {said}, {step.stage_name}, by {step.by}"
+            yield f"Rollout     {step.at:%Y-%m-%d %H:%M} {step.short_id} {said}, {step.stage_name}, by {step.decider}"
 
 
 def _standings(store: ApplicationStore) -> dict[str, str]:

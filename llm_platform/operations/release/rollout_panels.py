@@ -111,7 +111,6 @@ def _row(step: RolloutStep) -> tuple[str, ...]:
     seen = StageEvidence.model_validate_json(step.evidence) if step.evidence else None
     difference = "–" if seen is None or seen.difference is None else interval_text(seen.difference)
     counts = ("–", "–") if seen is None else (f"{seen.documents:,}", f"{seen.labels:,}")
-    who = step.by if step.kind == "decide" or step.authenticated else f"{step.by} (not authenticated)"
     said = (step.decision or step.kind) + ("" if step.applied else " (dry run)")
     why = "; ".join(step.reasons) or step.note
-    return (f"{step.at:%Y-%m-%d %H:%M}", said, step.stage_name, step.status, *counts, difference, who, why)
+    return (f"{step.at:%Y-%m-%d %H:%M}", said, step.stage_name, step.status, *counts, difference, step.decider, why)

@@ -23,12 +23,11 @@ from llm_platform.operations.release.rollout import promotion_event, require_con
 from llm_platform.operations.release.underneath import AdapterBytes, underneath
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Release, RolloutEvent, canonical_json
+from llm_platform.records.evaluation import AUTOMATIC
 from llm_platform.records.rollout import RolloutStep, StepKind
 from llm_platform.rollout.decision import HELD, RolloutState, RolloutVerdict, StageEvidence, next_state
 from llm_platform.warehouse.store import ApplicationStore
 
-AUTOMATIC = "rollout"
-"""Who decides where nobody does."""
 TRIES = 3
 
 

@@ -17,10 +17,11 @@ from llm_platform.errors import (
 from llm_platform.operations.live import open_rollouts
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.rollout import champion_failure, rollback
-from llm_platform.operations.release.rollouts import AUTOMATIC, DecidedStep, RolloutLook, decide_rollout
+from llm_platform.operations.release.rollouts import DecidedStep, RolloutLook, decide_rollout
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.operations.watching.alerts import note
 from llm_platform.records import RolloutEvent
+from llm_platform.records.evaluation import AUTOMATIC
 from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore

@@ -75,7 +75,12 @@ def values_of(profile: str, over: Mapping[str, Any] | None = None) -> Object:
 
 def render(profile: str, over: Mapping[str, Any] | None = None) -> list[Object]:
     """Objects of a profile, in the order of their templates."""
-    return copy.deepcopy(_rendered(json.dumps(values_of(profile, over), sort_keys=True)))
+    return rendered(values_of(profile, over))
+
+
+def rendered(values: Mapping[str, Any]) -> list[Object]:
+    """Objects of values that nothing is added to, in the order of their templates."""
+    return copy.deepcopy(_rendered(json.dumps(values, sort_keys=True)))
 
 
 @cache

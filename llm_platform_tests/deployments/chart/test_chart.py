@@ -16,17 +16,20 @@ import yaml
 
 from llm_platform.nim.manifests.capacity import GpuPool, pool_objects
 from llm_platform.settings.page import all_settings
-from llm_platform.settings.settings import Settings
+from llm_platform.settings.settings import CHECKOUT, Settings
 from llm_platform.workbench.instance import dagster_home
 from llm_platform_tests.deployments.chart.rendering import (
     CHART,
+    DIGEST,
     NAMESPACE,
     PROFILES,
     Object,
+    merged,
     named,
     pods,
     refusal,
     render,
+    rendered,
     selects,
     values_of,
     ways_in,
@@ -409,6 +412,22 @@ def test_every_mistake_is_said_at_once() -> None:
     ]  # fmt: skip
 
 
+def test_the_values_of_the_install_page_and_the_profile_are_all_that_it_takes() -> None:
+    """Values on that page were no YAML, and two Secrets that they name were nowhere made."""
+    page = (CHECKOUT / "docs" / "operations" / "install.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    fillings = {"sha256:…": DIGEST, "models: …": "models: {}", "cidr: …": "cidr: 10.1.0.0/28", "iam::…": "iam::1"}
+    for left_out, filling in {**fillings, "…": ".example.org"}.items():
+        text = text.replace(left_out, filling)
+    profile = yaml.safe_load((CHART / "profiles" / "production.yaml").read_text(encoding="utf-8"))
+
+    objects = json.dumps(rendered(merged(profile, yaml.safe_load(text))), sort_keys=True)
+
+    secrets = set(re.findall(r'"secretName": "([^"]+)"', objects))
+    secrets |= set(re.findall(r'"secretKeyRef": {"key": "[^"]+", "name": "([^"]+)"', objects))
+    assert secrets == set(re.findall(r"kubectl create secret (?:generic|tls) (\S+)", page))
+
+
 def test_the_schema_knows_every_value_and_fetches_nothing() -> None:
     """Dagster's own chart cannot be linted without the network: its schema refers to a page."""
     text = (CHART / "values.schema.json").read_text(encoding="utf-8")
@@ -452,6 +471,7 @@ def test_a_branch_cannot_launch_into_production_nor_follow_its_sources() -> None
     assert data["LLM_PLATFORM_UPSTREAM"] == "production"
     assert data["LLM_PLATFORM_NAMESPACE"] == "branch_42"
     assert int(data["LLM_PLATFORM_RUN_PRIORITY"]) < 0
+    assert int(data["LLM_PLATFORM_BUDGET_MONTH_TOKENS"]) > 0
     assert data["LLM_PLATFORM_NIM_BACKGROUND"] == "true"
 
 

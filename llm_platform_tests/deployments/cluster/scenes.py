@@ -307,7 +307,13 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
         step(f"it may launch runs in {where}: {said}")
         if said != wanted:
             raise SystemExit("The branch's account has other rights than it should have.")
-    run(folder / "down.sh", env=administrator, cwd=CHECKOUT)
+    branches = (*PROGRAM, "branch")
+    listed = run(*branches, "list", "--cluster", folder, env=own).replace("│", " ").splitlines()
+    (row,) = (line.split() for line in listed if "branch_42" in line)
+    step(f"branch list: {' '.join(row)}")
+    if row[:2] != ["branch_42", "production"] or row[-1] != place:
+        raise SystemExit("The branch is not listed.")
+    step(run(*branches, "down", "branch_42", "--yes", "--cluster", folder, env=own | administrator).strip())
     with closing(psycopg2.connect(host=NODE, user="postgres", password="secret", dbname="lake")) as connection:
         cursor = connection.cursor()
         cursor.execute(
@@ -316,6 +322,8 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
         )
         left = [
             *cursor.fetchall(),
+            *kubectl("get", "namespace", place, "--ignore-not-found", "-o", "name").split(),
+            *([folder] if folder.exists() else []),
             *bucket().list_objects_v2(Bucket=BUCKET, Prefix="llm/branch_42/").get("Contents", []),
         ]
     step(f"the branch is down; left of it: {left}")
@@ -333,7 +341,7 @@ def aws_program() -> Path:
     program = KEPT / "bin" / "aws"
     program.parent.mkdir(exist_ok=True)
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom llm_platform_tests.deployments.cluster.surroundings import bucket\n"
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(CHECKOUT)!r})\nfrom llm_platform_tests.deployments.cluster.surroundings import bucket\n"
         "name, _, prefix = sys.argv[-1].removeprefix('s3://').partition('/')\n"
         "for one in bucket().list_objects_v2(Bucket=name, Prefix=prefix).get('Contents', []):\n"
         "    bucket().delete_object(Bucket=name, Key=one['Key'])\n"

@@ -131,6 +131,21 @@ def test_a_source_that_has_lost_most_of_its_rows_is_held_until_somebody_confirms
     assert (update.change.deleted, len(keys(lake))) == (29, 11)
 
 
+def test_a_file_of_nothing_is_refused_until_somebody_confirms_it(team: Team, lake: Warehouse) -> None:
+    """Without a row, and without a header, it names no columns; that may be right, or a copy that was broken off."""
+    update_documents(lake, team.loaded)
+    (team.root / "tickets.csv").write_bytes(b"")
+
+    with pytest.raises(ContractBroken, match=r"it is empty\. Write it again.*run with --accept-drop"):
+        update_documents(lake, team.loaded)
+    refused = len(keys(lake))
+    update = update_documents(lake, team.loaded, accept_drop=True)
+    team.write_documents({"1": team.text(1)})
+    update_documents(lake, team.loaded)
+
+    assert (refused, update.change.deleted, keys(lake)) == (40, 40, ["1"])
+
+
 @pytest.mark.parametrize(
     ("left", "max_drop"),
     [

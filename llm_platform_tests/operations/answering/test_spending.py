@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from llm_platform.application.model import Budget, MonthlyBudget
+from llm_platform.definitions import build
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.operations.answering.documents import update_documents
@@ -22,7 +23,7 @@ from llm_platform.operations.answering.spending import (
     month_used_up,
     within_budget,
 )
-from llm_platform.operations.releases import load_applications
+from llm_platform.operations.releases import load_applications, loaded_application
 from llm_platform.records import InferenceRun, TokenUsage
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import ENTRY, NAME, Team, answer
@@ -234,6 +235,30 @@ def test_a_budget_is_that_of_the_whole_run(tmp_path: Path, model: ScriptedServer
     after = against_budget(list(estimated(team).values()), team.loaded.application.budget)
     assert after is not None
     assert "enough" in after
+
+
+@pytest.mark.parametrize(
+    ("own", "of_deployment", "expected"),
+    [
+        pytest.param(None, None, None, id="neither"),
+        pytest.param(None, 900, 900, id="of-the-deployment-alone"),
+        pytest.param(500, 900, 500, id="the-files-is-less"),
+        pytest.param(5000, 900, 900, id="the-deployments-is-less"),
+        pytest.param(5000, None, 5000, id="of-the-file-alone"),
+    ],
+)
+def test_a_deployment_bounds_the_month_of_every_application(
+    tmp_path: Path, own: int | None, of_deployment: int | None, expected: int | None
+) -> None:
+    """A branch takes production's files, and its budget is not production's."""
+    team = Team(tmp_path, "http://127.0.0.1:9")
+    if own is not None:
+        team.specification["budget"] = {"month": {"tokens": own}}
+        team.write_specification()
+    settings = team.settings.model_copy(update={"budget_month_tokens": of_deployment})
+
+    assert loaded_application(*settings.application_files, NAME).application.budget.month.tokens == expected
+    assert build(settings).applications[NAME].application.budget.month.tokens == expected
 
 
 def test_a_budget_that_no_answer_fits_is_a_mistake_of_the_file(tmp_path: Path) -> None:
