@@ -63,9 +63,8 @@ demo-finetune: .venv/.installed-finetune ## The same with an adapter that is tra
 dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http://127.0.0.1:3000)
 	@$(BIN)/llm-platform dev
 
-# Three workers on two cores: a third of the time of two is waited for endpoints, browsers and servers.
-test: check ## Run every check and test
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 3 --dist loadgroup
+test: .venv/.installed-dev ## Run every check and test
+	@.ci/test
 
 tools: ## What test-all needs beside Python: Chromium, promtool, etcd, kube-apiserver (Debian or Ubuntu, as root)
 	@bash .ci/tools
@@ -117,7 +116,7 @@ soak: .venv/.installed-dev ## Tables, prompts and rollouts that change while eve
 check: .venv/.installed-dev ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy --no-error-summary --num-workers 2
+	@$(BIN)/mypy --no-error-summary --num-workers $(or $(WORKERS),2)
 	@$(BIN)/lint-imports --no-cache
 
 format: .venv/.installed-dev ## Rewrite the code in the house format

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from llm_platform.inference.engine import EndpointTarget, run_completions
 from llm_platform.records import Completion, DocumentRow, from_json_lines
 from llm_platform_tests.inference.cases import QUICK, Rendered, release
+
+POLICY = replace(QUICK, max_backlog_rows=2 * QUICK.batch_rows)
 
 
 def main(url: str, stored: Path, count: int) -> None:
@@ -40,7 +43,7 @@ def main(url: str, stored: Path, count: int) -> None:
             sink,
             constraint={},
             endpoints=[EndpointTarget(url)],
-            policy=QUICK,
+            policy=POLICY,
         )
 
 

@@ -17,6 +17,7 @@ import pytest
 from llm_platform.errors import StorageError, UnstorableRow
 from llm_platform.inference.journal import SET_ASIDE, Journal, recover
 from llm_platform.records import Completion, CompletionStatus, from_json_lines, json_lines
+from llm_platform_tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 CRASH = """
@@ -63,7 +64,9 @@ def ids_in(segment: Path) -> list[int]:
 
 
 def crash(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", CRASH, str(folder), "die"], cwd=ROOT, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, str(folder), "die"], cwd=ROOT, check=False, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == -signal.SIGKILL
 
 

@@ -16,6 +16,7 @@ from llm_platform.review.desk import Opened, Submitted
 from llm_platform.review.items import ReviewDecision
 from llm_platform.review.people import Person
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.kept import KeptTeam
 from llm_platform_tests.review.cases import (
     EXTRACT,
     FILM,
@@ -37,15 +38,23 @@ CLEAR = {"0": "SAD", "1": "HAPPY", "2": "SAD", "3": "HAPPY"}
 VAGUE = {"0": "SAD", "1": "SAD", "2": "HAPPY", "3": None}
 
 
-@pytest.fixture
-def team(tmp_path: Path) -> Team:
-    return team_with(tmp_path)
-
-
-@pytest.fixture
-def lake(tmp_path: Path, team: Team) -> Iterator[Warehouse]:
-    with open_lake(tmp_path) as lake:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> KeptTeam[Team]:
+    """A team whose two variants have answered."""
+    team = team_with(tmp_path_factory.mktemp("desk") / "team")
+    with open_lake(team.root) as lake:
         filled(lake, team.loaded, {"clear": CLEAR, "vague": VAGUE}, confidence=0.6)
+    return KeptTeam(team)
+
+
+@pytest.fixture
+def team(kept: KeptTeam[Team]) -> Team:
+    return kept.put_back()
+
+
+@pytest.fixture
+def lake(team: Team) -> Iterator[Warehouse]:
+    with open_lake(team.root) as lake:
         yield lake
 
 
@@ -342,9 +351,9 @@ def test_whoever_looks_at_a_document_is_in_the_access_log(room: Room, team: Team
     assert len(page.rows) > 2
 
 
-def test_what_cannot_be_written_down_is_not_shown(tmp_path: Path, team: Team, lake: Warehouse) -> None:
+def test_what_cannot_be_written_down_is_not_shown(team: Team, lake: Warehouse) -> None:
     """A log that may fail silently proves nothing."""
-    with Warehouse.attach(sqlite_location(tmp_path), read_only=True) as unwritable:
+    with Warehouse.attach(sqlite_location(team.root), read_only=True) as unwritable:
         desk = ReviewDesk(unwritable, team.loaded)
         for look in (
             lambda: desk.open(ADA, AUDIT),

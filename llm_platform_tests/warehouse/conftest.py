@@ -34,7 +34,7 @@ def bucket_of_the_store() -> Iterator[S3Access]:
 
 @pytest.fixture
 def lake(location: LakeLocation) -> Iterator[Warehouse]:
-    """An empty lake, attached."""
+    """An empty lake, attached; DuckDB works on it in two threads, as where it has the cores."""
     with Warehouse.attach(location, threads=2) as warehouse:
         yield warehouse
 
@@ -42,7 +42,7 @@ def lake(location: LakeLocation) -> Iterator[Warehouse]:
 @pytest.fixture
 def local_lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
     """An empty lake on a SQLite catalog, where the kind of catalog makes no difference."""
-    with Warehouse.attach(_location(request, LOCAL_STORE, tmp_path), threads=2) as warehouse:
+    with Warehouse.attach(_location(request, LOCAL_STORE, tmp_path), threads=1) as warehouse:
         yield warehouse
 
 

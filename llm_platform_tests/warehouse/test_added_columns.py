@@ -13,7 +13,7 @@ ADDED = ("cut_tokens", "parts")
 @pytest.fixture
 def older(location: LakeLocation) -> LakeLocation:
     """A lake with two answers, in a table without the columns that came later."""
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location, threads=1) as lake:
         fill(lake, "ab")
         answer_all(lake)
         with lake._session.cursor() as cursor:
@@ -36,7 +36,7 @@ def test_answers_of_an_older_version_are_read_without_writing(older: LakeLocatio
 
 def test_the_first_write_adds_the_columns_and_keeps_the_rows(older: LakeLocation) -> None:
     """An upgrade of the platform must not need a step that somebody forgets."""
-    with Warehouse.attach(older, threads=2) as lake, Warehouse.attach(older, threads=2) as other:
+    with Warehouse.attach(older, threads=1) as lake, Warehouse.attach(older, threads=2) as other:
         store = lake.application("reviews")
         assert other.application("reviews").completions.counts(RELEASE_ID) == {"valid": 2}
         fill(lake, "abc")

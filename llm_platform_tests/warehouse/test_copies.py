@@ -87,7 +87,7 @@ def watched(look: Callable[[], list[Sequence[tuple[str, str]]]], publications: C
 @pytest.fixture
 def answered_twice(tmp_path: Path) -> Iterator[Warehouse]:
     """A lake in which two releases have answered the same documents, and one is published."""
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as lake:
+    with Warehouse.attach(sqlite_location(tmp_path), threads=1) as lake:
         fill(lake, KEYS)
         for release_id in ("release-1", "release-2"):
             answer_all(lake, release_id=release_id)
@@ -153,7 +153,7 @@ def test_a_reader_of_an_object_never_sees_half_a_publication(
     access, client = bucket
     location = LakeLocation(f"sqlite:{tmp_path / 'lake.sqlite'}", str(tmp_path / "data"), s3=access)
     place = S3Place(f"s3://readers/turns_{times}")
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location, threads=1) as lake:
         fill(lake, KEYS)
         for release_id in ("release-1", "release-2"):
             answer_all(lake, release_id=release_id)
@@ -245,7 +245,7 @@ def test_a_copy_in_a_store_follows_and_is_left_alone(tmp_path: Path, bucket: tup
     """A publication that changes nothing uploads nothing."""
     access, client = bucket
     location = LakeLocation(f"sqlite:{tmp_path / 'lake.sqlite'}", str(tmp_path / "data"), s3=access)
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location, threads=1) as lake:
         fill(lake, KEYS)
         answer_all(lake)
         place = S3Place("s3://readers/follows/")
@@ -306,7 +306,7 @@ def test_a_store_that_refuses_says_no_secret(tmp_path: Path) -> None:
     """What an object store answers may hold keys and signatures."""
     access = S3Access("key", "s3cret", region="us-east-1", endpoint="127.0.0.1:1", url_style="path", use_ssl=False)
     location = LakeLocation(f"sqlite:{tmp_path / 'lake.sqlite'}", str(tmp_path / "data"), s3=access)
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location, threads=1) as lake:
         fill(lake, "a")
         answer_all(lake)
 
@@ -335,7 +335,7 @@ if os.environ["AT"] == "file":
     os.replace = stop
 else:
     copies_postgres.PostgresPlace._make = stop
-with Warehouse.attach(sqlite_location(Path(folder)), threads=2) as lake:
+with Warehouse.attach(sqlite_location(Path(folder)), threads=1) as lake:
     places = [copies_postgres.PostgresPlace(dsn, schema), copies.FolderPlace(Path(folder) / "readers")]
     publish(lake, "release-2", places)
 """

@@ -22,6 +22,7 @@ from llm_platform.warehouse.encrypting import encrypt_lake
 from llm_platform.warehouse.encrypting_postgres import sessions
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.contracts.builders import application
+from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, consumed, document, event, fill
 from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_location
@@ -49,7 +50,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> LakeLocation:
 
 def plain(found: LakeLocation) -> LakeLocation:
     """A lake with documents, answers, a decision, what is published, and old snapshots."""
-    with Warehouse.attach(found, threads=2) as lake:
+    with Warehouse.attach(found, threads=1) as lake:
         store = lake.application("reviews")
         fill(lake, ["secret", "other"])
         answer_all(lake)
@@ -104,7 +105,7 @@ def test_an_existing_lake_is_encrypted_and_every_row_is_there(location: LakeLoca
     assert sorted(path.name for path in Path(location.data_path).parent.glob("*.encrypting*")) == []
     encrypted = replace(location, encrypted=True)
     for number, again in ((5, encrypted), (7, location)):
-        with Warehouse.attach(again, threads=2) as lake:
+        with Warehouse.attach(again, threads=1) as lake:
             assert lake.snapshot() > snapshot
             documents = lake.application("reviews").documents
             change = documents.apply(
@@ -160,7 +161,7 @@ def test_a_lake_that_somebody_has_open_is_left_alone(location: LakeLocation) -> 
     other.communicate()
     if location.kind == "postgres":
         # A server learns on its own that a process is gone, and on a busy machine late.
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while sessions(location.target, location.schema):
             assert time.monotonic() < deadline
     assert encrypt_lake(location) > 0
@@ -210,7 +211,7 @@ def test_a_catalog_in_postgres_keeps_its_rights_and_nothing_of_the_texts(tmp_pat
     assert asked(postgres_dsn, rights.format(location.schema)) == granted
     assert granted
     assert asked(postgres_dsn, f"SELECT 1 FROM pg_namespace WHERE nspname = '{location.schema}_encrypting'") == []
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location, threads=1) as lake:
         lake.application("reviews").documents.apply(
             batch([document("third")]), deleted=None, full=False, consumed=consumed(3)
         )
@@ -272,7 +273,7 @@ def test_a_branch_reads_the_keys_of_what_it_may_read_and_no_others(tmp_path: Pat
     """A key lies in the schema of its namespace, and rights are given by schema."""
     lakes = [replace(postgres_location(postgres_dsn, tmp_path, name), encrypted=True) for name in ("ours", "theirs")]
     for lake in lakes:
-        with Warehouse.attach(lake, threads=2) as opened:
+        with Warehouse.attach(lake, threads=1) as opened:
             fill(opened, ["secret"])
         assert readable(lake) == []
     ours, theirs = (lake.schema for lake in lakes)

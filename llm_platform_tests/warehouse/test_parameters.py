@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from llm_platform.warehouse.engine import connect, execute
+from llm_platform_tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -58,4 +59,4 @@ def test_no_process_loads_pandas_for_a_parameter() -> None:
         "execute(connect(1), 'SELECT ?', ['a']).fetchall(); sys.exit('pandas' in sys.modules)"
     )
 
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE_SECONDS).returncode == 0
