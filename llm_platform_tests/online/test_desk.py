@@ -8,7 +8,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from llm_platform.online.desk import OnlineAnswer, Question, Turned
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.operations.live import Challenger, LiveRollouts, ServingRelease
+from llm_platform.operations.online import asker
 from llm_platform.operations.online.deciding import Arm, LiveDecision, live_decision
 from llm_platform.operations.online.desk import LOOK_SECONDS, DeskPlace, OnlineDesk
 from llm_platform.operations.online.open_lake import OpenLake
@@ -153,32 +153,43 @@ def test_a_text_that_somebody_else_got_while_it_was_looked_up_is_not_paid_for_ag
     assert model.counts.asked["7"] == 1
 
 
-def test_a_look_at_what_others_have_committed_keeps_nobody_waiting_for_long(team: tuple[Team, ScriptedServer]) -> None:
-    """The lake may be slow at that moment; what others ask about is noted besides."""
+@pytest.mark.parametrize("look_ends", [True, False], ids=["late", "never"])
+def test_a_text_that_others_have_just_answered_is_asked_for_only_where_the_lake_does_not_say_so(
+    team: tuple[Team, ScriptedServer], monkeypatch: pytest.MonkeyPatch, look_ends: bool
+) -> None:
+    """A lake that is slow at that moment costs a wait, and no second payment; one that hangs keeps nobody for ever."""
+    monkeypatch.setattr(asker, "LONGEST_LOOK_SECONDS", PATIENCE_SECONDS if look_ends else 0.05)
     files, model = team
     answers: list[OnlineAnswer] = []
 
     async def use(desk: OnlineDesk) -> None:
         answers.append(await ask(desk, 5))
-        ledger, let_go = next(iter(desk.askers.values())).ledger, threading.Event()
-        look = ledger.look
+        ledger = next(iter(desk.askers.values())).ledger
+        look, looking, let_go = ledger.look, threading.Event(), threading.Event()
 
         def late() -> None:
+            looking.set()
             let_go.wait()
             look()
 
         ledger.look = late  # type: ignore[method-assign]
         with files.warehouse.open() as lake:
-            lake.application(NAME).notices.append("webhook", by="another process", at=datetime.now(UTC))
-        assert ledger.answered is not None
-        assert not ledger.answered.is_current
-        answers.append(await ask(desk, 7))
+            store = lake.application(NAME)
+            (seven,) = store.documents.some(["7"], ["document_id", "fingerprint"]).to_pylist()
+            theirs = {**seven, "answer": right_answer(7), "run_id": "another process"}
+            store.completions.restore([answers[0].completion.model_copy(update=theirs)])
+        caller = asyncio.create_task(ask(desk, 7))
+        await until(looking.is_set)
+        if look_ends:
+            let_go.set()
+        answers.append(await caller)
         let_go.set()
 
     served(files, Rollout(), use)
 
     assert [one.completion.answer for one in answers] == [right_answer(5), right_answer(7)]
-    assert model.counts.asked["7"] == 1
+    assert answers[1].was_stored == look_ends
+    assert model.counts.asked["7"] == (0 if look_ends else 1)
 
 
 @pytest.mark.slow

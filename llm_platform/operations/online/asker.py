@@ -33,8 +33,8 @@ Result = TypeVar("Result")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 OTHERS_SECONDS, OTHERS_LOOK_SECONDS = 10.0, 0.1
 """So long a caller waits for the answer that another process has asked for, and half of what its deadline leaves."""
-LONGEST_LOOK_SECONDS = 0.05
-"""So long a caller waits for a look at what others have just committed; what they ask about is noted besides."""
+LONGEST_LOOK_SECONDS = 10.0
+"""So long a caller waits for a look at what others have just committed: longer, and its text may be paid for twice."""
 KEPT_ANSWERS = 20_000
 """Answers in memory, the newest: what is not in the lake yet is found among them."""
 
@@ -151,18 +151,18 @@ class Asker:
             self._counting.shutdown(wait=False)
             self._open.close()
 
-    async def stored(self, fingerprint: str, *, look_seconds: float = LONGEST_LOOK_SECONDS) -> Completion | None:
+    async def stored(self, fingerprint: str, *, look_seconds: float | None = None) -> Completion | None:
         """The answer that a text has already, whoever has asked for it; None where it has none.
 
-        Where the lake is away, or does not say within `look_seconds` what others have just committed, of as many as are
-        known.
+        Where the lake is away, or does not say within `look_seconds` (`LONGEST_LOOK_SECONDS` if not given) what others
+        have just committed, of as many as are known.
         """
         if (recent := self._recent.get(fingerprint)) is not None:
             return recent
         answered = self.ledger.answered
         if answered is None or fingerprint not in answered:
             if answered is None or not answered.is_current:
-                await self._fresh(look_seconds)
+                await self._fresh(LONGEST_LOOK_SECONDS if look_seconds is None else look_seconds)
                 answered = self.ledger.answered
             if answered is None or fingerprint not in answered:
                 return None
