@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 
@@ -26,6 +27,9 @@ from llm_platform.warehouse.masking import hand_key, mask_key_id, masked_select
 from llm_platform.warehouse.object_versions import purge_versions
 from llm_platform.warehouse.parquet_parts import CopiedPart, Footer, Group, NotReadable, join, read_footer
 from llm_platform.warehouse.session import Session
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 STATE = "llm_platform_state"
 """Key of a Parquet file's metadata that says what it is a copy of."""
@@ -273,7 +277,7 @@ class S3Place:
                     hidden = hidden or any(column.mask is not None for column in one.remasked(json.loads(schema)))
                 if told and state_of(session, address) == one.state:
                     continue
-                write_parquet(session, one, address, shown=address)
+                upload_parquet(session, one, store, f"{folder}/{one.contract.table}.parquet", shown=address)
                 for name, text in files(one.contract).items():
                     with store.open_output_stream(f"{folder}/{name}") as stream:
                         stream.write(text.encode())
@@ -306,12 +310,25 @@ def write_parquet(session: Session, original: Original, target: str, *, shown: s
     """Write one published table to a Parquet file that says what it is a copy of; returns the number of rows."""
     marks = ", ".join(f"{name}: {literal(text)}" for name, text in _marks(original).items())
     with session.cursor(f"export to {shown!r} from") as cursor:
-        _reach(session, cursor, target)
         original.prepare(session, cursor)
         copy = f"COPY ({original.select}) TO {literal(target)} (FORMAT parquet, {FORM}, KV_METADATA {{{marks}}})"
         # Sorted, so it would hold the table.
         found = session.sparingly(lambda: cursor.execute(copy).fetchall())
     return int(found[0][0])
+
+
+def upload_parquet(session: Session, original: Original, store: FileSystem, path: str, *, shown: str) -> None:
+    """Write one published table in the place of an object.
+
+    It is written on this machine first: of what DuckDB cannot write whole into a store, it takes away the object that
+    was there before.
+    """
+    from pyarrow import fs
+
+    with tempfile.TemporaryDirectory(dir=session.spill_folder) as folder:
+        file = Path(folder) / "copy.parquet"
+        write_parquet(session, original, str(file), shown=shown)
+        fs.copy_files(str(file), path, source_filesystem=fs.LocalFileSystem(), destination_filesystem=store)
 
 
 def patch_parquet(session: Session, original: Original, old: Path, new: Path) -> bool:

@@ -136,6 +136,11 @@ class Session:
             finally:
                 self._limit_memory(self._memory_limit)
 
+    @property
+    def spill_folder(self) -> str | None:
+        """Folder of this process alone, which goes with it; None where there is no room for one beside the lake."""
+        return self._setting("temp_directory") or None
+
     def _limit_memory(self, limit: str) -> None:
         # Not RESET: it changes what the setting says, and the limit stays.
         self._connection.execute(f"SET GLOBAL memory_limit = '{limit}'")

@@ -33,12 +33,20 @@ def bucket_named(name: str, *, versioned: bool = False) -> Iterator[tuple[S3Acce
     access = S3Access("key", "s3cret", region="us-east-1", endpoint=f"{host}:{port}", url_style="path", use_ssl=False)
     try:
         client.create_bucket(Bucket=name)
+        _empty(client, name)
         if versioned:
             client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         yield access, client
     finally:
         client.close()
         server.stop()
+
+
+def _empty(client: Any, bucket: str) -> None:
+    """Take out what another test of this process has left: all servers in it share their buckets."""
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+            client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
 
 
 class Identities(BaseHTTPRequestHandler):
