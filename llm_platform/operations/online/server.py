@@ -136,13 +136,15 @@ def _keep_out_of_sight() -> None:
 
 async def follow(desks: Mapping[str, OnlineDesk], callers: Callers, lake: OpenLake) -> None:
     """Follow what is stored, what the files say, and who may call, until it is cancelled."""
-    cut_off = 0
+    cut_off, is_first = 0, True
     while True:
         for desk in desks.values():
             await desk.refresh()
         callers.refresh()
-        if not gc.get_freeze_count():
+        if is_first:
+            # Once: to ask the collector whether it was done would count all of it, in every second.
             _keep_out_of_sight()
+            is_first = False
         cut_off = cut_off + 1 if any(desk.is_cut_off for desk in desks.values()) else 0
         if cut_off and cut_off % CUT_OFF_TICKS == 0:
             with suppress(PlatformError):
