@@ -52,7 +52,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     prompts = {name: prompt_asset(graph, prompt) for name, prompt in graph.loaded.prompts.items()}
     reference_source = references_source_asset(application)
     known = [reference_source, annotations_asset(application)] if reference_source else []
-    judged = [references := references_asset(graph, known, documents)] if known else []
+    judged = [references_asset(graph, known, documents)] if known else []
     trainings = {
         name: training_examples_asset(graph, name, [documents, *judged, prompts[spec.prompt]])
         for name, spec in application.finetuning.items()
@@ -62,7 +62,7 @@ def application_definitions(graph: Graph, models: Mapping[str, dg.AssetsDefiniti
     # What judges is looked at before anything is paid for.
     judging = [models[judge.model] for judge in scoring_judges(graph.loaded)]
     for name, variant in application.variants.items():
-        fitted_on = [references] if references and variant.calibrate else []
+        fitted_on = judged if variant.calibrate else []
         adapted = [adapters[variant.adapter].asset] if variant.adapter else []
         asked = {variant.prompt: None, application.long_documents.prompt: None}
         texts = [prompts[prompt] for prompt in asked if prompt is not None]

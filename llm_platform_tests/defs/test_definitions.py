@@ -229,6 +229,18 @@ LOAD = textwrap.dedent(
 )
 
 
+def test_an_application_without_known_answers_has_a_graph(tmp_path: Path) -> None:
+    """Most tables begin so: nobody has judged anything yet."""
+    team = Team(tmp_path, "http://127.0.0.1:1")
+    del team.specification["references"], team.specification["evaluation"]["gates"]["accuracy"]
+    team.write_specification()
+
+    keys = team.definitions().resolve_job_def(NAME).asset_layer.selected_asset_keys
+
+    assert dg.AssetKey([NAME, "published"]) in keys
+    assert dg.AssetKey([NAME, "references"]) not in keys
+
+
 def test_loading_is_quick_and_touches_nothing(tmp_path: Path) -> None:
     """A code server loads this on every change; a slow or chatty one is felt by everybody."""
     environment = {**os.environ, "LLM_PLATFORM_STATE": str(tmp_path / "state")}
