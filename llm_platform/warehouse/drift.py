@@ -96,17 +96,18 @@ class DriftTable:
 
     def unconsidered(self, release_id: str, *, since: datetime) -> pa.Table:
         """One row (fingerprint, document_id, confidence) per live text that a release answered and no draw has seen."""
-        new = self._session.rows(
-            f"SELECT d.fingerprint, min(d.document_id) FROM {self._relation('documents')} d "
+        live = self._session.table(
+            f"SELECT d.fingerprint, min(d.document_id) AS document_id FROM {self._relation('documents')} d "
             "WHERE d.status = 'sendable' AND d.updated_at > $since AND NOT EXISTS ("
             f"SELECT 1 FROM {self._relation('labelling')} l "
             "WHERE l.release_id = $release AND l.fingerprint = d.fingerprint) GROUP BY 1",
             {"release": release_id, "since": since},
         )
-        keys, texts = pa.array([row[1] for row in new], pa.string()), pa.array([row[0] for row in new], pa.string())
-        answers = self._answers_to(texts.to_pylist(), release_id=release_id)
+        # All of them may be new; which they are matters only where they are few.
+        texts = live["fingerprint"].slice(0, MOST_TEXTS + 1).to_pylist()
+        answers = self._answers_to(texts, release_id=release_id)
         with self._session.cursor() as cursor:
-            cursor.register("live", pa.table({"fingerprint": texts, "document_id": keys}))
+            cursor.register("live", live)
             return execute(
                 cursor,
                 f"SELECT d.fingerprint, d.document_id, c.confidence FROM live d JOIN ({answers}) c USING (fingerprint) "

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -188,7 +188,7 @@ class Warehouse:
             if read_only:
                 if location.kind == "sqlite" and not coordinator.has_catalog():
                     _require_new(connection, location)
-                _attach(connection, location, alias=LAKE, read_only=True)
+                _attach(connection, _readable(location, spill, LAKE), alias=LAKE, read_only=True)
             else:
                 # Two processes that make the same lake at once would both create its tables.
                 with coordinator.write_lock(ATTACH):
@@ -198,7 +198,7 @@ class Warehouse:
                     _prepare(connection, location)
             schemas = {LAKE: location.schema}
             if upstream is not None:
-                _attach(connection, upstream, alias=UPSTREAM, read_only=True)
+                _attach(connection, _readable(upstream, spill, UPSTREAM), alias=UPSTREAM, read_only=True)
                 schemas[UPSTREAM] = upstream.schema
         except BaseException:
             connection.close()
@@ -413,6 +413,26 @@ def _has_moved(location: LakeLocation, error: duckdb.Error) -> bool:
     if recorded is None or location.is_remote or "://" in recorded[1]:
         return False
     return os.path.isdir(location.data_path) and not os.path.exists(recorded[1])
+
+
+def _readable(location: LakeLocation, spill: SpillFolder, name: str) -> LakeLocation:
+    """The lake, with a copy of its catalog where that is in a folder that this user may not write.
+
+    SQLite reads no database with a write-ahead log there, unless somebody who may write has it open. The copy is of
+    this moment: what is committed later is seen by whoever attaches the lake again. One that holds keys of encrypted
+    files is copied nowhere.
+    """
+    catalog = Path(location.target)
+    if location.kind != "sqlite" or spill.path is None or os.access(catalog.parent, os.W_OK):
+        return location
+    if location.encrypted or not catalog.is_file() or catalog.with_name(f"{catalog.name}-shm").exists():
+        return location
+    copy = spill.path / f"{name}.sqlite"
+    try:
+        shutil.copyfile(catalog, copy)
+    except OSError:
+        return location  # attaching it says what is wrong
+    return replace(location, catalog=f"sqlite:{copy}")
 
 
 def attach_statement(location: LakeLocation, *, alias: str, read_only: bool, options: Sequence[str] = ()) -> str:

@@ -137,6 +137,22 @@ def test_compaction_keeps_rows_and_makes_fewer_files(lake: Warehouse) -> None:
         lake.frame("reviews", "documents", at_snapshot=2)
 
 
+def test_a_lake_in_a_folder_that_may_not_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite opens no log of writes there; a wrong mount or owner must not hide what is stored."""
+    location = sqlite_location(tmp_path)
+    with Warehouse.attach(location, threads=1) as lake:
+        fill(lake, "ab")
+    before = {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+
+    with Warehouse.attach(location, threads=1, read_only=True) as lake:
+        rows = lake.frame("reviews", "documents").num_rows
+        beside = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".spill-")}
+
+    # Not even the files that SQLite keeps beside a catalog were made.
+    assert (rows, beside) == (2, before)
+
+
 def test_texts_are_written_in_groups_that_a_run_can_read_one_by_one(location: LakeLocation) -> None:
     """With DuckDB's own 122,880 rows a group, reading the next few thousand texts unpacked all of them."""
     with Warehouse.attach(location) as lake:
