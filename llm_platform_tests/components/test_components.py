@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from llm_platform.components import LlmApplication
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 TYPE = "llm_platform.components.LlmApplication"
 ROWS = "\n".join(f"t{row},The lift on floor {row} is stuck.,{'URGENT' if row % 2 else 'CALM'}" for row in range(20))
@@ -40,13 +39,7 @@ class Project:
         environment = {**os.environ, "PYTHONPATH": path, "LLM_PLATFORM_STATE": str(self.root / "state")}
         command = [sys.executable, "-m", "dagster_dg_cli.cli", *arguments]
         ran = subprocess.run(
-            command,
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout

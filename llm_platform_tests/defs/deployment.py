@@ -23,7 +23,6 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import CHECKOUT
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.team import ENTRY, Team
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -122,7 +121,7 @@ def deployed(team: Team, *, processes: bool) -> Iterator[Deployment]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+    deadline, pause = time.monotonic() + 60.0, threading.Event()
     while not condition():
         assert time.monotonic() < deadline
         pause.wait(0.05)

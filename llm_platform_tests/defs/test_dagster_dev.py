@@ -23,11 +23,11 @@ import pytest
 from llm_platform.errors import PlatformError
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.defs.tables import LakeTable
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team
 
 BIN = Path(sys.executable).parent
+DEADLINE_SECONDS = 120.0
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "llm_platform"}
 
 WRITE = """
@@ -91,7 +91,7 @@ class Dev:
 
     def wait_for(self, what: str, condition: Callable[[], Any], *, every_seconds: float = 0.25) -> Any:
         """The first true value of `condition`."""
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+        deadline, pause = time.monotonic() + DEADLINE_SECONDS, threading.Event()
         while not (found := condition()):
             ended = self.process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -116,7 +116,7 @@ def dev(environment: dict[str, str], log: Path) -> Iterator[Dev]:
         yield Dev(f"http://127.0.0.1:{port}", process, log)
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+        deadline, pause = time.monotonic() + 30, threading.Event()
         while process.poll() is None or members(process.pid):
             if time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_the_daemon_follows_a_table_and_the_ui_shows_and_materializes_assets(
         ui.wait_for("The first publication", lambda: published(team) == before.keys(), every_seconds=1.0)
         subprocess.run(
             [sys.executable, "-c", WRITE, str(tmp_path / "upstream"), json.dumps(after)],
-            check=True, cwd=CHECKOUT, timeout=PATIENCE_SECONDS,
+            check=True, cwd=CHECKOUT, timeout=60,
         )  # fmt: skip
         ui.wait_for("The publication of the change", lambda: published(team) == after.keys(), every_seconds=1.0)
         quiet = ui.wait_for("A quiet sensor", lambda: sensor_that_waits(ui))
@@ -244,7 +244,7 @@ def test_dagsters_own_commands_find_the_definitions_in_the_checkout(tmp_path: Pa
 
     done = subprocess.run(
         [BIN / command[0], *command[1:]],
-        cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr

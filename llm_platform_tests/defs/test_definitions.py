@@ -18,7 +18,6 @@ from dagster._core.loader import LoadingContextForTest
 from llm_platform.definitions import build_definitions
 from llm_platform.settings.settings import Settings
 from llm_platform_tests.defs.conftest import QUIET, SOURCE, Ran
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.team import NAME, Team
 
 SHIPPED = {
@@ -246,7 +245,7 @@ def test_loading_is_quick_and_touches_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "LLM_PLATFORM_STATE": str(tmp_path / "state")}
     done = subprocess.run(
         [sys.executable, "-W", "error::FutureWarning", "-c", LOAD],
-        env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS,
+        env=environment, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
 
     seen = json.loads(done.stdout)

@@ -24,7 +24,6 @@ from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import load_applications
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import CHECKOUT, Settings
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer
 
@@ -68,11 +67,7 @@ def psql(dsn: str, script: Path, **variables: str) -> None:
     given = [part for name, value in variables.items() for part in ("--set", f"{name}={value}")]
     options = ["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--single-transaction"]
     done = subprocess.run(
-        [program, dsn, *options, *given, "-f", script],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
+        [program, dsn, *options, *given, "-f", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
 

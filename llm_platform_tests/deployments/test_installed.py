@@ -17,7 +17,6 @@ import yaml
 from setuptools import build_meta
 
 from llm_platform.settings.settings import CHECKOUT
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 TOP = ("dagster.yaml", "models.lock.yaml", "workspace.yaml")
 DOCUMENTS = "id,text,label\n" + "".join(
@@ -58,13 +57,7 @@ class Installed:
         environment["LLM_PLATFORM_APPLICATIONS"] = str(self.work / "applications")
         command = [sys.executable, "-c", "from llm_platform.cli.main import main; main()", *arguments]
         return subprocess.run(
-            command,
-            cwd=self.work,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
+            command, cwd=self.work, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
 
 

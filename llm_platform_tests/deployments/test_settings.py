@@ -20,7 +20,6 @@ from llm_platform.settings.login import login
 from llm_platform.settings.page import all_settings, settings_page
 from llm_platform.settings.settings import CHECKOUT, MAX_NAMESPACE_LENGTH, load_settings, namespace_name
 from llm_platform.warehouse.passwords import without_password_file
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 FALLBACKS = {
     "namespace": ("LLM_PLATFORM_NAMESPACE", "DAGSTER_CLOUD_GIT_BRANCH"),
@@ -84,7 +83,7 @@ def test_names_that_differ_are_namespaces_that_differ() -> None:
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
     command = ["git", *identity, "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 def on_branch(folder: Path) -> Path:

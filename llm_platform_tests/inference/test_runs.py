@@ -12,7 +12,6 @@ from llm_platform.errors import EndpointUnavailable, SpecificationError, Storage
 from llm_platform.inference.engine import EndpointTarget, EnginePolicy, Progress, run_completions
 from llm_platform.records import Completion, CompletionStatus, DocumentRow, InferenceRun, from_json_lines
 from llm_platform_tests.inference.cases import QUICK, Rendered, release
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
 
 
@@ -96,7 +95,7 @@ def test_run_that_ends_early_closes_what_it_reads_from() -> None:
     with ScriptedServer(latency_seconds=0.005) as server, pytest.raises(StorageError, match="disk is full"):
         run(server, watched(), full)  # type: ignore[arg-type]
 
-    assert closed.wait(PATIENCE_SECONDS)
+    assert closed.wait(5)
 
 
 def test_document_that_cannot_be_encoded_is_stored_as_refused() -> None:
@@ -161,7 +160,7 @@ def test_rendering_that_blocks_does_not_hold_up_what_is_in_flight() -> None:
     def blocks(row: DocumentRow) -> Rendered:
         # The first of the second batch: the first one is rendered by then.
         if row.document_id == "100":
-            assert free.wait(PATIENCE_SECONDS)
+            assert free.wait(10)
         return render(row)
 
     def watch(progress: Progress) -> None:

@@ -29,7 +29,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from llm_platform.nim.cluster import Cluster
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 _SERVER = os.environ.get("LLM_PLATFORM_TEST_KUBE_APISERVER", "")
 _ETCD = os.environ.get("LLM_PLATFORM_TEST_ETCD", "")
@@ -41,6 +40,7 @@ WHY_NOT = None if _SERVER and _ETCD else "there is no kube-apiserver with its et
 HAS_CRDS = bool(_CRDS)
 """Whether a real API server knows the NIM operator's kinds."""
 
+_PATIENCE_SECONDS = 90.0
 _TOKEN = "token-of-tests"
 
 
@@ -68,7 +68,7 @@ class RealApi:
         finally:
             for process in reversed(processes):
                 process.terminate()
-                process.wait(timeout=PATIENCE_SECONDS)
+                process.wait(timeout=30)
             shutil.rmtree(folder, ignore_errors=True)
 
     def connect(self, namespace: str) -> Cluster:
@@ -103,7 +103,7 @@ class RealApi:
     def _wait(self, processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
         from llm_platform.errors import EndpointUnavailable
 
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         with self.connect("default") as cluster:
             while time.monotonic() < deadline:
                 dead = [process.args for process in processes if process.poll() is not None]
@@ -114,7 +114,7 @@ class RealApi:
                 except EndpointUnavailable:
                     pass
                 time.sleep(0.2)
-        raise AssertionError(f"not ready after {PATIENCE_SECONDS:g} s: {folder / 'kube-apiserver.log'}")
+        raise AssertionError(f"not ready after {_PATIENCE_SECONDS:g} s: {folder / 'kube-apiserver.log'}")
 
     def _apply_crds(self) -> None:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -128,7 +128,7 @@ class RealApi:
     def _wait_served(self, cluster: Cluster, spec: Any) -> None:
         """A definition is served a moment after it was taken."""
         path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while cluster.send("GET", path)[0] != 200:
             assert time.monotonic() < deadline, f"{path} is not served"
             time.sleep(0.1)

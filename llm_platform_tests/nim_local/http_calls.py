@@ -12,13 +12,13 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
-from llm_platform_tests.patience import PATIENCE_SECONDS
+DEADLINE_SECONDS = 60.0
 
 
 def connection(base_url: str) -> http.client.HTTPConnection:
     """A connection that the caller closes."""
     address = urlsplit(base_url)
-    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE_SECONDS)
+    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=DEADLINE_SECONDS)
 
 
 def call(
@@ -56,7 +56,7 @@ def metric(base_url: str, name: str, **labels: str) -> float:
 def eventually(claim: Callable[[], bool]) -> bool:
     """Whether the claim becomes true before the deadline; asked again and again."""
     pause = threading.Event()
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         if claim():
             return True

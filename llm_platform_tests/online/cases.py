@@ -20,8 +20,9 @@ from typing import Any
 
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform.records import Calibration, RolloutEvent
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.team import NAME, Team
+
+PATIENCE_SECONDS = 60.0
 
 
 def promoted(team: Team, variant: str = "clear", *, calibration: Calibration | None = None) -> str:

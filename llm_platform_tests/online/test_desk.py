@@ -26,7 +26,7 @@ from llm_platform.records import Calibration, Completion
 from llm_platform.records.rollout import RolloutStage
 from llm_platform.resources.asking import asking_online
 from llm_platform.warehouse.store import ApplicationStore
-from llm_platform_tests.online.cases import promoted, stored
+from llm_platform_tests.online.cases import PATIENCE_SECONDS, promoted, stored
 from llm_platform_tests.operations.answering.test_long_documents import (
     LONG,
     SHORT,
@@ -37,7 +37,6 @@ from llm_platform_tests.operations.answering.test_long_documents import (
     said,
 )
 from llm_platform_tests.operations.answering.test_redacting import letters
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.faults import Fault, Held
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer, right_answer

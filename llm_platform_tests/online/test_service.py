@@ -22,7 +22,6 @@ from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource
 from llm_platform.web.tokens import new_token, token_hash
 from llm_platform_tests.online.cases import Said, Service, promoted, service, stored
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.faults import Fault, Held, Status
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer, right_answer
@@ -352,7 +351,7 @@ def test_a_service_that_is_stopped_ends_in_order(tmp_path: Path) -> None:
                 threading.Event().wait(0.01)
             running.process.send_signal(signal.SIGTERM)
             found = [reply.result() for reply in replies]
-            status = running.process.wait(PATIENCE_SECONDS)
+            status = running.process.wait(60)
 
     assert [reply.status for reply in found] == [200] * 4
     assert status == 0

@@ -10,7 +10,6 @@ import threading
 from email.message import EmailMessage
 from typing import Any, Self
 
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.local import LocalServer, QuietHandler
 
 
@@ -71,7 +70,7 @@ class MailInbox:
         return f"smtp://127.0.0.1:{self.port}"
 
     def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=PATIENCE_SECONDS)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _shut(self) -> None:
         self._server.close()

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.faults import Fault, Status, error_body, http_message
 
 MARKER = re.compile(rb"DOC#([^#]+)#")
@@ -162,7 +161,7 @@ class ScriptedServer:
         self._task = self._loop.create_task(self._open())
 
     def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=PATIENCE_SECONDS)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _open(self) -> None:
         self._slots = asyncio.Semaphore(self._slots_count) if self._slots_count else None

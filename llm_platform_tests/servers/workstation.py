@@ -20,8 +20,6 @@ import uuid
 from pathlib import Path
 from typing import TextIO
 
-from llm_platform_tests.patience import PATIENCE_SECONDS
-
 HANG = "hang"
 ENDS = {signal.SIGTERM, signal.SIGINT}
 
@@ -127,7 +125,7 @@ def stop(folder: Path, arguments: list[str]) -> int:
     pid = _process(folder, arguments[-1])[0]
     if _lives(pid):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + 10
     while _lives(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return 0

@@ -18,10 +18,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from llm_platform.cli.main import main
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import Counts, ScriptedServer, Seen
 from llm_platform_tests.team import Team
 
+PATIENCE_SECONDS = 90.0
 SCRIPT = str(Path(sys.executable).with_name("llm-platform"))
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["llm_platform_tests.survival.preloaded"])

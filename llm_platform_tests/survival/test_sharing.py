@@ -16,9 +16,8 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.survival.command import Moment, Terminal, asked_more_than
+from llm_platform_tests.survival.command import PATIENCE_SECONDS, Moment, Terminal, asked_more_than
 from llm_platform_tests.survival.ledger import askers
 from llm_platform_tests.team import NAME, Team, answer
 

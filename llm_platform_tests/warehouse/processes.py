@@ -14,7 +14,6 @@ from typing import Any
 from llm_platform.errors import LeaseHeld
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.object_store import S3Access
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.warehouse.builders import RELEASE_ID, batch, completion, consumed, document
 
 READY = "ready"
@@ -50,7 +49,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 def results(processes: list[subprocess.Popen[str]]) -> list[str]:
     """The last line of each, which must have ended well."""
-    outputs = [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in processes]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
     return [output.strip().splitlines()[-1] for output in outputs]
 

@@ -22,7 +22,6 @@ from llm_platform.warehouse.encrypting import encrypt_lake
 from llm_platform.warehouse.encrypting_postgres import sessions
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.contracts.builders import application
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, consumed, document, event, fill
 from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_location
@@ -161,7 +160,7 @@ def test_a_lake_that_somebody_has_open_is_left_alone(location: LakeLocation) -> 
     other.communicate()
     if location.kind == "postgres":
         # A server learns on its own that a process is gone, and on a busy machine late.
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + 60.0
         while sessions(location.target, location.schema):
             assert time.monotonic() < deadline
     assert encrypt_lake(location) > 0

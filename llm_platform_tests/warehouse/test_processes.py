@@ -8,7 +8,6 @@ import pytest
 
 from llm_platform.errors import LeaseHeld
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, completion, fill
 from llm_platform_tests.warehouse.processes import go, line, proceed, results, start
 
@@ -45,7 +44,7 @@ def test_one_of_two_racing_processes_gets_the_lease(location: LakeLocation) -> N
     go(processes)
     first_lines = [line(process) for process in processes]
     winner, loser = processes if first_lines[0] == "held" else reversed(processes)
-    loser.communicate(timeout=PATIENCE_SECONDS)
+    loser.communicate(timeout=60)
     proceed([winner])
 
     assert sorted(first_lines) == ["held", "refused"]
@@ -59,7 +58,7 @@ def test_the_lease_of_a_killed_process_is_free_at_once(location: LakeLocation) -
         fill(lake, "abc")
         process = start("die_holding", location, "killed")
         go([process])
-        process.communicate(timeout=PATIENCE_SECONDS)
+        process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
 
         completions = lake.application("reviews").completions
@@ -74,7 +73,7 @@ def test_a_killed_writer_leaves_whole_commits_and_no_lock(location: LakeLocation
     while int(line(process)) < 3:
         pass
     process.kill()
-    rest = process.communicate(timeout=PATIENCE_SECONDS)[0].split()
+    rest = process.communicate(timeout=60)[0].split()
     reported = int(rest[-1]) if rest else 3
 
     with Warehouse.attach(location) as lake:

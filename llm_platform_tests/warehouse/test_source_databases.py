@@ -26,7 +26,6 @@ from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.records import SourceState
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.sources import SourceReader
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.buckets import bucket_named
 
 ICEBERG = Path(__file__).with_name("iceberg_orders.zip")
@@ -219,7 +218,7 @@ def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _helpdesk(dsn: str, server: subprocess.Popen[bytes], log: Path) -> str:
     connection = connect(1)
     load(connection, "mysql_scanner")
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + 60
     while True:
         try:
             connection.execute(f"ATTACH '{dsn}' AS m (TYPE mysql)")

@@ -13,7 +13,6 @@ import pytest
 from llm_platform.errors import TransientError
 from llm_platform.files import holder_of_lock, said_when_slow
 from llm_platform.warehouse.coordination_sqlite import FileCoordinator
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 
 def test_a_writer_that_waits_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -52,7 +51,7 @@ def test_what_does_not_take_long_is_not_mentioned() -> None:
         with said_when_slow("nobody", after_seconds=60):
             pass
         with said_when_slow("somebody", after_seconds=0.01):
-            first = messages.get(timeout=PATIENCE_SECONDS)
+            first = messages.get(timeout=20)
     finally:
         logger.removeHandler(handler)
 

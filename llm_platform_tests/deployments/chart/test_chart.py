@@ -35,7 +35,6 @@ from llm_platform_tests.deployments.chart.rendering import (
     ways_in,
     ways_out,
 )
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 INVENTORY: dict[str, dict[str, list[str]]] = yaml.safe_load(
     Path(__file__).with_name("inventory.yaml").read_text(encoding="utf-8")
@@ -358,7 +357,7 @@ def test_another_tool_computes_the_same_connections(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [nca, "--resource_list", str(path), "--connectivity", "--output_format", "txt"],
-        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
 
     ours = [line for line in done.stdout.splitlines() if f"src_ns: [{NAMESPACE}]" in line]

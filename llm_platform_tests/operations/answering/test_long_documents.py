@@ -30,7 +30,6 @@ from llm_platform.records import Completion, Release, TokenUsage
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.completions import completion_rows
 from llm_platform_tests.inference.cases import QUICK
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.faults import Fault, NeverAnswer, Status
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen, no_fault
 from llm_platform_tests.survival.command import Terminal
@@ -421,7 +420,7 @@ def test_two_processes_share_long_documents_and_ask_for_no_part_twice(
         with team.warehouse.open() as lake:
             update_documents(lake, team.loaded)
         runs = [processes.submit(answered, team, policy=replace(QUICK, limit=4)) for _ in range(2)]
-        shares = [sent(run.result(timeout=PATIENCE_SECONDS)) for run in runs]
+        shares = [sent(run.result(timeout=60)) for run in runs]
 
     rows = team.rows()
     assert {row.status for row in rows.values()} == {"valid"}

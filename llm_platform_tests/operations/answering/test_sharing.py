@@ -19,7 +19,6 @@ from llm_platform.operations.answering.sending import Asking
 from llm_platform.records import Completion, CompletionStatus
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.faults import Fault, Status
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer
@@ -74,7 +73,7 @@ def test_two_that_wait_for_each_other_both_end_with_nothing_missing(
     with ThreadPoolExecutor(2) as processes:
         first = processes.submit(send, one, team, model, "first", waits)
         second = processes.submit(send, other, team, model, "second", waits)
-        runs = [first.result(PATIENCE_SECONDS).run, second.result(PATIENCE_SECONDS).run]
+        runs = [first.result(60).run, second.result(60).run]
 
     assert all(run is not None for run in runs)
     assert sum(run.stored for run in runs if run) == DOCUMENTS
@@ -94,7 +93,7 @@ def test_documents_that_fail_for_both_keep_neither_waiting(
     model.script = fails
     with ThreadPoolExecutor(2) as processes:
         runs = [processes.submit(send, lake, team, model, name, []) for lake, name in ((one, "a"), (other, "b"))]
-        sent = [run.result(PATIENCE_SECONDS) for run in runs]
+        sent = [run.result(60) for run in runs]
 
     release = team.loaded.requesting("clear", one.application(NAME))
     assert release is not None

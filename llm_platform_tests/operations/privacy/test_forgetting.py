@@ -25,7 +25,6 @@ from llm_platform.records import Annotation, Call, ModelPin, PoolExample, Releas
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.signing.keys import signing_key, verified
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
-from llm_platform_tests.patience import PATIENCE_SECONDS
 from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import (
     NOON,
@@ -57,8 +56,8 @@ class Ward:
     @property
     def forgetting(self) -> Forgetting:
         places = [
-            ForgetPlace("main", lambda: Warehouse.attach(self.location, threads=1), self.folder / "main"),
-            ForgetPlace("branch", lambda: Warehouse.attach(self.branch, threads=1), self.folder / "branch"),
+            ForgetPlace("main", lambda: Warehouse.attach(self.location, threads=2), self.folder / "main"),
+            ForgetPlace("branch", lambda: Warehouse.attach(self.branch, threads=2), self.folder / "branch"),
         ]
         return Forgetting(places, signing_key(Path(str(self.location.signing_key)), make=True), lambda: NOON)
 
@@ -96,7 +95,7 @@ def ward(request: pytest.FixtureRequest, tmp_path: Path) -> Ward:
 
 
 def fill_ward(ward: Ward) -> None:
-    with Warehouse.attach(ward.location, threads=1) as lake:
+    with Warehouse.attach(ward.location, threads=2) as lake:
         store = lake.application("reviews")
         texts = {key: f"a text of {key} that nobody minds" for key in KEPT} | {GONE: f"{CANARY} is how I feel"}
         older = [document(GONE, text=f"an older text of {CANARY}", fingerprint="older")]
@@ -136,7 +135,7 @@ def fill_ward(ward: Ward) -> None:
         store.published.publish(RELEASE_ID, 1)
         store.published.publish(RELEASE_ID, 2)
         lake.calls.append([call("call-1", texts["a"]), call("call-2", f"Is this sad?\n{texts[GONE]}")])
-    with Warehouse.attach(ward.branch, threads=1) as lake:
+    with Warehouse.attach(ward.branch, threads=2) as lake:
         rows = [document("a", fingerprint="print-a"), document(GONE, text=texts[GONE], fingerprint=f"print-{GONE}")]
         lake.application("reviews").documents.apply(batch(rows), deleted=None, full=True, consumed=consumed())
     journal = ward.folder / "main" / "journal" / "reviews" / RELEASE_ID
@@ -248,7 +247,7 @@ def test_nothing_of_a_forgotten_document_is_left_in_any_byte(ward: Ward) -> None
 
     assert ward.hits() == []
     assert others(ward) == before
-    with Warehouse.attach(ward.location, threads=1) as lake:
+    with Warehouse.attach(ward.location, threads=2) as lake:
         store = lake.application("reviews")
         store.releases.put(release(temperature=0.5))
         shown = showing(f"{CANARY} is how I feel")
@@ -325,7 +324,7 @@ def test_a_forgotten_document_does_not_come_back(ward: Ward) -> None:
     ward.forgetting.ask("reviews", [GONE], by="the officer", reason="")
     ward.forgetting.finish("reviews")
 
-    with Warehouse.attach(ward.location, threads=1) as lake:
+    with Warehouse.attach(ward.location, threads=2) as lake:
         store = lake.application("reviews")
         rows = batch([document(GONE, text=CANARY), document("new")])
         change = store.documents.apply(rows, deleted=None, full=False, consumed=consumed())
@@ -400,13 +399,13 @@ def carry_out(ward: Ward, number: int) -> subprocess.CompletedProcess[str]:
     program = "llm_platform_tests.operations.privacy.killed"
     places = [json.dumps(asdict(one)) for one in (ward.location, ward.branch)]
     command = [sys.executable, "-m", program, str(ward.folder), *places, str(number)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.slow
 def test_a_text_that_somebody_else_has_too_keeps_its_answers(ward: Ward) -> None:
     """Forgetting one document must not take, or make paid again, what was answered for another one."""
-    with Warehouse.attach(ward.location, threads=1) as lake:
+    with Warehouse.attach(ward.location, threads=2) as lake:
         store = lake.application("reviews")
         twin = document("twin", text=f"{CANARY} is how I feel", fingerprint=f"print-{GONE}")
         store.documents.apply(batch([twin]), deleted=None, full=False, consumed=consumed())

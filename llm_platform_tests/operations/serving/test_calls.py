@@ -15,7 +15,6 @@ import pytest
 from llm_platform.errors import StorageError
 from llm_platform.operations.serving.calls import CallRecorder
 from llm_platform.records import Call, ModelPin
-from llm_platform_tests.patience import PATIENCE_SECONDS
 
 MODEL = ModelPin(entry="e", served_name="m", dialect="nim-2.x", context_length=4096)
 
@@ -63,7 +62,7 @@ def test_calls_reach_the_lake_by_themselves(tmp_path: Path) -> None:
 
     recorder.record(call(1))
 
-    assert lake.written.wait(timeout=PATIENCE_SECONDS)
+    assert lake.written.wait(timeout=30)
     assert lake.stored == ["call-1"]
     recorder.close()
 
@@ -134,7 +133,7 @@ if sys.argv[2] == "kill":
 @pytest.mark.parametrize(("end", "status"), [("kill", -signal.SIGKILL), ("leave", 0)])
 def test_a_process_that_ends_leaves_its_calls_to_the_next(tmp_path: Path, end: str, status: int) -> None:
     """A kernel is restarted in the middle of everything; a script that ends stores its calls by itself."""
-    finished = subprocess.run([sys.executable, "-c", RECORD, str(tmp_path), end], check=False, timeout=PATIENCE_SECONDS)
+    finished = subprocess.run([sys.executable, "-c", RECORD, str(tmp_path), end], check=False, timeout=120)
 
     lake = Lake()
     never(lake, tmp_path).flush()
@@ -151,11 +150,11 @@ def test_recording_does_not_wait_for_the_lake(tmp_path: Path) -> None:
 
     def slow(_: list[Call]) -> None:
         entered.set()
-        leave.wait(timeout=PATIENCE_SECONDS)
+        leave.wait(timeout=30)
 
     recorder = CallRecorder(tmp_path, slow, commit_seconds=0.0)
     recorder.record(call(1))
-    assert entered.wait(timeout=PATIENCE_SECONDS)
+    assert entered.wait(timeout=30)
 
     recorder.record(call(2))  # returns while the first commit hangs
 
