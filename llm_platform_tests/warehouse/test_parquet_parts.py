@@ -111,6 +111,22 @@ def test_row_groups_of_any_writer_are_moved(tmp_path: Path) -> None:
     assert (footers[0].groups[0].smallest, footers[0].groups[0].largest) == (b"00000", b"02047")
 
 
+def test_a_copy_that_takes_the_place_of_another_within_a_second_is_read_anew(
+    local_lake: Warehouse, tmp_path: Path
+) -> None:
+    """Same size, same second, and on most file systems the inode that has just become free."""
+    if local_lake.location.is_remote:
+        pytest.skip("the engine keeps files of a store by their entity tags")
+    file = tmp_path / "copy.parquet"
+    for number in range(20):
+        file.unlink(missing_ok=True)
+        duckdb.execute(
+            f"COPY (SELECT 'a' AS k) TO '{file}' (FORMAT parquet, KV_METADATA {{llm_platform_state: '{number:04d}'}})"
+        )
+
+        assert state_of(local_lake._session, str(file)) == f"{number:04d}"
+
+
 def test_what_is_no_parquet_file_is_said_to_be_none(tmp_path: Path) -> None:
     """A footer of noise must not become a copy of noise."""
     draw, good = random.Random(1), tmp_path / "good.parquet"
