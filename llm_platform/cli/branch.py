@@ -75,24 +75,27 @@ def branch_down(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     cluster: OfCluster = None,
 ) -> None:
-    """Delete a namespace that `branch up` made: its catalog, data and Dagster history.
+    """Delete a namespace that `branch up` made: its catalog, data and Dagster history, wherever they are.
 
     With --cluster its pods, role, schemas and prefix of the bucket, too: by the folder's down.sh, which needs an
     administrator's CATALOG, kubectl and aws.
     """
     from llm_platform.operations.release.branches import remove_branch
     from llm_platform.operations.release.cluster_branches import end_cluster_branch
+    from llm_platform.resources.handed import object_store
+    from llm_platform.warehouse.lake import LakeLocation
 
     if (name is None) is not expired:
         raise SpecificationError("Name one branch, or give --expired for all whose time is over.")
-    now, state = datetime.now(UTC), load_settings().state
-    names = [one.name for one in _branches(state, cluster) if one.is_expired(now)] if expired else []
+    now, settings = datetime.now(UTC), load_settings()
+    names = [one.name for one in _branches(settings.state, cluster) if one.is_expired(now)] if expired else []
     names = names if name is None else [namespace_name(name)]
     if names and not yes:
         typer.confirm(f"Delete everything of {', '.join(names)}?", abort=True)
     for one in names:
         if cluster is None:
-            remove_branch(state, one)
+            lake = LakeLocation(*settings.in_namespace(one).location(one), s3=object_store(settings))
+            remove_branch(settings.state, one, lake)
         else:
             end_cluster_branch(cluster, one)
         console.print(f"Namespace {one} is gone.")
