@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.deployments.chart.rendering import Object, merged, pods, render
 from llm_platform_tests.deployments.chart.test_chart import EVERYTHING, OF_OPERATORS
 from llm_platform_tests.nim.manifests.structural import FILES, Schema, crd_schema, disagreements, mistakes
@@ -106,3 +107,27 @@ def test_only_the_launching_page_asks_for_a_group_and_none_trusts_what_a_reader_
     for args in proxies.values():
         assert not [one for one in args if one.startswith(("--skip-auth", "--skip-jwt", "--trusted-ip", "--htpasswd"))]
         assert "--pass-user-headers=true" in args
+
+
+def test_the_alert_on_endpoints_that_are_down_sees_those_that_the_chart_watches() -> None:
+    """The operator names a job after its PodMonitor, so the one alert that wakes somebody could not fire."""
+    (monitor,) = (one for one in of_operators() if one["kind"] == "PodMonitor")
+    (rules,) = (one for one in of_operators() if one["kind"] == "PrometheusRule")
+    alerts = {
+        rule["alert"]: rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule
+    }
+
+    (wanted,) = re.findall(r'job=~"([^"]+)"', alerts["LLMEndpointDown"])
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    jobs = [one["replacement"] for one in endpoint["relabelings"] if one["targetLabel"] == "job"]
+    assert len(jobs) == 1
+    assert re.fullmatch(wanted, jobs[0])
+
+
+def test_each_alert_of_the_chart_has_its_page() -> None:
+    """Whoever is woken by it looks for its name."""
+    page = (CHECKOUT / "docs" / "operations" / "alerts.md").read_text(encoding="utf-8")
+    (rules,) = (one for one in of_operators() if one["kind"] == "PrometheusRule")
+
+    alerts = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
+    assert set(re.findall(r"^## (LLM\w+)$", page, flags=re.MULTILINE)) == alerts
