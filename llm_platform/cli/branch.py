@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm_platform.cli.console import applications_of, console, new_table, show
+from llm_platform.cli.state import NAMESPACE, refuse_strangers
 from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import Settings, load_settings, namespace_name
 
@@ -94,6 +95,8 @@ def branch_down(
         typer.confirm(f"Delete everything of {', '.join(names)}?", abort=True)
     for one in names:
         if cluster is None:
+            if (folder := settings.in_namespace(one).namespace_folder).is_dir():
+                refuse_strangers(folder, NAMESPACE)
             lake = LakeLocation(*settings.in_namespace(one).location(one), s3=object_store(settings))
             remove_branch(settings.state, one, lake)
         else:
@@ -212,6 +215,8 @@ def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> No
         console.print(f"  {line}", markup=False)
     counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))
     console.print(f"  published rows that would change: {len(changed)} ({counts})")
+    if found.other_documents:
+        console.print(f"  {_moved(found.other_documents)}", markup=False)
     if found.measured:
         table = new_table("variant", "release", "standing", "accuracy", "labels", "valid")
         for one in found.measured:
@@ -229,6 +234,13 @@ def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> No
         show(table)
 
 
+def _moved(documents: int) -> str:
+    return (
+        f"{documents:,} documents are others upstream: if it has read the source since, run the branch again for what "
+        "would change now."
+    )
+
+
 # A judgement that more labels would decide is an answer; a red cross that comes and goes is not.
 WORDS = {"approved": "better than every bound", "refused": "refused", "undecided": "inconclusive"}
 
@@ -238,6 +250,8 @@ def _as_markdown(name: str, found: BranchDiff) -> str:
     counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))
     lines = [f"#### {name}", "", *(f"- {line}" for line in found.changes or ("nothing of the files is another one",))]
     lines += ["", f"Published rows that would change: **{len(changed)}** ({counts}).", ""]
+    if found.other_documents:
+        lines += [_moved(found.other_documents), ""]
     if found.measured:
         lines += [
             "| variant | release | standing | accuracy | labels | valid |",
