@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from llm_platform.settings.settings import CHECKOUT
-from llm_platform_tests.deployments.chart.rendering import Object, merged, pods, render
+from llm_platform_tests.deployments.chart.rendering import Object, merged, named, pods, render
 from llm_platform_tests.deployments.chart.test_chart import EVERYTHING, OF_OPERATORS
 from llm_platform_tests.nim.manifests.structural import FILES, Schema, crd_schema, disagreements, mistakes
 
@@ -131,3 +131,29 @@ def test_each_alert_of_the_chart_has_its_page() -> None:
 
     alerts = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
     assert set(re.findall(r"^## (LLM\w+)$", page, flags=re.MULTILINE)) == alerts
+
+
+def test_argo_cd_migrates_after_what_a_migration_needs_and_before_pods_of_the_new_version() -> None:
+    """It takes Helm's `pre-upgrade` for the beginning of every sync, the first included: the job waited for ever."""
+    objects = render("production", EVERYTHING)
+
+    def wave(kind: str, name: str) -> int:
+        annotations = named(objects, kind, name)["metadata"].get("annotations", {})
+        return int(annotations.get("argocd.argoproj.io/sync-wave", "0"))
+
+    job = named(objects, "Job", "llm-platform-migrate-1")
+    spec, at = job["spec"]["template"]["spec"], wave("Job", job["metadata"]["name"])
+    made = {(one["kind"], one["metadata"]["name"]) for one in objects}
+    needed = {("ServiceAccount", spec["serviceAccountName"])}
+    for volume in spec["volumes"]:
+        needed |= {("ConfigMap", found["name"]) for key, found in volume.items() if key == "configMap"}
+        needed |= {("ExternalSecret", found["secretName"]) for key, found in volume.items() if key == "secret"}
+    first = {*(needed & made), *(one for one in made if one[0] == "NetworkPolicy")} - {
+        ("ConfigMap", "llm-platform-migrate")
+    }
+    assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "Sync"
+    assert len(first) == 10
+    assert {wave(*one) < at for one in first} == {True}
+    # A claim of which nobody has a pod yet is not bound, and Argo CD waits for that before it goes on.
+    assert wave("PersistentVolumeClaim", "llm-platform-state") == wave("ConfigMap", "llm-platform-migrate") == at
+    assert {wave(*one) > at for one in made if one[0] in ("Deployment", "Ingress", "HorizontalPodAutoscaler")} == {True}

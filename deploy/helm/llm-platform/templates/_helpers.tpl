@@ -10,6 +10,19 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{/* What a migration needs is there before it, and pods of this version after it, where Argo CD applies the chart, too: it knows no
+     first installation, and would begin with the migration. A claim may wait for its first pod, so it goes with that. */}}
+{{- define "lp.first" -}}
+argocd.argoproj.io/sync-wave: "-2"
+{{- end }}
+
+{{- define "lp.hook" -}}
+helm.sh/hook: post-install,pre-upgrade
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+argocd.argoproj.io/hook: Sync
+argocd.argoproj.io/sync-wave: "-1"
+{{- end }}
+
 {{- define "lp.selector" -}}
 app.kubernetes.io/name: llm-platform
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
