@@ -236,8 +236,8 @@ def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> No
 
 def _moved(documents: int) -> str:
     return (
-        f"{documents:,} documents are others upstream: if it has read the source since, run the branch again for what "
-        "would change now."
+        f"Documents that are others upstream: {documents:,}. If it has read the source since, run the branch again for "
+        "what would change now."
     )
 
 
