@@ -17,7 +17,7 @@ from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier, one_of
 from llm_platform.warehouse.kept_rows import KeptRows
 from llm_platform.warehouse.schema import columns_of
-from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 from llm_platform.warehouse.tallies import Tallies
 
 HOLDS_NUL = "contains(document_id, chr(0))"
@@ -51,6 +51,14 @@ class DocumentsTable:
         """The state of the source that the documents were made from; None before the first time."""
         found = self._session.value(f"SELECT state FROM {self._relation('documents_consumed', at_snapshot)}")
         return None if found is None else SourceState.model_validate_json(found)
+
+    def others_upstream(self) -> int:
+        """How many documents are here and not upstream, there and not here, or another one in each."""
+        here, there = (self._session.relation(self._application, "documents", catalog=one) for one in (LAKE, UPSTREAM))
+        differ = " OR ".join(f"a.{name} IS DISTINCT FROM b.{name}" for name in ("document_id", "fingerprint", "status"))
+        return int(
+            self._session.value(f"SELECT count(*) FROM {here} a FULL JOIN {there} b USING (document_id) WHERE {differ}")
+        )
 
     def apply(
         self,
