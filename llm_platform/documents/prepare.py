@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Documents, Source
+from llm_platform.application.documents import Documents
+from llm_platform.application.source import Source
 from llm_platform.application.source_text import composed
 from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken

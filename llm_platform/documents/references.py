@@ -11,7 +11,9 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from llm_platform.application.model import Application, OutputField, References
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
+from llm_platform.application.references import References
 from llm_platform.documents.prepare import require_possible
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Split, canonical_json

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from llm_platform.application.model import FieldType, OutputField
+from llm_platform.application.output import FieldType, OutputField
 from llm_platform.evaluation.items import overlap
 from llm_platform.tables.money import Money, read_money
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import OutputField
+from llm_platform.application.output import OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.fields import grade_fields

@@ -11,7 +11,8 @@ from typing import TypeVar
 import pyarrow.compute as pc
 
 from llm_platform.application.load import BrokenApplication, find_applications, load_application
-from llm_platform.application.model import Application, Finetuning, Variant
+from llm_platform.application.model import Application
+from llm_platform.application.variants import Finetuning, Variant
 from llm_platform.errors import SpecificationError
 from llm_platform.finetuning.adapter import base_identity
 from llm_platform.models.entries import LockEntry

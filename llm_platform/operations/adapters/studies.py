@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import ContractBroken, PermanentError
 from llm_platform.evaluation.baseline import tfidf_grades
 from llm_platform.evaluation.pairs import held_out_grades

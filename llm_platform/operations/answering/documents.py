@@ -8,7 +8,8 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Application, Source, TableRef
+from llm_platform.application.model import Application
+from llm_platform.application.source import Source, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
 from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, PlatformError, SpecificationError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from llm_platform.application.model import Budget, MonthlyBudget
+from llm_platform.application.budget import Budget, MonthlyBudget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.models.entries import LockEntry

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import RegressionGate
+from llm_platform.application.evaluation import RegressionGate
 from llm_platform.evaluation.comparison import Comparison, JudgedVariant, compare_all
 from llm_platform.evaluation.measures import method_of
 from llm_platform.evaluation.pairing import PairedDifference, Rules
