@@ -173,7 +173,6 @@ def build_report(
         baseline: As `baseline_of` gives it for the same documents.
         runs: The inference runs of the release, for speed and cost.
         prices: Of the model; without any the cost is left open.
-        gpus: GPUs in use during a run.
         champion: What is published now; None where nothing is.
         judges: Judge → version of the verdicts that count.
         judge_agreement: As it was measured for the judge that scores or gates.
