@@ -16,7 +16,7 @@ from llm_platform.application.long_document_rules import long_document_rules
 from llm_platform.application.model import NAME_PATTERN, OWNER
 from llm_platform.application.names import markdown_files
 from llm_platform.application.output import FieldType
-from llm_platform.application.publish_rules import publish_rules
+from llm_platform.application.publish_rules import OWN_FUNCTION, publish_rules
 from llm_platform.application.rollout_rules import rollout_rules
 from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
@@ -35,7 +35,6 @@ PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
 
 NAME = re.compile(NAME_PATTERN)
 KIND = re.compile(r"[A-Z][A-Z0-9_]{1,47}")
-OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 Broken = Iterator[tuple[Location, str]]
 

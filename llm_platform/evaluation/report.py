@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline
-from llm_platform.evaluation.effort import NO_PRICES, Effort, measured_effort
+from llm_platform.evaluation.effort import Effort, measured_effort
 from llm_platform.evaluation.evidence import gather
 from llm_platform.evaluation.further import further_metrics
 from llm_platform.evaluation.gates import Standing, hold, standing
@@ -37,6 +37,7 @@ from llm_platform.records import (
     Task,
     content_hash,
 )
+from llm_platform.records.prices import NO_PRICES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llm_platform.errors import EndpointMismatch, SpecificationError, StorageError
-from llm_platform.finetuning.base import file_sha256
+from llm_platform.files import file_sha256
 from llm_platform.finetuning.model_card import model_card
 from llm_platform.records import AdapterManifest, ModelPin
 

@@ -53,7 +53,7 @@ def answer_beside(
     Raises:
         SpecificationError: there is no such variant or bucket.
         PermanentError: variants could not be answered, or judged; says why, after all others were answered.
-        And as `operations.completions.answer`.
+        And as `answering.completions.answer`.
     """
     application = loaded.application
     unknown = sorted(set(buckets or ()) - set(range(application.documents.buckets)))
