@@ -34,7 +34,7 @@ from llm_platform.operations.adapters.finetuning import (
     training_set,
 )
 from llm_platform.operations.answering.sending import Asking, ask
-from llm_platform.operations.evidence.evaluation import answers_frame
+from llm_platform.operations.evidence.frames import answers_frame
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import AdapterManifest, Interval, Recipe, Release
 from llm_platform.warehouse.lake import Warehouse
