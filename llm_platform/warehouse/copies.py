@@ -325,7 +325,14 @@ def upload_parquet(session: Session, original: Original, store: FileSystem, path
     """
     from pyarrow import fs
 
-    with tempfile.TemporaryDirectory(dir=session.spill_folder) as folder:
+    try:
+        scratch = tempfile.TemporaryDirectory(dir=session.spill_folder)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write the copy at {shown!r} on this machine first: {error.strerror} ({session.spill_folder}). "
+            "Make room there, or the folder writable."
+        ) from error
+    with scratch as folder:
         file = Path(folder) / "copy.parquet"
         write_parquet(session, original, str(file), shown=shown)
         fs.copy_files(str(file), path, source_filesystem=fs.LocalFileSystem(), destination_filesystem=store)
