@@ -97,6 +97,7 @@ def references_table(rows: pa.Table, documents: pa.Table, application: Applicati
         application: Names the columns, and what an answer may be.
 
     Raises:
+        SpecificationError: the application has no `references`.
         ContractBroken: a key is missing, impossible or occurs twice, or an answer or a split is not possible.
     """
     spec = application.references
@@ -166,6 +167,9 @@ def with_verdicts(known: pa.Table, approved: pa.Table, documents: pa.Table, appl
         approved: Columns document_id, fingerprint, answer, basis, sampled; one row per document.
         documents: Columns document_id and fingerprint.
         application: Its `references` hold the seed; its labels say which answers are possible.
+
+    Raises:
+        SpecificationError: the application has no `references`.
     """
     spec = application.references
     if spec is None:

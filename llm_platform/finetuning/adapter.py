@@ -94,7 +94,11 @@ def base_identity(pin: ModelPin) -> str:
 
 @contextmanager
 def new_adapter(parent: Path) -> Iterator[Path]:
-    """A folder to write an adapter into; see `finish`. What is left of it afterwards is removed."""
+    """A folder to write an adapter into; see `finish`. What is left of it afterwards is removed.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
     aside = parent / f".adapter.{os.getpid()}"
     try:
         shutil.rmtree(aside, ignore_errors=True)

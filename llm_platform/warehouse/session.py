@@ -331,6 +331,9 @@ class Session:
         """SQL to read a table of ours from; without rows when nobody has written it.
 
         A lake that was last written by an older version lacks columns: they read as NULL.
+
+        Raises:
+            ContractBroken: the table is none of ours.
         """
         wanted = columns_of(table)
         if wanted is None:
