@@ -43,6 +43,7 @@ class ServedIdentity(Record):
         profile: `selectedModelProfileId`.
         assets: `assetInfo`, which in the embedded NIM names the weights file and its sha256.
         licence: Name and checksum of the licence text, where given.
+        has_metadata: Whether there is a `/v1/metadata`; kept because stored hashes cover it.
     """
 
     base_url: str
