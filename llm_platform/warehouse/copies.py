@@ -322,6 +322,10 @@ def upload_parquet(session: Session, original: Original, store: FileSystem, path
 
     It is written on this machine first: of what DuckDB cannot write whole into a store, it takes away the object that
     was there before.
+
+    Raises:
+        StorageError: it cannot be written on this machine.
+        OSError: the store does not take it.
     """
     from pyarrow import fs
 

@@ -332,6 +332,9 @@ class Session:
         """SQL to read a table of ours from; without rows when nobody has written it.
 
         A lake that was last written by an older version lacks columns: they read as NULL.
+
+        Raises:
+            ContractBroken: the table is none of ours.
         """
         wanted = columns_of(table)
         if wanted is None:
@@ -547,14 +550,14 @@ class Transaction:
         """
         return self.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {self.relation(table)}')
 
-    def among(self, table: str, column: str = "document_id") -> str:
-        """SQL that `column` is among those of a temporary table; few are written out, so that files that have none of
-        them are passed over.
+    def among(self, table: str) -> str:
+        """SQL that a document is among those of a temporary table; few are written out, so that files that have none
+        of them are passed over.
         """
-        found = self.run(f"SELECT DISTINCT {column} FROM {table} LIMIT {FEW_KEYS + 1:d}")
+        found = self.run(f"SELECT DISTINCT document_id FROM {table} LIMIT {FEW_KEYS + 1:d}")
         if len(found) > FEW_KEYS:
-            return f"{column} IN (SELECT {column} FROM {table})"
-        return one_of(column, [row[0] for row in found])
+            return f"document_id IN (SELECT document_id FROM {table})"
+        return one_of("document_id", [row[0] for row in found])
 
     def changes_documents(self, table: str, changed: str) -> None:
         """Say which documents' rows this transaction changes in a table: all of those in a query of their keys."""

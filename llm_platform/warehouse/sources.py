@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Source, TableRef
+from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
 from llm_platform.tables.columns import texts
