@@ -12,11 +12,10 @@ from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.release.rollout import Publication, decide, publish
-from llm_platform.operations.release.rollouts import look_now
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.records import content_hash
 from llm_platform.records.contracts import Contract
-from llm_platform.resources.handed import adapter_bytes, attested_by, places_written
+from llm_platform.resources.handed import attested_by, places_written, rollout_look
 from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
@@ -53,7 +52,7 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
         watched = watch_rollouts(
             lake,
             graph.loaded,
-            look=look_now(graph.settings.git_commit, adapter_bytes=adapter_bytes(graph.settings)),
+            look=rollout_look(graph.settings),
             quiet=timedelta(hours=graph.settings.alert_quiet_hours),
         )
         decision = decide(store, graph.loaded)

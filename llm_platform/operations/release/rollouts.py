@@ -11,13 +11,13 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, TransientError
 from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.live import live_rollouts, not_borne_out, open_rollouts
-from llm_platform.operations.release.observing import Observed, observe
+from llm_platform.operations.release.observing import Observed, RoleOf, observe
 from llm_platform.operations.release.rollout import evidence as passing
 from llm_platform.operations.release.rollout import promotion_event, require_contracts
 from llm_platform.operations.release.underneath import AdapterBytes, underneath
@@ -51,11 +51,14 @@ class RolloutLook:
 
     Attributes:
         adapter_bytes: Holds an adapter's files against their manifest; None where they cannot be reached from here.
+        role_of: Tells which role somebody has at present, whose approval counts only with it; None where that cannot be
+            told from here.
     """
 
     now: datetime
     git_commit: str = "unknown"
     adapter_bytes: AdapterBytes | None = None
+    role_of: RoleOf | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def start(
         share=stage.share,
         status="running",
         applied=not policy.dry_run,
-        underneath=canonical_json(underneath(store, loaded, variant, policy)),
+        underneath=canonical_json(underneath(store, loaded, variant)),
         policy=policy.model_dump_json(),
         policy_hash=policy.hash,
         by=who.name,
@@ -259,9 +262,8 @@ def _asked(
     look: RolloutLook,
     note: str,
 ) -> RolloutStep:
-    policy = rollout.stages()
     stored = json.loads(rollout.underneath)
-    present = underneath(store, loaded, rollout.variant, loaded.application.rollout.policy or policy)
+    present = underneath(store, loaded, rollout.variant)
     return rollout.model_copy(
         update={
             "step_id": uuid.uuid4().hex,
@@ -335,6 +337,7 @@ def _look(
         now=look.now,
         comparisons=max(1, running),
         adapter_bytes=look.adapter_bytes,
+        role_of=look.role_of,
     )
     before = RolloutState(stage=newest.stage, status=newest.status)
     verdict = next_state(before, observed.evidence, policy)
@@ -367,7 +370,8 @@ def _look(
         }
     )
     event = None
-    if verdict.applied and verdict.decision == "promote" and step.status == "champion":
+    ends = verdict.decision == "promote" and step.status == "champion"
+    if verdict.applied and ends and not observed.evidence.serves:
         event = _champion_event(store, loaded, step, observed)
     decided = DecidedStep(step, verdict, observed, is_news=_is_news(steps, step, observed.evidence))
     return decided, newest.step_id, event
@@ -442,8 +446,3 @@ def _release(store: ApplicationStore, loaded: LoadedApplication, variant: str) -
             f"First: llm-platform {first} {application.name}"
         )
     return release
-
-
-def look_now(git_commit: str, *, adapter_bytes: AdapterBytes | None = None) -> RolloutLook:
-    """A look at this moment."""
-    return RolloutLook(datetime.now(UTC), git_commit, adapter_bytes)
