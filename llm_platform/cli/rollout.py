@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm_platform.cli.console import ApplicationName, application_named, console, new_table, show
-from llm_platform.errors import SpecificationError
+from llm_platform.errors import PlatformError, SpecificationError
 from llm_platform.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def rollback(application: ApplicationName, note: Note = "") -> None:
 def status(application: ApplicationName) -> None:
     """What serves, where every challenger is, and what a look would decide now; nothing is changed."""
     from llm_platform.operations.live import live_rollouts, not_borne_out, open_rollouts
-    from llm_platform.operations.release.rollouts import look_now, preview
-    from llm_platform.resources.handed import adapter_bytes
+    from llm_platform.operations.release.rollouts import preview
+    from llm_platform.resources.handed import rollout_look
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -110,12 +110,16 @@ def status(application: ApplicationName) -> None:
         running = open_rollouts(store)
         if not running:
             console.print(f"Challengers none; start one: llm-platform rollout start {application} VARIANT")
-        look = look_now(settings.git_commit, adapter_bytes=adapter_bytes(settings))
+        look = rollout_look(settings)
         for step in running:
             if (broken := not_borne_out(store, step)) is not None:
                 console.print(f"{step.variant:<11} {step.short_id} publishes nothing: {broken}", markup=False)
                 continue
-            for line in preview(store, loaded, step.rollout_id, look=look).account:
+            try:
+                account = preview(store, loaded, step.rollout_id, look=look).account
+            except PlatformError as error:
+                account = [f"{step.variant:<11} {step.short_id} cannot be decided: {error}"]
+            for line in account:
                 console.print(line, markup=False)
 
 
@@ -126,8 +130,8 @@ def start(
     note: Note = "",
 ) -> None:
     """Enter a variant's present release as a challenger, on the first stage."""
-    from llm_platform.operations.release.rollouts import look_now
     from llm_platform.operations.release.rollouts import start as start_rollout
+    from llm_platform.resources.handed import rollout_look
     from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
 
@@ -139,7 +143,7 @@ def start(
             loaded,
             variant,
             who=who,
-            look=look_now(settings.git_commit),
+            look=rollout_look(settings),
             snapshot=lake.snapshot(),
             note=note,
         )
@@ -177,9 +181,8 @@ def decide(application: ApplicationName, *, now: Now = False) -> None:
     """Look at what serves and at every challenger, and act on it, as every run and tick of the sensor does."""
     from datetime import timedelta
 
-    from llm_platform.operations.release.rollouts import look_now
     from llm_platform.operations.release.watching import watch_rollouts
-    from llm_platform.resources.handed import adapter_bytes
+    from llm_platform.resources.handed import rollout_look
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
@@ -188,7 +191,7 @@ def decide(application: ApplicationName, *, now: Now = False) -> None:
         watched = watch_rollouts(
             lake,
             loaded,
-            look=look_now(settings.git_commit, adapter_bytes=adapter_bytes(settings)),
+            look=rollout_look(settings),
             quiet=timedelta(hours=settings.alert_quiet_hours),
         )
     for line in watched.lines or ["nothing to decide"]:
@@ -269,8 +272,8 @@ def _row(step: RolloutStep) -> tuple[str, ...]:
 
 def _steer(application: str, challenger: str | None, kind: StepKind, *, note: str, now: bool = False) -> None:
     """Store what somebody asks of a rollout, and decide on it at once."""
-    from llm_platform.operations.release.rollouts import ask, decide_rollout, look_now, rollout_named
-    from llm_platform.resources.handed import adapter_bytes
+    from llm_platform.operations.release.rollouts import ask, decide_rollout, rollout_named
+    from llm_platform.resources.handed import rollout_look
     from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
 
@@ -279,7 +282,7 @@ def _steer(application: str, challenger: str | None, kind: StepKind, *, note: st
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
         rollout = rollout_named(store, challenger)
-        look = look_now(settings.git_commit, adapter_bytes=adapter_bytes(settings))
+        look = rollout_look(settings)
         ask(store, loaded, rollout, kind, who=who, look=look, note=note)
         decided = decide_rollout(store, loaded, rollout.rollout_id, look=look)
     vouched = "" if who.authenticated else ", whom no token vouches for"

@@ -3,6 +3,7 @@
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -11,11 +12,10 @@ from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph
 from llm_platform.operations.release.rollout import Publication, decide, publish
-from llm_platform.operations.release.rollouts import look_now
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.records import content_hash
 from llm_platform.records.contracts import Contract
-from llm_platform.resources.handed import adapter_bytes, attested_by, places_written
+from llm_platform.resources.handed import attested_by, places_written, rollout_look
 from llm_platform.resources.warehouse import WarehouseResource
 
 FOLLOWS = "contract_follows"
@@ -52,7 +52,7 @@ def _decide(context: dg.AssetExecutionContext, warehouse: WarehouseResource, gra
         watched = watch_rollouts(
             lake,
             graph.loaded,
-            look=look_now(graph.settings.git_commit, adapter_bytes=adapter_bytes(graph.settings)),
+            look=rollout_look(graph.settings),
             quiet=timedelta(hours=graph.settings.alert_quiet_hours),
         )
         decision = decide(store, graph.loaded)
@@ -125,7 +125,6 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 places=places_written(application, graph.settings),
                 attested=attested_by(graph.settings),
             )
-            first = done.contracts[0]
             broken = [line for one in done.contracts for line in store.published.violations(one)]
             yield dg.AssetCheckResult(
                 check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}
@@ -134,24 +133,25 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
             if promises:
                 yield _promises(contract, done)
             version = _version([store.published.data_version(one.number) for one in done.contracts])
-        change = done.change
-        yield dg.MaterializeResult(
-            data_version=dg.DataVersion(version),
-            metadata={
-                "dagster/row_count": change.inserted + change.updated + change.unchanged,
-                "inserted": change.inserted,
-                "updated": change.updated,
-                "deleted": change.deleted,
-                "release": done.release_id,
-                "snapshot": change.snapshot_id,
-                "export": dg.MetadataValue.text(str(done.export)),
-                "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
-                "copies": "\n".join(done.copied) or "as they were",
-                "dagster/column_schema": _column_schema(first),
-            },
-        )
+        yield dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=_publication_metadata(done))
 
     return published
+
+
+def _publication_metadata(done: Publication) -> dict[str, Any]:
+    change = done.change
+    return {
+        "dagster/row_count": change.inserted + change.updated + change.unchanged,
+        "inserted": change.inserted,
+        "updated": change.updated,
+        "deleted": change.deleted,
+        "release": done.release_id,
+        "snapshot": change.snapshot_id,
+        "export": dg.MetadataValue.text(str(done.export)),
+        "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
+        "copies": "\n".join(done.copied) or "as they were",
+        "dagster/column_schema": _column_schema(done.contracts[0]),
+    }
 
 
 def _freshness(contract: Contract) -> dg.FreshnessPolicy | None:

@@ -10,9 +10,8 @@ import dagster as dg
 from llm_platform.defs.failures import sensor_failures
 from llm_platform.defs.graph import Graph
 from llm_platform.errors import PlatformError
-from llm_platform.operations.release.rollouts import RolloutLook
 from llm_platform.operations.release.watching import watch_rollouts
-from llm_platform.resources.handed import adapter_bytes
+from llm_platform.resources.handed import rollout_look
 from llm_platform.resources.warehouse import WarehouseResource
 
 TRIGGER = "rollout"
@@ -50,7 +49,7 @@ def rollout_sensor(
                 watched = watch_rollouts(
                     lake,
                     graph.loaded,
-                    look=RolloutLook(now, graph.settings.git_commit, adapter_bytes(graph.settings)),
+                    look=rollout_look(graph.settings, now=now),
                     quiet=timedelta(hours=graph.settings.alert_quiet_hours),
                 )
                 after = _digest(f"{lake.snapshot()}:{now:%Y-%m-%d %H}")

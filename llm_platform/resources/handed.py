@@ -5,6 +5,7 @@ So each says in its arguments what it depends on, and a test hands it three valu
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_platform.application.model import Application
@@ -17,10 +18,12 @@ from llm_platform.operations.adapters.finetuning import TrainingPlace
 from llm_platform.operations.adapters.training_pod import TrainingImage
 from llm_platform.operations.release.attestation import Attested, read_keys
 from llm_platform.operations.release.cluster_branches import Production
+from llm_platform.operations.release.rollouts import RolloutLook
 from llm_platform.operations.release.underneath import AdapterBytes
 from llm_platform.operations.serving.local_nim import LocalNim
 from llm_platform.operations.serving.serving import Serving
 from llm_platform.records import Release
+from llm_platform.resources.identity import role_now
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
@@ -204,6 +207,11 @@ def production_of(settings: Settings) -> Production:
         object_store(settings),
         models=settings.nim_cluster_namespace,
     )
+
+
+def rollout_look(settings: Settings, *, now: datetime | None = None) -> RolloutLook:
+    """A look at rollouts, at this moment where no other is given."""
+    return RolloutLook(now or datetime.now(UTC), settings.git_commit, adapter_bytes(settings), role_now(settings))
 
 
 def adapter_bytes(settings: Settings) -> AdapterBytes:

@@ -1,9 +1,11 @@
-"""Who asks at a terminal: the person of a token, or a login that nobody vouches for."""
+"""Who asks at a terminal, the person of a token or a login that nobody vouches for; and who somebody is by now."""
 
 from __future__ import annotations
 
 from llm_platform.errors import SpecificationError
+from llm_platform.operations.release.observing import RoleOf
 from llm_platform.operations.release.rollouts import Who
+from llm_platform.records import ReviewRole
 from llm_platform.review.people import Access, read_people
 from llm_platform.settings.login import login
 from llm_platform.settings.settings import Settings
@@ -29,3 +31,19 @@ def who_asks(settings: Settings) -> Who:
             "with `llm-platform review token NAME` and add its line to the file, or unset the token."
         )
     return Who(person.name, person.role, authenticated=True)
+
+
+def role_now(settings: Settings) -> RoleOf | None:
+    """Tells which role somebody has in the file of people as it is now; None where no file is named.
+
+    What is returned raises SpecificationError where the file has mistakes.
+    """
+    people = settings.review_people
+    if people is None:
+        return None
+
+    def role_of(name: str) -> ReviewRole | None:
+        listed = read_people(people).get(name)
+        return None if listed is None else listed.role
+
+    return role_of

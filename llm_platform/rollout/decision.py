@@ -16,6 +16,7 @@ from llm_platform.records.rollout import Action, RolloutDecision, RolloutPolicy,
 
 APPROVALS = "approvals"
 HELD = "it is held until somebody resumes it"
+SERVES = "it serves by a decision that was taken beside the rollout"
 
 
 class RolloutState(Record):
@@ -66,6 +67,7 @@ class StageEvidence(Record):
         refused: Why its report does not allow that its answers are published; None where it does.
         approvals: Of the next stage.
         withdrawn_by, held_by, resumed_by: Who asked for it since the last decision.
+        serves: Its release is the champion's by now.
     """
 
     documents: int = Field(default=0, ge=0)
@@ -84,6 +86,7 @@ class StageEvidence(Record):
     withdrawn_by: str | None = None
     held_by: str | None = None
     resumed_by: str | None = None
+    serves: bool = False
 
 
 class RolloutVerdict(Record):
@@ -91,7 +94,7 @@ class RolloutVerdict(Record):
 
     Attributes:
         reasons: Each a sentence without its end.
-        state: After the decision; the state before it where the policy is a dry run.
+        state: After the decision; the state before it where the policy is a dry run, which only a person ends.
         applied: False for a dry run.
     """
 
@@ -111,10 +114,14 @@ def next_state(state: RolloutState, seen: StageEvidence, policy: RolloutPolicy) 
         raise ValueError(f"the state is at stage {state.stage} of a policy that has {len(policy.stages)}")
     decision, reasons = _decided(state, seen, policy)
     after = _after(state, decision, policy)
+    if seen.serves and not state.is_over:
+        decision, reasons = "promote", [SERVES]
+        after = RolloutState(stage=len(policy.stages) - 1, status="champion")
+    stays = policy.dry_run and seen.withdrawn_by is None and not seen.serves
     return RolloutVerdict(
         decision=decision,
         reasons=tuple(reasons),
-        state=state if policy.dry_run else after,
+        state=state if stays else after,
         applied=not policy.dry_run,
     )
 

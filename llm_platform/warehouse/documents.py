@@ -242,11 +242,6 @@ class DocumentsTable:
         """Hash of keys, fingerprints and statuses."""
         return Tallies(self._session, self._application).documents().data_version
 
-    def sendable_fingerprints(self) -> int:
-        """How many different texts there are to answer."""
-        sql = f"SELECT count(DISTINCT fingerprint) FROM {self._relation('documents')} WHERE status = 'sendable'"
-        return int(self._session.value(sql))
-
     def _relation(self, table: str, at_snapshot: int | None = None) -> str:
         return self._session.relation(self._application, table, at_snapshot=at_snapshot)
 

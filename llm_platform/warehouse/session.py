@@ -6,7 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import duckdb
@@ -39,8 +39,9 @@ AUTHOR = "llm_platform"
 ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 2.0
-SPARING_MIB = 64
-"""As much DuckDB may hold per thread while it looks through all keys: with 50 to 120, 10^6 took 1.3 to 1.0 s."""
+SPARING_MIB = (96, 384)
+"""As much DuckDB may hold while it passes over a whole table, and where that is too little: with 64, a publication of
+10^6 rows is. Where this is too little, too, it gets what there is."""
 
 FEW_KEYS = 1_000
 MOST_KEPT = 16
@@ -120,17 +121,17 @@ class Session:
             raise platform_error(error, f"{doing} the lake at {self.address}") from None
 
     def sparingly(self, look: Callable[[], Found]) -> Found:
-        """What `look` finds in the keys of a whole table, spilling to disk instead of taking memory that grows with it.
+        """What `look` finds in a whole table, spilling to disk instead of taking memory that grows with it.
 
-        `look` may be called twice: where it needs more in any case, it gets it.
+        `look` may be called more than once: where it needs more in any case, it gets it.
         """
         with self._looking:
-            threads = self._setting("threads")
             try:
-                self._limit_memory(f"{SPARING_MIB * int(threads)} MiB")
-                return look()
-            except (duckdb.Error, StorageError):
-                # Too little memory has many names: a catalog that got none calls its transaction aborted.
+                for mib in SPARING_MIB:
+                    self._limit_memory(f"{mib} MiB")
+                    # Too little memory has many names: a catalog that got none calls its transaction aborted.
+                    with suppress(duckdb.Error, StorageError):
+                        return look()
                 self._limit_memory(self._memory_limit)
                 return look()
             finally:
@@ -331,6 +332,9 @@ class Session:
         """SQL to read a table of ours from; without rows when nobody has written it.
 
         A lake that was last written by an older version lacks columns: they read as NULL.
+
+        Raises:
+            ContractBroken: the table is none of ours.
         """
         wanted = columns_of(table)
         if wanted is None:
@@ -439,8 +443,8 @@ class Session:
             except duckdb.OutOfMemoryException as error:
                 if number == ATTEMPTS:
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
-                # Somebody may be looking through keys: who writes goes first.
-                self._limit_memory(self._memory_limit)
+                # Somebody may be passing over a table: who writes goes first.
+                self._limit_memory(f"{SPARING_MIB[-1]} MiB" if number == 1 else self._memory_limit)
             except duckdb.Error as error:
                 if number == ATTEMPTS or not is_race(error):
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
@@ -546,14 +550,14 @@ class Transaction:
         """
         return self.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {self.relation(table)}')
 
-    def among(self, table: str, column: str = "document_id") -> str:
-        """SQL that `column` is among those of a temporary table; few are written out, so that files that have none of
-        them are passed over.
+    def among(self, table: str) -> str:
+        """SQL that a document is among those of a temporary table; few are written out, so that files that have none
+        of them are passed over.
         """
-        found = self.run(f"SELECT DISTINCT {column} FROM {table} LIMIT {FEW_KEYS + 1:d}")
+        found = self.run(f"SELECT DISTINCT document_id FROM {table} LIMIT {FEW_KEYS + 1:d}")
         if len(found) > FEW_KEYS:
-            return f"{column} IN (SELECT {column} FROM {table})"
-        return one_of(column, [row[0] for row in found])
+            return f"document_id IN (SELECT document_id FROM {table})"
+        return one_of("document_id", [row[0] for row in found])
 
     def changes_documents(self, table: str, changed: str) -> None:
         """Say which documents' rows this transaction changes in a table: all of those in a query of their keys."""

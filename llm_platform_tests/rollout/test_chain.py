@@ -30,6 +30,7 @@ EVIDENCE = st.builds(
     breaches=st.sampled_from([(), (), (GuardBreach(name="valid_rate", measured="0.1", action="hold"),)]),
     withdrawn_by=st.sampled_from([None, None, None, "ann"]),
     resumed_by=st.sampled_from([None, "ann"]),
+    serves=st.sampled_from([False, False, False, True]),
 )
 
 

@@ -150,6 +150,24 @@ def test_a_challenger_goes_stage_by_stage_to_the_end_and_stays_there() -> None:
     assert decided(gone, resumed_by="ann").state == gone
 
 
+def test_a_dry_run_is_ended_by_a_person_and_by_nobody_else() -> None:
+    """It withdraws nothing by itself; but whoever has seen enough of it wants to enter the release in earnest."""
+    rules = policy(dry_run=True)
+
+    assert decided(rules=rules, difference=WORSE).state == RolloutState(stage=1)
+    assert decided(rules=rules, withdrawn_by="ann").state == RolloutState(stage=1, status="withdrawn")
+
+
+def test_what_serves_by_another_decision_is_no_challenger_any_more() -> None:
+    """A rollback may bring back what is on its way again: nothing is left to be shown, and nothing to be withdrawn."""
+    for rules in (policy(), policy(dry_run=True)):
+        verdict = decided(rules=rules, serves=True, withdrawn_by="ann")
+
+        assert verdict.state == RolloutState(stage=len(rules.stages) - 1, status="champion")
+    gone = RolloutState(status="withdrawn")
+    assert decided(gone, serves=True).state == gone
+
+
 STATES = [
     RolloutState(stage=stage, status=status)  # type: ignore[arg-type]
     for stage in range(4)
@@ -192,7 +210,7 @@ def _keeps_the_rules(state: RolloutState, seen: StageEvidence, rules: RolloutPol
     assert verdict.reasons
     assert verdict.applied is not rules.dry_run
     if rules.dry_run:
-        assert after == state
+        assert after == state or seen.withdrawn_by
         return
     if state.is_over or stage.stage == "champion":
         assert verdict.decision == "hold"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,13 +18,15 @@ from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.release.underneath import AdapterBytes, moved, underneath
 from llm_platform.operations.releases import LoadedApplication, requesting
-from llm_platform.records import InferenceRun, Interval, Release, RolloutEvent
+from llm_platform.records import InferenceRun, Interval, Release, ReviewRole, RolloutEvent
 from llm_platform.records.rollout import AskedDocuments, AskedShare, RolloutStage, RolloutStep
 from llm_platform.rollout.decision import Approval, StageEvidence
 from llm_platform.rollout.routing import LiveShare, expected_shares
 from llm_platform.warehouse.store import ApplicationStore
 
 CHAMPIONS_OWN = "champion"
+RoleOf = Callable[[str], ReviewRole | None]
+"""Which role somebody has now; None for somebody who has none."""
 SAMPLE_RATIO_ALPHA = 0.001
 
 
@@ -53,6 +55,7 @@ def observe(
     now: datetime,
     comparisons: int,
     adapter_bytes: AdapterBytes | None = None,
+    role_of: RoleOf | None = None,
 ) -> Observed:
     """What is observed of a rollout.
 
@@ -73,7 +76,7 @@ def observe(
             + ("nothing serves." if champion is None else f"its release {newest.release_id} is not stored.")
         )
     stored = json.loads(steps[0].underneath)
-    present = underneath(store, loaded, newest.variant, loaded.application.rollout.policy or newest.stages())
+    present = underneath(store, loaded, newest.variant)
     found, labels = _difference(store, loaded, champion, release, comparisons=comparisons)
     documents, unpublished = _documents(store, loaded, live, newest, stage)
     report, refused = _report(store, loaded, newest.variant, release)
@@ -93,12 +96,13 @@ def observe(
             difference=found,
             split_is_as_stated=_split(store, live, steps, on_stage).is_as_stated,
             breaches=breaches(store, loaded, release, rollout_id=newest.rollout_id, share=stage.share),
-            void=moved(store, steps[0], present=present, stored=stored, adapter_bytes=adapter_bytes),
+            void=moved(store, loaded, steps[0], present=present, stored=stored, adapter_bytes=adapter_bytes),
             refused=refused,
-            approvals=_approvals(steps, began),
+            approvals=_approvals(steps, began, role_of),
             withdrawn_by=asked.get("withdraw"),
             held_by=asked.get("hold"),
             resumed_by=asked.get("resume"),
+            serves=champion.release_id == newest.release_id,
         ),
         champion=champion,
         report=report,
@@ -217,13 +221,17 @@ def _has_been_asked(store: ApplicationStore, step: RolloutStep, on_stage: Sequen
     return bool(on_stage) or store.completions.missing_count(step.release_id, documents=share) == 0
 
 
-def _approvals(steps: Sequence[RolloutStep], began: RolloutStep) -> tuple[Approval, ...]:
-    """Approvals of the next stage since the present one began, on what was underneath at the start."""
+def _approvals(steps: Sequence[RolloutStep], began: RolloutStep, role_of: RoleOf | None) -> tuple[Approval, ...]:
+    """Approvals of the next stage since the present one began, on what was underneath at the start.
+
+    Whoever has another role by now, or none, has approved nothing.
+    """
     since = steps[steps.index(began) :]
+    given = [step for step in since if step.kind == "approve" and step.underneath == steps[0].underneath]
     return tuple(
         Approval(by=step.by, role=step.role or "", authenticated=step.authenticated)
-        for step in since
-        if step.kind == "approve" and step.underneath == steps[0].underneath
+        for step in given
+        if role_of is None or not step.authenticated or role_of(step.by) == step.role
     )
 
 

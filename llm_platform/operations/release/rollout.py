@@ -211,7 +211,7 @@ def before_champion(
 def withdrawn_releases(store: ApplicationStore) -> frozenset[str]:
     """Releases that a rollout has withdrawn, and that nobody has promoted since."""
     promoted = {event.release_id: event.at for event in store.rollout.history()}
-    ended = [step for step in store.rollout_steps.newest() if step.status == "withdrawn"]
+    ended = [step for step in store.rollout_steps.newest() if step.status == "withdrawn" and step.applied]
     return frozenset(
         step.release_id for step in ended if step.release_id not in promoted or promoted[step.release_id] < step.at
     )

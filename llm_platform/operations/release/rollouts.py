@@ -11,13 +11,13 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, TransientError
 from llm_platform.evaluation.wording import interval_text
 from llm_platform.operations.evidence.evaluation import current_evaluation_id
 from llm_platform.operations.live import live_rollouts, not_borne_out, open_rollouts
-from llm_platform.operations.release.observing import Observed, observe
+from llm_platform.operations.release.observing import Observed, RoleOf, observe
 from llm_platform.operations.release.rollout import evidence as passing
 from llm_platform.operations.release.rollout import promotion_event, require_contracts
 from llm_platform.operations.release.underneath import AdapterBytes, underneath
@@ -51,11 +51,14 @@ class RolloutLook:
 
     Attributes:
         adapter_bytes: Holds an adapter's files against their manifest; None where they cannot be reached from here.
+        role_of: Tells which role somebody has at present, whose approval counts only with it; None where that cannot be
+            told from here.
     """
 
     now: datetime
     git_commit: str = "unknown"
     adapter_bytes: AdapterBytes | None = None
+    role_of: RoleOf | None = None
 
 
 @dataclass(frozen=True)
@@ -132,23 +135,7 @@ def start(
             "change step by step, state 'rollout.stages' in application.yaml (docs/rollout.md)."
         )
     release = _release(store, loaded, variant)
-    champion = store.rollout.champion()
-    if champion is None:
-        raise EvidenceMissing(
-            f"{name} has no champion that a challenger could be held against. First: llm-platform run {name}"
-        )
-    if champion.release_id == release.release_id:
-        raise EvidenceMissing(f"{name}/{variant} (release {release.release_id}) serves already; nothing was started.")
-    same = [
-        one
-        for one in open_rollouts(store)
-        if one.release_id == release.release_id and not_borne_out(store, one) is None
-    ]
-    if same:
-        raise EvidenceMissing(
-            f"{name}/{variant} (release {release.release_id}) is in the rollout {same[0].short_id} already, at "
-            f"{same[0].stage_name}. See: llm-platform rollout status {name}"
-        )
+    champion = _champion_to_challenge(store, release, name=name, variant=variant)
     # A stage later its rows would be left out, and as the champion it would keep all of them from readers.
     require_contracts(store, application, release)
     store.releases.put(release)
@@ -170,7 +157,7 @@ def start(
         share=stage.share,
         status="running",
         applied=not policy.dry_run,
-        underneath=canonical_json(underneath(store, loaded, variant, policy)),
+        underneath=canonical_json(underneath(store, loaded, variant)),
         policy=policy.model_dump_json(),
         policy_hash=policy.hash,
         by=who.name,
@@ -185,6 +172,28 @@ def start(
     )
     store.rollout_steps.append(step, expected_previous=None)
     return step
+
+
+def _champion_to_challenge(store: ApplicationStore, release: Release, *, name: str, variant: str) -> RolloutEvent:
+    """What serves, where the release is neither that nor in a rollout already."""
+    champion = store.rollout.champion()
+    if champion is None:
+        raise EvidenceMissing(
+            f"{name} has no champion that a challenger could be held against. First: llm-platform run {name}"
+        )
+    if champion.release_id == release.release_id:
+        raise EvidenceMissing(f"{name}/{variant} (release {release.release_id}) serves already; nothing was started.")
+    same = [
+        one
+        for one in open_rollouts(store)
+        if one.release_id == release.release_id and not_borne_out(store, one) is None
+    ]
+    if same:
+        raise EvidenceMissing(
+            f"{name}/{variant} (release {release.release_id}) is in the rollout {same[0].short_id} already, at "
+            f"{same[0].stage_name}. See: llm-platform rollout status {name}"
+        )
+    return champion
 
 
 def rollout_named(store: ApplicationStore, wanted: str | None) -> RolloutStep:
@@ -253,9 +262,8 @@ def _asked(
     look: RolloutLook,
     note: str,
 ) -> RolloutStep:
-    policy = rollout.stages()
     stored = json.loads(rollout.underneath)
-    present = underneath(store, loaded, rollout.variant, loaded.application.rollout.policy or policy)
+    present = underneath(store, loaded, rollout.variant)
     return rollout.model_copy(
         update={
             "step_id": uuid.uuid4().hex,
@@ -329,6 +337,7 @@ def _look(
         now=look.now,
         comparisons=max(1, running),
         adapter_bytes=look.adapter_bytes,
+        role_of=look.role_of,
     )
     before = RolloutState(stage=newest.stage, status=newest.status)
     verdict = next_state(before, observed.evidence, policy)
@@ -361,7 +370,8 @@ def _look(
         }
     )
     event = None
-    if verdict.applied and verdict.decision == "promote" and step.status == "champion":
+    ends = verdict.decision == "promote" and step.status == "champion"
+    if verdict.applied and ends and not observed.evidence.serves:
         event = _champion_event(store, loaded, step, observed)
     decided = DecidedStep(step, verdict, observed, is_news=_is_news(steps, step, observed.evidence))
     return decided, newest.step_id, event
@@ -436,8 +446,3 @@ def _release(store: ApplicationStore, loaded: LoadedApplication, variant: str) -
             f"First: llm-platform {first} {application.name}"
         )
     return release
-
-
-def look_now(git_commit: str, *, adapter_bytes: AdapterBytes | None = None) -> RolloutLook:
-    """A look at this moment."""
-    return RolloutLook(datetime.now(UTC), git_commit, adapter_bytes)

@@ -30,6 +30,7 @@ CHAMPION_FAILING = "champion_failing"
 GUARD = "guard_broken"
 HELD, WITHDRAWN = "rollout_held", "rollout_withdrawn"
 UNDECIDED = "rollout_not_decided"
+ROLLED_BACK = "champion_rolled_back"
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,15 @@ def watch_rollouts(
     """
     name = loaded.application.name
     store = lake.application(name)
-    if not loaded.application.rollout.is_watched:
+    running = open_rollouts(store)
+    if not loaded.application.rollout.is_watched and not running:
+        note(lake, _over(lake, store, loaded), now=look.now, quiet=quiet)
         return WatchedRollouts()
     trouble, back = _champion(store, loaded, look)
     events = _champion_events(store, loaded, trouble, back)
     decided: list[DecidedStep] = []
     troubles: dict[str, str] = {}
-    for rollout in open_rollouts(store):
+    for rollout in running:
         try:
             one = decide_rollout(store, loaded, rollout.rollout_id, look=look)
         except TransientError:
@@ -97,7 +100,11 @@ def watch_rollouts(
             continue
         decided.append(one)
         events += _events(name, one)
-    note(lake, events, now=look.now, quiet=quiet)
+    events += _over(lake, store, loaded)
+    # Two releases of one variant may be on their way: what one of them has is not over because the other does well.
+    failing = {(one.kind, one.variant) for one in events if one.failing}
+    told = [one for one in events if one.failing or (one.kind, one.variant) not in failing]
+    note(lake, told, now=look.now, quiet=quiet)
     return WatchedRollouts(trouble, back, tuple(decided), troubles)
 
 
@@ -130,13 +137,33 @@ def _champion_events(
     said = "passes" if trouble is None else f"does not pass. {done}\n{trouble}"
     events = [Event(CHAMPION_FAILING, name, "", trouble is not None and back is None, f"What serves {name} {said}")]
     if back is not None:
-        events.append(Event("champion_rolled_back", name, back.variant, True, f"What served {name} {said}"))
+        events.append(Event(ROLLED_BACK, name, back.variant, True, f"What served {name} {said}"))
     champion = store.rollout.champion()
     release = store.releases.get(champion.release_id) if champion is not None else None
     broken = breaches(store, loaded, release, rollout_id=None) if release is not None else ()
     told = [f"{one.name} is {one.measured}" for one in broken if one.action == "alert"]
     events.append(Event(GUARD, name, "", bool(told), f"What serves {name}: {'; '.join(told) or 'within its guards'}."))
     return events
+
+
+def _over(lake: Warehouse, store: ApplicationStore, loaded: LoadedApplication) -> list[Event]:
+    """The end of what people were told of rollouts that are over, and of challengers and champions that came after."""
+    name, champion = loaded.application.name, store.rollout.champion()
+    running = {one.variant for one in open_rollouts(store)}
+    over = []
+    for alert in lake.alerts.open():
+        there = alert.variant in running
+        ends = {
+            HELD: not there,
+            UNDECIDED: not there,
+            GUARD: bool(alert.variant) and not there,
+            # It was told; that it was read shows where somebody enters the variant again, or takes it out of the file.
+            WITHDRAWN: there or alert.variant not in loaded.application.variants,
+            ROLLED_BACK: champion is None or (champion.variant, champion.action) != (alert.variant, "rollback"),
+        }
+        if alert.application == name and ends.get(alert.kind, False):
+            over.append(Event(alert.kind, name, alert.variant, False, f"What was told of {alert.variant} is over."))
+    return over
 
 
 def _events(name: str, one: DecidedStep) -> list[Event]:

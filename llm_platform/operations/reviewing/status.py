@@ -49,7 +49,7 @@ from llm_platform.review.status import (
     WaitsFor,
     Work,
 )
-from llm_platform.rollout.decision import waits_for_people
+from llm_platform.rollout.decision import StageEvidence, waits_for_people
 from llm_platform.warehouse.alerts import Alert
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
@@ -435,7 +435,10 @@ def _of_rollouts(name: str, running: Sequence[RolloutStep]) -> Iterator[WaitsFor
         if step.status == "held":
             why = f": {'; '.join(step.reasons)}" if step.reasons else ""
             what = f"{step.variant} is held at {step.stage_name}{why}"
-            yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout resume {name} {step.variant}")
+            # What has moved underneath moves no further, whoever resumes it.
+            seen = None if step.evidence is None else StageEvidence.model_validate_json(step.evidence)
+            verb = "resume" if seen is None or seen.void is None else "withdraw"
+            yield WaitsFor(who="the owner", what=what, command=f"llm-platform rollout {verb} {name} {step.variant}")
 
 
 def _first_run(found: ApplicationStatus) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from llm_platform.errors import EvidenceMissing, SpecificationError, StorageError, TransientError
@@ -19,14 +20,17 @@ from llm_platform.operations.live import live_rollouts
 from llm_platform.operations.release.explain import explain_document
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.replay import Window, replay
-from llm_platform.operations.release.rollout import promote, rollback
+from llm_platform.operations.release.rollout import promote, rollback, withdrawn_releases
 from llm_platform.operations.release.rollout_panels import rollout_panels
 from llm_platform.operations.release.rollouts import Who, decide_rollout, preview
-from llm_platform.operations.release.watching import watch_rollouts
+from llm_platform.operations.release.underneath import moved
+from llm_platform.operations.release.watching import GUARD, HELD, ROLLED_BACK, UNDECIDED, WITHDRAWN, watch_rollouts
 from llm_platform.operations.reviewing.status import application_status
+from llm_platform.operations.watching.alerts import note
 from llm_platform.records import Release
 from llm_platform.records.tables import FLAGS_SCHEMA
 from llm_platform.rollout.routing import place_of
+from llm_platform.warehouse.alerts import Event
 from llm_platform.warehouse.drift import StoredDrift
 from llm_platform.warehouse.rollout_steps import RolloutSteps
 from llm_platform_tests.operations.release.site import ANN, STAGES, Site, answers
@@ -349,6 +353,12 @@ def test_people_approve_who_are_who_they_say(site: Site) -> None:
     assert site.newest().reasons == ("1 of 2 approvals of adjudicator",)
 
     site.ask("approve", Who("eve", "adjudicator", authenticated=True))
+    # Whoever has left the file of people by now, or is a reviewer, has let nothing through.
+    with site.store() as store:
+        for role in (None, "reviewer"):
+            look = replace(site.look, role_of={"ann": "adjudicator", "eve": role}.get)
+            waiting = preview(store, site.team.loaded, site.newest().rollout_id, look=look)
+            assert waiting.step.reasons == ("1 of 2 approvals of adjudicator",)
     site.tick()
 
     assert site.newest().stage == 1
@@ -386,6 +396,21 @@ def moved_policy(site: Site) -> None:
     site.team.write_specification()
 
 
+def no_policy(site: Site) -> None:
+    del site.team.specification["rollout"]
+    site.team.write_specification()
+
+
+def no_variant(site: Site) -> None:
+    del site.team.specification["variants"]["clearer"]
+    site.team.write_specification()
+
+
+def moved_seed(site: Site) -> None:
+    site.team.specification["references"]["seed"] = 4
+    site.team.write_specification()
+
+
 def moved_label(site: Site) -> None:
     known = {f"{number}": ("SAD" if number == 1 else "HAPPY" if number % 2 else "SAD") for number in range(60)}
     site.team.write_references(known)
@@ -404,6 +429,9 @@ def fewer_labels(site: Site) -> None:
         pytest.param(moved_lock, "the lock entry", id="lock-entry"),
         pytest.param(moved_gates, "the way answers are judged", id="gates", marks=pytest.mark.slow),
         pytest.param(moved_policy, "the policy", id="policy", marks=pytest.mark.slow),
+        pytest.param(no_policy, "the policy has changed", id="no-policy"),
+        pytest.param(no_variant, "the variant has changed", id="no-variant"),
+        pytest.param(moved_seed, "the way known answers are split", id="seed", marks=pytest.mark.slow),
         pytest.param(moved_label, "a known answer", id="known-answer-changed"),
         pytest.param(fewer_labels, "a known answer", id="known-answers-left-out", marks=pytest.mark.slow),
     ],
@@ -419,6 +447,25 @@ def test_evidence_is_void_when_anything_underneath_moved(site: Site, move: Any, 
 
     assert site.newest().status == "held"
     assert said in site.newest().reasons[0]
+
+
+def test_a_split_that_goes_with_its_text_voids_nothing(site: Site) -> None:
+    """Sources change every day, and a drawn split goes by the text; one that a person wrote down is evidence."""
+    step = site.start("clearer")
+    loaded = site.team.loaded
+    references = loaded.application.references
+    assert references is not None
+    stated = references.model_copy(update={"split": "part"})
+    by_hand = replace(loaded, application=loaded.application.model_copy(update={"references": stated}))
+
+    with site.store() as store:
+        known = store.references.table()
+        other = pa.array("train" if one == "evaluation" else "evaluation" for one in known["split"].to_pylist())
+        store.references.replace(known.set_column(known.column_names.index("split"), "split", other))
+        found = [moved(store, one, step, present={}, stored={}) for one in (loaded, by_hand)]
+        store.references.replace(known)
+
+    assert found == [None, "a known answer"]
 
 
 @pytest.mark.slow
@@ -451,6 +498,38 @@ def test_a_dry_run_decides_and_changes_nothing(site: Site, model: ScriptedServer
     assert model.counts.requests == before
     with site.store() as store:
         assert live_rollouts(store).challengers == ()
+
+
+def test_a_dry_run_makes_room_for_the_rollout_in_earnest(site: Site) -> None:
+    """A policy that was tried is meant to be used; the release that it was tried with is the one that is wanted."""
+    with_policy(site, dry_run=True)
+    site.start("clearer")
+    site.ask("withdraw")
+    site.tick()
+    with_policy(site, dry_run=False)
+
+    assert site.start("clearer").applied
+    with site.store() as store:
+        assert withdrawn_releases(store) == frozenset()
+
+
+def test_people_are_told_no_more_of_a_rollout_that_is_over(site: Site) -> None:
+    """A list of trouble in which the past stands for ever is read by nobody."""
+    site.start("clearer")
+    site.ask("hold")
+    site.team.write_prompt("clearer", "Please, say clearly whether this is HAPPY or SAD: {{ text }}")
+    anew = site.start("clearer")
+    past = {(HELD, "vague"), (UNDECIDED, "vague"), (GUARD, "vague"), (WITHDRAWN, "clearer"), (ROLLED_BACK, "vague")}
+    with site.team.warehouse.open() as lake:
+        events = [Event(kind, NAME, variant, failing=True, message="trouble") for kind, variant in past]
+        note(lake, events, now=site.look.now, quiet=timedelta(hours=6))
+
+    site.tick()
+
+    with site.team.warehouse.open() as lake:
+        told = {(one.kind, one.variant) for one in lake.alerts.open() if one.application == NAME}
+    assert (site.newest().rollout_id, site.newest().status) == (anew.rollout_id, "running")
+    assert told & {*past, (HELD, "clearer")} == {(HELD, "clearer")}
 
 
 @pytest.mark.slow
