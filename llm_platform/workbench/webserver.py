@@ -42,7 +42,7 @@ class EvidenceOfRuns(WorkspaceProcessContext):
 
     def create_request_context(self, source: object | None = None) -> WorkspaceRequestContext:
         """What one request may see and do."""
-        return _Request(
+        return _WithoutReports(
             instance=self.instance,
             current_workspace=self.get_current_workspace(),
             process_context=self,
@@ -52,7 +52,7 @@ class EvidenceOfRuns(WorkspaceProcessContext):
         )
 
 
-class _Request(WorkspaceRequestContext):
+class _WithoutReports(WorkspaceRequestContext):
     @property
     def permissions(self) -> Mapping[str, PermissionResult]:
         return _without_reports(super().permissions)
