@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from llm_platform.operations.privacy.forgetting import Forgotten
     from llm_platform.records import Traces
 
+SHOWN = 5
+"""Places of keys that an error names."""
+
 commands = typer.Typer()
 certificates = typer.Typer(no_args_is_help=True, help="Certificates of what was forgotten.")
 
@@ -65,10 +68,14 @@ def forget(
         _show(found)
         console.print("Nothing was changed.")
         return
-    if keys and not absent and not any(traces.rows for traces in found.values()):
+    # A certificate says of each of them that it is forgotten; a slip of one key must not pass among the others.
+    if keys and not absent and (unknown := work.unknown(application, keys)):
+        places = ", ".join(str(keys.index(one) + 1) for one in unknown[:SHOWN])
         raise SpecificationError(
-            f"There is nothing of these documents of {application} in any namespace ({', '.join(found)}). Check the "
-            "keys; they are case-sensitive. To bar them from ever coming in all the same, add --absent."
+            f"There is nothing of {len(unknown)} of these {len(keys)} documents of {application} in any namespace "
+            f"({', '.join(found)}): number {places}{', …' if len(unknown) > SHOWN else ''} as they were named. Nothing "
+            "was forgotten. Check the keys; they are case-sensitive. To bar them from ever coming in all the same, add "
+            "--absent."
         )
     if keys:
         if not yes:
@@ -158,7 +165,7 @@ def _lines(file: Path | None) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SpecificationError(f"Cannot read {str(path)!r}: {why}.") from None

@@ -157,7 +157,7 @@ def read_callers(path: Path) -> dict[str, OnlineCaller]:
         SpecificationError: lists every mistake as `file:line: …`; it never shows a hash.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SpecificationError(f"Cannot read the callers of the service from {str(path)!r}: {reason}.") from error

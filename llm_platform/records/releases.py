@@ -152,7 +152,7 @@ class RedactionRule(Record):
         minimum_score: Of a finding, in [0, 1].
         phone_regions: Countries whose numbers are found without a country code.
         recognizers: Name and version of what finds them: another version has other patterns.
-        method: Of placing; raised when equal findings would be replaced otherwise.
+        method: Of searching and placing; raised when the same text would be redacted otherwise.
     """
 
     kinds: tuple[str, ...]
@@ -160,7 +160,7 @@ class RedactionRule(Record):
     minimum_score: float
     phone_regions: tuple[str, ...]
     recognizers: str
-    method: str = "numbered/1"
+    method: str = "numbered/2"
 
     @property
     def rule_id(self) -> str:

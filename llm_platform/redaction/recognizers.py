@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from llm_platform.errors import ContractBroken, SpecificationError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from presidio_analyzer import RecognizerResult
 
 
+_AS_ONE = {"Zs": " ", "Pd": "-"}
+"""Categories of Unicode of which every character stands for one: blanks, and dashes."""
 _WORD = re.compile(r"\w+")
 _WORDS, _LOOKED_BACK = 8, 200
 """So many words are context, the finding's own among them, and so many characters are looked through for them."""
@@ -68,12 +72,46 @@ class Recognizers:
         Raises:
             ContractBroken: a pattern took longer than a minute.
         """
+        found = self._found(text)
+        if text.isascii():
+            return found
+        plain, places = _plain(text)
+        again = self._found(plain) if plain != text else []
+        return found + [Recognized(places[one.start], places[one.end - 1] + 1, one.kind) for one in again]
+
+    def _found(self, text: str) -> list[Recognized]:
         return [
             Recognized(one.start, one.end, one.entity_type)
             for recognizer in self._recognizers
             for one in recognizer.analyze(text, recognizer.supported_entities, None)
             if one.score >= self._least or _with_context(one, text, recognizer.context) >= self._least
         ]
+
+
+def _plain(text: str) -> tuple[str, list[int]]:
+    """A text in the characters that patterns know, and where each of them stands in it.
+
+    Patterns want a number to stand by itself, and letters of a script that has no blanks stand right before it.
+    """
+    shown = [(place, one) for place, character in enumerate(text) if (one := _ascii(character))]
+    return "".join(one for _, one in shown), [place for place, _ in shown]
+
+
+@lru_cache(maxsize=4096)
+def _ascii(character: str) -> str:
+    """The digit, sign or blank that a character stands for; nothing for an invisible one, a Latin letter as it is."""
+    category = unicodedata.category(character)
+    if character.isascii() or category == "Cf":
+        return character if character.isascii() else ""
+    if category in _AS_ONE:
+        return _AS_ONE[category]
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    narrow = unicodedata.normalize("NFKC", character)
+    if narrow.isascii() and len(narrow) == 1:
+        return narrow
+    is_foreign = category.startswith("L") and not unicodedata.name(character, "").startswith("LATIN")
+    return " " if is_foreign else character
 
 
 def _with_context(found: RecognizerResult, text: str, context: Sequence[str]) -> float:

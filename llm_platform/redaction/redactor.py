@@ -11,6 +11,9 @@ from typing import Any
 from llm_platform.records import RedactionRule, canonical_json
 from llm_platform.redaction.recognizers import Recognized, Recognizers
 
+_PIECE = re.compile(r"\w+|\W")
+"""A word or a sign: where a value can begin."""
+_IN_WORD = re.compile(r"\w")
 PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]*)_(\d+)>")
 
 
@@ -64,9 +67,9 @@ class Redactor:
         for text, found in zip(texts, spans, strict=True):
             for one in found:
                 names.of((text or "")[one.start : one.end], one.kind)
-        everywhere = names.pattern()
+        beginnings = names.beginnings()
         replaced = [
-            text if text is None or everywhere is None else "".join(_pieces(text, found, names, everywhere))
+            text if text is None or not beginnings else "".join(_pieces(text, found, names, beginnings))
             for text, found in zip(texts, spans, strict=True)
         ]
         return Redacted(tuple(replaced), names.values)
@@ -98,6 +101,7 @@ class _Names:
     def __init__(self, known: Mapping[str, str], taken: Iterable[str]) -> None:
         self._names = {value: placeholder for placeholder, value in known.items()}
         self._taken = {*taken, *known}
+        self._next: dict[str, int] = {}
 
     @property
     def values(self) -> dict[str, str]:
@@ -105,23 +109,19 @@ class _Names:
 
     def of(self, value: str, kind: str) -> str:
         if value not in self._names:
-            number = 1
+            number = self._next.get(kind, 1)
             while (placeholder := f"<{kind}_{number}>") in self._taken:
                 number += 1
-            self._taken.add(placeholder)
+            self._next[kind] = number + 1
             self._names[value] = placeholder
         return self._names[value]
 
-    def pattern(self) -> re.Pattern[str] | None:
-        """What matches every value, a longer one before its beginning; None where there is none."""
-        if not self._names:
-            return None
-        values = sorted(self._names, key=len, reverse=True)
-        return re.compile("|".join(f"{_edge(one[0], '<!')}{re.escape(one)}{_edge(one[-1], '!')}" for one in values))
-
-
-def _edge(character: str, looks: str) -> str:
-    return rf"(?{looks}\w)" if re.match(r"\w", character) else ""
+    def beginnings(self) -> dict[str, list[str]]:
+        """First word or sign → the values that begin with it, a longer one before its beginning."""
+        found: dict[str, list[str]] = {}
+        for value in sorted(self._names, key=len, reverse=True):
+            found.setdefault(_PIECE.findall(value)[0], []).append(value)
+        return found
 
 
 def _merged(found: Sequence[Recognized]) -> list[Recognized]:
@@ -140,17 +140,39 @@ def _merged(found: Sequence[Recognized]) -> list[Recognized]:
     return merged
 
 
-def _pieces(text: str, found: Sequence[Recognized], names: _Names, everywhere: re.Pattern[str]) -> Iterator[str]:
+def _pieces(
+    text: str, found: Sequence[Recognized], names: _Names, beginnings: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
     at = 0
     for one in found:
-        yield _replaced(text[at : one.start], names, everywhere)
+        yield from _replaced(text[at : one.start], names, beginnings)
         yield names.of(text[one.start : one.end], one.kind)
         at = one.end
-    yield _replaced(text[at:], names, everywhere)
+    yield from _replaced(text[at:], names, beginnings)
 
 
-def _replaced(text: str, names: _Names, everywhere: re.Pattern[str]) -> str:
-    return everywhere.sub(lambda match: names.of(match[0], ""), text)
+def _replaced(text: str, names: _Names, beginnings: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A piece in which nothing was found, without the values that were found elsewhere.
+
+    One pattern of all values would be tried at every character: a table of thousands of addresses took minutes.
+    """
+    at = 0
+    for piece in _PIECE.finditer(text):
+        start = piece.start()
+        values = beginnings.get(piece[0], ()) if start >= at else ()
+        value = next((one for one in values if _stands(one, text, start)), None)
+        if value is not None:
+            yield text[at:start]
+            yield names.of(value, "")
+            at = start + len(value)
+    yield text[at:]
+
+
+def _stands(value: str, text: str, start: int) -> bool:
+    """Whether a text has a value at a place, and no word goes on behind it."""
+    end = start + len(value)
+    goes_on = _IN_WORD.match(value[-1]) and _IN_WORD.match(text[end : end + 1])
+    return text.startswith(value, start) and not goes_on
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -50,6 +50,8 @@ from llm_platform.review.status import NamespaceStatus
 from llm_platform.review.views import agreement_view, item_view, verdict_view
 
 HISTORY_ROWS = 50
+LONGEST_NUMBER = 18
+"""Digits of a row's number, which is one of 64 bits."""
 DOCUMENT_ON_CARD = re.compile(r'<li class="id">(?P<key>[^<]+)</li>')
 """How report cards list documents, escaped."""
 LIVE_SECONDS = 1.0
@@ -135,6 +137,8 @@ class _Pages:
                 person = person_of(request, self._access)
                 if person is None:
                     return self._stranger(request)
+                if any("\0" in value for value in (*request.path_params.values(), *request.query_params.values())):
+                    raise Refused(404, "There is no such page.")
                 return await handler(request, person)
             except Refused as refused:
                 return self._message(request, person, refused.status, refused.message)
@@ -270,18 +274,17 @@ class _Pages:
     async def history(self, request: Request, person: Person) -> Response:
         """Decisions, newest first."""
         desk = self._desk(request)
-        by, before = request.query_params.get("by") or None, request.query_params.get("before", "")
-        rows = await run_in_threadpool(desk.history, by=by, before=int(before) if before.isdecimal() else None)
+        by = request.query_params.get("by") or None
+        rows = await run_in_threadpool(desk.history, by=by, before=_before(request))
         more = rows[-1]["number"] if len(rows) == HISTORY_ROWS else None
         return self._page(request, person, "history.html", desk=desk, rows=rows, by=by, more=more)
 
     async def verdicts(self, request: Request, person: Person) -> Response:
         """What the person has said, newest first, with a way to say something else."""
-        desk, before = self._desk(request), request.query_params.get("before", "")
+        desk = self._desk(request)
         if not person.judges:
             raise Refused(403, "You have said nothing: verdicts are for reviewers.")
-        number = int(before) if before.isdecimal() else None
-        rows = await run_in_threadpool(desk.history, by=person.name, before=number)
+        rows = await run_in_threadpool(desk.history, by=person.name, before=_before(request))
         more = rows[-1]["number"] if len(rows) == HISTORY_ROWS else None
         said = [verdict_view(row, desk.application) for row in rows if row["answers"]]
         return self._page(request, person, "verdicts.html", desk=desk, rows=said, more=more)
@@ -385,7 +388,8 @@ class _Pages:
             queue = ReviewQueue.model_validate(values)
         except ValidationError as error:
             raise Refused(404, "There is no such queue.") from error
-        if queue.name == "answers" and "document" not in parameters:
+        is_whole = {"answers": "document" in parameters, "slice": None not in (queue.attribute, queue.value)}
+        if not is_whole.get(queue.name, True):
             raise Refused(404, "There is no such queue.")
         if not person.judges:
             raise Refused(403, "You may look at progress, agreement and history; documents are for reviewers.")
@@ -429,6 +433,12 @@ def _with_links(html: str, *, answers: str) -> str:
         return f'<li class="id"><a href="{address}">{found["key"]}</a></li>'
 
     return DOCUMENT_ON_CARD.sub(linked, html)
+
+
+def _before(request: Request) -> int | None:
+    """The number of the row before which a page of history ends; None where the address has none that could be one."""
+    number = request.query_params.get("before", "")
+    return int(number) if number.isdecimal() and len(number) <= LONGEST_NUMBER else None
 
 
 def _answers_wanted(request: Request) -> AnswersFilter:

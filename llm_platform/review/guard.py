@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -19,6 +19,8 @@ FORM_FIELD = "form_key"
 LARGEST_FORM = 256 * 1024
 MOST_FIELDS = 400
 SIGNED_IN_SECONDS = 30 * 86_400
+
+UNREADABLE = "The form could not be read. Go back, reload the page, and try again."
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -98,7 +100,9 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
     try:
         fields = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError as error:
-        raise Refused(400, "The form could not be read. Go back, reload the page, and try again.") from error
+        raise Refused(400, UNREADABLE) from error
+    if b"\0" in unquote_to_bytes(bytes(body)):
+        raise Refused(400, UNREADABLE)
     given = next((value for name, value in fields if name == FORM_FIELD), "")
     expected = request.cookies.get(FORM_COOKIE, "")
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):

@@ -108,11 +108,10 @@ def read_people(path: Path) -> dict[str, Listed]:
         SpecificationError: lists every mistake as `file:line: …`; it never shows a hash.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SpecificationError(
-            f"Cannot read the people of the review page from {str(path)!r}: {error.strerror}."
-        ) from error
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SpecificationError(f"Cannot read the people of the review page from {str(path)!r}: {reason}.") from error
     people: dict[str, Listed] = {}
     mistakes = []
     for number, line in enumerate(lines, start=1):
@@ -139,4 +138,6 @@ def _mistake(words: list[str], people: Mapping[str, Listed]) -> str | None:
         return "the third word is not a SHA-256 in hexadecimal; make one with: llm-platform review token NAME"
     if words[0] in people:
         return f"found {words[0]!r} a second time, expected each person once"
+    if len(words) == 3 and words[2].lower() in {one.token_sha256 for one in people.values()}:
+        return f"found the token of {words[0]!r} a second time, expected one of its own for each person"
     return None

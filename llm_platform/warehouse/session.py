@@ -79,6 +79,7 @@ class Session:
         self._following = Following(coordinator, self._ask, self.metadata)
         self._looking = threading.Lock()
         self._memory_limit = self._setting("memory_limit")
+        self._sparing: int | None = None
         self.address = address
         self.s3 = s3
         self.signing_key = signing_key
@@ -127,24 +128,31 @@ class Session:
         """
         with self._looking:
             try:
-                for mib in SPARING_MIB:
-                    self._limit_memory(f"{mib} MiB")
+                self._spare(0)
+                while self._sparing is not None:
                     # Too little memory has many names: a catalog that got none calls its transaction aborted.
                     with suppress(duckdb.Error, StorageError):
                         return look()
-                self._limit_memory(self._memory_limit)
+                    self._spare_less()
                 return look()
             finally:
-                self._limit_memory(self._memory_limit)
+                self._spare(None)
 
     @property
     def spill_folder(self) -> str | None:
         """Folder of this process alone, which goes with it; None where there is no room for one beside the lake."""
         return self._setting("temp_directory") or None
 
-    def _limit_memory(self, limit: str) -> None:
+    def _spare(self, step: int | None) -> None:
+        """Let DuckDB hold so much; None for what there is."""
+        self._sparing = step
+        limit = self._memory_limit if step is None else f"{SPARING_MIB[step]} MiB"
         # Not RESET: it changes what the setting says, and the limit stays.
         self._connection.execute(f"SET GLOBAL memory_limit = '{limit}'")
+
+    def _spare_less(self) -> None:
+        if self._sparing is not None:
+            self._spare(self._sparing + 1 if self._sparing + 1 < len(SPARING_MIB) else None)
 
     def _setting(self, name: str) -> str:
         return str(self._connection.execute(f"SELECT current_setting('{name}')").fetchall()[0][0])
@@ -444,7 +452,7 @@ class Session:
                 if number == ATTEMPTS:
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
                 # Somebody may be passing over a table: who writes goes first.
-                self._limit_memory(f"{SPARING_MIB[-1]} MiB" if number == 1 else self._memory_limit)
+                self._spare_less()
             except duckdb.Error as error:
                 if number == ATTEMPTS or not is_race(error):
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None

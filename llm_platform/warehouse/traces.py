@@ -69,6 +69,15 @@ class ApplicationTraces:
                 releases=tuple(self._showing(cursor, quotes)),
             )
 
+    def named(self, document_ids: Sequence[str]) -> set[str]:
+        """Those of some documents that any table names."""
+        with self._session.cursor("look for documents in") as cursor:
+            self._stage(cursor, document_ids, ())
+            keyed = [name for name in self._tables() if "document_id" in (columns_of(name) or {})]
+            named = (f"SELECT t.document_id FROM {self._relation(table)} t WHERE {BY_DOCUMENT}" for table in keyed)
+            rows = cursor.execute(" UNION ".join(named)).fetchall() if keyed else []
+        return {row[0] for row in rows}
+
     def measure(self, document_ids: Sequence[str], traces: Traces) -> dict[str, TableMeasure]:
         """The tables now, for what was found before."""
         with self._session.cursor("measure tables of") as cursor:

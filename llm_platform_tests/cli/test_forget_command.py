@@ -15,7 +15,7 @@ def test_a_document_that_is_not_there_is_barred_from_coming_in_only_where_that_i
     with team.warehouse.open() as lake:
         update_documents(lake, team.loaded)
 
-    mistyped = fresh.run("forget", NAME, NEW, "--yes")
+    mistyped = fresh.run("forget", NAME, "0", NEW, "--yes")
     barred = fresh.run("forget", NAME, NEW, "--yes", "--absent", "--reason", "an objection in advance")
     team.write_documents({**{str(number): Team.text(number) for number in range(10)}, NEW: "what nobody may read"})
     with team.warehouse.open() as lake:
@@ -23,6 +23,8 @@ def test_a_document_that_is_not_there_is_barred_from_coming_in_only_where_that_i
         keys = lake.application(NAME).documents.table(["document_id"])["document_id"].to_pylist()
 
     assert mistyped.failed_plainly, mistyped.said
+    assert "nothing of 1 of these 2 documents" in mistyped.err
+    assert "number 2 as they were named" in mistyped.err
     assert "add --absent" in mistyped.err
     assert barred.status == 0, barred.said
     assert "1 documents are forgotten" in barred.out

@@ -75,6 +75,38 @@ def test_what_is_put_back_is_what_was_taken_out(pieces: list[str]) -> None:
 _KEPT = Redactor(RULE)
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        pytest.param("卡號4111111111111111。", "卡號<CREDIT_CARD_1>。", id="no-blank-before"),
+        pytest.param("بطاقة ٤١١١١١١١١١١١١١١١", "بطاقة <CREDIT_CARD_1>", id="other-digits"),
+        pytest.param("４１１１１１１１１１１１１１１１", "<CREDIT_CARD_1>", id="wide-digits"),
+        pytest.param("4111\u00a01111\u20111111 1111", "<CREDIT_CARD_1>", id="other-blanks-and-dashes"),
+        pytest.param("\u202ejane\u200b@example.org\u202c 😀", "\u202e<EMAIL_ADDRESS_1>\u202c 😀", id="invisible"),
+        pytest.param("josé, 2 × ½", "josé, 2 × ½", id="nothing-there"),
+    ],
+)
+def test_what_patterns_know_is_found_in_every_script(redactor: Redactor, text: str, left: str) -> None:
+    """A number is no less somebody's where no blank stands before it, or its digits are another script's."""
+    found = redactor.redact([text])
+
+    assert found.texts == (left,)
+    assert put_back(left, found.withheld, is_json=False) == text
+
+
+def test_a_text_full_of_values_is_redacted_in_the_time_that_its_length_asks_for(redactor: Redactor) -> None:
+    """An export of an address book is a document, too: with one pattern of all values it took minutes."""
+    text = " ".join(f"person{number} is person{number}@example.org, or T-{number:06}." for number in range(6000))
+
+    found = redactor.redact([text], known={"<CASE_1>": "person7"})
+
+    assert found.texts[0] is not None
+    assert found.texts[0].startswith("person0 is <EMAIL_ADDRESS_1>, or <CASE_2>.")
+    assert "<CASE_1> is <EMAIL_ADDRESS_8>, or <CASE_9>." in found.texts[0]
+    assert len(found.withheld) == 12_001
+    assert put_back(found.texts[0], found.withheld, is_json=False) == text
+
+
 def test_findings_that_overlap_leave_no_end() -> None:
     """Half an account number is still somebody's."""
     found = [Recognized(5, 15, "B"), Recognized(0, 8, "A"), Recognized(20, 22, "C"), Recognized(15, 16, "D")]

@@ -180,4 +180,8 @@ def test_an_unknown_filter_and_a_queue_that_is_none_are_told(desk: ReviewDesk) -
     with client_of(desk, REVIEWER) as client:
         assert client.get(f"/{NAME}/answers?only=odd").status_code == 404
         assert client.get(f"/{NAME}/queue/answers").status_code == 404
+        assert client.get(f"/{NAME}/queue/slice?attribute=team").status_code == 404
+        for address in ("answers?after=%00", "answers?id=%00", "queue/random?document=a%00b", "history?by=%00"):
+            assert client.get(f"/{NAME}/{address}").status_code == 404
+        assert client.get(f"/{NAME}/history?before={'9' * 5000}").status_code == 200
         assert "No document fits" in client.get(f"/{NAME}/answers?id=nothing").text

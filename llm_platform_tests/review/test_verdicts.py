@@ -168,15 +168,22 @@ def test_agreement_leaves_out_what_somebody_could_not_tell() -> None:
 def test_the_people_file_is_read_or_every_mistake_is_named(tmp_path: Path) -> None:
     """Who may judge is a decision that must not depend on a typing error."""
     file = tmp_path / "people"
-    file.write_text(f"# our team\nada adjudicator {token_hash('t')}\nbob viewer  # by the proxy\n\n", "utf-8")
+    # An editor of another system's puts a mark at the beginning, and two characters at a line's end.
+    text = f"ada adjudicator {token_hash('t')}\r\n# our team\r\nbob viewer  # by the proxy\r\n\r\n"
+    file.write_bytes(text.encode("utf-8-sig"))
     assert Access(people=read_people(file)).of_token("t") == Person("ada", "adjudicator")
 
-    file.write_text(f"ada boss\nbob\nbob reviewer xyz\nada viewer {'0' * 64}\nada viewer\n", "utf-8")
+    zeros = "0" * 64
+    wrong = ("ada boss", "bob", "bob reviewer xyz", f"ada viewer {zeros}", "ada viewer", f"eve adjudicator {zeros}")
+    file.write_text("\n".join(wrong), "utf-8")
     with pytest.raises(SpecificationError) as refused:
         read_people(file)
     lines = str(refused.value).splitlines()
-    assert [line.split(":")[1] for line in lines] == ["1", "2", "3", "5"]
-    assert "0" * 64 not in str(refused.value)
+    assert [line.split(":")[1] for line in lines] == ["1", "2", "3", "5", "6"]
+    assert zeros not in str(refused.value)
+    file.write_bytes("zoë viewer".encode("latin-1"))
+    with pytest.raises(SpecificationError, match="it is not UTF-8"):
+        read_people(file)
     with pytest.raises(SpecificationError, match="Cannot read the people"):
         read_people(tmp_path / "absent")
 

@@ -88,6 +88,16 @@ class Forgetting:
         """Namespace → what there is of some documents. Changes nothing."""
         return self._found(application, document_ids)[0]
 
+    def unknown(self, application: str, document_ids: Sequence[str]) -> list[str]:
+        """Those of some documents that nothing in any namespace names, and that were not forgotten before."""
+        left = dict.fromkeys(document_ids)
+        for place in self.places:
+            with place.open() as lake:
+                store = lake.application(application)
+                for one in (*store.traces.named(list(left)), *store.bars.forgotten(left)):
+                    left.pop(one, None)
+        return list(left)
+
     def ask(self, application: str, document_ids: Sequence[str], *, by: str, reason: str) -> ForgetRequest:
         """Store a request; from now on it will be carried out, whatever becomes of this process.
 
