@@ -39,9 +39,10 @@ AUTHOR = "llm_platform"
 ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 2.0
-SPARING_MIB = (96, 384)
-"""As much DuckDB may hold while it passes over a whole table, and where that is too little: with 64, a publication of
-10^6 rows is. Where this is too little, too, it gets what there is."""
+SPARING_MIB = (64, 160, 576)
+"""As much DuckDB may hold while it passes over a whole table; where that is too little the next, and then all there is.
+
+A publication of 10^6 rows fits the first, one of 10^7 the second."""
 
 FEW_KEYS = 1_000
 MOST_KEPT = 16
