@@ -168,6 +168,7 @@ def adapter_sign(
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
+    application_named(settings, application)
     with WarehouseResource.of(settings).open(read_only=True) as lake:
         manifest = _named(lake.application(application), application, adapter)
     folders = adapter_folders(settings)

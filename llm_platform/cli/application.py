@@ -86,8 +86,10 @@ def application_check(
     if lines:
         raise SpecificationError("\n".join(dict.fromkeys(lines)))
     if not built.applications:
+        folders = ", ".join(map(str, settings.application_folders))
         raise SpecificationError(
-            f"No application.yaml in {folder or ', '.join(map(str, settings.application_folders))}."
+            f"No application.yaml in {folder or folders or 'any folder'}. Name folders of applications in "
+            "LLM_PLATFORM_APPLICATIONS, or make one: llm-platform application new NAME --source FILE"
         )
 
 

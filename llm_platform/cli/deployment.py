@@ -64,7 +64,9 @@ def daemon_alive() -> None:
 
 @commands.command("webserver")
 def webserver(
-    workspace: Annotated[Path, typer.Option(help="Where code locations are; Dagster's workspace.yaml.")],
+    workspace: Annotated[
+        Path, typer.Option(help="Where code locations are; Dagster's workspace.yaml.", exists=True, dir_okay=False)
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000,
     read_only: Annotated[

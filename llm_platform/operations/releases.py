@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -163,7 +163,7 @@ class Applications(dict[str, LoadedApplication]):
         mistakes = [one.mistakes for one in self.broken if one.name == name]
         if mistakes:
             raise SpecificationError("\n".join(mistakes))
-        raise SpecificationError(f"There is no application {name!r}. There are: {', '.join(sorted(self)) or 'none'}.")
+        raise unknown_application(name, self)
 
 
 def load_applications(folders: Sequence[Path], lock_file: Path, month_tokens: int | None = None) -> Applications:
@@ -310,6 +310,15 @@ def champion_release(store: ApplicationStore) -> Release | None:
 def requesting(release: Release) -> Release:
     """The release whose stored answers `release` is derived from; itself unless it is calibrated."""
     return release.model_copy(update={"calibration": None})
+
+
+def unknown_application(name: str, known: Iterable[str]) -> SpecificationError:
+    """What is said where nothing has this name."""
+    there = ", ".join(sorted(known)) or "none"
+    return SpecificationError(
+        f"There is no application {name!r}. There are: {there}. Others are found in the folders that "
+        "LLM_PLATFORM_APPLICATIONS names; a new one is made by: llm-platform application new NAME --source FILE"
+    )
 
 
 def senders(store: ApplicationStore, loaded: LoadedApplication, variant: str | None = None) -> dict[str, Release]:

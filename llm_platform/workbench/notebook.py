@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llm_platform.errors import SpecificationError
 from llm_platform.models.lock import load_lock
-from llm_platform.operations.releases import load_applications
+from llm_platform.operations.releases import load_applications, unknown_application
 from llm_platform.records.sensitive import QUOTED
 from llm_platform.records.tables import TABLES
 from llm_platform.resources.nim import NIMResource
@@ -128,7 +128,7 @@ class Platform:
         """
         frame = self._frame(application, table)
         if frame.empty and application not in (known := load_applications(*self.settings.application_files)):
-            raise SpecificationError(f"There is no application {application!r}. There are: {', '.join(sorted(known))}.")
+            raise unknown_application(application, known)
         return frame
 
     def _frame(self, application: str, table: str) -> pd.DataFrame:

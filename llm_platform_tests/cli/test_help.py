@@ -52,6 +52,7 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
         pytest.param(("explain", "nothing", "7"), "There is no application 'nothing'. There are:", id="explain"),
         pytest.param(("rollback", "nothing"), "There is no application 'nothing'. There are:", id="rollback"),
         pytest.param(("promote", "nothing", "x"), "There is no application 'nothing'. There are:", id="promote"),
+        pytest.param(("adapter", "sign", "nothing", "x"), "llm-platform application new NAME", id="adapter-sign"),
         pytest.param(
             ("demo", "--application", "nothing"), "There is no application 'nothing'. There are:", id="demo-unknown"
         ),

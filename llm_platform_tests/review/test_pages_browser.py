@@ -36,7 +36,10 @@ from llm_platform_tests.team import NAME, Team, right_answer
 
 pytestmark = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
 DOCUMENTS = 60
-GUIDELINES = {"guidelines": "Read the whole ticket.\n\nIrony is what it means.", "labels": {"SAD": "wants a repair"}}
+GUIDELINES = {
+    "guidelines": f"Read the whole ticket.\n\nIrony is what it means: https://example.org/{'a' * 120}",
+    "labels": {"SAD": "wants a repair"},
+}
 PAGES = (
     "/",
     f"/{NAME}",

@@ -12,7 +12,7 @@ from llm_platform.application.load import find_applications, load_application
 from llm_platform.application.model import Application
 from llm_platform.errors import SpecificationError
 from llm_platform.models.lock import load_lock
-from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release
+from llm_platform.operations.releases import CHAMPION, LoadedApplication, champion_release, unknown_application
 from llm_platform.prompts.load import load_prompt
 from llm_platform.records import Prompt, Release
 from llm_platform.warehouse.store import ApplicationStore
@@ -105,7 +105,7 @@ def application_of(folders: Sequence[Path], lock_file: Path, name: str) -> Appli
     """
     found = find_applications(folders).folders
     if name not in found:
-        raise SpecificationError(f"There is no application {name!r}. There are: {', '.join(found) or 'none'}.")
+        raise unknown_application(name, found)
     return load_application(found[name], models=load_lock(lock_file))
 
 

@@ -17,7 +17,7 @@
 {{- range $name, $one := .warehouses }}
 {{- if regexMatch $password $one.address }}{{ $wrong = append $wrong (printf "warehouses.%s.address holds a password: values are kept in clear; put it into a Secret and name that in passwordSecret." $name) }}{{ end }}
 {{- end }}
-{{- if not (regexMatch "^s3://[a-z0-9]" .data.root) }}{{ $wrong = append $wrong (printf "data.root is %q: give s3://bucket/prefix; a pod's disk is gone with the pod." .data.root) }}{{ end }}
+{{- if not (regexMatch "^s3://[a-z0-9]\\S*$" .data.root) }}{{ $wrong = append $wrong (printf "data.root is %q: give s3://bucket/prefix; a pod's disk is gone with the pod." .data.root) }}{{ end }}
 {{- if eq .namespace .upstream }}{{ $wrong = append $wrong (printf "namespace and upstream are both %q: a branch writes a namespace of its own." .namespace) }}{{ end }}
 {{- if and .upstream .sensors }}{{ $wrong = append $wrong "sensors is true on a branch (upstream is set): it would answer every new document again; set sensors to false." }}{{ end }}
 {{- if .proxy.enabled }}
