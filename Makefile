@@ -63,13 +63,13 @@ demo-finetune: .venv/.installed-finetune ## The same with an adapter that is tra
 dev: .venv/.installed ## Open Dagster's UI on the state that the demo made (http://127.0.0.1:3000)
 	@$(BIN)/llm-platform dev
 
-test: .venv/.installed-dev ## Run every check and test
+test: .venv/.installed-dev ## Run every check, and the tests but those marked slow
 	@.ci/test
 
 tools: ## What test-all needs beside Python: Chromium, promtool, etcd, kube-apiserver (Debian or Ubuntu, as root)
 	@bash .ci/tools
 
-test-all: check ## Every check and test, also those that need the tools above; says which are missing
+test-all: check ## Every check and test, also slow ones and those that need the tools above; says which are missing
 	@bash .ci/test-all
 
 coverage: .venv/.installed-dev ## Which lines the tests run, command line and workers included; fails under the floor of pyproject.toml

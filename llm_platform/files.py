@@ -8,6 +8,7 @@ Also folders that are marked as ours, and the note of a namespace that reads ano
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -143,6 +144,16 @@ def write_text(path: Path, text: str, *, shared: bool = False) -> Path:
             f"Cannot write {str(path)!r}: {error.strerror}. Free space, fix permissions, or name another place."
         ) from error
     return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        OSError: it cannot be read; what to do is its reader's to say.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_of(path: Path) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_platform.application.model import Application, with_recordings_apart
+from llm_platform.application.model import Application
 from llm_platform.application.rules import PROMPTS_FOLDER, broken_rules
+from llm_platform.application.variants import with_recordings_apart
 from llm_platform.application.yaml.mistakes import Mistake, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import read_yaml
 from llm_platform.application.yaml.validate import validated

@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from llm_platform.application.long_documents import long_document_rules
-from llm_platform.application.model import ADDED_GATES, NAME_PATTERN, OWNER, PLAIN_SCORERS, FieldType, scorer_parts
+from llm_platform.application.evaluation import ADDED_GATES, PLAIN_SCORERS, scorer_parts
+from llm_platform.application.long_document_rules import long_document_rules
+from llm_platform.application.model import NAME_PATTERN, OWNER
 from llm_platform.application.names import markdown_files
-from llm_platform.application.publish_rules import publish_rules
-from llm_platform.application.rollout import rollout_rules
+from llm_platform.application.output import FieldType
+from llm_platform.application.publish_rules import OWN_FUNCTION, publish_rules
+from llm_platform.application.rollout_rules import rollout_rules
 from llm_platform.application.source_text import HOLE
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location
@@ -33,7 +35,6 @@ PROMPT_WORDS = frozenset({"text", "examples", "labels", "loop"})
 
 NAME = re.compile(NAME_PATTERN)
 KIND = re.compile(r"[A-Z][A-Z0-9_]{1,47}")
-OWN_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 Broken = Iterator[tuple[Location, str]]
 

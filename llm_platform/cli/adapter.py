@@ -295,6 +295,7 @@ def adapter_sweep(application: ApplicationName, name: AdapterName) -> None:
 
 
 def _study(application: str, name: str, kind: str) -> tuple[Settings, LoadedApplication]:
+    from llm_platform.defs.runs import studies_job
     from llm_platform.workbench.runs import fetch_weights, materialize
 
     settings = load_settings()
@@ -303,7 +304,7 @@ def _study(application: str, name: str, kind: str) -> tuple[Settings, LoadedAppl
     spec = loaded.application.finetuning[name]
     console.print(f"Several trainings of at most {spec.max_minutes:g} minutes each; none is done twice.")
     fetch_weights(settings, loaded, console=console)
-    materialize(settings, application, console=console, job=f"{application}_studies", only=[f"{kind}_{name}"])
+    materialize(settings, application, console=console, job=studies_job(application), only=[f"{kind}_{name}"])
     return settings, loaded
 
 

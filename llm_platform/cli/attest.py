@@ -49,10 +49,15 @@ def attest_sign(
 @commands.command("verify")
 def attest_verify(
     application: ApplicationName,
+    *,
     keys: Annotated[Path, typer.Option(help="Public key, or a folder of them (*.pem).", exists=True)],
     file: Annotated[Path | None, typer.Option(help="attestation.json beside application.yaml if not given.")] = None,
     approver: Annotated[list[str] | None, typer.Option(help="Who may approve; may be given again.")] = None,
     image: Image = None,
+    pods: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option(help="What `kubectl get pods -o json` prints of the pods that run it; '-' reads it. For --image."),
+    ] = None,
 ) -> None:
     """Hold an attestation against lake, files and image as they are now; exit status 1 if anything differs."""
     from llm_platform.operations.release import attestation
@@ -60,15 +65,10 @@ def attest_verify(
 
     settings = load_settings()
     loaded = application_named(settings, application)
-    path = file or loaded.application.folder / attestation.FILE
-    try:
-        envelope = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecificationError(
-            f"No attestation at {path} ({error.strerror}). Make it: llm-platform attest sign."
-        ) from error
+    envelope = attestation.read_envelope(file or loaded.application.folder / attestation.FILE, application)
+    digest = _image(image) if pods is None else attestation.running_image(pods.read())
     with WarehouseResource.of(settings).open(read_only=True) as lake:
-        facts = attestation.facts_of(lake.application(application), loaded, image_digest=_image(image))
+        facts = attestation.facts_of(lake.application(application), loaded, image_digest=digest)
     said = attestation.verify(
         envelope, attestation.read_keys(keys), facts, approvers=approver or (), now=datetime.now(UTC)
     )

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from llm_platform.cli.console import applications_of, console, new_table, show
+from llm_platform.cli.state import NAMESPACE, refuse_strangers
 from llm_platform.errors import SpecificationError
 from llm_platform.settings.settings import Settings, load_settings, namespace_name
 
@@ -76,24 +77,29 @@ def branch_down(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     cluster: OfCluster = None,
 ) -> None:
-    """Delete a namespace that `branch up` made: its catalog, data and Dagster history.
+    """Delete a namespace that `branch up` made: its catalog, data and Dagster history, wherever they are.
 
     With --cluster its pods, role, schemas and prefix of the bucket, too: by the folder's down.sh, which needs an
     administrator's CATALOG, kubectl and aws.
     """
     from llm_platform.operations.release.branches import remove_branch
     from llm_platform.operations.release.cluster_branches import end_cluster_branch
+    from llm_platform.resources.handed import object_store
+    from llm_platform.warehouse.lake import LakeLocation
 
     if (name is None) is not expired:
         raise SpecificationError("Name one branch, or give --expired for all whose time is over.")
-    now, state = datetime.now(UTC), load_settings().state
-    names = [one.name for one in _branches(state, cluster) if one.is_expired(now)] if expired else []
+    now, settings = datetime.now(UTC), load_settings()
+    names = [one.name for one in _branches(settings.state, cluster) if one.is_expired(now)] if expired else []
     names = names if name is None else [namespace_name(name)]
     if names and not yes:
         typer.confirm(f"Delete everything of {', '.join(names)}?", abort=True)
     for one in names:
         if cluster is None:
-            remove_branch(state, one)
+            if (folder := settings.in_namespace(one).namespace_folder).is_dir():
+                refuse_strangers(folder, NAMESPACE)
+            lake = LakeLocation(*settings.in_namespace(one).location(one), s3=object_store(settings))
+            remove_branch(settings.state, one, lake)
         else:
             end_cluster_branch(cluster, one)
         console.print(f"Namespace {one} is gone.")
@@ -210,6 +216,8 @@ def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> No
         console.print(f"  {line}", markup=False)
     counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))
     console.print(f"  published rows that would change: {len(changed)} ({counts})")
+    if found.other_documents:
+        console.print(f"  {_moved(found.other_documents)}", markup=False)
     if found.measured:
         table = new_table("variant", "release", "standing", "accuracy", "labels", "valid")
         for one in found.measured:
@@ -227,6 +235,13 @@ def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> No
         show(table)
 
 
+def _moved(documents: int) -> str:
+    return (
+        f"Documents that are others upstream: {documents:,}. If it has read the source since, run the branch again for "
+        "what would change now."
+    )
+
+
 # A judgement that more labels would decide is an answer; a red cross that comes and goes is not.
 WORDS = {"approved": "better than every bound", "refused": "refused", "undecided": "inconclusive"}
 
@@ -236,6 +251,8 @@ def _as_markdown(name: str, found: BranchDiff) -> str:
     counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))
     lines = [f"#### {name}", "", *(f"- {line}" for line in found.changes or ("nothing of the files is another one",))]
     lines += ["", f"Published rows that would change: **{len(changed)}** ({counts}).", ""]
+    if found.other_documents:
+        lines += [_moved(found.other_documents), ""]
     if found.measured:
         lines += [
             "| variant | release | standing | accuracy | labels | valid |",

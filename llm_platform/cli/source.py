@@ -13,7 +13,7 @@ from llm_platform.errors import ContractBroken
 from llm_platform.settings.settings import load_settings
 
 if TYPE_CHECKING:
-    from llm_platform.application.model import TableRef
+    from llm_platform.application.source import TableRef
 
 commands = typer.Typer(no_args_is_help=True, help="Tables of documents, as a run would read them.")
 
@@ -63,7 +63,7 @@ def source_check(
 
 def _table(target: str, warehouses: Mapping[str, str]) -> TableRef | None:
     """The table that is meant; None where it is an application."""
-    from llm_platform.application.model import TableRef
+    from llm_platform.application.source import TableRef
     from llm_platform.tables.files import is_table_file
     from llm_platform.tables.places import is_place_of_many
 

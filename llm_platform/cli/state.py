@@ -13,6 +13,9 @@ from llm_platform.files import is_ours, size_of, strangers
 from llm_platform.settings.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
     from llm_platform.warehouse.usage import TableUsage
 
 STATE = ("namespaces", "upstream", "models", "nim", "peft", "local_models", "nim_cache", "keys")
@@ -35,6 +38,19 @@ NAMESPACE = (
 """What is in such folders; see `files.strangers`."""
 
 commands = typer.Typer(no_args_is_help=True, help="The folder that holds all local state.")
+
+
+def refuse_strangers(folder: Path, known: Collection[str]) -> None:
+    """Delete nothing of a folder that holds files of others.
+
+    Raises:
+        StorageError: it does; names them.
+    """
+    if others := strangers(folder, known):
+        raise StorageError(
+            f"{folder} holds what is not the platform's ({', '.join(others[:5])}{', …' if others[5:] else ''}), so it "
+            "is not deleted. Check LLM_PLATFORM_STATE; if it is the right folder, move those away, then run this again."
+        )
 
 
 @commands.command("path")
@@ -103,12 +119,7 @@ def state_reset(
     if not target.exists():
         console.print(f"{target} does not exist; nothing to delete.")
         return
-    known = STATE if everything else NAMESPACE
-    if others := strangers(target, known):
-        raise StorageError(
-            f"{target} holds what is not the platform's ({', '.join(others[:5])}{', …' if others[5:] else ''}), so it "
-            "is not deleted. Check LLM_PLATFORM_STATE; if it is the right folder, move those away, then run this again."
-        )
+    refuse_strangers(target, STATE if everything else NAMESPACE)
     if everything and next(target.iterdir(), None) is not None and not is_ours(target, "namespaces"):
         raise StorageError(
             f"{target} has no namespaces and no mark of the platform's, so it may be somebody else's and is not "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_platform.application.model import Application, ContractBeside, OutputField
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
+from llm_platform.application.publish import ContractBeside
 from llm_platform.application.publish_rules import column_names
 from llm_platform.records import Release, Task
 from llm_platform.records.contracts import ANSWER, KEY, STANDARD_COLUMNS, Column, ColumnType, Contract

@@ -1,7 +1,8 @@
 """`documents` and `references`: what others write, as this application reads it."""
 
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -12,6 +13,7 @@ from llm_platform.errors import ContractBroken, DropHeld, TransientError
 from llm_platform.operations.answering.documents import (
     ACCEPT_DROP_TAG,
     FULL_TAG,
+    DocumentsUpdate,
     forgets_departed,
     known_answers,
     missing_columns,
@@ -71,29 +73,33 @@ def documents_asset(graph: Graph, source: dg.AssetSpec) -> dg.AssetsDefinition:
             yield dg.AssetCheckResult(check_name="keys_unique", passed=True)
             yield dg.AssetCheckResult(check_name=NO_MASS_LOSS, passed=True, metadata={"accepted": accepted})
             store = lake.application(application.name)
-            counts, change = store.documents.counts(), update.change
-            version = store.documents.data_version()
+            counts, version = store.documents.counts(), store.documents.data_version()
             store.tallies.keep()
             forgets = forgets_departed(lake, application)
         forgotten = _forget_departed(context, warehouse, graph) if forgets else {}
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(version),
-            metadata={
-                **forgotten,
-                "dagster/row_count": sum(counts.values()),
-                "snapshot": change.snapshot_id,
-                "inserted": change.inserted,
-                "updated": change.updated,
-                "deleted": change.deleted,
-                "unchanged": change.unchanged,
-                "read": f"{'everything' if update.full else 'changes only'}: {update.reason}",
-                **({} if update.held_back is None else {"slot_held_back_bytes": update.held_back}),
-                "sendable_share": share(counts.get("sendable", 0), sum(counts.values())),
-                **{f"status_{status}": count for status, count in counts.items()},
-            },
+            metadata={**forgotten, **_update_metadata(update, counts)},
         )
 
     return documents
+
+
+def _update_metadata(update: DocumentsUpdate, counts: Mapping[str, int]) -> dict[str, Any]:
+    """What a look at the source changed, and how many documents there are of each status."""
+    change, total = update.change, sum(counts.values())
+    return {
+        "dagster/row_count": total,
+        "snapshot": change.snapshot_id,
+        "inserted": change.inserted,
+        "updated": change.updated,
+        "deleted": change.deleted,
+        "unchanged": change.unchanged,
+        "read": f"{'everything' if update.full else 'changes only'}: {update.reason}",
+        **({} if update.held_back is None else {"slot_held_back_bytes": update.held_back}),
+        "sendable_share": share(counts.get("sendable", 0), total),
+        **{f"status_{status}": count for status, count in counts.items()},
+    }
 
 
 def _forget_departed(context: dg.AssetExecutionContext, warehouse: WarehouseResource, graph: Graph) -> dict[str, str]:

@@ -3,6 +3,7 @@
 # Annotations are evaluated here: Dagster reads those of an asset's context and resources.
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -124,7 +125,6 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
                 places=places_written(application, graph.settings),
                 attested=attested_by(graph.settings),
             )
-            first = done.contracts[0]
             broken = [line for one in done.contracts for line in store.published.violations(one)]
             yield dg.AssetCheckResult(
                 check_name="contract_holds", passed=not broken, metadata={"violations": "\n".join(broken)}
@@ -133,24 +133,25 @@ def published_asset(graph: Graph, deps: Sequence[dg.AssetsDefinition]) -> dg.Ass
             if promises:
                 yield _promises(contract, done)
             version = _version([store.published.data_version(one.number) for one in done.contracts])
-        change = done.change
-        yield dg.MaterializeResult(
-            data_version=dg.DataVersion(version),
-            metadata={
-                "dagster/row_count": change.inserted + change.updated + change.unchanged,
-                "inserted": change.inserted,
-                "updated": change.updated,
-                "deleted": change.deleted,
-                "release": done.release_id,
-                "snapshot": change.snapshot_id,
-                "export": dg.MetadataValue.text(str(done.export)),
-                "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
-                "copies": "\n".join(done.copied) or "as they were",
-                "dagster/column_schema": _column_schema(first),
-            },
-        )
+        yield dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=_publication_metadata(done))
 
     return published
+
+
+def _publication_metadata(done: Publication) -> dict[str, Any]:
+    change = done.change
+    return {
+        "dagster/row_count": change.inserted + change.updated + change.unchanged,
+        "inserted": change.inserted,
+        "updated": change.updated,
+        "deleted": change.deleted,
+        "release": done.release_id,
+        "snapshot": change.snapshot_id,
+        "export": dg.MetadataValue.text(str(done.export)),
+        "contracts": ", ".join(f"{one.table} {one.version}" for one in done.contracts),
+        "copies": "\n".join(done.copied) or "as they were",
+        "dagster/column_schema": _column_schema(done.contracts[0]),
+    }
 
 
 def _freshness(contract: Contract) -> dg.FreshnessPolicy | None:

@@ -90,6 +90,16 @@ def finetune_job(application: str) -> str:
     return f"{application}_finetune"
 
 
+def studies_job(application: str) -> str:
+    """Name of the job that compares recipes and numbers of examples of an application's adapters."""
+    return f"{application}_studies"
+
+
+def judge_job(application: str) -> str:
+    """Name of the job that asks an application's judges that score nothing yet."""
+    return f"{application}_judge"
+
+
 def works_on(run: dg.DagsterRun, application: str) -> bool:
     """Whether a run is of one of the application's jobs, or of a selection of its assets, as the UI makes them.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from llm_platform.application.model import Application, TableRef
+from llm_platform.application.model import Application
+from llm_platform.application.source import TableRef
 
 
 def source_key(application: Application, ref: TableRef, name: str) -> dg.AssetKey:

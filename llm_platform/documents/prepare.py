@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Documents, Source
+from llm_platform.application.documents import Documents
+from llm_platform.application.source import Source
 from llm_platform.application.source_text import composed
 from llm_platform.documents.normalize import decoded, normalized
 from llm_platform.errors import ContractBroken
@@ -350,7 +351,7 @@ def _attributes(column: pa.Array, name: str, source: Source) -> list[str | None]
     if pa.types.is_nested(column.type):
         return [None if value is None else canonical_json(_plain(value)) for value in column.to_pylist()]
     try:
-        # Not `tables.texts`: fingerprints cover these values, and another way of writing a number would be paid for.
+        # Not `columns.texts`: fingerprints cover these values, and another way of writing a number would be paid for.
         values = pc.cast(pc.cast(column, pa.string()), pa.binary()).to_pylist()
     except pa.ArrowInvalid:  # bytes that are not UTF-8
         values = pc.cast(column, pa.binary()).to_pylist()

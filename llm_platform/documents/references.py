@@ -11,7 +11,9 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from llm_platform.application.model import Application, OutputField, References
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
+from llm_platform.application.references import References
 from llm_platform.documents.prepare import require_possible
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Split, canonical_json
@@ -80,8 +82,10 @@ def matched(
     )
 
 
-def references_table(rows: pa.Table, documents: pa.Table, application: Application) -> pa.Table:
+def references_table(rows: pa.Table, documents: pa.Table, application: Application) -> tuple[pa.Table, int]:
     """References of the table: document_id, answer (a label, canonical JSON or text), split, provenance `table`.
+
+    With them, how many rows have no answer.
 
     A row without an answer (null, or an empty text) is no reference, nor is one of a split that is not used. With no
     `split` column the split is drawn from a hash of the seed and the document's fingerprint: documents with equal text
@@ -93,13 +97,9 @@ def references_table(rows: pa.Table, documents: pa.Table, application: Applicati
         application: Names the columns, and what an answer may be.
 
     Raises:
+        SpecificationError: the application has no `references`.
         ContractBroken: a key is missing, impossible or occurs twice, or an answer or a split is not possible.
     """
-    return _read(rows, documents, application)[0]
-
-
-def _read(rows: pa.Table, documents: pa.Table, application: Application) -> tuple[pa.Table, int]:
-    """(references, how many rows have no answer)."""
     spec = application.references
     if spec is None:
         raise SpecificationError(f"{application.name} has no 'references' in application.yaml.")
@@ -145,7 +145,7 @@ def known_answers_of(
         application: The application.
         others: As `matched` takes it.
     """
-    known, unlabelled = _read(rows, documents, application)
+    known, unlabelled = references_table(rows, documents, application)
     together = with_verdicts(known, approved, documents, application)
     return replace(
         matched(together.rows, documents["document_id"].to_pylist(), others=others),
@@ -163,10 +163,13 @@ def with_verdicts(known: pa.Table, approved: pa.Table, documents: pa.Table, appl
     comes only if it was met in random order, so that what is evaluated stays a sample of the documents.
 
     Args:
-        known: What `references_table` returned.
+        known: References as `references_table` returns them.
         approved: Columns document_id, fingerprint, answer, basis, sampled; one row per document.
         documents: Columns document_id and fingerprint.
         application: Its `references` hold the seed; its labels say which answers are possible.
+
+    Raises:
+        SpecificationError: the application has no `references`.
     """
     spec = application.references
     if spec is None:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import Application, OutputField
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.fields import Unreadable, grade_fields, read_value
 from llm_platform.evaluation.selection import (

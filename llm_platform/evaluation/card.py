@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from llm_platform.application.evaluation import Looks
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.card_key import BADGES, accuracy_minimum, key_note, key_rows, standing_of
 from llm_platform.evaluation.card_sources import changes_view, measured_on, sources
@@ -41,7 +42,7 @@ def render_card(
     comparisons: Sequence[Comparison] = (),
     *,
     title: str,
-    description: str = "",
+    looks: Looks,
     application: str | None = None,
     provenance: Mapping[str, str] | None = None,
     panels: Sequence[Panel] = (),
@@ -57,7 +58,7 @@ def render_card(
         reports: One per variant, in the order to show; of one application.
         comparisons: Paired comparisons between those variants.
         title: Of the application.
-        description: One sentence under the title.
+        looks: How often its decision may be looked at, as its gates say.
         application: Its name; taken from the reports where not given.
         provenance: Further facts to list, such as snapshot ids and the git commit.
         panels: Further parts; those with a variant stand in its section.
@@ -80,10 +81,10 @@ def render_card(
         title=title,
         application=name,
         date=_date(reports),
-        lede=f"{description.strip()} {_outcome(reports, held)}".strip(),
+        lede=_outcome(reports, held),
         verdicts=[*(_verdict(report, held) for report in reports), *(_waiting(*item) for item in waiting.items())],
         measure=_measure(reports[0]) if reports else "",
-        key_note=key_note(reports),
+        key_note=key_note(reports, looks),
         key_rows=key_rows(reports, held),
         steps=_steps(reports),
         changes=[changes_view(found) for found in changes],

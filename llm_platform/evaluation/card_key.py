@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from llm_platform.application.evaluation import Looks
 from llm_platform.evaluation.figures import Axis, Mark, PlotRow, interval_row, minimum_head, scale, value_row
 from llm_platform.evaluation.gates import ACCURACY
 from llm_platform.evaluation.report import Report
@@ -22,7 +23,7 @@ def accuracy_minimum(report: Report) -> float | None:
     return next((gate.minimum for gate in report.gates if gate.name == ACCURACY), None)
 
 
-def key_note(reports: Sequence[Report], *, looks: str = "once") -> str:
+def key_note(reports: Sequence[Report], looks: Looks) -> str:
     """How to read the picture."""
     confidence = next((report.accuracy.confidence for report in reports if report.accuracy is not None), 0.95)
     kind = "confidence sequences, which hold at every look" if looks == "any" else "intervals"

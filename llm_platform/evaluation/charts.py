@@ -141,11 +141,11 @@ def _drawn(line: Line, across: _Scale, up: _Scale, marker: str) -> Markup:
     return Markup().join(parts)
 
 
-def _legend(names: Sequence[str], *, top: float = HEIGHT + 10.0) -> Markup:
+def _legend(names: Sequence[str]) -> Markup:
     text = Markup('<text class="named" x="{:.1f}" y="{:.1f}">{}</text>')
     parts = []
     for index, name in enumerate(names):
-        x, y = LEFT + (index % 2) * (WIDTH - LEFT) / 2, top + 18.0 * (index // 2)
+        x, y = LEFT + (index % 2) * (WIDTH - LEFT) / 2, HEIGHT + 10.0 + 18.0 * (index // 2)
         marker = MARKERS[index % len(MARKERS)]
         parts.append(_line(f"bar-line {marker}", (x, y - 4), (x + 22, y - 4)))
         parts.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3.2"/>').format(marker, x + 11, y - 4))

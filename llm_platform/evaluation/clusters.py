@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import Looks
+from llm_platform.application.evaluation import Looks
 from llm_platform.evaluation.fields import normalized
 from llm_platform.evaluation.sequential import sequence_bounds
 from llm_platform.evaluation.statistics import (

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from llm_platform.application.model import Application, Drift
+from llm_platform.application.model import Application
+from llm_platform.application.monitoring import Drift
 from llm_platform.evaluation import drift_tests, drift_texts
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy
 from llm_platform.evaluation.drift_tests import Difference

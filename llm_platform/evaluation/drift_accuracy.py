@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from llm_platform.application.model import Labelling
+from llm_platform.application.monitoring import Labelling
 from llm_platform.evaluation.sequential import sequence_bounds
 from llm_platform.records import Record
 

@@ -12,11 +12,11 @@ from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.statistics import bootstrap_bounds
 from llm_platform.evaluation.whole import Whole
 from llm_platform.records import InferenceRun, Interval, Prices, Record, TokenUsage
+from llm_platform.records.prices import NO_PRICES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_PRICES = Prices()
 SLOWEST = 0.95
 
 

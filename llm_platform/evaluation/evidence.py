@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import Application, Looks
+from llm_platform.application.evaluation import Looks
+from llm_platform.application.model import Application
 from llm_platform.evaluation.baseline import Baseline
 from llm_platform.evaluation.clusters import clusters_of
 from llm_platform.evaluation.effort import Effort

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from llm_platform.application.model import FieldType, OutputField
+from llm_platform.application.output import FieldType, OutputField
 from llm_platform.evaluation.items import overlap
 from llm_platform.tables.money import Money, read_money
 
@@ -58,12 +58,10 @@ def grade_fields(
     answer: str | None,
     reference: str | Mapping[str, Any] | None,
     fields: Mapping[str, OutputField],
-    *,
-    tolerance: float = TOLERANCE,
 ) -> FieldsGrade:
     """Mean over the fields of how far each agrees with the reference: three of four right is 0.75.
 
-    A field is right when both sides have the same value of the field's type: numbers within `tolerance` (relative),
+    A field is right when both sides have the same value of the field's type: numbers within `TOLERANCE` (relative),
     dates as days, strings after Unicode NFKC, case folding and joining white space. Two types earn part of a field: a
     list has the F1 of its items, each taken once and in any order; money with the right amount in no or another
     currency has 0.5. Null, missing, an empty string and an empty list are one value of an optional field: nothing was
@@ -74,16 +72,12 @@ def grade_fields(
         answer: JSON object; None when there is no valid answer, which gets every field wrong.
         reference: JSON object, as text or as a mapping.
         fields: Names and types.
-        tolerance: Largest relative difference between equal numbers.
     """
     expected = _mapping(reference)
     if expected is None:
         return FieldsGrade(None, "the reference is not a JSON object", {})
     given = _mapping(answer) if answer is not None else None
-    grades = {
-        name: _grade_field(given, expected.get(name), name=name, field=field, tolerance=tolerance)
-        for name, field in fields.items()
-    }
+    grades = {name: _grade_field(given, expected.get(name), name=name, field=field) for name, field in fields.items()}
     graded = [grade.score for grade in grades.values() if grade.score is not None]
     if not graded:
         return FieldsGrade(None, "no field of the reference can be read", grades)
@@ -108,9 +102,7 @@ def normalized(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _grade_field(
-    given: Mapping[str, Any] | None, expected: object, *, name: str, field: OutputField, tolerance: float
-) -> Grade:
+def _grade_field(given: Mapping[str, Any] | None, expected: object, *, name: str, field: OutputField) -> Grade:
     truth = read_value(expected, field)
     if isinstance(truth, Unreadable):
         return Grade(None, f"the reference is not {truth.words}")
@@ -121,18 +113,18 @@ def _grade_field(
     answer = read_value(given.get(name), field)
     if isinstance(answer, Unreadable):
         return Grade(0.0, f"the answer is not {answer.words}")
-    score = _agreement(answer, truth, tolerance)
+    score = _agreement(answer, truth)
     return Grade(1.0) if score == 1.0 else Grade(score, "differs from the reference")
 
 
-def _agreement(answer: Value, truth: Value, tolerance: float) -> float:
+def _agreement(answer: Value, truth: Value) -> float:
     if isinstance(answer, Money) and isinstance(truth, Money):
         if abs(answer.amount - truth.amount) > HALF_A_CENT:
             return 0.0
         # A reference that names no currency asks for none.
         return 1.0 if truth.currency in (None, answer.currency) else AMOUNT_ONLY
     if type(answer) is float and type(truth) is float:
-        return float(math.isclose(answer, truth, rel_tol=tolerance, abs_tol=1e-9))
+        return float(math.isclose(answer, truth, rel_tol=TOLERANCE, abs_tol=1e-9))
     if isinstance(answer, tuple) and isinstance(truth, tuple):
         return overlap(answer, truth)
     return float(answer == truth)

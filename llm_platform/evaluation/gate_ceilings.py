@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_platform.application.model import Gates
+from llm_platform.application.evaluation import Gates
 from llm_platform.evaluation.effort import Effort
 from llm_platform.evaluation.evidence import Evidence
 from llm_platform.evaluation.gate_names import (

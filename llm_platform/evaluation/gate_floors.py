@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_platform.application.model import RegressionGate, SliceGate
+from llm_platform.application.evaluation import RegressionGate, SliceGate
 from llm_platform.evaluation.evidence import Evidence
 from llm_platform.evaluation.gate_names import JUDGE_AGREEMENT, REGRESSION, SLICES, VALID_RATE
 from llm_platform.evaluation.gate_words import because, failed, held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llm_platform.application.model import Gates, MetricGate
+from llm_platform.application.evaluation import Gates, MetricGate
 from llm_platform.evaluation.evidence import Evidence
 from llm_platform.evaluation.gate_names import (
     ABOVE_CONSTANT,

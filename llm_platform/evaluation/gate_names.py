@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from llm_platform.application.model import ADDED_GATES, Application, Gates
+from llm_platform.application.evaluation import ADDED_GATES, Gates
+from llm_platform.application.model import Application
 from llm_platform.records import Gate
 
 ACCURACY = "accuracy"

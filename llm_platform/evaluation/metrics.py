@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import OutputField
+from llm_platform.application.output import OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.clusters import Method, clusters_of
 from llm_platform.evaluation.fields import grade_fields
@@ -221,7 +221,11 @@ def slices(rows: pd.DataFrame, attributes: Sequence[str], *, method: Method) -> 
 
 
 def attribute_values(rows: pd.DataFrame, attribute: str) -> list[str]:
-    """Values of one attribute; from the column `attributes` where there is one, so that any name is possible."""
+    """Values of one attribute; from the column `attributes` where there is one, so that any name is possible.
+
+    Raises:
+        ContractBroken: there is no such attribute.
+    """
     if "attributes" in rows.columns:
         mappings = [json.loads(cell) if isinstance(cell, str) else cell for cell in rows["attributes"].tolist()]
         values = [mapping.get(attribute) if isinstance(mapping, Mapping) else None for mapping in mappings]

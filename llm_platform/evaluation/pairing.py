@@ -26,7 +26,8 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
 
-from llm_platform.application.model import Application, Looks
+from llm_platform.application.evaluation import Looks
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.betting import betting_bounds, betting_p_value, texts_needed
 from llm_platform.evaluation.statistics import quantile

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import Baseline
-from llm_platform.evaluation.effort import NO_PRICES, Effort, measured_effort
+from llm_platform.evaluation.effort import Effort, measured_effort
 from llm_platform.evaluation.evidence import gather
 from llm_platform.evaluation.further import further_metrics
 from llm_platform.evaluation.gates import Standing, hold, standing
@@ -37,6 +37,7 @@ from llm_platform.records import (
     Task,
     content_hash,
 )
+from llm_platform.records.prices import NO_PRICES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +174,6 @@ def build_report(
         baseline: As `baseline_of` gives it for the same documents.
         runs: The inference runs of the release, for speed and cost.
         prices: Of the model; without any the cost is left open.
-        gpus: GPUs in use during a run.
         champion: What is published now; None where nothing is.
         judges: Judge → version of the verdicts that count.
         judge_agreement: As it was measured for the judge that scores or gates.

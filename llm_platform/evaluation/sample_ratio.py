@@ -15,10 +15,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from llm_platform.errors import ContractBroken
-from llm_platform.evaluation.mixtures import log_mixture
 from llm_platform.records import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 CONCENTRATION = 100.0
 """Total of the Dirichlet weights around the stated shares: a router that is wrong is seldom wrong by much."""
@@ -85,6 +91,20 @@ def log_evidence(stage: StageCounts) -> float:
     shares = np.array([stage.shares[name] for name in names])
     counts = np.array([stage.counts.get(name, 0) for name in names], dtype=np.float64)
     return float(log_mixture(counts, CONCENTRATION * shares) - (counts * np.log(shares)).sum())
+
+
+def log_mixture(counts: Floats, weights: Floats) -> Floats:
+    """Logarithm of the likelihood of a sequence with these counts, averaged over rates with Dirichlet weights.
+
+    Args:
+        counts: How often each outcome occurred, shape (..., outcomes); may be fractions.
+        weights: Of the Dirichlet distribution, shape (outcomes,).
+    """
+    from scipy.special import gammaln
+
+    whole = gammaln(weights.sum()) - gammaln(weights.sum() + counts.sum(axis=-1))
+    found: Floats = whole + (gammaln(weights + counts) - gammaln(weights)).sum(axis=-1)
+    return found
 
 
 def _require_shares(stage: StageCounts) -> None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_platform.application.model import JUDGE, Application, scorer_parts
+from llm_platform.application.evaluation import JUDGE, scorer_parts
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.evaluation.fields import Grade, grade_fields
 from llm_platform.evaluation.matches import exact, pattern_scorer, same_items, schema_scorer

@@ -73,7 +73,7 @@ def share(flags: Sequence[bool] | Sequence[float], clusters: Sequence[str], *, c
     return Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=len(flags))
 
 
-def mean_score(scores: Sequence[float], clusters: Sequence[str], *, confidence: float, seed: int = SEED) -> Interval:
+def mean_score(scores: Sequence[float], clusters: Sequence[str], *, confidence: float) -> Interval:
     """Mean of scores in [0, 1] with its interval.
 
     Right-or-wrong scores get Wilson's interval. Partial scores get a percentile bootstrap over texts, unless fewer than
@@ -92,9 +92,7 @@ def mean_score(scores: Sequence[float], clusters: Sequence[str], *, confidence: 
     if is_binary or min(len(imperfect), len(nonzero)) < BOOTSTRAP_NEEDS:
         return share(scores, clusters, confidence=confidence)
     columns = np.column_stack([np.asarray(scores, dtype=np.float64), np.ones(len(scores))])
-    lower, upper = bootstrap_bounds(
-        columns, clusters, lambda sums: sums[:, 0] / sums[:, 1], confidence=confidence, seed=seed
-    )
+    lower, upper = bootstrap_bounds(columns, clusters, lambda sums: sums[:, 0] / sums[:, 1], confidence=confidence)
     value = math.fsum(scores) / len(scores)
     return Interval(
         value=value, lower=min(lower, value), upper=max(upper, value), confidence=confidence, count=len(scores)
@@ -108,14 +106,13 @@ def bootstrap_bounds(
     *,
     confidence: float,
     seed: int = SEED,
-    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """Percentile interval of a statistic of column sums, resampling whole clusters.
 
     Args:
         columns: What each document adds to each sum, shape (documents, sums).
         clusters: One fingerprint per document; documents of one cluster are drawn together.
-        statistic: From sums, shape (resamples, sums), to values, shape (resamples,); NaN where it is undefined.
+        statistic: From sums, shape (RESAMPLES, sums), to values, shape (RESAMPLES,); NaN where it is undefined.
         seed: Equal seeds give equal bounds.
 
     Source: Efron and Tibshirani 1993, section 13.3; cluster bootstrap of Davison and Hinkley 1997, section 3.8.
@@ -127,10 +124,10 @@ def bootstrap_bounds(
     sums = np.zeros((groups, columns.shape[1]))
     np.add.at(sums, positions, columns)
     generator = np.random.default_rng(seed)
-    batch = max(1, min(resamples, CELLS_AT_ONCE // groups))
+    batch = max(1, min(RESAMPLES, CELLS_AT_ONCE // groups))
     values: list[NDArray[np.float64]] = []
-    for start in range(0, resamples, batch):
-        drawn = generator.integers(groups, size=(min(batch, resamples - start), groups))
+    for start in range(0, RESAMPLES, batch):
+        drawn = generator.integers(groups, size=(min(batch, RESAMPLES - start), groups))
         weights = np.array([np.bincount(row, minlength=groups) for row in drawn], dtype=np.float64)
         values.append(statistic(weights @ sums))
     tail = (1.0 - confidence) / 2.0

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llm_platform.errors import EndpointMismatch, SpecificationError, StorageError
-from llm_platform.finetuning.base import file_sha256
+from llm_platform.files import file_sha256
 from llm_platform.finetuning.model_card import model_card
 from llm_platform.records import AdapterManifest, ModelPin
 
@@ -94,7 +94,11 @@ def base_identity(pin: ModelPin) -> str:
 
 @contextmanager
 def new_adapter(parent: Path) -> Iterator[Path]:
-    """A folder to write an adapter into; see `finish`. What is left of it afterwards is removed."""
+    """A folder to write an adapter into; see `finish`. What is left of it afterwards is removed.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
     aside = parent / f".adapter.{os.getpid()}"
     try:
         shutil.rmtree(aside, ignore_errors=True)

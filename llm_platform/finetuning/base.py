@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_platform.errors import EndpointMismatch, PermanentError, SpecificationError, StorageError
+from llm_platform.files import file_sha256
 from llm_platform.records import Recipe
 
 if TYPE_CHECKING:
     import torch
-
-BLOCK_BYTES = 1 << 20
 
 
 @dataclass
@@ -84,12 +83,6 @@ def weights_sha256(path: Path) -> str:
     except OSError as error:
         raise StorageError(f"The base model {error.filename} cannot be read: {error.strerror}.") from error
     return hashes[0] if path.is_file() else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_base(path: Path, *, pinned_sha256: str | None, device: torch.device, dtype: torch.dtype | None = None) -> Base:

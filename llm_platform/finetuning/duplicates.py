@@ -16,7 +16,7 @@ WORDS = 3
 _WORD = re.compile(r"\w+")
 
 
-def near_duplicate_groups(texts: Mapping[str, str], *, threshold: float = NEAR) -> dict[str, str]:
+def near_duplicate_groups(texts: Mapping[str, str]) -> dict[str, str]:
     """Id → the smallest id of its group; texts linked by a chain of near-duplicates are one group.
 
     Deterministic: it depends on texts and ids, not on their order.
@@ -31,11 +31,11 @@ def near_duplicate_groups(texts: Mapping[str, str], *, threshold: float = NEAR) 
     # Short before long: a candidate is never longer than the text that looks for it.
     for current in sorted(range(len(ids)), key=lambda position: (len(shingles[position]), position)):
         mine = shingles[current]
-        prefix = mine[: len(mine) - _at_least(threshold, len(mine)) + 1]
+        prefix = mine[: len(mine) - _at_least(len(mine)) + 1]
         members = set(mine)
         for candidate in sorted({found for shingle in prefix for found in index.get(shingle, ())}):
             a, b = _root(parents, candidate), _root(parents, current)
-            if a != b and _similar(shingles[candidate], members, threshold):
+            if a != b and _similar(shingles[candidate], members):
                 parents[max(a, b)] = min(a, b)
         for shingle in prefix:
             index.setdefault(shingle, []).append(current)
@@ -58,16 +58,16 @@ def _by_rarity(sets: Sequence[set[int]]) -> list[list[int]]:
     return [sorted(shingles, key=lambda shingle: (frequency[shingle], shingle)) for shingles in sets]
 
 
-def _at_least(threshold: float, size: int) -> int:
-    """The least overlap that a set of this size has with any set that is as similar as `threshold`."""
-    return max(1, -int(-(threshold * size - 1e-9) // 1))
+def _at_least(size: int) -> int:
+    """The least overlap that a set of this size has with any set that is as similar as `NEAR`."""
+    return max(1, -int(-(NEAR * size - 1e-9) // 1))
 
 
-def _similar(candidate: Sequence[int], members: set[int], threshold: float) -> bool:
-    if len(candidate) < threshold * len(members):
+def _similar(candidate: Sequence[int], members: set[int]) -> bool:
+    if len(candidate) < NEAR * len(members):
         return False
     shared = sum(shingle in members for shingle in candidate)
-    return shared >= threshold * (len(candidate) + len(members) - shared)
+    return shared >= NEAR * (len(candidate) + len(members) - shared)
 
 
 def _root(parents: list[int], position: int) -> int:

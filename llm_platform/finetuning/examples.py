@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.finetuning.split import Chosen, LabelledDocument, balance
 from llm_platform.records import ID_LENGTH, Prompt, Record, TrainingData
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_platform.errors import PlatformError, SpecificationError, StorageError
-from llm_platform.files import write_text
+from llm_platform.files import file_sha256, write_text
 from llm_platform.finetuning.adapter import FILES, MANIFEST, base_identity, load_manifest
-from llm_platform.finetuning.base import file_sha256
 from llm_platform.signing.envelopes import STATEMENT_TYPE, UnreadableEnvelope, UnsignedEnvelope, opened
 
 if TYPE_CHECKING:

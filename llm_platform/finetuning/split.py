@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import SpecificationError
 from llm_platform.finetuning.duplicates import near_duplicate_groups
 from llm_platform.records import Record, Split

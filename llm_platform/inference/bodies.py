@@ -28,7 +28,8 @@ class NoCompletion(EndpointUnavailable):
 
     Attributes:
         kind: What it is instead.
-        error: Its error object with the status that it amounts to, where it has one.
+        status: Of an error object, the status that it amounts to, where it has one.
+        body: The error object, or the answer that was broken off; of another kind nothing.
     """
 
     def __init__(self, kind: NotACompletion, *, status: int | None = None, body: bytes = b"") -> None:

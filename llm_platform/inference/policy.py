@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llm_platform.records import Prices
+from llm_platform.records.prices import NO_PRICES
 from llm_platform.settings.connection import endpoint_root
-
-NO_PRICES = Prices()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What an endpoint says it is, and how that differs from the lock file.
 
 Endpoints differ in how much they say: a NIM has `/v1/metadata` and `/v1/version`, a bare vLLM only `/version`. What is
-not said is not a mismatch; `unverified` lists it.
+not said is not a mismatch; `compare` has it as observed None.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class ServedIdentity(Record):
         profile: `selectedModelProfileId`.
         assets: `assetInfo`, which in the embedded NIM names the weights file and its sha256.
         licence: Name and checksum of the licence text, where given.
+        has_metadata: Whether there is a `/v1/metadata`; kept because stored hashes cover it.
     """
 
     base_url: str
@@ -144,11 +145,6 @@ def mismatches(entry: LockEntry, identity: ServedIdentity) -> list[str]:
 def mismatch(entry: LockEntry, base_url: str, difference: str) -> str:
     """One difference as a sentence."""
     return f"{base_url} is not {entry.name!r} of the lock file: {difference}."
-
-
-def unverified(entry: LockEntry, identity: ServedIdentity) -> list[str]:
-    """What the entry pins and the endpoint does not say, by name."""
-    return [one.name for one in compare(entry, identity) if one.observed is None]
 
 
 def _card_of(entry: LockEntry, identity: ServedIdentity) -> ListedModel | None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_platform.errors import EndpointUnavailable, PodsFailed
+from llm_platform.nim.manifests.pods import PORT
 from llm_platform.nim.plain_words import LOG_LINES, plain
 from llm_platform.records import Dialect
 
-PORT = 8000
 CACHE = "/opt/nim/.cache"
 """Where a NIM keeps what it downloads."""
 

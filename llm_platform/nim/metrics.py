@@ -123,20 +123,19 @@ class _Sample(NamedTuple):
     value: float
 
 
-def read_metrics(text: bytes | str, names: Mapping[str, str] | None = None) -> dict[str, float]:
+def read_metrics(text: bytes | str) -> dict[str, float]:
     """Neutral name → value of the gauges and counters that the client follows.
 
     Samples of one name (labels: model, engine) are added up; shares take the largest. A name that the endpoint does not
     publish is absent.
     """
-    wanted = _NAMES if names is None else names
     found: dict[str, float] = {}
     lines = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     for line in lines.splitlines():
         if not line or line[0] == "#":
             continue
         name = line.partition("{")[0] if "{" in line else next(iter(line.split(None, 1)), "")
-        neutral = wanted.get(name)
+        neutral = _NAMES.get(name)
         value = _value(line) if neutral else None
         if neutral is None or value is None:
             continue

@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _config(options: argparse.Namespace) -> EmbeddedConfig:
+    from llm_platform.files import file_sha256
     from llm_platform.nim_local.config import EmbeddedConfig
-    from llm_platform.nim_local.locking import file_sha256
 
     if options.config is not None:
         return EmbeddedConfig.model_validate_json(options.config)

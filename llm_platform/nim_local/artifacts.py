@@ -16,7 +16,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, StorageError
-from llm_platform.nim_local.locking import exclusive, file_sha256, make_folder
+from llm_platform.files import file_sha256
+from llm_platform.nim_local.locking import exclusive, make_folder
 from llm_platform.nim_local.requantize import Quantization, requantize
 
 _LOCK_TIMEOUT_SECONDS = 900.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from llm_platform.errors import LeaseHeld, StorageError
 from llm_platform.files import said_when_slow
 
 _POLL_SECONDS = 0.05
-_BLOCK_BYTES = 1 << 20
 
 
 def make_folder(folder: Path) -> Path:
@@ -83,12 +81,3 @@ def exclusive(path: Path, *, timeout_seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

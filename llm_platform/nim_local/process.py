@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llm_platform.errors import EndpointUnavailable, StorageError
+from llm_platform.files import file_sha256
 from llm_platform.nim_local.config import EmbeddedConfig
-from llm_platform.nim_local.locking import exclusive, file_sha256, make_folder
+from llm_platform.nim_local.locking import exclusive, make_folder
 from llm_platform.nim_local.registration import Announcement, is_served, read_announcement, server_folder
 
 _ANSWER_SECONDS = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import TypeVar
 import pyarrow.compute as pc
 
 from llm_platform.application.load import BrokenApplication, find_applications, load_application
-from llm_platform.application.model import Application, Finetuning, Variant
+from llm_platform.application.model import Application
+from llm_platform.application.variants import Finetuning, Variant
 from llm_platform.errors import SpecificationError
+from llm_platform.files import file_sha256
 from llm_platform.finetuning.adapter import base_identity
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import Lock, load_lock, pin
@@ -264,8 +265,7 @@ def recorded_release(application: Application, variant: str) -> Release:
     predictions = application.recordings[variant].predictions
     path = application.folder / predictions.url
     try:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = file_sha256(path)
     except OSError as error:
         raise SpecificationError(
             f"{application.name}/{variant}: the predictions {str(path)!r} cannot be read: {error.strerror}."

@@ -137,7 +137,11 @@ class _Cutting:
         return _between_characters(text, start, stop)
 
     def fitting(self, start: int, wanted: int) -> tuple[int, int]:
-        """(end, tokens) of a part that begins at `start`, has about `wanted` characters or fewer, and fits."""
+        """(end, tokens) of a part that begins at `start`, has about `wanted` characters or fewer, and fits.
+
+        Raises:
+            RequestRejected: not even one character fits.
+        """
         for attempt in range(_PROPORTIONAL_TRIES + len(self._text).bit_length() + 1):
             end = self.place(start, start + max(wanted, 1))
             used = self.used(start, end)

@@ -8,8 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm_platform.application.long_document_rules import PARTS
 from llm_platform.application.model import Application
 from llm_platform.application.names import markdown_files, misnamed_files
+from llm_platform.application.rules import PROMPTS_FOLDER
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, raise_all, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, read_yaml
 from llm_platform.application.yaml.validate import validated
@@ -21,8 +23,6 @@ from llm_platform.prompts.templates import document_variables, reads_examples
 from llm_platform.records import Api, ExampleSelection, Prompt, PromptMessage
 
 MAX_EXAMPLES = 64
-PROMPTS_FOLDER = "prompts"
-PARTS = "parts"
 """What the answers to the parts of a document are called in the prompt that puts them together."""
 POOL_HASH = re.compile(r"[0-9a-f]{16}")
 

@@ -29,3 +29,6 @@ class Prices(Record):
         tokens = usage.prompt_tokens * (self.usd_per_million_prompt_tokens or 0.0)
         tokens += usage.completion_tokens * (self.usd_per_million_completion_tokens or 0.0)
         return seconds * (self.usd_per_hour or 0.0) / SECONDS_PER_HOUR + tokens / 1_000_000
+
+
+NO_PRICES = Prices()

@@ -34,12 +34,12 @@ _ARROW_TYPES = {
 }
 
 
-def columns_of(record: type[Record]) -> dict[str, str]:
+def columns_of_record(record: type[Record]) -> dict[str, str]:
     """Column → SQL type of a record's fields: token counts each by itself, all that is no single value as JSON."""
     found: dict[str, str] = {}
     for name, field in record.model_fields.items():
         if field.annotation is TokenUsage:
-            found |= columns_of(TokenUsage)
+            found |= columns_of_record(TokenUsage)
         else:
             found[name] = _sql_type(field.annotation)
     return found
@@ -75,10 +75,10 @@ TABLES: dict[str, dict[str, str]] = {
         "origin": "VARCHAR",
         "withheld": "VARCHAR",
     },
-    "online_documents": columns_of(OnlineDocument),
+    "online_documents": columns_of_record(OnlineDocument),
     "documents_consumed": {"state": "VARCHAR", "consumed_at": "TIMESTAMPTZ"},
     "references": {"document_id": "VARCHAR", "answer": "VARCHAR", "split": "VARCHAR", "provenance": "VARCHAR"},
-    "annotations": columns_of(Annotation),
+    "annotations": columns_of_record(Annotation),
     "prompts": {"version": "VARCHAR", "name": "VARCHAR", "content": "VARCHAR", "created_at": "TIMESTAMPTZ"},
     "releases": {
         "release_id": "VARCHAR",
@@ -99,8 +99,8 @@ TABLES: dict[str, dict[str, str]] = {
         "observed_at": "TIMESTAMPTZ",
         "sequence": "BIGINT",
     },
-    "completions": columns_of(Completion) | {"attempts": "INTEGER", "parts": "INTEGER"},
-    "retried_completions": columns_of(Completion)
+    "completions": columns_of_record(Completion) | {"attempts": "INTEGER", "parts": "INTEGER"},
+    "retried_completions": columns_of_record(Completion)
     | {"attempts": "INTEGER", "parts": "INTEGER", "retried_at": "TIMESTAMPTZ"},
     "made_of": {
         "release_id": "VARCHAR",
@@ -110,7 +110,7 @@ TABLES: dict[str, dict[str, str]] = {
         "of_fingerprint": "VARCHAR",
         "begins": "BIGINT",
     },
-    "scores": {**columns_of(Score), "created_at": "TIMESTAMPTZ"},
+    "scores": {**columns_of_record(Score), "created_at": "TIMESTAMPTZ"},
     "reports": {
         "report_id": "VARCHAR",
         "release_id": "VARCHAR",
@@ -129,8 +129,8 @@ TABLES: dict[str, dict[str, str]] = {
         "content": "VARCHAR",
         "counted_at": "TIMESTAMPTZ",
     },
-    "rollout": {"sequence": "BIGINT", **columns_of(RolloutEvent)},
-    "rollout_steps": {"sequence": "BIGINT", **columns_of(RolloutStep)},
+    "rollout": {"sequence": "BIGINT", **columns_of_record(RolloutEvent)},
+    "rollout_steps": {"sequence": "BIGINT", **columns_of_record(RolloutStep)},
     "contracts": {
         "contract": "BIGINT",
         "version": "VARCHAR",
@@ -139,8 +139,8 @@ TABLES: dict[str, dict[str, str]] = {
         "created_at": "TIMESTAMPTZ",
         "sequence": "BIGINT",
     },
-    "example_pools": {"pool": "VARCHAR", **columns_of(PoolExample), "frozen_at": "TIMESTAMPTZ"},
-    "trials": columns_of(Trial),
+    "example_pools": {"pool": "VARCHAR", **columns_of_record(PoolExample), "frozen_at": "TIMESTAMPTZ"},
+    "trials": columns_of_record(Trial),
     "judge_agreements": {
         "judge": "VARCHAR",
         "release_id": "VARCHAR",
@@ -148,8 +148,8 @@ TABLES: dict[str, dict[str, str]] = {
         "created_at": "TIMESTAMPTZ",
         "sequence": "BIGINT",
     },
-    "calls": columns_of(Call) | {"status": "INTEGER", "attempt": "INTEGER"},
-    "inference_runs": columns_of(InferenceRun),
+    "calls": columns_of_record(Call) | {"status": "INTEGER", "attempt": "INTEGER"},
+    "inference_runs": columns_of_record(InferenceRun),
     "training_sets": {
         "content_hash": "VARCHAR",
         "name": "VARCHAR",
@@ -232,7 +232,7 @@ TABLES: dict[str, dict[str, str]] = {
     "notices": {"at": "TIMESTAMPTZ", "by": "VARCHAR", "way": "VARCHAR", "sequence": "BIGINT"},
     "departed": {"document_id": "VARCHAR", "left_at": "TIMESTAMPTZ"},
     "forgotten": {"subject": "VARCHAR", "key_id": "VARCHAR", "request_id": "VARCHAR", "at": "TIMESTAMPTZ"},
-    "bars": columns_of(Bar),
+    "bars": columns_of_record(Bar),
     "certificates": {
         "request_id": "VARCHAR",
         "by": "VARCHAR",

@@ -258,6 +258,7 @@ def training_image(settings: Settings) -> TrainingImage:
         settings.training_image,
         settings.training_claim,
         settings.state,
+        account=settings.training_account,
         gpus=settings.training_gpus,
         gpu_resource=settings.nim_gpu_resource,
         tolerated_taints=settings.nim_tolerated_taints,

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from llm_platform.application.model import Application, OutputField
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.records import canonical_json
 from llm_platform.tables.forms import one_form, stored

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llm_platform.application.model import Application, OutputField
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
 from llm_platform.records import QueueProgress
 from llm_platform.review.agreement import Agreement
 from llm_platform.review.corrections import FIELD_PREFIX, shown_fields

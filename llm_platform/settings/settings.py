@@ -285,6 +285,9 @@ class Settings(PodFields, BaseSettings):
     training_claim: str = Field(
         default="llm-platform-state", description="Volume claim that holds the state folder, shared with those pods."
     )
+    training_account: str = Field(
+        default="default", description="Service account of those pods, by whose secrets their image is pulled."
+    )
     training_gpus: int = Field(default=1, ge=1, description="GPUs of a training pod.")
     review_people: Path | None = Field(
         default=None, description="File of people at the review page: `name role [sha256 of a token]` a line."

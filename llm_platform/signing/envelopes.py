@@ -53,7 +53,7 @@ def opened(envelope: str, keys: Sequence[PublicKey]) -> dict[str, Any]:
         kind = str(outer["payloadType"])
         payload = base64.b64decode(outer["payload"], validate=True)
         signatures = [base64.b64decode(one["sig"], validate=True) for one in outer["signatures"]]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnreadableEnvelope(f"it is no DSSE envelope in JSON ({type(error).__name__})") from None
     content = _encoded(kind, payload)
     if kind != PAYLOAD_TYPE or not any(_holds(key, one, content) for key in keys for one in signatures):

@@ -118,7 +118,11 @@ class TableFile:
         return sorted({name for name in names if name and names.count(name) > 1})
 
     def require(self, columns: Sequence[str], of: str) -> None:
-        """Refuse a file in which one of these columns is there twice."""
+        """Refuse a file in which one of these columns is there twice.
+
+        Raises:
+            ContractBroken: it is such a file.
+        """
         for name in self.doubled():
             if name in columns:
                 raise ContractBroken(
@@ -127,7 +131,11 @@ class TableFile:
                 )
 
     def rows(self) -> Iterator[Row]:
-        """(line number, row) of every row: texts of CSV, values of JSON, Python's values of Parquet."""
+        """(line number, row) of every row: texts of CSV, values of JSON, Python's values of Parquet.
+
+        Raises:
+            ContractBroken: a column is there twice, or the file cannot be read.
+        """
         if doubled := self.doubled():
             raise ContractBroken(
                 f"{self.name!r} has more than one column {doubled[0]!r}. Rename them, so that each name is there once."

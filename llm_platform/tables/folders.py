@@ -104,7 +104,11 @@ class TableFiles:
             yield from table.batches(columns, as_bytes=as_bytes, keys=keys)
 
     def table(self, columns: Sequence[str], *, keys: Sequence[str] = ()) -> pa.Table:
-        """Columns of small files; values of JSON and Parquet keep the types they have, where a column has one."""
+        """Columns of small files; values of JSON and Parquet keep the types they have, where a column has one.
+
+        Raises:
+            ContractBroken: a column has types in them that do not go together.
+        """
         tables = [TableFile(file).table(columns, keys=keys) for file in self._files]
         try:
             return pa.concat_tables(tables, promote_options="permissive")

@@ -129,6 +129,9 @@ class Annotations:
         Time does not go back: where its own clock is behind, a row is given the time after the newest one. The newest
         verdict counts, and a host whose clock was ahead would have the last word for as long. What a file says keeps
         its time.
+
+        Raises:
+            ContractBroken: an id occurs twice in the rows.
         """
         repeated = len(rows) - len({row.annotation_id for row in rows})
         if repeated:

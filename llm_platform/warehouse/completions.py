@@ -189,15 +189,16 @@ class Completions:
     ) -> MissingSize:
         """How many texts have no answer, their length, and how many are longer than `room_bytes`."""
         relation = self._session.relation(self._application, "documents")
-        found = self._session.rows(
+        sql = (
             "SELECT count(*), coalesce(sum(size), 0)::BIGINT, count(*) FILTER (size > $room), "
             "coalesce(sum(size) FILTER (size > $room), 0)::BIGINT, "
             "coalesce(sum(ceil(size / $room)) FILTER (size > $room), 0)::BIGINT "
             f"FROM (SELECT strlen(d.text) AS size FROM {relation} d "
-            f"SEMI JOIN ({self._missing_keys(release_id, documents=documents)}) k ON k.document_id = d.document_id)",
-            # No text has so many bytes.
-            {"room": 2**40 if room_bytes is None else room_bytes},
+            f"SEMI JOIN ({self._missing_keys(release_id, documents=documents)}) k ON k.document_id = d.document_id)"
         )
+        # No text has so many bytes.
+        room = {"room": 2**40 if room_bytes is None else room_bytes}
+        found = self._session.sparingly(lambda: self._session.rows(sql, room))
         return MissingSize(*map(int, found[0]))
 
     def measured_tokens(self, release_id: str) -> MeasuredTokens | None:

@@ -35,6 +35,11 @@ class PostgresStatements:
         return int(self._cursor.rowcount)
 
 
+def leases_schema(metadata_schema: str) -> str:
+    """The schema beside a catalog's, in which its writers are kept apart."""
+    return f"{metadata_schema}_leases"
+
+
 class PostgresCoordinator:
     """Coordination of a Postgres catalog: advisory locks, and a table in the schema `<metadata schema>_leases`."""
 
@@ -43,7 +48,7 @@ class PostgresCoordinator:
 
     def __init__(self, dsn: str, metadata_schema: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._dsn = dsn
-        self._schema = f"{metadata_schema}_leases"
+        self._schema = leases_schema(metadata_schema)
         self._scope = metadata_schema
         self._wait_seconds = wait_seconds
         self._prepared = False

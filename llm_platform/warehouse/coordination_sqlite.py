@@ -68,7 +68,11 @@ class FileCoordinator:
         self._marked = str(catalog), f"{catalog}-wal"
 
     def has_catalog(self) -> bool:
-        """Whether the catalog's file holds anything."""
+        """Whether the catalog's file holds anything.
+
+        Raises:
+            StorageError: it cannot be looked at.
+        """
         try:
             return self._catalog.stat().st_size > 0
         except FileNotFoundError:
@@ -78,7 +82,12 @@ class FileCoordinator:
 
     @contextmanager
     def write_lock(self, scope: str, /) -> Iterator[None]:
-        """One writer at a time in the whole lake: SQLite has one anyway. What writes no lake has a lock of its own."""
+        """One writer at a time in the whole lake: SQLite has one anyway. What writes no lake has a lock of its own.
+
+        Raises:
+            StorageError: the file of the lock cannot be written.
+            TransientError: another process holds it for longer than is waited.
+        """
         lock_file = {ATTACH: self._attach_file, COPIES: self._copies_file}.get(scope.partition(":")[0], self._lock_file)
         try:
             descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -110,8 +119,7 @@ class FileCoordinator:
                 if time.monotonic() > deadline:
                     raise TransientError(
                         f"Waited {self._wait_seconds:.0f} s to write the lake at {str(self._catalog)!r}: another "
-                        "process "
-                        f"holds {lock_file.name!r}. Let it finish, then run again."
+                        f"process holds {lock_file.name!r}. Let it finish, then run again."
                     ) from error
                 if not said and time.monotonic() - began > self._said_after_seconds:
                     said = True

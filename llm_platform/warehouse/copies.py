@@ -322,10 +322,21 @@ def upload_parquet(session: Session, original: Original, store: FileSystem, path
 
     It is written on this machine first: of what DuckDB cannot write whole into a store, it takes away the object that
     was there before.
+
+    Raises:
+        StorageError: it cannot be written on this machine.
+        OSError: the store does not take it.
     """
     from pyarrow import fs
 
-    with tempfile.TemporaryDirectory(dir=session.spill_folder) as folder:
+    try:
+        scratch = tempfile.TemporaryDirectory(dir=session.spill_folder)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write the copy at {shown!r} on this machine first: {error.strerror} ({session.spill_folder}). "
+            "Make room there, or the folder writable."
+        ) from error
+    with scratch as folder:
         file = Path(folder) / "copy.parquet"
         write_parquet(session, original, str(file), shown=shown)
         fs.copy_files(str(file), path, source_filesystem=fs.LocalFileSystem(), destination_filesystem=store)

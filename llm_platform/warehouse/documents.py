@@ -17,7 +17,7 @@ from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.engine import identifier, one_of
 from llm_platform.warehouse.kept_rows import KeptRows
 from llm_platform.warehouse.schema import columns_of
-from llm_platform.warehouse.session import Session, Transaction
+from llm_platform.warehouse.session import LAKE, UPSTREAM, Session, Transaction
 from llm_platform.warehouse.tallies import Tallies
 
 HOLDS_NUL = "contains(document_id, chr(0))"
@@ -51,6 +51,14 @@ class DocumentsTable:
         """The state of the source that the documents were made from; None before the first time."""
         found = self._session.value(f"SELECT state FROM {self._relation('documents_consumed', at_snapshot)}")
         return None if found is None else SourceState.model_validate_json(found)
+
+    def others_upstream(self) -> int:
+        """How many documents are here and not upstream, there and not here, or another one in each."""
+        here, there = (self._session.relation(self._application, "documents", catalog=one) for one in (LAKE, UPSTREAM))
+        differ = " OR ".join(f"a.{name} IS DISTINCT FROM b.{name}" for name in ("document_id", "fingerprint", "status"))
+        return int(
+            self._session.value(f"SELECT count(*) FROM {here} a FULL JOIN {there} b USING (document_id) WHERE {differ}")
+        )
 
     def apply(
         self,
@@ -233,11 +241,6 @@ class DocumentsTable:
     def data_version(self) -> str:
         """Hash of keys, fingerprints and statuses."""
         return Tallies(self._session, self._application).documents().data_version
-
-    def sendable_fingerprints(self) -> int:
-        """How many different texts there are to answer."""
-        sql = f"SELECT count(DISTINCT fingerprint) FROM {self._relation('documents')} WHERE status = 'sendable'"
-        return int(self._session.value(sql))
 
     def _relation(self, table: str, at_snapshot: int | None = None) -> str:
         return self._session.relation(self._application, table, at_snapshot=at_snapshot)

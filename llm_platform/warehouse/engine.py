@@ -219,10 +219,12 @@ def _written(value: Any) -> str | None:
     return None
 
 
-def connect(threads: int | None = None, *, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+def connect(threads: int | None = 1, *, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory that never downloads and hands out times in UTC.
 
-    Large temporary tables go to the folder `spill`, which nobody else may reach; without one they stay in memory.
+    It works in the thread of its caller: the others of `threads` (None: one a core) would spin while they wait, which
+    doubles the CPU of a small query. Large temporary tables go to the folder `spill`, which nobody else may reach;
+    without one they stay in memory.
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",

@@ -163,7 +163,7 @@ class Warehouse:
         *,
         upstream: LakeLocation | None = None,
         sources: Mapping[str, str] | None = None,
-        threads: int | None = None,
+        threads: int = 1,
         read_only: bool = False,
     ) -> Warehouse:
         """Open a lake; make it when it does not exist and `read_only` is false.
@@ -172,7 +172,7 @@ class Warehouse:
             location: Our own lake.
             upstream: Another namespace, attached read-only: its stored answers count as ours.
             sources: Name → URL of the warehouses that source tables are in; attached on first use, read-only.
-            threads: Worker threads of DuckDB; None means one per core.
+            threads: Threads that DuckDB works in, that of its caller among them; see `connect`.
             read_only: Open without creating or writing anything.
 
         Raises:

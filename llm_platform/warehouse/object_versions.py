@@ -90,7 +90,11 @@ class _Store:
         self._connection.close()
 
     def past(self, prefix: str) -> Iterator[Version]:
-        """Versions that are not the present ones."""
+        """Versions that are not the present ones.
+
+        Raises:
+            StorageError: we may not list them.
+        """
         marks: dict[str, str] = {}
         while True:
             status, body = self._send("GET", "/", {"versions": "", "prefix": prefix, **marks})
@@ -116,7 +120,11 @@ class _Store:
             }
 
     def encrypts(self) -> bool:
-        """Whether a rule of encryption is set."""
+        """Whether a rule of encryption is set.
+
+        Raises:
+            StorageError: we may not ask.
+        """
         status, _ = self._send("GET", "/", {"encryption": ""})
         if status not in (200, *NOT_ENCRYPTED):
             raise StorageError(
@@ -126,7 +134,11 @@ class _Store:
         return status == 200
 
     def delete(self, version: Version) -> bool:
-        """Delete one version; whether the store let it go."""
+        """Delete one version; whether the store let it go.
+
+        Raises:
+            TransientError: the store did not do it, and does not say that we may not.
+        """
         status, _ = self._send("DELETE", f"/{version.key}", {"versionId": version.version_id})
         if status in REFUSED:
             return False

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from llm_platform.errors import ContractBroken, PlatformError, StorageError
+from llm_platform.errors import ContractBroken
 from llm_platform.records import RowsChanged, SourceState, content_hash
 from llm_platform.records.contracts import ANSWER, KEY, Contract, text_contract
 from llm_platform.records.rollout import Route
@@ -286,31 +284,6 @@ class Published:
                 cursor.execute(f"CREATE OR REPLACE TEMP VIEW {one.table} AS {rows}")
             return cursor.execute(sql).to_arrow_table()
 
-    def export_parquet(self, contract: int, path: Path | str) -> int:
-        """Write the published rows to a Parquet file, which appears whole or not at all; returns the number of rows.
-
-        Raises:
-            StorageError: the folder cannot be written.
-        """
-        final = Path(path)
-        partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-        relation = self._session.relation(self._application, published_table(contract))
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with self._session.cursor(f"export to {str(final)!r} from") as cursor:
-                count = cursor.execute(
-                    f"COPY (SELECT * FROM {relation} ORDER BY document_id) TO {literal(str(partial))} (FORMAT parquet)"
-                ).fetchall()[0][0]
-            os.replace(partial, final)
-        except OSError as error:
-            raise StorageError(
-                f"Cannot export to {str(final)!r}: {error.strerror}. Make the folder writable."
-            ) from error
-        except PlatformError:
-            partial.unlink(missing_ok=True)
-            raise
-        return int(count)
-
     def data_version(self, contract: int) -> str:
         """Hash of what the table says, without snapshots and times."""
         if (state := self._state(contract)) is not None:
@@ -466,11 +439,13 @@ def _publish(
     if counts["inserted"] or counts["updated"]:
         stage_amounts(transaction, contract)
         answers = "".join(f"{value(one, contract)} AS {identifier(one.name)}, " for one in contract.answers)
+        # Where every row is another one, as in a first publication, no memory is needed for their keys.
+        different = "SEMI JOIN difference d USING (document_id) " if counts["unchanged"] else ""
         transaction.run(
             f"INSERT INTO {target} BY NAME SELECT w.document_id, {answers}w.confidence, w.release_id, w.variant, "
             f"w.answered_at, w.status, {reason(contract)} AS reason, w.fingerprint, $source::BIGINT AS "
             "source_snapshot, $documents::BIGINT AS documents_snapshot, now() AS published_at FROM wanted w "
-            f"SEMI JOIN difference d USING (document_id) {joins(contract)} ORDER BY w.document_id",
+            f"{different}{joins(contract)} ORDER BY w.document_id",
             {
                 "source": _source_snapshot(transaction),
                 "documents": _snapshot(transaction),

@@ -25,7 +25,7 @@ from llm_platform.warehouse.annotations import (
     live_sql,
     opinions_sql,
 )
-from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, literal
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 
 FOLLOWED = ("documents", "completions", "references", "drift_flags", "labelling")
@@ -346,7 +346,8 @@ class ReviewItems:
         shown = "release_id IN (SELECT unnest($releases))"
         columns = "release_id, fingerprint, status, answer, confidence"
         hashes = "list(DISTINCT hash(coalesce(answer, '')))" if whole_answers else "NULL::UBIGINT[]"
-        cursor.execute(
+        execute(
+            cursor,
             f"""
             CREATE OR REPLACE TABLE {self._items} AS
             WITH answers AS (

@@ -6,7 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import duckdb
@@ -39,8 +39,10 @@ AUTHOR = "llm_platform"
 ATTEMPTS = 12
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 2.0
-SPARING_MIB = 64
-"""As much DuckDB may hold per thread while it looks through all keys: with 50 to 120, 10^6 took 1.3 to 1.0 s."""
+SPARING_MIB = (64, 160, 576)
+"""As much DuckDB may hold while it passes over a whole table; where that is too little the next, and then all there is.
+
+A publication of 10^6 rows fits the first, one of 10^7 the second."""
 
 FEW_KEYS = 1_000
 MOST_KEPT = 16
@@ -78,6 +80,7 @@ class Session:
         self._following = Following(coordinator, self._ask, self.metadata)
         self._looking = threading.Lock()
         self._memory_limit = self._setting("memory_limit")
+        self._sparing: int | None = None
         self.address = address
         self.s3 = s3
         self.signing_key = signing_key
@@ -120,30 +123,37 @@ class Session:
             raise platform_error(error, f"{doing} the lake at {self.address}") from None
 
     def sparingly(self, look: Callable[[], Found]) -> Found:
-        """What `look` finds in the keys of a whole table, spilling to disk instead of taking memory that grows with it.
+        """What `look` finds in a whole table, spilling to disk instead of taking memory that grows with it.
 
-        `look` may be called twice: where it needs more in any case, it gets it.
+        `look` may be called more than once: where it needs more in any case, it gets it.
         """
         with self._looking:
-            threads = self._setting("threads")
             try:
-                self._limit_memory(f"{SPARING_MIB * int(threads)} MiB")
-                return look()
-            except (duckdb.Error, StorageError):
-                # Too little memory has many names: a catalog that got none calls its transaction aborted.
-                self._limit_memory(self._memory_limit)
+                self._spare(0)
+                while self._sparing is not None:
+                    # Too little memory has many names: a catalog that got none calls its transaction aborted.
+                    with suppress(duckdb.Error, StorageError):
+                        return look()
+                    self._spare_less()
                 return look()
             finally:
-                self._limit_memory(self._memory_limit)
+                self._spare(None)
 
     @property
     def spill_folder(self) -> str | None:
         """Folder of this process alone, which goes with it; None where there is no room for one beside the lake."""
         return self._setting("temp_directory") or None
 
-    def _limit_memory(self, limit: str) -> None:
+    def _spare(self, step: int | None) -> None:
+        """Let DuckDB hold so much; None for what there is."""
+        self._sparing = step
+        limit = self._memory_limit if step is None else f"{SPARING_MIB[step]} MiB"
         # Not RESET: it changes what the setting says, and the limit stays.
         self._connection.execute(f"SET GLOBAL memory_limit = '{limit}'")
+
+    def _spare_less(self) -> None:
+        if self._sparing is not None:
+            self._spare(self._sparing + 1 if self._sparing + 1 < len(SPARING_MIB) else None)
 
     def _setting(self, name: str) -> str:
         return str(self._connection.execute(f"SELECT current_setting('{name}')").fetchall()[0][0])
@@ -331,6 +341,9 @@ class Session:
         """SQL to read a table of ours from; without rows when nobody has written it.
 
         A lake that was last written by an older version lacks columns: they read as NULL.
+
+        Raises:
+            ContractBroken: the table is none of ours.
         """
         wanted = columns_of(table)
         if wanted is None:
@@ -439,8 +452,8 @@ class Session:
             except duckdb.OutOfMemoryException as error:
                 if number == ATTEMPTS:
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
-                # Somebody may be looking through keys: who writes goes first.
-                self._limit_memory(self._memory_limit)
+                # Somebody may be passing over a table: who writes goes first.
+                self._spare_less()
             except duckdb.Error as error:
                 if number == ATTEMPTS or not is_race(error):
                     raise platform_error(error, f"write {what!r} in the lake at {self.address}") from None
@@ -546,14 +559,14 @@ class Transaction:
         """
         return self.count(f'SELECT coalesce(max("sequence"), 0) + 1 FROM {self.relation(table)}')
 
-    def among(self, table: str, column: str = "document_id") -> str:
-        """SQL that `column` is among those of a temporary table; few are written out, so that files that have none of
-        them are passed over.
+    def among(self, table: str) -> str:
+        """SQL that a document is among those of a temporary table; few are written out, so that files that have none
+        of them are passed over.
         """
-        found = self.run(f"SELECT DISTINCT {column} FROM {table} LIMIT {FEW_KEYS + 1:d}")
+        found = self.run(f"SELECT DISTINCT document_id FROM {table} LIMIT {FEW_KEYS + 1:d}")
         if len(found) > FEW_KEYS:
-            return f"{column} IN (SELECT {column} FROM {table})"
-        return one_of(column, [row[0] for row in found])
+            return f"document_id IN (SELECT document_id FROM {table})"
+        return one_of("document_id", [row[0] for row in found])
 
     def changes_documents(self, table: str, changed: str) -> None:
         """Say which documents' rows this transaction changes in a table: all of those in a query of their keys."""

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from llm_platform.application.model import TableRef
+from llm_platform.application.source import TableRef
 from llm_platform.errors import TransientError
 from llm_platform.records import content_hash
 from llm_platform.tables.places import FilePlace, Store, look_into

@@ -9,7 +9,7 @@ import duckdb
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
-from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, literal
 from llm_platform.warehouse.session import metadata_table, qualified
 
 CONTENT_CHANGES = ("tables_inserted_into", "tables_deleted_from", "inlined_insert", "inlined_delete", "tables_altered")
@@ -57,7 +57,8 @@ def find_lake_table(
     version = int(cursor.execute(f"SELECT id FROM {identifier(alias)}.current_snapshot()").fetchall()[0][0])
     tables = metadata_table("ducklake_table", catalog=alias, schema=metadata_schema)
     schemas = metadata_table("ducklake_schema", catalog=alias, schema=metadata_schema)
-    found = cursor.execute(
+    found = execute(
+        cursor,
         f"SELECT t.table_id, t.table_uuid::VARCHAR, t.begin_snapshot FROM {tables} t JOIN {schemas} s USING "
         "(schema_id) "
         "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name = ?",
@@ -79,7 +80,8 @@ def _last_recorded(cursor: duckdb.DuckDBPyConnection, alias: str, table_id: int,
         f"list_contains(coalesce(changes[{literal(kind)}], []::VARCHAR[]), {literal(str(table_id))})"
         for kind in CONTENT_CHANGES
     )
-    found: Any = cursor.execute(
+    found: Any = execute(
+        cursor,
         f"SELECT max(snapshot_id) FROM {identifier(alias)}.snapshots() WHERE snapshot_id <= ? AND ({mentions})",
         [version],
     ).fetchall()[0][0]
@@ -100,8 +102,8 @@ def _last_stored(cursor: duckdb.DuckDBPyConnection, alias: str, metadata_schema:
         f"{where}",
         f"SELECT max(begin_snapshot) FROM {metadata('ducklake_column')} {where}",
     ]
-    inlined = cursor.execute(
-        f"SELECT table_name FROM {metadata('ducklake_inlined_data_tables')} WHERE table_id = ?", [table_id]
+    inlined = execute(
+        cursor, f"SELECT table_name FROM {metadata('ducklake_inlined_data_tables')} WHERE table_id = ?", [table_id]
     ).fetchall()
     largest += [f"SELECT max(begin_snapshot) FROM {metadata(row[0])}" for row in inlined]
     found = cursor.execute(f"SELECT max(newest) FROM ({' UNION ALL '.join(largest)})").fetchall()[0][0]
@@ -118,12 +120,15 @@ def why_full(cursor: duckdb.DuckDBPyConnection, table: LakeTable, since: SourceS
         return "the history of the table has expired"
     if since.snapshot_id == table.last_change:
         return None
-    oldest = cursor.execute(
-        f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id = ?", [since.snapshot_id + 1]
+    oldest = execute(
+        cursor,
+        f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id = ?",
+        [since.snapshot_id + 1],
     ).fetchall()[0][0]
     if not oldest:
         return f"snapshot {since.snapshot_id + 1} has expired"
-    altered = cursor.execute(
+    altered = execute(
+        cursor,
         f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id > ? AND snapshot_id <= ? "
         f"AND list_contains(coalesce(changes['tables_altered'], []::VARCHAR[]), {literal(str(table.table_id))})",
         [since.snapshot_id, table.version],

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import duckdb
 import psycopg2
 
-from llm_platform.application.model import Source
+from llm_platform.application.source import Source
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.records import SourceState
 from llm_platform.warehouse.engine import identifier, literal, with_deadline

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from llm_platform.application.model import Source
+from llm_platform.application.source import Source
 from llm_platform.records import SourceState, content_hash
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.hashing import version_of, version_select

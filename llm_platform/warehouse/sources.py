@@ -14,14 +14,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Source, TableRef
+from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
 from llm_platform.tables.columns import texts
 from llm_platform.tables.folders import TableFiles, table_files
 from llm_platform.tables.places import StoredFile, look_into
 from llm_platform.warehouse.changes import AllBut, SourceChanges
-from llm_platform.warehouse.engine import identifier, rollback
+from llm_platform.warehouse.engine import execute, identifier, rollback
 from llm_platform.warehouse.hashing import version_of, version_select
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform.warehouse.session import qualified
@@ -381,7 +381,8 @@ def _named(ref: TableRef, url: SourceUrl) -> tuple[str, str]:
 
 
 def _table_names(cursor: duckdb.DuckDBPyConnection, alias: str, schema: str) -> list[str]:
-    rows = cursor.execute(
+    rows = execute(
+        cursor,
         "SELECT table_name FROM duckdb_tables() WHERE database_name = $alias AND schema_name = $schema UNION "
         "SELECT view_name FROM duckdb_views() WHERE database_name = $alias AND schema_name = $schema AND NOT internal",
         {"alias": alias, "schema": schema},

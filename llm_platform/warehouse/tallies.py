@@ -18,7 +18,7 @@ from llm_platform.errors import StorageError
 from llm_platform.records import TokenUsage
 from llm_platform.warehouse.engine import literal, one_of
 from llm_platform.warehouse.hashing import row_hash, version_of
-from llm_platform.warehouse.session import FEW_KEYS, LAKE, UPSTREAM, Session, Transaction
+from llm_platform.warehouse.session import FEW_KEYS, UPSTREAM, Session, Transaction
 
 DOCUMENTS = "documents"
 ROWS = "rows"
@@ -552,9 +552,9 @@ class Tallies:
         count, impossible = cursor.execute(counted).fetchall()[0]
         return not impossible and count <= max(FEW, MOST_SHARE * most)
 
-    def _at(self, table: str, at: int, *, catalog: str = LAKE) -> str:
+    def _at(self, table: str, at: int) -> str:
         # A table at a version cannot be given another name.
-        return f"(SELECT * FROM {self._session.relation(self._application, table, catalog=catalog, at_snapshot=at)})"
+        return f"(SELECT * FROM {self._session.relation(self._application, table, at_snapshot=at)})"
 
     def _answers_of(self, release_id: str, at: int) -> str:
         columns = ", ".join(["fingerprint", *ANSWER_COLUMNS, "reused", "cut_tokens", "parts"])

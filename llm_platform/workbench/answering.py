@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,10 +14,13 @@ from llm_platform.operations.answering.documents import require_judgeable
 from llm_platform.operations.answering.spending import spent_by
 from llm_platform.operations.live import asked_documents
 from llm_platform.operations.releases import CHAMPION, LoadedApplication, senders
+from llm_platform.records import Release
 from llm_platform.resources.asking import asking_documents
 from llm_platform.resources.nim import NIMResource
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import Settings
+from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.store import ApplicationStore
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def answer_beside(
     Raises:
         SpecificationError: there is no such variant or bucket.
         PermanentError: variants could not be answered, or judged; says why, after all others were answered.
-        And as `operations.completions.answer`.
+        And as `answering.completions.answer`.
     """
     application = loaded.application
     unknown = sorted(set(buckets or ()) - set(range(application.documents.buckets)))
@@ -61,17 +64,8 @@ def answer_beside(
         )
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application.name)
-        found = senders(store, loaded, variant)
-        run_id, troubles = f"answer-{uuid.uuid4().hex}", dict[str, PlatformError]()
-        if variant != CHAMPION:
-            try:
-                require_judgeable(lake, loaded)
-            except PlatformError as error:
-                # Nothing could be said about new answers; what is published needs its own all the same.
-                published = senders(store, loaded, CHAMPION)
-                if variant is not None or not published:
-                    raise
-                found, troubles["known answers"] = published, error
+        found, troubles = _worth_asking(lake, store, loaded, variant)
+        run_id = f"answer-{uuid.uuid4().hex}"
         for name, release in found.items():
             store.releases.put(release)
             try:
@@ -96,3 +90,20 @@ def answer_beside(
             yield AnsweredBeside(name, sent)
     if troubles:
         raise PermanentError("\n".join(f"{name}: {error}" for name, error in troubles.items()))
+
+
+def _worth_asking(
+    lake: Warehouse, store: ApplicationStore, loaded: LoadedApplication, variant: str | None
+) -> tuple[Mapping[str, Release], dict[str, PlatformError]]:
+    """Variants whose new answers can be judged, and why the others are left alone."""
+    found = senders(store, loaded, variant)
+    if variant != CHAMPION:
+        try:
+            require_judgeable(lake, loaded)
+        except PlatformError as error:
+            # Nothing could be said about new answers; what is published needs its own all the same.
+            published = senders(store, loaded, CHAMPION)
+            if variant is not None or not published:
+                raise
+            return published, {"known answers": error}
+    return found, {}

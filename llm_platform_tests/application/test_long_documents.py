@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_platform.application.documents import LongDocumentRules
 from llm_platform.application.load import load_application
-from llm_platform.application.model import LongDocumentRules
 from llm_platform.errors import SpecificationError
 from llm_platform.prompts.load import load_prompts
 from llm_platform_tests.application.test_application_files import (

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from llm_platform_tests import ONE_THREAD
 from llm_platform_tests.benchmarks.bench import ROOT, Served, serving
 from llm_platform_tests.benchmarks.server import MODEL
 
@@ -30,6 +31,7 @@ LEFT_OUT = 1_000
 """Documents that the first run has to ask for."""
 CHANGED = 10
 SECONDS = 3_600
+MEASURED = Path(__file__).with_name("measured_command.py")
 SLOT = (
     "ALTER TABLE docs ADD PRIMARY KEY (id)",
     "CREATE PUBLICATION llm_platform FOR TABLE docs (id)",
@@ -73,8 +75,9 @@ class Place:
             "context_length": 32_768,
         }
         (root / "models.lock.yaml").write_text(yaml.safe_dump({"models": {"bench": entry}}))
+        # Commands have the cores that a user's have; this package takes one.
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in ONE_THREAD},
             "LLM_PLATFORM_STATE": str(root / "state"),
             "LLM_PLATFORM_NAMESPACE": "bench",
             "LLM_PLATFORM_APPLICATIONS": str(root / "applications"),
@@ -89,7 +92,7 @@ class Place:
             AssertionError: it failed.
         """
         report = self.root / "account.json"
-        program = [sys.executable, "-m", "llm_platform_tests.benchmarks.measured_command", str(report), *arguments]
+        program = [sys.executable, "-P", str(MEASURED), str(report), *arguments]
         environment = self.environment | ({"CHANGE_STEPS": "1"} if steps else {})
         done = subprocess.run(
             program, cwd=ROOT, env=environment, timeout=SECONDS, capture_output=True, text=True, check=False

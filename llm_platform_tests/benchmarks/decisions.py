@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_platform.evaluation.betting import log_fortune
-from llm_platform.evaluation.mixtures import log_mixture, paired_log_evidence, unpaired_log_evidence
+from llm_platform.evaluation.sample_ratio import log_mixture
+from llm_platform_tests.benchmarks.mixtures import paired_log_evidence, unpaired_log_evidence
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_platform.application.load import load_application
-from llm_platform.application.model import Application, Finetuning
+from llm_platform.application.model import Application
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import PlatformError
 from llm_platform.finetuning.base import Base, best_device, load_base
 from llm_platform.finetuning.batches import memory_bytes, parts_for, split_batch

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llm_platform.application.model import Application, Evaluation, Gates, OutputField, Source, Variant
+from llm_platform.application.evaluation import Evaluation, Gates
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
+from llm_platform.application.source import Source
+from llm_platform.application.variants import Variant
 from llm_platform.records import ModelPin, Prompt, PromptMessage, Release, Sampling, SourceState
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.warehouse.lake import LakeLocation, Warehouse

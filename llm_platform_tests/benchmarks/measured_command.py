@@ -1,4 +1,6 @@
-"""`llm-platform` with an account of itself: `python -m … FILE ARGUMENT ...` writes CPU, peak memory and steps to FILE.
+"""`llm-platform` with an account of itself: run with `FILE ARGUMENT ...`, it writes CPU, peak memory and steps to FILE.
+
+It is run as a file: with `-m`, its package would have it work with fewer threads than a user's command.
 
 CPU is user and system time of all threads and of children that have ended. A thread notes it every 20 ms; the events of
 Dagster say when each step began and ended, so each has its part.

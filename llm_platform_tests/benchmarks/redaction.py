@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Redaction, TableRef
+from llm_platform.application.documents import Redaction
+from llm_platform.application.source import TableRef
 from llm_platform.operations.answering.columns import source_reader
 from llm_platform.redaction.redactor import PLACEHOLDER, Redactor
 

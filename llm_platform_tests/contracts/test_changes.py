@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import ContractBeside
+from llm_platform.application.publish import ContractBeside
 from llm_platform.contracts.changes import changes, next_version
 from llm_platform.contracts.shape import contract_of, filled_from, why_not_filled
 from llm_platform_tests.contracts.builders import INVOICE, application, contract, release

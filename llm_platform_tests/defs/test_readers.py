@@ -128,7 +128,7 @@ def test_the_shipped_example_reads_what_the_shipped_contract_has(tmp_path: Path)
 def beside(day: str) -> dict[str, object]:
     from datetime import date
 
-    from llm_platform.application.model import ContractBeside
+    from llm_platform.application.publish import ContractBeside
 
     return {"1": ContractBeside(retired=date.fromisoformat(day))}
 

@@ -7,7 +7,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from llm_platform.operations.release.rollout import promote
 from llm_platform.operations.releases import load_applications
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform.settings.settings import CHECKOUT, Settings
+from llm_platform.warehouse.lake import LakeLocation
 from llm_platform_tests.servers.scripted import ScriptedServer
 from llm_platform_tests.team import NAME, Team, answer
 
@@ -254,10 +255,34 @@ def test_a_role_is_made_twice_without_harm_and_leaves_nothing_behind(production:
     name, administrator = branch.namespace, str(production.settings.catalog).removeprefix("postgres:")
     administrator = administrator.replace(f"user=prod_{name.rpartition('_')[2]}", "user=postgres")
 
-    drop = [f"DROP SCHEMA {name}, {name}_leases CASCADE", f"DROP OWNED BY {name}", f"DROP ROLE {name}"]
+    drop = [f"DROP SCHEMA IF EXISTS {name}, {name}_leases CASCADE", f"DROP OWNED BY {name}", f"DROP ROLE {name}"]
     administrate(administrator, *drop)
 
     assert all(line.replace(name, "branch_42") in ROLE_SQL.with_name("README.md").read_text() for line in drop)
+    assert state(production.settings) == before
+
+
+@pytest.mark.parametrize("production", ["postgres"], indirect=True)
+def test_a_branch_on_a_shared_catalog_goes_with_its_schemas_and_files_and_nobody_elses(production: Production) -> None:
+    """Its folder went, and "is gone" was said; its schemas, its documents and its answers stayed for ever."""
+    before, branch = state(production.settings), production.branch("ended")
+    make_branch(branch.state, branch.namespace, production.settings.namespace)
+    with WarehouseResource.of(branch).open() as lake:
+        lake.application(NAME).prompts.put(production.team.loaded.prompts["clear"])
+    own, data = WarehouseResource.of(branch).location, Path(str(branch.data_root))
+    (data / branch.namespace).mkdir(exist_ok=True)
+    as_owner = replace(own, catalog=str(production.settings.catalog))
+
+    with pytest.raises(StorageError, match="does not own its schemas"):
+        remove_branch(branch.state, branch.namespace, as_owner)
+    assert (data / branch.namespace).is_dir()
+    remove_branch(branch.state, branch.namespace, own)
+
+    with closing(psycopg2.connect(own.target)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE %s", [f"{branch.namespace}%"])
+        assert cursor.fetchone() == (0,)
+    assert not (data / branch.namespace).exists()
+    assert not branch.namespace_folder.exists()
     assert state(production.settings) == before
 
 
@@ -288,14 +313,17 @@ def test_taking_a_branch_down_deletes_what_up_made_and_nothing_else(tmp_path: Pa
     make_branch(state_folder, "mine", "production")
     make_branch(state_folder, "mine", "production")
 
+    def of_state(name: str) -> LakeLocation:
+        return LakeLocation(*Settings(state=state_folder, namespace=name).location(name))
+
     with pytest.raises(SpecificationError, match="is not a branch"):
-        remove_branch(state_folder, "production")
+        remove_branch(state_folder, "production", of_state("production"))
     with pytest.raises(SpecificationError, match="is no branch"):
         make_branch(state_folder, "production", "mine")
     with pytest.raises(SpecificationError, match="cannot read itself"):
         make_branch(state_folder, "mine", "mine")
     with pytest.raises(SpecificationError, match="already reads another"):
         make_branch(state_folder, "mine", "other")
-    remove_branch(state_folder, "mine")
+    remove_branch(state_folder, "mine", of_state("mine"))
 
     assert os.listdir(state_folder / "namespaces") == ["production"]

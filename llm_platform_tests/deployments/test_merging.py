@@ -313,10 +313,15 @@ def prediction(root: Path, seed: int) -> None:
         stored.clear()
         stored.extend(rows)
 
+    def others(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> int:
+        a, b = ({row["document_id"]: (row["fingerprint"], row["status"]) for row in rows} for rows in (one, two))
+        return sum(a.get(key) != b.get(key) for key in a.keys() | b.keys())
+
     stored: list[dict[str, Any]] = []
     texts = {key: f"text of {key}" for key in keys}
     with small.open("production") as lake:
         documents(lake, texts)
+        theirs = list(stored)
         answered(lake, first, {key: chance.choice(words) for key in keys if chance.random() < 0.9})
         if chance.random() < 0.9:
             lake.application(NAME).published.publish(first.release_id, 1)
@@ -348,6 +353,7 @@ def prediction(root: Path, seed: int) -> None:
         said = store.published.changes_of_upstream(
             Served(target.release_id, None, ()), text_contract(1, application=NAME)
         )
+        assert store.documents.others_upstream() == others(theirs, moved)
     with small.open("production") as lake:
         store = lake.application(NAME)
         compared = ("answer", "confidence", "release_id", "status", "reason", "fingerprint", "answered_at")
@@ -393,9 +399,14 @@ def test_branches_are_listed_and_go_when_their_time_is_over(tmp_path: Path, monk
         assert cli.invoke(app, ["branch", "up", *arguments]).exit_code == 0
 
     listed = cli.invoke(app, ["branch", "list"]).output
+    of_others = tmp_path / "namespaces" / "short" / "thesis.odt"
+    of_others.touch()
+    kept = cli.invoke(app, ["branch", "down", "--expired", "--yes"])
+    of_others.unlink()
     gone = cli.invoke(app, ["branch", "down", "--expired", "--yes"]).output
 
     assert "(over)" in listed
+    assert "holds what is not the platform's (thesis.odt)" in str(kept.exception)
     assert listed.count("production") == 3
     assert "short is gone" in gone
     left = sorted(path.name for path in (tmp_path / "namespaces").iterdir())

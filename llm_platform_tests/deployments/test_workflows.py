@@ -61,6 +61,23 @@ def test_what_a_workflow_makes_can_be_made_here(path: Path) -> None:
                 assert target in targets, line
 
 
+def test_every_step_that_runs_the_platform_says_on_which_deployment() -> None:
+    """The branch of a pull request was taken down in an empty folder of the runner, and stayed where it was."""
+    whole = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "pull-request.yml").read_text(encoding="utf-8"))
+
+    found = [
+        {**job.get("env", {}), **step.get("env", {})}
+        for job in whole["jobs"].values()
+        for step in job["steps"]
+        if re.search(r"llm-platform |make ci-branch", step.get("run", ""))
+    ]
+    assert len(found) == 4
+    for environment in found:
+        assert {f"LLM_PLATFORM_{name}" for name in ("NAMESPACE", "CATALOG", "DATA_ROOT", "APPLICATIONS")} <= set(
+            environment
+        )
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -120,7 +137,7 @@ def test_a_pull_request_gets_the_judgement_on_its_prompt(checkout: tuple[Path, d
 
 
 @pytest.mark.slow
-def test_the_workflow_of_a_pull_request_comments_on_it(
+def test_the_workflow_of_a_pull_request_comments_on_it_and_ends_its_branch(
     checkout: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """As a runner plays it: a variable that is not handed on shows in no script."""
@@ -131,6 +148,9 @@ def test_the_workflow_of_a_pull_request_comments_on_it(
         shutil.copytree(CHECKOUT / name, folder / name)
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(CHECKOUT / name, folder)
+    played = folder / ".github" / "workflows" / "pull-request.yml"
+    # There is this commit alone: act lays out no other one by itself.
+    played.write_text(re.sub(r"\n *ref: .*", "", played.read_text()))
     # Nothing is installed, and the forge is not here.
     (folder / ".venv" / ".installed").touch()
     make = f'exec {shutil.which("make")} --assume-old=.venv/.installed "$@"'
@@ -149,17 +169,23 @@ def test_the_workflow_of_a_pull_request_comments_on_it(
     for command in (["init", "-q"], ["add", ".github", ".ci", "Makefile"], ["commit", "-qm", "x"], ORIGIN):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=folder, check=True)
 
-    pull = {"head": {"repo": {"full_name": "o/r"}}}
-    event = {"action": "opened", "number": 7, "pull_request": pull, "repository": {"full_name": "o/r"}}
-    (folder / "event.json").write_text(json.dumps(event))
-
+    pull = {"head": {"repo": {"full_name": "o/r"}}, "base": {"sha": "b" * 40}, "merge_commit_sha": "a" * 40}
+    event = {"number": 7, "repository": {"full_name": "o/r"}}
     # Beside the checkout: act copies that into it.
-    done = act(folder, {**environment, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("act"))})
+    environment["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("act"))
+    branch = Path(environment["LLM_PLATFORM_STATE"]) / "namespaces" / "pr_7"
+    for action in ("opened", "closed"):
+        now = {**event, "action": action, "pull_request": {**pull, "merged": action == "closed"}}
+        (folder / "event.json").write_text(json.dumps(now))
 
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        done = act(folder, environment)
+
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert branch.exists() is (action == "opened")
     said = (folder / "said").read_text()
     assert "pr comment 7 --repo o/r --body-file evaluation/comment.md" in said
     assert "Published rows that would change: **30**" in said
+    assert "30 answers of pr_7 are now those of production" in done.stdout
 
 
 def act(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

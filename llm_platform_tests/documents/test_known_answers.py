@@ -44,7 +44,7 @@ def application(labels: tuple[str, ...], **values: Any) -> Application:
 
 
 def stored(rows: pa.Table, labels: tuple[str, ...]) -> list[tuple[str, str]]:
-    table = references_table(rows, DOCUMENTS, application(labels))
+    table, _ = references_table(rows, DOCUMENTS, application(labels))
     return list(zip(table["document_id"].to_pylist(), table["answer"].to_pylist(), strict=True))
 
 
@@ -122,7 +122,7 @@ def test_an_object_of_nothing_is_no_known_answer() -> None:
     spec = application((), task="extract", fields=fields, references=references)
     rows = pa.table({"id": ["a", "b", "c"], "total": [1, None, None], "city": [None, None, "Ulm"]})
 
-    table = references_table(rows, DOCUMENTS, spec)
+    table, _ = references_table(rows, DOCUMENTS, spec)
 
     assert table["answer"].to_pylist() == ['{"city":null,"total":1}', '{"city":"Ulm","total":null}']
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Documents, Redaction, Source
+from llm_platform.application.documents import Documents, Redaction
+from llm_platform.application.source import Source
 from llm_platform.documents.prepare import ONLINE_PREFIX, OneByOne, TakingOut, prepare, prepared_batch
 from llm_platform.errors import ContractBroken
 from llm_platform.redaction.kinds import INSTALL, installed

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Documents, Source
+from llm_platform.application.documents import Documents
+from llm_platform.application.source import Source
 from llm_platform.documents.normalize import normalized
 from llm_platform.documents.prepare import BATCH_SCHEMA, bucket_of, prepare
 from llm_platform.errors import ContractBroken

@@ -37,7 +37,7 @@ def application(task: dict[str, Any], **references: Any) -> Application:
 
 
 def known(table: dict[str, Any], spec: Application) -> list[tuple[str, str, str]]:
-    rows = references_table(pa.table(table), DOCUMENTS, spec).to_pylist()
+    rows = references_table(pa.table(table), DOCUMENTS, spec)[0].to_pylist()
     return [(row["document_id"], row["answer"], row["split"]) for row in rows]
 
 

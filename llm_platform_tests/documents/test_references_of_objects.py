@@ -31,7 +31,7 @@ DOCUMENTS = pa.table({"document_id": ["a"], "fingerprint": ["f"]})
 )
 def test_answers_that_are_objects_are_stored_as_canonical_json(truth: pa.Array) -> None:
     """They are compared with answers field by field, and equal objects need equal text."""
-    table = references_table(pa.table({"id": ["a"], "truth": truth}), DOCUMENTS, APPLICATION)
+    table, _ = references_table(pa.table({"id": ["a"], "truth": truth}), DOCUMENTS, APPLICATION)
 
     assert table.column("answer").to_pylist() == ['{"date":null,"total":"9.00"}']
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llm_platform.application.model import Documents, Source
+from llm_platform.application.documents import Documents
+from llm_platform.application.source import Source
 from llm_platform.documents.prepare import prepare
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.baseline import baseline_of

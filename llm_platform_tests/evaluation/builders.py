@@ -9,7 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from llm_platform.application.model import Application, Evaluation, Gates, OutputField, References, Source, Variant
+from llm_platform.application.evaluation import Evaluation, Gates
+from llm_platform.application.model import Application
+from llm_platform.application.output import OutputField
+from llm_platform.application.references import References
+from llm_platform.application.source import Source
+from llm_platform.application.variants import Variant
 from llm_platform.evaluation.report import Report, build_report
 from llm_platform.evaluation.scorers import score_answers
 from llm_platform.records import Gate, ModelPin, Prompt, PromptMessage, Release, Sampling, Score

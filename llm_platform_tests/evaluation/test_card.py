@@ -81,7 +81,7 @@ def card() -> str:
     """The card of two variants and their comparison."""
     reports, a, b, world = two_variants()
     compared = compare(a, b, references=world.references, rules=Rules(0.95))
-    return render_card(reports, [compared], title="Reviews", provenance={"git commit": "1f3c9ab"})
+    return render_card(reports, [compared], title="Reviews", looks="once", provenance={"git commit": "1f3c9ab"})
 
 
 def test_the_card_says_what_was_decided_and_why() -> None:
@@ -104,7 +104,7 @@ def test_a_variant_that_has_more_to_show_than_its_gates_is_not_called_approved()
     reports, *_ = two_variants()
     reason = "Adapter 1f3c9ab is refused: not shown to be better than plain"
 
-    text = Page(render_card(reports, title="Reviews", withheld={"scaled": reason})).text
+    text = Page(render_card(reports, title="Reviews", looks="once", withheld={"scaled": reason})).text
 
     assert "No variant may be published." in text
     assert f"scaled Not decided 0.780 accuracy, [0.718, 0.832], minimum 0.600 {reason}" in text
@@ -147,7 +147,7 @@ def test_no_text_of_a_document_and_no_free_answer_is_on_the_card() -> None:
     baseline = baseline_of(world.answers, world.references, application=world.application)
     report = world.report(baseline=baseline)
 
-    html = render_card([report], title="Receipts")
+    html = render_card([report], title="Receipts", looks="once")
 
     assert CANARY not in html
     assert CANARY not in report.model_dump_json()
@@ -163,7 +163,7 @@ def test_names_are_shown_and_never_run() -> None:
     world.documents = [{**row, "document_id": f"{bad}{index}"} for index, row in enumerate(world.documents)]
     world.known = [{**row, "document_id": f"{bad}{index}"} for index, row in enumerate(world.known)]
 
-    html = render_card([world.report(variant=bad)], title=bad, description=bad, provenance={bad: bad})
+    html = render_card([world.report(variant=bad)], title=bad, looks="once", provenance={bad: bad})
 
     assert "<script" not in html
     assert bad in Page(html).text
@@ -177,7 +177,7 @@ def test_a_card_can_be_made_of_very_little(world: World) -> None:
     if not world.documents:
         world.add(1, status=None)
 
-    html = render_card([world.report()], title="Reviews")
+    html = render_card([world.report()], title="Reviews", looks="once")
 
     assert Page(html).open == []
     assert "This variant may not be published." in html
@@ -190,7 +190,7 @@ def test_many_labels_become_a_list_of_mistakes() -> None:
     for index, label in enumerate(labels):
         world.add(5, answer=label, reference=label).add(index % 3, answer=labels[0], reference=label)
 
-    text = Page(render_card([world.report()], title="Intents")).text
+    text = Page(render_card([world.report()], title="Intents", looks="once")).text
 
     assert "Most frequent mistakes" in text
     assert "The 24 weakest of 77 labels" in text
@@ -200,7 +200,15 @@ def test_reports_of_different_evaluations_are_marked() -> None:
     """Side by side invites comparing; where that is wrong, the card must say so."""
     first, second = World().add(20).report(), World().add(30).report(variant="later")
 
-    assert "do not compare them" in render_card([first, second], title="Reviews")
+    assert "do not compare them" in render_card([first, second], title="Reviews", looks="once")
+
+
+def test_bars_that_hold_at_every_look_are_called_so() -> None:
+    """Who may look after every batch of labels has to know that this is allowed."""
+    report = World().add(20).report()
+
+    assert "bars are 0.95 intervals;" in render_card([report], title="Reviews", looks="once")
+    assert "bars are 0.95 confidence sequences, which hold" in render_card([report], title="Reviews", looks="any")
 
 
 def test_reports_of_several_applications_are_refused() -> None:
@@ -209,9 +217,9 @@ def test_reports_of_several_applications_are_refused() -> None:
     other = reports[0].model_copy(update={"application": "receipts"})
 
     with pytest.raises(ContractBroken, match="one application"):
-        render_card([reports[0], other], title="Reviews")
+        render_card([reports[0], other], title="Reviews", looks="once")
     with pytest.raises(ContractBroken, match="got 0 reports"):
-        render_card([], title="Reviews")
+        render_card([], title="Reviews", looks="once")
 
 
 def test_a_card_is_made_quickly() -> None:
@@ -219,7 +227,7 @@ def test_a_card_is_made_quickly() -> None:
     reports, *_ = two_variants()
     started = time.process_time()
 
-    render_card(reports, title="Reviews")
+    render_card(reports, title="Reviews", looks="once")
 
     assert time.process_time() - started < 3.0
 
@@ -252,6 +260,7 @@ def full_card() -> str:
         reports,
         compare_all([(a, b)], references=world.references, rules=Rules(0.95)),
         title="Reviews",
+        looks="once",
         panels=panels,
         changes=[changes(reports[0].model_copy(update={"variant": "scaled"}), reports[1])],
         pending={"tuned": "its adapter is not trained yet"},
@@ -295,7 +304,11 @@ def test_pictures_say_what_they_show_and_tables_name_their_columns() -> None:
 def test_a_card_of_nothing_but_pending_variants_is_a_card() -> None:
     """Before the first calibration is fitted there is no release, and the run is not a failure."""
     html = render_card(
-        [], title="Reviews", application="reviews", pending={"scaled": "its calibration is not fitted yet"}
+        [],
+        title="Reviews",
+        looks="once",
+        application="reviews",
+        pending={"scaled": "its calibration is not fitted yet"},
     )
 
     assert "No variant can be judged yet." in Page(html).text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Evaluation, Gates
+from llm_platform.application.evaluation import Evaluation, Gates
 from llm_platform.evaluation.changes import changes
 from llm_platform.evaluation.report import Report
 from llm_platform.records import Gate

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Evaluation, Gates
+from llm_platform.application.evaluation import Evaluation, Gates
 from llm_platform.evaluation.clusters import Method, clusters_of, measured_count, text_cluster
 from llm_platform.evaluation.statistics import effective_count, mean_score
-from llm_platform.operations.evidence.evaluation import text_clusters, with_clusters
+from llm_platform.operations.evidence.frames import text_clusters, with_clusters
 from llm_platform_tests.evaluation.builders import World, application_of
 
 

@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llm_platform.application.model import Application, Evaluation, Gates, Monitoring, Source, Variant
+from llm_platform.application.evaluation import Evaluation, Gates
+from llm_platform.application.model import Application
+from llm_platform.application.monitoring import Monitoring
+from llm_platform.application.source import Source
+from llm_platform.application.variants import Variant
 from llm_platform.evaluation import drift_tests
 from llm_platform.evaluation.drift import MEASUREMENTS, Measurement, flag_documents, measure_drift
 from llm_platform.evaluation.drift_texts import is_refusal, language

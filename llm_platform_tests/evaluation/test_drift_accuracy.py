@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm_platform.application.model import Labelling
+from llm_platform.application.monitoring import Labelling
 from llm_platform.evaluation.drift_accuracy import FreshAccuracy, draw, fresh_accuracy
 
 RULES = Labelling(audit_share=0.05, low_confidence_below=0.6, low_confidence_share=0.4, drifted_share=0.8)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Evaluation, Gates, RegressionGate, SliceGate
+from llm_platform.application.evaluation import Evaluation, Gates, RegressionGate, SliceGate
 from llm_platform.evaluation.effort import Ordered
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.regression import ChampionScores

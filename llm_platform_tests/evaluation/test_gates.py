@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Evaluation, Gates
+from llm_platform.application.evaluation import Evaluation, Gates
 from llm_platform.evaluation.baseline import Baseline
 from llm_platform.evaluation.gates import standing
 from llm_platform.evaluation.report import Report

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llm_platform.application.model import Evaluation, Gates, LabelGates, MetricGate, OutputField
+from llm_platform.application.evaluation import Evaluation, Gates, LabelGates, MetricGate
+from llm_platform.application.output import OutputField
 from llm_platform.evaluation.gate_names import claim, gate_names
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.statistics import wilson_bounds

@@ -10,13 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import xlogy
 
-from llm_platform.errors import ContractBroken
-from llm_platform.evaluation.mixtures import (
-    paired_bounds,
+from llm_platform_tests.benchmarks.mixtures import (
     paired_largest,
     paired_log_evidence,
-    unpaired_bounds,
-    unpaired_difference,
     unpaired_largest,
     unpaired_log_evidence,
 )
@@ -86,22 +82,7 @@ def test_looking_after_every_text_is_wrong_no_oftener_than_stated() -> None:
     assert (evidence.max(axis=1) >= math.log(1.0 / ALPHA)).mean() <= ALPHA
 
 
-@settings(max_examples=50, deadline=None)
-@given(COUNTS, COUNTS, COUNTS, st.sampled_from([0.8, 0.95]))
-def test_paired_bounds_hold_the_value_and_turn_with_the_sides(
-    wins: int, ties: int, losses: int, confidence: float
-) -> None:
-    """Which variant is called b is a name; the interval of the other way round is this one mirrored."""
-    if not wins + ties + losses:
-        return
-    lower, upper = paired_bounds(wins, ties, losses, confidence=confidence)
-    mirrored = paired_bounds(losses, ties, wins, confidence=confidence)
-
-    assert -1.0 <= lower <= (wins - losses) / (wins + ties + losses) <= upper <= 1.0
-    assert mirrored == pytest.approx((-upper, -lower), abs=1e-6)
-
-
-def test_unpaired_bounds_are_wrong_no_oftener_than_stated() -> None:
+def test_unpaired_evidence_is_wrong_no_oftener_than_stated() -> None:
     """A split into a fifth and the rest, looked at after every 25 documents, whole and partial scores."""
     generator = np.random.default_rng(4)
     wrong = 0
@@ -119,33 +100,3 @@ def test_unpaired_bounds_are_wrong_no_oftener_than_stated() -> None:
                 break
 
     assert wrong / 200 <= ALPHA
-
-
-def test_unpaired_bounds_narrow_around_the_difference() -> None:
-    """And they are wider than paired ones, which is why documents are answered by both where that is affordable."""
-    few = unpaired_bounds((60.0, 70.0), (100, 100), confidence=0.95)
-    many = unpaired_bounds((6000.0, 7000.0), (10_000, 10_000), confidence=0.95)
-    paired = paired_bounds(2000, 7000, 1000, confidence=0.95)
-
-    assert few[0] < many[0] < 0.1 < many[1] < few[1]
-    assert many[1] - many[0] > paired[1] - paired[0]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=200),
-    st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=200),
-)
-def test_interval_and_p_value_of_a_split_decide_alike(a: list[float], b: list[float]) -> None:
-    """As where both answered the same documents: one story."""
-    interval, p_value = unpaired_difference(a, b, confidence=0.9)
-
-    assert interval.lower <= interval.value <= interval.upper
-    if abs(p_value - 0.1) > 1e-6:
-        assert (p_value < 0.1) == (interval.lower > 0.0 or interval.upper < 0.0)
-
-
-def test_a_variant_without_scores_cannot_be_compared() -> None:
-    """A canary has answered nothing yet when it begins."""
-    with pytest.raises(ContractBroken, match="one variant has none"):
-        unpaired_difference([1.0], [], confidence=0.95)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Application, Evaluation, Gates
+from llm_platform.application.evaluation import Evaluation, Gates
+from llm_platform.application.model import Application
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.evaluation import own_code
 from llm_platform.evaluation.further import own_panels

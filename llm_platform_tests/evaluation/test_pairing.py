@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from llm_platform.application.model import Looks
+from llm_platform.application.evaluation import Looks
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.pairing import (
     PairedDifference,

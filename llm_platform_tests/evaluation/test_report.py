@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from llm_platform.application.model import Evaluation, Gates, References
+from llm_platform.application.evaluation import Evaluation, Gates
+from llm_platform.application.references import References
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.yardstick import evaluation_id

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Evaluation, FieldType, Gates, OutputField
+from llm_platform.application.evaluation import Evaluation, Gates
+from llm_platform.application.output import FieldType, OutputField
 from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.fields import Grade, grade_fields
 from llm_platform.evaluation.matches import same_items

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import ContractBroken, StorageError
 from llm_platform.finetuning.encoding import Choices, encode, shared_prefix
 from llm_platform.finetuning.energy import EnergyMeter

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import SpecificationError
 from llm_platform.finetuning.duplicates import NEAR, near_duplicate_groups, shingles_of
 from llm_platform.finetuning.split import LabelledDocument, choose

@@ -9,7 +9,7 @@ import pytest
 
 from llm_platform.errors import EndpointUnavailable
 from llm_platform.models.entries import Artifact, LockEntry, Weights
-from llm_platform.models.identity import mismatches, observe, unverified
+from llm_platform.models.identity import ServedIdentity, compare, mismatches, observe
 from llm_platform_tests.models.bodies import NIM1, PROFILE, VLLM, VLLM_MODELS, embedded, fetch
 
 SHA = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -27,6 +27,11 @@ def entry(**changed: Any) -> LockEntry:
         "context_length": 4096,
     }
     return LockEntry.model_validate({**fields, **changed})
+
+
+def unverified(entry: LockEntry, identity: ServedIdentity) -> list[str]:
+    """What the entry pins and the endpoint does not say."""
+    return [one.name for one in compare(entry, identity) if one.observed is None]
 
 
 def local(**changed: Any) -> LockEntry:

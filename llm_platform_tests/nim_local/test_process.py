@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from llm_platform.errors import EndpointUnavailable, LeaseHeld, StorageError
+from llm_platform.files import file_sha256
 from llm_platform.nim_local.config import EmbeddedConfig
-from llm_platform.nim_local.locking import exclusive, file_sha256
+from llm_platform.nim_local.locking import exclusive
 from llm_platform.nim_local.process import RunningNim, connect, status, stop
 from llm_platform.nim_local.registration import is_served, read_announcement, server_folder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm_platform.errors import SpecificationError
-from llm_platform.nim_local.locking import file_sha256
+from llm_platform.files import file_sha256
 from llm_platform.nim_local.requantize import Quantization, requantize
 
 gguf = pytest.importorskip("gguf", reason="gguf is not installed: make install")

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from llm_platform.application.model import OutputField, output_schema
+from llm_platform.application.output import OutputField, output_schema
 from llm_platform.nim_local.process import RunningNim
 
 from .http_calls import call, post

@@ -10,7 +10,7 @@ from llm_platform.nim.metrics import EndpointMetrics
 from llm_platform.records import Completion, CompletionStatus
 from llm_platform.records.base import Record
 from llm_platform.records.completions import TokenUsage
-from llm_platform.records.tables import TABLES, arrow_schema, columns_of
+from llm_platform.records.tables import TABLES, arrow_schema, columns_of_record
 
 
 def test_a_field_of_a_record_is_a_column() -> None:
@@ -28,7 +28,7 @@ def test_a_field_of_a_record_is_a_column() -> None:
         causes: dict[str, int]
         urls: tuple[str, ...] = ()
 
-    assert columns_of(Row) == {
+    assert columns_of_record(Row) == {
         "name": "VARCHAR",
         "kind": "VARCHAR",
         "status": "VARCHAR",

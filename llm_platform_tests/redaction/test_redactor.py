@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_platform.application.model import Redaction
+from llm_platform.application.documents import Redaction
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.redaction.kinds import INSTALL, KINDS, installed
 from llm_platform.redaction.recognizers import Recognized, Recognizers

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from llm_platform.application.model import Budget, MonthlyBudget
+from llm_platform.application.budget import Budget, MonthlyBudget
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.operations.answering.spending import budget_line, spent_by, within_budget
 from llm_platform.operations.reviewing.review import ReviewDesk

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.application.model import OutputField
+from llm_platform.application.output import OutputField
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import Verdict
 from llm_platform.review.agreement import agreement, agreements

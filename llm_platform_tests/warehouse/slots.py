@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg2
 
-from llm_platform.application.model import Source
+from llm_platform.application.source import Source
 from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import SourceChanges
 from llm_platform.warehouse.engine import connect

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Application, ContractBeside
+from llm_platform.application.model import Application
+from llm_platform.application.publish import ContractBeside
 from llm_platform.contracts.files import contract_files
 from llm_platform.contracts.shape import contract_of, filled_from
 from llm_platform.errors import ContractBroken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 
 from llm_platform import files
 from llm_platform.contracts.files import contract_files
-from llm_platform.errors import PlatformError, TransientError
+from llm_platform.errors import PlatformError, StorageError, TransientError
 from llm_platform.records.contracts import text_contract
 from llm_platform.warehouse.copies import CopyPlace, FolderPlace, S3Place
 from llm_platform.warehouse.copies_postgres import PostgresPlace, schema_name
@@ -262,6 +263,23 @@ def test_a_copy_in_a_store_follows_and_is_left_alone(tmp_path: Path, bucket: tup
     assert sorted(key for key in keys if not key.endswith("/")) == [
         f"follows/published_v2.{ending}" for ending in ("odcs.yaml", "parquet", "schema.json")
     ]
+
+
+def test_a_full_machine_is_not_taken_for_a_store_that_refuses(tmp_path: Path, bucket: tuple[S3Access, Any]) -> None:
+    """What is uploaded is written on this machine first."""
+    access, _ = bucket
+    location = LakeLocation(f"sqlite:{tmp_path / 'lake.sqlite'}", str(tmp_path / "data"), s3=access)
+    with Warehouse.attach(location, threads=1) as lake:
+        fill(lake, KEYS)
+        answer_all(lake)
+        spill = lake._session.spill_folder
+        assert spill is not None
+        shutil.rmtree(spill)
+
+        with pytest.raises(StorageError, match="on this machine first") as raised:
+            publish(lake, RELEASE_ID, [S3Place("s3://readers/full/")])
+
+    assert "object store" not in str(raised.value)
 
 
 def test_one_place_that_is_down_keeps_no_other_from_readers(

@@ -138,13 +138,3 @@ def test_documents_can_be_read_as_they_were(lake: Warehouse) -> None:
     assert documents.table(["document_id"], at_snapshot=before).column(0).to_pylist() == ["a"]
     assert lake.frame("reviews", "documents", at_snapshot=before).num_rows == 1
     assert lake.frame("reviews", "documents", at_snapshot=0).num_rows == 0
-
-
-def test_equal_texts_count_once(local_lake: Warehouse) -> None:
-    """What is paid for is a text, not a document."""
-    documents = local_lake.application("reviews").documents
-    rows = batch([document("a", fingerprint="f"), document("b", fingerprint="f"), document("c", status="oversized")])
-
-    documents.apply(rows, deleted=None, full=True, consumed=consumed())
-
-    assert documents.sendable_fingerprints() == 1

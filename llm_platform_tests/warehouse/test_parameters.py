@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+from llm_platform.warehouse import engine
 from llm_platform.warehouse.engine import connect, execute
 
 
@@ -59,3 +64,27 @@ def test_no_process_loads_pandas_for_a_parameter() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_every_statement_with_values_goes_through_execute() -> None:
+    """One that does not makes its process load pandas. A key of ours is bound: it stands in no statement."""
+    modules = sorted(Path(engine.__file__).parent.glob("*.py"))
+    assert {path.name for path in modules if any(_binding(ast.parse(path.read_text(encoding="utf-8"))))} == {
+        "masking.py"
+    }
+
+
+def _binding(module: ast.Module) -> Iterator[ast.Call]:
+    """Calls of a connection's own `execute` with values for DuckDB's places, which are not psycopg's."""
+    for call in ast.walk(module):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "execute":
+            constants = [node.value for node in ast.walk(call.args[0]) if isinstance(node, ast.Constant)]
+            if len(call.args) > 1 and re.search(r"\S+ .*(\?|\$\w)", "".join(map(str, constants))):
+                yield call
+
+
+def test_a_small_query_wakes_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of DuckDB that wait for more of it spin, which doubles its CPU."""
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+
+    assert connect().execute("SELECT current_setting('threads')").fetchall() == [(1,)]

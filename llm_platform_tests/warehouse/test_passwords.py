@@ -14,7 +14,7 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from llm_platform.application.model import TableRef
+from llm_platform.application.source import TableRef
 from llm_platform.errors import PlatformError, StorageError
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import LakeLocation, Warehouse

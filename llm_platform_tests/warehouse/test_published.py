@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
-from llm_platform.errors import ContractBroken, StorageError
+from llm_platform.errors import ContractBroken
 from llm_platform.records.refusals import Refusal
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import (
@@ -136,27 +134,6 @@ def test_contracts_are_tables_of_their_own(local_lake: Warehouse) -> None:
 
     assert published.table(2).num_rows == 1
     assert published.table(1).num_rows == 0
-
-
-def test_the_export_is_whole_or_absent(local_lake: Warehouse, tmp_path: Path) -> None:
-    """A reader that opens the file at any time finds one complete version."""
-    fill(local_lake, "ab")
-    answer_all(local_lake)
-    published = local_lake.application("reviews").published
-    published.publish(RELEASE_ID, 1)
-
-    rows = published.export_parquet(1, tmp_path / "out" / "published.parquet")
-
-    assert rows == pq.read_table(tmp_path / "out" / "published.parquet").num_rows == 2
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["published.parquet"]
-
-
-def test_an_export_into_a_file_is_refused(local_lake: Warehouse, tmp_path: Path) -> None:
-    """The message must say what to change."""
-    (tmp_path / "out").write_text("not a folder")
-
-    with pytest.raises(StorageError, match=r"Cannot export to .*published.parquet"):
-        local_lake.application("reviews").published.export_parquet(1, tmp_path / "out" / "published.parquet")
 
 
 def test_explain_joins_the_whole_chain(lake: Warehouse) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llm_platform.application.model import Source, TableRef
+from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken, PlatformError, SpecificationError, TransientError
 from llm_platform.warehouse.lake import Warehouse
 

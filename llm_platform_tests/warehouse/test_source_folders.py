@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llm_platform.application.model import Source, TableRef
+from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken, PlatformError, SpecificationError, TransientError
 from llm_platform.records import SourceState
 from llm_platform.tables.folders import table_files

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from llm_platform.application.model import Source
+from llm_platform.application.source import Source
 from llm_platform.errors import ContractBroken
 from llm_platform.tables.columns import texts
 from llm_platform.warehouse.lake import Warehouse

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from psycopg2.extras import LogicalReplicationConnection
 
-from llm_platform.application.model import Source
+from llm_platform.application.source import Source
 from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.records import SourceState
 from llm_platform.warehouse.engine import connect

@@ -12,7 +12,7 @@ import psycopg2
 import pyarrow as pa
 import pytest
 
-from llm_platform.application.model import Source, TableRef
+from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken, SpecificationError, TransientError
 from llm_platform.records import SourceState
 from llm_platform.warehouse.changes import AllBut, SourceChanges

@@ -190,7 +190,7 @@ def test_a_look_that_does_not_fit_gets_the_memory_it_needs(
     local_lake: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is there to spill, not to fail."""
-    monkeypatch.setattr(session, "SPARING_MIB", 1)
+    monkeypatch.setattr(session, "SPARING_MIB", (1, 2))
     rows = [document(f"{number:06d}", text=f"{number} " * 200) for number in range(20_000)]
     store = local_lake.application("reviews")
     store.documents.apply(batch(rows), deleted=None, full=True, consumed=consumed())

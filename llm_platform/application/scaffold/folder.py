@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from llm_platform.application.model import NAME_PATTERN
+from llm_platform.application.rules import PROMPTS_FOLDER
 from llm_platform.application.scaffold.columns import (
     MAX_LABELS,
     Columns,
@@ -32,7 +33,6 @@ from llm_platform.tables.places import S3, is_place_of_many, look_into
 
 DEFAULT_MODEL = "smollm2-135m"
 PROMPT_NAME = "first"
-PROMPTS_FOLDER = "prompts"
 
 
 def new_application(

@@ -20,12 +20,8 @@ from llm_platform.operations.adapters.adapter_panels import adapter_panels
 from llm_platform.operations.adapters.finetuning import labelled_documents
 from llm_platform.operations.evidence.abilities import KeptAbilities
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, report_kind, stored_report
-from llm_platform.operations.evidence.evaluation import (
-    answers_frame,
-    current_evaluation_id,
-    text_clusters,
-    with_clusters,
-)
+from llm_platform.operations.evidence.evaluation import current_evaluation_id
+from llm_platform.operations.evidence.frames import answers_frame, text_clusters, with_clusters
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.records import DocumentRow, Release, Score
 from llm_platform.warehouse.store import ApplicationStore

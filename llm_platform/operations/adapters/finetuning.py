@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import PermanentError, SpecificationError, StorageError
 from llm_platform.finetuning.adapter import MANIFEST, load_manifest
 from llm_platform.finetuning.examples import TrainingExample, describe, make_examples

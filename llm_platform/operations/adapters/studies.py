@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import ContractBroken, PermanentError
 from llm_platform.evaluation.baseline import tfidf_grades
 from llm_platform.evaluation.pairs import held_out_grades
@@ -34,7 +34,7 @@ from llm_platform.operations.adapters.finetuning import (
     training_set,
 )
 from llm_platform.operations.answering.sending import Asking, ask
-from llm_platform.operations.evidence.evaluation import answers_frame
+from llm_platform.operations.evidence.frames import answers_frame
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import AdapterManifest, Interval, Recipe, Release
 from llm_platform.warehouse.lake import Warehouse

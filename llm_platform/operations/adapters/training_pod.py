@@ -23,6 +23,7 @@ class TrainingImage:
         image: None where the deployment names none.
         claim: Volume claim that holds the state folder.
         state: Path under which it is mounted.
+        account: Service account of the pod, which gets no token of it.
         gpu_resource: What a node calls its GPUs.
         tolerated_taints: Keys of taints that keep other pods from GPU nodes.
     """
@@ -30,6 +31,7 @@ class TrainingImage:
     image: str | None
     claim: str
     state: Path
+    account: str = "default"
     gpus: int = 1
     gpu_resource: str = "nvidia.com/gpu"
     tolerated_taints: tuple[str, ...] = ()
@@ -82,6 +84,7 @@ def training_pod(training: Training, image: TrainingImage) -> TrainingPod:
         spec={
             "restartPolicy": "Never",
             "activeDeadlineSeconds": timeout,
+            "serviceAccountName": image.account,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "tolerations": [

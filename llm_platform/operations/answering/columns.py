@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 from llm_platform.application.load import FILE_NAME
-from llm_platform.application.model import Application, TableRef
+from llm_platform.application.model import Application
+from llm_platform.application.source import TableRef
 from llm_platform.application.yaml.mistakes import Mistake, listed, nearest, read_text, wording
 from llm_platform.application.yaml.read import LocatedYaml, Location, read_yaml
 from llm_platform.errors import ContractBroken, SpecificationError, TransientError

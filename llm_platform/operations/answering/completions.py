@@ -10,7 +10,7 @@ from llm_platform.inference.answers import recalibrate
 from llm_platform.inference.calibration import fit_calibration
 from llm_platform.operations.answering.account import joined
 from llm_platform.operations.answering.long_documents import take_over_whole_answers
-from llm_platform.operations.answering.sending import Asking, recover_journal, send, within_budget
+from llm_platform.operations.answering.sending import Asking, recover_journal, send, with_budget_left
 from llm_platform.operations.answering.sharing import SharedWork, wait_for_others
 from llm_platform.operations.releases import latest_calibrated, requesting
 from llm_platform.prompts.templates import variables_in_order
@@ -108,7 +108,7 @@ def answer_missing(store: ApplicationStore, release: Release, *, application: Ap
                         total=work.expected,
                         lease=lease,
                         application=application,
-                        asking=within_budget(asking, runs),
+                        asking=with_budget_left(asking, runs),
                     )
                 )
             tried.update(lease.buckets)

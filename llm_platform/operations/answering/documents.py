@@ -8,7 +8,9 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_platform.application.model import Application, Source, TableRef
+from llm_platform.application.long_document_rules import PARTS
+from llm_platform.application.model import Application
+from llm_platform.application.source import Source, TableRef
 from llm_platform.documents.prepare import OneByOne, prepare, prepared_batch
 from llm_platform.documents.references import KnownAnswers, known_answers_of, matched
 from llm_platform.errors import ContractBroken, DropHeld, EndpointMismatch, PlatformError, SpecificationError
@@ -17,7 +19,6 @@ from llm_platform.evaluation.ready import require_judging
 from llm_platform.models.lock import lock_hash
 from llm_platform.operations.answering.redacting import mark_of, redacted_answers, taking_out
 from llm_platform.operations.releases import LoadedApplication, champion_release
-from llm_platform.prompts.load import PARTS
 from llm_platform.records import Judge, RowsChanged, SourceState, content_hash
 from llm_platform.tables.columns import texts
 from llm_platform.warehouse.documents import dropped

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from llm_platform.application.long_document_rules import PARTS
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, RequestRejected, SpecificationError
 from llm_platform.nim.http import EndpointClient
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.cutting import beginning, grouped, spans
-from llm_platform.prompts.load import PARTS
 from llm_platform.prompts.render import Choose, RenderedPrompt, Renderer
 from llm_platform.records import DocumentRow, Release, content_hash
 

@@ -73,7 +73,7 @@ class InParts:
         """Ask about all parts, then store one answer per document.
 
         Raises:
-            As `operations.completions.answer`.
+            As `answering.completions.answer`.
         """
         long = self._renderer.long
         for helper in (self._parts, self._together):

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from llm_platform.application.model import Application, Predictions, TableRef
+from llm_platform.application.model import Application
+from llm_platform.application.source import TableRef
+from llm_platform.application.variants import Predictions
 from llm_platform.documents.prepare import require_possible
 from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.inference.answers import AnswerReader

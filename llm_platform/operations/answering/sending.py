@@ -104,7 +104,7 @@ def ask(
 
     Raises:
         LeaseHeld: another process answers for this release.
-        And as `operations.completions.answer`.
+        And as `answering.completions.answer`.
     """
     with store.completions.lease(release.release_id, holder=asking.run_id) as lease:
         return send(store, release, batches, total=total, lease=lease, application=application, asking=asking)
@@ -203,7 +203,7 @@ def asked_file(journals: Path, application: str, release_id: str) -> Path:
     return journals / application / f"{release_id}.asked"
 
 
-def within_budget(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
+def with_budget_left(asking: Asking, runs: Sequence[InferenceRun]) -> Asking:
     """The same with what earlier runs have left of the budget."""
     policy, seconds = asking.policy, sum(run.seconds for run in runs)
     usage = TokenUsage(
@@ -287,7 +287,7 @@ class _Sending:
 
         `batches` is read once nobody else answers for the helper.
         """
-        left = within_budget(self._asking, self.account.runs)
+        left = with_budget_left(self._asking, self.account.runs)
         if self.account.is_stopped or _is_used_up(left.policy):
             return False
         with self._alone(release) as lease:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from llm_platform.application.model import Application, TableRef
+from llm_platform.application.model import Application
+from llm_platform.application.source import TableRef
 from llm_platform.documents.prepare import prepare
 from llm_platform.documents.references import known_answers_of
 from llm_platform.errors import ContractBroken

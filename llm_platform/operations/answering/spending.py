@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from llm_platform.application.model import Budget, MonthlyBudget
+from llm_platform.application.budget import Budget, MonthlyBudget
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy
 from llm_platform.models.entries import LockEntry
@@ -17,6 +17,7 @@ from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.prompts.budget import token_budget
 from llm_platform.prompts.render import fixed_prefix
 from llm_platform.records import InferenceRun, ModelPin, Prices, Release, TokenUsage
+from llm_platform.records.prices import SECONDS_PER_HOUR
 from llm_platform.records.rollout import AskedDocuments
 from llm_platform.warehouse.missing import MissingSize
 from llm_platform.warehouse.store import ApplicationStore
@@ -25,7 +26,6 @@ from llm_platform.warehouse.store import ApplicationStore
 ASSUMED_TOKENS_PER_BYTE = 0.25
 # A shorter run measures its own start.
 MEASURABLE_ROWS = 20
-SECONDS_PER_HOUR = 3600.0
 # A request reserves its longest answer, which is several times what most take: so much of a month is never sent.
 RESERVED_AT_MOST = 8
 LARGER = "a larger 'budget.month' of application.yaml, or LLM_PLATFORM_BUDGET_MONTH_TOKENS where that is less"

@@ -54,6 +54,7 @@ def card_html(
         ),
         title=application.title,
         application=application.name,
+        looks=application.evaluation.gates.looks,
         provenance=provenance,
         panels=[*_own_panels(judged, references, application), *panels],
         changes=_since(store, [variant.report for variant in judged]),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from llm_platform.evaluation.fields import Grade
 from llm_platform.evaluation.judge import JudgeAgreement, Opinion, measure_agreement
-from llm_platform.operations.answering.sending import Asking, ask, within_budget
+from llm_platform.operations.answering.sending import Asking, ask, with_budget_left
 from llm_platform.operations.evidence.comparing import answers_to, grade
 from llm_platform.operations.evidence.evaluation import judged_releases
 from llm_platform.operations.evidence.judging import (
@@ -62,7 +62,7 @@ def judge_answers(store: ApplicationStore, loaded: LoadedApplication, name: str,
     """Have one judge judge every variant's answers to its documents, and measure its agreement with people.
 
     Raises:
-        As `operations.completions.answer`.
+        As `answering.completions.answer`.
     """
     judge = loaded.judges[name]
     release = judge_release(loaded, judge)
@@ -73,7 +73,7 @@ def judge_answers(store: ApplicationStore, loaded: LoadedApplication, name: str,
     runs = [_ask(store, release, questions, loaded, asking)]
     people = {target.release_id: _people(store, loaded, judge, target) for target in targets.values()}
     probes = _probes(judge, subjects, people, verdicts_of(store, release))
-    rest = within_budget(asking, [run for run in runs if run is not None])
+    rest = with_budget_left(asking, [run for run in runs if run is not None])
     runs.append(_ask(store, release, [probe for _, probe in probes], loaded, rest))
     agreement = _agreement(store, loaded, judge, release, subjects=subjects, people=people, probes=probes)
     known = stored_agreement(store, loaded, name)

@@ -162,7 +162,7 @@ def run_trial(store: ApplicationStore, plan: TrialPlan, *, asking: Asking, by: s
     """Ask for what is missing, grade it beside what is published, and record that somebody looked.
 
     Raises:
-        As `operations.completions.answer`.
+        As `answering.completions.answer`.
     """
     if plan.missing:
         store.releases.put(plan.release)

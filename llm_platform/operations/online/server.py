@@ -101,6 +101,19 @@ def serve_online(
         deadline_seconds=deadline_seconds,
         lifespan=lifespan,
     )
+    server = _server(app, deadline_seconds=deadline_seconds)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    name = f"[{host}]" if ":" in host else host
+    # uvicorn ends in order and then raises the signal again, which is an interrupt like Ctrl-C, and no failure.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ready(f"http://{name}:{listening.getsockname()[1]}")
+    try:
+        server.run(sockets=[listening])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _server(app: Starlette, *, deadline_seconds: float) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -114,15 +127,7 @@ def serve_online(
     # A fault of ours is logged with its trace, and that ends with what the error says.
     for of in ("uvicorn.error", "asyncio"):
         logging.getLogger(of).addFilter(without_messages)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    name = f"[{host}]" if ":" in host else host
-    # uvicorn ends in order and then raises the signal again, which is an interrupt like Ctrl-C, and no failure.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ready(f"http://{name}:{listening.getsockname()[1]}")
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return uvicorn.Server(config)
 
 
 def _keep_out_of_sight() -> None:

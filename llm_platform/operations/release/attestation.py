@@ -8,7 +8,9 @@ compares. A check event of Dagster's is in none of it: whoever can write one has
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -192,15 +194,19 @@ def verify(
         wrong.append(
             "decision: it is of another decision than the one that serves: an old attestation proves nothing now"
         )
-    subjects = {one.get("name"): one.get("digest", {}).get("sha256") for one in said.get("subject", [])}
-    if subjects.get("image") != facts["image"].removeprefix("sha256:"):
-        wrong.append(f"image: attested for {_short(subjects.get('image'))}, this is {_short(facts['image'])}")
+    if {"name": "image", "digest": {"sha256": facts["image"].removeprefix("sha256:")}} not in _subjects(said):
+        wrong.append(f"image: it is not among the subjects as {_short(facts['image'])}")
     if approvers and facts["approver"] not in approvers:
         wrong.append(f"approver: {facts['approver']!r} is none of those who may approve ({', '.join(approvers)})")
     wrong += _clock(predicate.get("issued_at"), now, max_age)
     if wrong:
         raise _refused(wrong)
     return predicate
+
+
+def _subjects(said: Mapping[str, Any]) -> list[object]:
+    found = said.get("subject")
+    return found if isinstance(found, list) else []
 
 
 def _signed(envelope: str, keys: Sequence[bytes]) -> dict[str, Any]:
@@ -271,16 +277,67 @@ class Attested:
         Raises:
             EvidenceMissing: there is none beside `application.yaml`, or it does not hold now.
         """
-        path = loaded.application.folder / FILE
-        try:
-            envelope = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise EvidenceMissing(
-                f"{loaded.application.name}: this deployment publishes what is attested, and {path} cannot be read "
-                f"({error.strerror}). Sign it where the key is: llm-platform attest sign {loaded.application.name}"
-            ) from None
+        envelope = read_envelope(loaded.application.folder / FILE, loaded.application.name)
         facts = facts_of(store, loaded, image_digest=self.image_digest)
         verify(envelope, read_keys(self.keys), facts, approvers=self.approvers, now=now)
+
+
+def read_envelope(path: Path, application: str) -> str:
+    """What is in the file of an attestation.
+
+    Raises:
+        EvidenceMissing: it is not there, or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        raise EvidenceMissing(
+            f"{application}: no attestation can be read at {path} ({why}). Sign it where the key is: "
+            f"llm-platform attest sign {application}"
+        ) from None
+
+
+def running_image(pods: bytes) -> str:
+    """The digest of the image that pods run, of what `kubectl get pods -o json` says of them.
+
+    Read of what the nodes pulled, not of what was asked for: a values file says what somebody meant.
+
+    Raises:
+        EvidenceMissing: no pod runs, one of them runs an image that has no digest, or they run several images.
+    """
+    found: dict[str, list[str]] = {}
+    for name, image in _containers(pods):
+        digest = image.rpartition("@")[2]
+        if "@" not in image or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise EvidenceMissing(
+                f"Pod {name} runs {image!r}, which is no image of a registry by digest: which one that is, nobody can "
+                "say. Pull it from a registry."
+            )
+        found.setdefault(digest, []).append(name)
+    if len(found) != 1:
+        several = "; ".join(f"{digest} in {', '.join(sorted(set(names)))}" for digest, names in sorted(found.items()))
+        raise EvidenceMissing(
+            f"The pods run {several}: wait until the upgrade is through, or name the pods of one image by labels."
+            if found
+            else "No pod of those that were given runs. Name the platform's: kubectl get pods -n NAMESPACE -l "
+            "llm-platform/sees=documents -o json"
+        )
+    return next(iter(found))
+
+
+def _containers(pods: bytes) -> Iterator[tuple[str, str]]:
+    """(pod, image) of each container that runs."""
+    try:
+        listed = json.loads(pods)
+        for pod in listed["items"] if listed["kind"].endswith("List") else [listed]:
+            for status in pod["status"].get("containerStatuses", []):
+                if "running" in status["state"]:
+                    yield str(pod["metadata"]["name"]), str(status["imageID"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SpecificationError(
+            f"The pods cannot be read ({type(error).__name__}): give what kubectl get pods -o json prints."
+        ) from None
 
 
 def read_keys(folder: Path) -> list[bytes]:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import BRANCH_NOTE, noted_upstream, write_text
+from llm_platform.warehouse.lake import LakeLocation
+from llm_platform.warehouse.removal import remove_lake
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,21 @@ def make_branch(state: Path, name: str, upstream: str, *, expires_at: datetime |
     return name
 
 
-def remove_branch(state: Path, name: str) -> None:
+def remove_branch(state: Path, name: str, lake: LakeLocation) -> None:
     """Delete a namespace that `make_branch` made, and nothing else.
+
+    Args:
+        lake: Of the namespace: on a shared catalog or store, its schemas and its files.
 
     Raises:
         SpecificationError: the namespace is no branch.
+        StorageError: something of it cannot be deleted; it is still a branch then.
+        TransientError: its database does not answer.
     """
     folder = state / "namespaces" / name
     if not (folder / BRANCH_NOTE).is_file():
         raise SpecificationError(f"Namespace {name!r} is not a branch, so it stays. See: llm-platform state reset")
+    remove_lake(lake)
     try:
         shutil.rmtree(folder)
     except OSError as error:

@@ -51,6 +51,8 @@ class BranchDiff:
         changes: Prompts, models and variants that are others than those upstream was last measured with, in words.
         release_id: The release whose answers the rows are.
         rows: Every published row that would change; see `Published.changes_of_upstream`.
+        other_documents: How many documents upstream has otherwise, or only one of both; if it has read the source later
+            than the branch, `rows` are of a source that has moved on.
         measured: The branch's reports, the newest of each of its releases.
         upstream: What upstream's champion was promoted on, in words; None before the first.
         usage: Tokens that the branch has paid.
@@ -60,6 +62,7 @@ class BranchDiff:
     changes: tuple[str, ...]
     release_id: str
     rows: pa.Table
+    other_documents: int
     measured: tuple[MeasuredVariant, ...]
     upstream: str | None
     usage: TokenUsage
@@ -99,6 +102,7 @@ def branch_diff(store: ApplicationStore, loaded: LoadedApplication, *, variant: 
         changes=tuple(_changes(store, loaded)),
         release_id=release.release_id,
         rows=store.published.changes_of_upstream(served, contracts[0]),
+        other_documents=store.documents.others_upstream(),
         measured=tuple(_measured(store, loaded)),
         upstream=None if champion is None else f"{champion.variant} (release {champion.release_id})",
         usage=usage,

@@ -135,23 +135,7 @@ def start(
             "change step by step, state 'rollout.stages' in application.yaml (docs/rollout.md)."
         )
     release = _release(store, loaded, variant)
-    champion = store.rollout.champion()
-    if champion is None:
-        raise EvidenceMissing(
-            f"{name} has no champion that a challenger could be held against. First: llm-platform run {name}"
-        )
-    if champion.release_id == release.release_id:
-        raise EvidenceMissing(f"{name}/{variant} (release {release.release_id}) serves already; nothing was started.")
-    same = [
-        one
-        for one in open_rollouts(store)
-        if one.release_id == release.release_id and not_borne_out(store, one) is None
-    ]
-    if same:
-        raise EvidenceMissing(
-            f"{name}/{variant} (release {release.release_id}) is in the rollout {same[0].short_id} already, at "
-            f"{same[0].stage_name}. See: llm-platform rollout status {name}"
-        )
+    champion = _champion_to_challenge(store, release, name=name, variant=variant)
     # A stage later its rows would be left out, and as the champion it would keep all of them from readers.
     require_contracts(store, application, release)
     store.releases.put(release)
@@ -188,6 +172,28 @@ def start(
     )
     store.rollout_steps.append(step, expected_previous=None)
     return step
+
+
+def _champion_to_challenge(store: ApplicationStore, release: Release, *, name: str, variant: str) -> RolloutEvent:
+    """What serves, where the release is neither that nor in a rollout already."""
+    champion = store.rollout.champion()
+    if champion is None:
+        raise EvidenceMissing(
+            f"{name} has no champion that a challenger could be held against. First: llm-platform run {name}"
+        )
+    if champion.release_id == release.release_id:
+        raise EvidenceMissing(f"{name}/{variant} (release {release.release_id}) serves already; nothing was started.")
+    same = [
+        one
+        for one in open_rollouts(store)
+        if one.release_id == release.release_id and not_borne_out(store, one) is None
+    ]
+    if same:
+        raise EvidenceMissing(
+            f"{name}/{variant} (release {release.release_id}) is in the rollout {same[0].short_id} already, at "
+            f"{same[0].stage_name}. See: llm-platform rollout status {name}"
+        )
+    return champion
 
 
 def rollout_named(store: ApplicationStore, wanted: str | None) -> RolloutStep:

@@ -124,7 +124,11 @@ def observe_through(
 
 @contextmanager
 def said_how_to_start(entry: LockEntry) -> Iterator[None]:
-    """Say which command brings a model up where this platform runs its pods; a run never does."""
+    """Say which command brings a model up where this platform runs its pods; a run never does.
+
+    Raises:
+        EndpointUnavailable: as it was raised inside, with the command.
+    """
     try:
         yield
     except EndpointUnavailable as error:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, SpecificationError
-from llm_platform.inference.core import complete
+from llm_platform.inference.core import EngineResult, complete
 from llm_platform.inference.engine import default_wire
 from llm_platform.inference.meter import Progress
 from llm_platform.inference.policy import EnginePolicy
@@ -160,7 +160,7 @@ def measure_load(
     release = _release(asked, load)
     targets = [target(url, slots=None, connection=connection) for url in asked.urls]
 
-    async def run() -> LoadFigures:
+    async def run() -> EngineResult:
         wire = default_wire(connection, policy)
         try:
             result = await complete(
@@ -177,26 +177,31 @@ def measure_load(
             await wire.close()
         if result.error is not None:
             raise result.error
-        meter = result.meter
-        if not finished:
-            causes = ", ".join(f"{cause} {count}" for cause, count in meter.failed.items())
-            raise EndpointUnavailable(f"None of {load.requests} requests was answered by {asked.model!r}: {causes}.")
-        return LoadFigures(
-            answered=len(finished),
-            seconds=result.seconds,
-            requests_per_second=_rate(sorted(finished), result.seconds),
-            prompt_tokens=meter.prompt_tokens,
-            cached_tokens=meter.cached_tokens,
-            completion_tokens=meter.completion_tokens,
-            words=load.words * len(finished),
-            limit=last[0].limit if last else 0,
-            latency_p50_seconds=meter.latency.percentile(0.5),
-            latency_p99_seconds=meter.latency.percentile(0.99),
-            # An answer that was cut at its length is what was asked for here.
-            failed={cause: count for cause, count in meter.failed.items() if cause != "truncated"},
-        )
+        return result
 
-    return asyncio.run(run())
+    result = asyncio.run(run())
+    if not finished:
+        causes = ", ".join(f"{cause} {count}" for cause, count in result.meter.failed.items())
+        raise EndpointUnavailable(f"None of {load.requests} requests was answered by {asked.model!r}: {causes}.")
+    return _figures(load, result, finished=finished, limit=last[0].limit if last else 0)
+
+
+def _figures(load: Load, result: EngineResult, *, finished: Sequence[float], limit: int) -> LoadFigures:
+    meter = result.meter
+    return LoadFigures(
+        answered=len(finished),
+        seconds=result.seconds,
+        requests_per_second=_rate(sorted(finished), result.seconds),
+        prompt_tokens=meter.prompt_tokens,
+        cached_tokens=meter.cached_tokens,
+        completion_tokens=meter.completion_tokens,
+        words=load.words * len(finished),
+        limit=limit,
+        latency_p50_seconds=meter.latency.percentile(0.5),
+        latency_p99_seconds=meter.latency.percentile(0.99),
+        # An answer that was cut at its length is what was asked for here.
+        failed={cause: count for cause, count in meter.failed.items() if cause != "truncated"},
+    )
 
 
 def _release(asked: Asked, load: Load) -> Release:

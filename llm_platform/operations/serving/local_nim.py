@@ -31,7 +31,11 @@ class LocalNim:
         return self.state / "models"
 
     def artifact(self, entry: LockEntry) -> WeightsArtifact:
-        """The weights of an embedded entry, in the terms of the embedded NIM."""
+        """The weights of an embedded entry, in the terms of the embedded NIM.
+
+        Raises:
+            SpecificationError: the entry names none.
+        """
         if entry.weights is None or entry.weights.artifact is None:
             raise SpecificationError(f"Lock entry {entry.name!r} names no weights artifact, so it cannot run here.")
         artifact = entry.weights.artifact

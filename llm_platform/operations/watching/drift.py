@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 from llm_platform.application.model import Application
@@ -25,6 +24,9 @@ from llm_platform.records.tables import FLAGS_SCHEMA, LABELLING_SCHEMA
 from llm_platform.warehouse.drift import StoredDrift
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.store import ApplicationStore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEED = 7
 

@@ -24,6 +24,10 @@ FILES = {
     "ScaledObject": "keda.sh_scaledobjects.yaml",
     "HTTPRoute": "gateway.networking.k8s.io_httproutes.yaml",
     "InferenceModelRewrite": "llm-d.ai_inferencemodelrewrites.yaml",
+    "ExternalSecret": "external-secrets.io_externalsecrets.yaml",
+    "PodMonitor": "monitoring.coreos.com_podmonitors.yaml",
+    "PrometheusRule": "monitoring.coreos.com_prometheusrules.yaml",
+    "ServiceMonitor": "monitoring.coreos.com_servicemonitors.yaml",
 }
 """Names of the CRDs' files in the repositories of their projects."""
 

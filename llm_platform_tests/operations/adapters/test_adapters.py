@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
-from llm_platform.application.model import Finetuning
+from llm_platform.application.variants import Finetuning
 from llm_platform.errors import EndpointMismatch, PermanentError, RequestRejected, SpecificationError, StorageError
 from llm_platform.evaluation.pairs import held_out_grades
 from llm_platform.finetuning.abilities import ABILITIES, is_right

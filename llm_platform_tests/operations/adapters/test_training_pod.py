@@ -36,7 +36,9 @@ def test_the_pod_runs_the_same_command_on_the_shared_folder_with_gpus_and_an_end
     """Dagster waits a day by default, and a pod that nobody ends keeps a GPU; both have the budget of the training."""
     from dagster_k8s.pipes import build_pod_body
 
-    settings = Settings(state=tmp_path, training_image="registry.example/train@sha256:ab", training_gpus=2)
+    settings = Settings(
+        state=tmp_path, training_image="registry.example/train@sha256:ab", training_gpus=2, training_account="plain"
+    )
 
     pod = training_pod(training, training_image(settings))
     body = build_pod_body("train-1", pod.image, pod.command, {}, pod.metadata, pod.spec)
@@ -46,6 +48,7 @@ def test_the_pod_runs_the_same_command_on_the_shared_folder_with_gpus_and_an_end
     assert container.command[0] == "python"
     assert container.command[1:] == training.command[1:]
     assert container.resources.limits == {"nvidia.com/gpu": "2"}
+    assert body.spec.service_account_name == "plain"
     assert body.spec.restart_policy == "Never"
     assert body.spec.active_deadline_seconds == pod.timeout_seconds == 90 * 60 + START_ALLOWANCE_SECONDS
     assert body.metadata.labels["llm-platform/adapter"] == "mood"

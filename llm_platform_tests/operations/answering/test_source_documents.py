@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import Source
+from llm_platform.application.source import Source
 from llm_platform.errors import DropHeld, SpecificationError, TransientError
 from llm_platform.operations.answering.columns import row_mistakes, source_reader
 from llm_platform.operations.answering.documents import located, update_documents

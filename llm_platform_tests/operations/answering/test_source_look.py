@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from llm_platform.application.model import TableRef
+from llm_platform.application.source import TableRef
 from llm_platform.operations.answering.columns import column_mistakes, row_mistakes, source_reader
 from llm_platform.operations.answering.source_look import look_at_source, look_at_table
 from llm_platform.warehouse.sources import SourceReader

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from llm_platform.application.model import Budget, MonthlyBudget
+from llm_platform.application.budget import Budget, MonthlyBudget
 from llm_platform.definitions import build
 from llm_platform.errors import SpecificationError
 from llm_platform.inference.policy import EnginePolicy

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_platform.application.model import RegressionGate
+from llm_platform.application.evaluation import RegressionGate
 from llm_platform.evaluation.comparison import Comparison, JudgedVariant, compare_all
 from llm_platform.evaluation.measures import method_of
 from llm_platform.evaluation.pairing import PairedDifference, Rules
@@ -21,7 +21,7 @@ from llm_platform.operations.evidence.abilities import KeptAbilities
 from llm_platform.operations.evidence.adapter_evidence import AdapterReport, verdict
 from llm_platform.operations.evidence.cards import card_html
 from llm_platform.operations.evidence.comparing import Paired, compare_releases
-from llm_platform.operations.evidence.evaluation import answers_frame, with_clusters
+from llm_platform.operations.evidence.frames import answers_frame, with_clusters
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import GateResult, Interval, Release, Score
 from llm_platform.warehouse.store import ApplicationStore

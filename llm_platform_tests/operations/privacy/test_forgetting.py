@@ -145,7 +145,7 @@ def fill_ward(ward: Ward) -> None:
     reports = ward.folder / "main" / "reports" / "reviews"
     reports.mkdir(parents=True)
     with Warehouse.attach(ward.location) as lake:
-        lake.application("reviews").published.export_parquet(1, reports / "published_v1.parquet")
+        pq.write_table(lake.application("reviews").published.table(1), reports / "published_v1.parquet")
     (reports / "drift.html").write_text(f"<td>{GONE}</td>", encoding="utf-8")
     (reports / "card.html").write_text("<td>0.75</td>", encoding="utf-8")
 

@@ -55,40 +55,41 @@ LLM_PLATFORM_NIM_CLUSTER_NAMESPACE: {{ . | quote }}
 LLM_PLATFORM_TRAINING_IMAGE: {{ .Values.training.image | quote }}
 LLM_PLATFORM_TRAINING_NAMESPACE: {{ .Release.Namespace | quote }}
 LLM_PLATFORM_TRAINING_CLAIM: {{ include "lp.claim" . | quote }}
-LLM_PLATFORM_TRAINING_GPUS: {{ .Values.training.gpus | quote }}
+LLM_PLATFORM_TRAINING_ACCOUNT: {{ include "lp.name" . }}-plain
+LLM_PLATFORM_TRAINING_GPUS: {{ int64 .Values.training.gpus | quote }}
 {{- end }}
-{{- with .Values.proxy.hosts.launch }}
-LLM_PLATFORM_UI_URL: {{ printf "https://%s" . | quote }}
+{{- if .Values.proxy.enabled }}
+LLM_PLATFORM_UI_URL: {{ printf "https://%s" .Values.proxy.hosts.launch | quote }}
+{{- if .Values.review.enabled }}
+LLM_PLATFORM_REVIEW_URL: {{ printf "https://%s" .Values.proxy.hosts.review | quote }}
 {{- end }}
-{{- with .Values.proxy.hosts.review }}
-LLM_PLATFORM_REVIEW_URL: {{ printf "https://%s" . | quote }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
-LLM_PLATFORM_{{ upper $name }}: {{ $value | quote }}
+LLM_PLATFORM_{{ upper $name }}: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}
 {{- end }}
 
 {{/* What Dagster's instance has beyond the shipped dagster.yaml. A run's pod is as hardened as the code location's. */}}
 {{- define "lp.instance" -}}
 concurrency:
-  runs: {max_concurrent_runs: {{ .Values.runs.maxConcurrent }}}
+  runs: {max_concurrent_runs: {{ int64 .Values.runs.maxConcurrent }}}
   # One step at a time talks to a model, unless runs.poolLimits allows more.
   pools: {default_limit: 1}
 run_monitoring:
   enabled: true
-  start_timeout_seconds: {{ .Values.runs.startSeconds }}
-  poll_interval_seconds: {{ .Values.runs.pollSeconds }}
+  start_timeout_seconds: {{ int64 .Values.runs.startSeconds }}
+  poll_interval_seconds: {{ int64 .Values.runs.pollSeconds }}
   max_resume_run_attempts: 0
   # A run whose pod is gone gives its place in the pool of its model back.
-  free_slots_after_run_end_seconds: {{ .Values.runs.pollSeconds }}
+  free_slots_after_run_end_seconds: {{ int64 .Values.runs.pollSeconds }}
 run_retries:
   enabled: {{ gt (int .Values.runs.retries) 0 }}
-  max_retries: {{ .Values.runs.retries }}
+  max_retries: {{ int64 .Values.runs.retries }}
   # A gate that failed would fail again, and be paid for again.
   retry_on_asset_or_op_failure: false
 retention:
-  sensor: {purge_after_days: {{ .Values.runs.keepTicksDays }}}
-  schedule: {purge_after_days: {{ .Values.runs.keepTicksDays }}}
+  sensor: {purge_after_days: {{ int64 .Values.runs.keepTicksDays }}}
+  schedule: {purge_after_days: {{ int64 .Values.runs.keepTicksDays }}}
 # What runs print is read by `kubectl logs` and whoever collects it; documents are in none of it.
 compute_logs:
   module: dagster.core.storage.noop_compute_log_manager
@@ -104,19 +105,13 @@ run_launcher:
     job_namespace: {{ .Release.Namespace }}
     job_image: {{ include "lp.image" . }}
     image_pull_policy: {{ .Values.image.pullPolicy }}
-    {{- with .Values.image.pullSecrets }}
-    image_pull_secrets:
-      {{- range . }}
-      - name: {{ . }}
-      {{- end }}
-    {{- end }}
     # Not mounted: pods have the file under /etc/llm-platform, and make DAGSTER_HOME of it.
     instance_config_map: {{ include "lp.name" . }}-instance
     load_incluster_config: true
     fail_pod_on_run_failure: true
     env_config_maps: [{{ include "lp.name" . }}-environment]
     labels:
-      app.kubernetes.io/instance: {{ .Release.Name }}
+      app.kubernetes.io/instance: {{ .Release.Name | quote }}
       {{- include "lp.sees" . | nindent 6 }}
     # A tag of a run could replace its image or its security context; of such a tag only what it asks of a node counts.
     only_allow_user_defined_k8s_config_fields:
@@ -145,7 +140,7 @@ run_launcher:
         enable_service_links: false
         termination_grace_period_seconds: 60
         {{- with .Values.runs.priorityClass }}
-        priority_class_name: {{ . }}
+        priority_class_name: {{ . | quote }}
         {{- end }}
         {{- with .Values.runs.nodeSelector }}
         node_selector: {{ toJson . }}
@@ -163,6 +158,6 @@ run_launcher:
         volumes:
           {{- include "lp.volumes" . | nindent 10 }}
       job_spec_config:
-        ttl_seconds_after_finished: {{ .Values.runs.keepJobsSeconds }}
+        ttl_seconds_after_finished: {{ int64 .Values.runs.keepJobsSeconds }}
         backoff_limit: 0
 {{- end }}

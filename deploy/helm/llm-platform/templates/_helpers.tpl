@@ -4,22 +4,35 @@
 
 {{- define "lp.labels" -}}
 app.kubernetes.io/name: llm-platform
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{/* What a migration needs is there before it, and pods of this version after it, where Argo CD applies the chart, too: it knows no
+     first installation, and would begin with the migration. A claim may wait for its first pod, so it goes with that. */}}
+{{- define "lp.first" -}}
+argocd.argoproj.io/sync-wave: "-2"
+{{- end }}
+
+{{- define "lp.hook" -}}
+helm.sh/hook: post-install,pre-upgrade
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+argocd.argoproj.io/hook: Sync
+argocd.argoproj.io/sync-wave: "-1"
+{{- end }}
+
 {{- define "lp.selector" -}}
 app.kubernetes.io/name: llm-platform
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{/* Pods that see documents carry this label; the policies that bound them select it. */}}
 {{- define "lp.sees" -}}
 llm-platform/sees: documents
-llm-platform/release: {{ .Release.Name }}
+llm-platform/release: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "lp.image" -}}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{- end }}
@@ -58,7 +71,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- $found := dict }}
 {{- range $name, $one := .Values.warehouses }}
 {{- $address := $one.address }}
-{{- if $one.passwordSecret }}{{ $address = printf "%s password_file=/run/secrets/llm-platform/warehouse-%s/password" $one.address $name }}{{ end }}
+{{- if $one.passwordSecret }}
+{{- $word := ternary (ternary "&" "?" (contains "?" $address)) " " (contains "://" $address) }}
+{{- $address = printf "%s%spassword_file=/run/secrets/llm-platform/warehouse-%s/password" $address $word $name }}
+{{- end }}
 {{- $_ := set $found $name $address }}
 {{- end }}
 {{- toJson $found }}
@@ -66,29 +82,29 @@ seccompProfile: {type: RuntimeDefault}
 
 {{- define "lp.volumes" -}}
 - name: state
-  persistentVolumeClaim: {claimName: {{ include "lp.claim" . }}}
+  persistentVolumeClaim: {claimName: {{ include "lp.claim" . | quote }}}
 - name: tmp
   emptyDir: {sizeLimit: 4Gi}
 - name: instance
-  configMap: {name: {{ include "lp.name" . }}-instance}
+  configMap: {name: {{ include "lp.name" . }}-{{ if .once }}migrate{{ else }}instance{{ end }}}
 {{- range $name, $secret := fromJson (include "lp.secretFiles" .) }}
 - name: secret-{{ $name }}
   secret:
-    secretName: {{ $secret.name }}
+    secretName: {{ $secret.name | quote }}
     defaultMode: 0440
-    items: [{key: {{ $secret.key | default "password" }}, path: {{ $secret.file | default "password" }}}]
+    items: [{key: {{ $secret.key | default "password" | quote }}, path: {{ $secret.file | default "password" }}}]
 {{- end }}
 {{- if .Values.models.lock }}
 - name: models
-  configMap: {name: {{ include "lp.name" . }}-models}
+  configMap: {name: {{ include "lp.name" . }}-{{ if .once }}migrate{{ else }}models{{ end }}}
 {{- end }}
 {{- with .Values.attestations.keysConfigMap }}
 - name: attestation-keys
-  configMap: {name: {{ . }}}
+  configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- with .Values.adapters.keysConfigMap }}
 - name: adapter-keys
-  configMap: {name: {{ . }}}
+  configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- end }}
 
@@ -113,27 +129,22 @@ seccompProfile: {type: RuntimeDefault}
 {{- define "lp.secretEnvironment" -}}
 {{- with .Values.data.keySecret }}{{ if .name }}
 - name: LLM_PLATFORM_S3_KEY_ID
-  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .keyId }}}}
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .keyId | quote }}}}
 - name: LLM_PLATFORM_S3_SECRET
-  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .secret }}}}
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .secret | quote }}}}
 {{- end }}{{ end }}
 {{- with .Values.models.apiKeySecret }}{{ if .name }}
 - name: LLM_PLATFORM_NIM_API_KEY
-  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
 {{- end }}{{ end }}
+{{- range $name, $one := .Values.secretSettings }}
+- name: LLM_PLATFORM_{{ upper $name }}
+  valueFrom: {secretKeyRef: {name: {{ $one.name | quote }}, key: {{ $one.key | quote }}}}
+{{- end }}
 {{- end }}
 
 {{- define "lp.checksum" -}}
-checksum/settings: {{ list (include "lp.environment" .) (include "lp.instance" .) .Values.models.lock | toJson | sha256sum }}
-{{- end }}
-
-{{- define "lp.pullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
-imagePullSecrets:
-{{- range . }}
-  - name: {{ . }}
-{{- end }}
-{{- end }}
+checksum/settings: {{ list (include "lp.environment" .) (include "lp.instance" .) (include "lp.launcher" .) .Values.models.lock | toJson | sha256sum }}
 {{- end }}
 
 {{/* A pod of the platform. root, component, args, resources, and optionally port, probe, account, token, environment,
@@ -154,7 +165,6 @@ spec:
   restartPolicy: Never
   {{- end }}
   terminationGracePeriodSeconds: {{ .grace | default 30 }}
-  {{- include "lp.pullSecrets" .root | nindent 2 }}
   securityContext:
     {{- include "lp.podSecurity" .root | nindent 4 }}
   containers:
@@ -162,9 +172,13 @@ spec:
       image: {{ include "lp.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args: {{ toJson .args }}
+      {{- $env := list }}
+      {{- if .once }}
+      {{- range $name, $value := fromYaml (include "lp.environment" .root) }}{{ $env = append $env (dict "name" $name "value" $value) }}{{ end }}
+      {{- else }}
       envFrom:
         - configMapRef: {name: {{ include "lp.name" .root }}-environment}
-      {{- $env := list }}
+      {{- end }}
       {{- with include "lp.secretEnvironment" .root | trim }}{{ $env = concat $env (fromYamlArray .) }}{{ end }}
       {{- with .environment }}{{ $env = concat $env . }}{{ end }}
       {{- with $env }}
@@ -185,7 +199,7 @@ spec:
         {{- include "lp.mounts" .root | nindent 8 }}
         {{- with .mounts }}{{ toYaml . | nindent 8 }}{{ end }}
   volumes:
-    {{- include "lp.volumes" .root | nindent 4 }}
+    {{- include "lp.volumes" (dict "Values" .root.Values "Release" .root.Release "once" .once) | nindent 4 }}
     {{- with .volumes }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end }}
 

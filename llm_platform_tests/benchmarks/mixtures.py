@@ -1,13 +1,13 @@
-"""Any-look bounds from a mixture of likelihoods against the best likelihood that the claim allows.
+"""Any-look evidence from a mixture of likelihoods against the best likelihood that the claim allows.
 
 The ratio of a mixture's likelihood to the largest that a claim allows is at most the ratio to the true one, which is a
 martingale with mean 1: so it reaches 1 / α with chance α at most, at whatever look. It uses sums only, does not depend
 on order, and serves every margin. Partial scores are right where they stand for the sums: each factor is convex in the
 score, so never larger on average than for whole scores with the same means.
 
-Two designs are here. In the unpaired one each document was answered by one of two variants, as in an A/B split; it
-decides there. In the paired one both answered the same documents; there `betting.py` decides, because it needs about
-half the labels, and this one stands beside it in the benchmark and in the tests.
+What bets (`evaluation/betting.py`) are held against. In the paired design both variants answered the same documents:
+there bets need about half the labels. In the unpaired one each document was answered by one of the two, as in an A/B
+split: that is what answering with both saves.
 
 Source: Robbins 1970; Wasserman, Ramdas and Balakrishnan 2020 (the largest likelihood in the denominator); Jeffreys 1946
 for the weights of 1/2; Tango 1998 for the paired maximum; Miettinen and Nurminen 1985 for the unpaired one.
@@ -16,11 +16,9 @@ for the weights of 1/2; Tango 1998 for the paired maximum; Miettinen and Nurmine
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_platform.errors import ContractBroken
-from llm_platform.records import Interval
+from llm_platform.evaluation.sample_ratio import log_mixture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,20 +28,6 @@ if TYPE_CHECKING:
 
 WEIGHT = 0.5
 HALVINGS = 60
-
-
-def log_mixture(counts: Floats, weights: Floats) -> Floats:
-    """Logarithm of the likelihood of a sequence with these counts, averaged over rates with Dirichlet weights.
-
-    Args:
-        counts: How often each outcome occurred, shape (..., outcomes); may be fractions.
-        weights: Of the Dirichlet distribution, shape (outcomes,).
-    """
-    from scipy.special import gammaln
-
-    whole = gammaln(weights.sum()) - gammaln(weights.sum() + counts.sum(axis=-1))
-    found: Floats = whole + (gammaln(weights + counts) - gammaln(weights)).sum(axis=-1)
-    return found
 
 
 def paired_log_evidence(wins: Any, ties: Any, losses: Any, *, expected: float) -> Floats:
@@ -83,35 +67,6 @@ def paired_largest(wins: Any, ties: Any, losses: Any, *, expected: float) -> Flo
         xlogy(more, rate + apart) + xlogy(less, rate) + xlogy(even, np.maximum(1.0 - apart - 2.0 * rate, 0.0))
     )
     return found
-
-
-def paired_bounds(wins: float, ties: float, losses: float, *, confidence: float) -> tuple[float, float]:
-    """Bounds of the rate of wins minus that of losses, valid at all counts together."""
-    value = (wins - losses) / (wins + ties + losses)
-    return _bounds(
-        lambda expected: float(paired_log_evidence(wins, ties, losses, expected=expected)), value, confidence=confidence
-    )
-
-
-def unpaired_difference(a: Sequence[float], b: Sequence[float], *, confidence: float) -> tuple[Interval, float]:
-    """Mean score of `b` minus that of `a`, which answered other documents, and the p-value that it is zero.
-
-    Both hold at every look. The count is that of all scores. Of documents that are alike, give each cluster's mean.
-
-    Raises:
-        ContractBroken: one of the two has no score.
-    """
-    if not a or not b:
-        raise ContractBroken(
-            f"Cannot compare {len(a)} scores with {len(b)}: one variant has none. Wait until both have answered "
-            "labelled documents."
-        )
-    sums, counts = (math.fsum(a), math.fsum(b)), (float(len(a)), float(len(b)))
-    value = sums[1] / counts[1] - sums[0] / counts[0]
-    lower, upper = unpaired_bounds(sums, counts, confidence=confidence)
-    evidence = unpaired_log_evidence(sums, counts, expected=0.0)
-    interval = Interval(value=value, lower=lower, upper=upper, confidence=confidence, count=len(a) + len(b))
-    return interval, min(1.0, math.exp(-max(0.0, evidence)))
 
 
 def unpaired_log_evidence(sums: tuple[float, float], counts: tuple[float, float], *, expected: float) -> float:
@@ -155,36 +110,7 @@ def unpaired_largest(sums: tuple[float, float], counts: tuple[float, float], *, 
     return float(xlogy(right_a, mean) + xlog1py(wrong_a, -mean) + xlogy(right_b, other) + xlog1py(wrong_b, -other))
 
 
-def unpaired_bounds(
-    sums: tuple[float, float], counts: tuple[float, float], *, confidence: float
-) -> tuple[float, float]:
-    """Bounds of the mean of `b` minus that of `a`, valid at all counts of both together."""
-    value = sums[1] / counts[1] - sums[0] / counts[0]
-    return _bounds(
-        lambda expected: unpaired_log_evidence(sums, counts, expected=expected), value, confidence=confidence
-    )
-
-
 def _over(count: float, rate: float) -> float:
     if count <= 0.0:
         return 0.0
     return count / rate if rate > 0.0 else math.inf
-
-
-def _bounds(evidence: Callable[[float], float], value: float, *, confidence: float) -> tuple[float, float]:
-    """Where the evidence reaches its limit on either side of the measured value.
-
-    The largest likelihood is concave in the difference, so what is left in is one interval.
-    """
-    from scipy.optimize import brentq
-
-    limit, edge = -math.log1p(-confidence), 1.0 - 1e-9
-    middle = min(max(value, -edge), edge)
-
-    def excess(expected: float) -> float:
-        # An impossible difference has a likelihood of zero: any large number is evidence enough.
-        return min(evidence(expected) - limit, 1e9)
-
-    lower = float(brentq(excess, -edge, middle, xtol=1e-10)) if excess(-edge) > 0.0 else -1.0
-    upper = float(brentq(excess, middle, edge, xtol=1e-10)) if excess(edge) > 0.0 else 1.0
-    return round(max(-1.0, min(lower, value)), 9), round(min(1.0, max(upper, value)), 9)
