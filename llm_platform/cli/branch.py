@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from llm_platform.cli.console import applications_of, console, new_table, show
 from llm_platform.cli.state import NAMESPACE, refuse_strangers
@@ -210,7 +211,7 @@ def _applications(settings: Settings, application: str | None) -> list[LoadedApp
 
 def _show_diff(name: str, found: BranchDiff, *, rows: bool, answers: bool) -> None:
     changed = found.rows.column("change").to_pylist()
-    console.print(f"[bold]{name}[/]: as release {found.release_id}")
+    console.print(Text.assemble((name, "bold"), f": as release {found.release_id}"))
     for line in found.changes or ("no prompt, model or variant is another one",):
         console.print(f"  {line}", markup=False)
     counts = ", ".join(f"{changed.count(kind)} {kind}" for kind in ("inserted", "updated", "deleted"))

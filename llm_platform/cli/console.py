@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from llm_platform.models.lock import Lock
     from llm_platform.operations.releases import Applications, LoadedApplication
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(highlight=False, soft_wrap=True, stderr=True)
+# Keys, titles and patterns of people may look like markup: what is printed is what they wrote.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+errors = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, stderr=True)
 ApplicationName = Annotated[str, typer.Argument(help="Name of an application; see: llm-platform application list")]
 ModelName = Annotated[str, typer.Argument(help="Entry of models.lock.yaml; see: llm-platform model list")]
 
@@ -50,7 +51,7 @@ def require_guard(host: str, what: str, anybody: str, *, open_to_others: bool) -
             "in, or in a network of its own, add --open-to-others."
         )
     console.print(
-        f"[yellow]Listening on {host}: nothing here asks who somebody is, and whoever reaches it can {anybody}.[/]"
+        f"Listening on {host}: nothing here asks who somebody is, and whoever reaches it can {anybody}.", style="yellow"
     )
 
 
@@ -68,7 +69,7 @@ def show(table: Table, *, empty: str = "There is nothing to list.") -> None:
         console.print(empty, markup=False)
         return
     # Read by another program, a row is one line, whatever its length.
-    Console(highlight=False, width=None if console.is_terminal else 1000).print(table)
+    Console(highlight=False, markup=False, emoji=False, width=None if console.is_terminal else 1000).print(table)
 
 
 def application_named(settings: Settings, name: str) -> LoadedApplication:

@@ -55,7 +55,7 @@ def judge_run(
     console.print(panel.note, markup=False)
     table = new_table(*panel.columns)
     for row in panel.rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*row)
     show(table)
 
 
@@ -66,5 +66,4 @@ def _kappa(agreement: JudgeAgreement | None) -> str:
         return "not measured"
     if agreement.kappa is None:
         return "nothing to measure it on"
-    text = f"kappa {interval_text(agreement.kappa)} on {agreement.kappa.count}, {agreement.by_hand} by hand"
-    return text.replace("[", "\\[")
+    return f"kappa {interval_text(agreement.kappa)} on {agreement.kappa.count}, {agreement.by_hand} by hand"

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 from llm_platform.cli import (
@@ -106,6 +107,6 @@ def main() -> None:
 
 
 def _end(message: str) -> NoReturn:
-    plain = message.replace("[", "\\[")
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {plain}")
+    said = Text.assemble(("error:", "red"), f" {message}")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(said)
     sys.exit(1)

@@ -7,7 +7,6 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from llm_platform.cli.console import ModelName, console, entry_named, new_table, show
 from llm_platform.errors import SpecificationError
@@ -106,7 +105,7 @@ def nim_status(
     entries = list(lock.values()) if model is None else [entry_named(lock, model)]
     table = new_table("model", "mode", "where", "state")
     for one in model_states(entries, serving_of(settings)):
-        table.add_row(one.entry, one.mode, one.where, escape(one.state))
+        table.add_row(one.entry, one.mode, one.where, one.state)
     show(table)
 
 

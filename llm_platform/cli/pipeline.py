@@ -230,7 +230,7 @@ def explain(
         return
     console.print(f"{in_words(loaded.application, document_id, chain)}\n", markup=False)
     for section, values in chain.items():
-        console.print(f"[bold]{section}[/]")
+        console.print(section, style="bold")
         for key, value in values.items():
             console.print(f"  {key}: {value}", markup=False)
     if "published" not in chain:

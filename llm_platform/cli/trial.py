@@ -73,7 +73,7 @@ def compare_command(
 
     before, after, paired = compare(a, b, application=application, split=_split(split))
     _say_pair(before, after, paired, split=split)
-    console.print("\n[bold]What differs[/]")
+    console.print("\nWhat differs", style="bold")
     lines = differences(before.release, after.release, names=(a, b))
     for line in lines or ["  nothing: they are one release"]:
         console.print(line, markup=False)
@@ -94,8 +94,9 @@ def _say_plan(plan: TrialPlan) -> None:
     )
     if plan.split == "evaluation":
         console.print(
-            f"[yellow]The evaluation split decides what is published, and {plan.looks} releases were tried on it "
-            "before: each look makes it a worse judge. Try prompts on the training split.[/]"
+            f"The evaluation split decides what is published, and {plan.looks} releases were tried on it before: each "
+            "look makes it a worse judge. Try prompts on the training split.",
+            style="yellow",
         )
     else:
         console.print("Documents of the training split, so that prompt work does not wear out the evaluation split.")
@@ -181,4 +182,4 @@ def _name(split: Split) -> str:
 def _interval(interval: Interval | None) -> str:
     from llm_platform.evaluation.wording import interval_text
 
-    return "-" if interval is None else interval_text(interval).replace("[", "\\[")
+    return "-" if interval is None else interval_text(interval)

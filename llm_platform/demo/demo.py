@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
+from rich.text import Text
 
 from llm_platform.operations.answering.samples import load_sample
 from llm_platform.operations.release.plan import plan
@@ -37,13 +38,12 @@ def run_demo(settings: Settings, *, application: str, documents: int | None, con
         steps = plan(lake, loaded)
     if not steps:
         with warehouse.open(read_only=True) as lake:
-            console.print(
-                "[bold]Nothing to do:[/] every asset is what its inputs say. No request sent, no run started."
-            )
+            why = " every asset is what its inputs say. No request sent, no run started."
+            console.print(Text.assemble(("Nothing to do:", "bold"), why))
             print_summary(lake, loaded, settings, console=console, checks=None)
         console.print(f"{time.monotonic() - started:.1f} s")
         return
-    console.print(f"[bold]{loaded.application.title}[/] in namespace {settings.namespace}. To do:")
+    console.print(Text.assemble((loaded.application.title, "bold"), f" in namespace {settings.namespace}. To do:"))
     for step in steps:
         console.print(f"  {step.asset}: {step.reason}")
     fetch_weights(settings, loaded, console=console)

@@ -6,6 +6,7 @@ import importlib.util
 import time
 
 from rich.console import Console
+from rich.text import Text
 
 from llm_platform.demo.demo import load_documents
 from llm_platform.errors import SpecificationError
@@ -59,7 +60,7 @@ def run_finetune_demo(settings: Settings, *, application: str, documents: int | 
     with warehouse.open(read_only=True) as lake:
         print_adapters(lake, loaded, settings, console=console)
     if not steps and not promoted:
-        console.print("[bold]Nothing to do:[/] nothing was trained, and no request sent.")
+        console.print(Text.assemble(("Nothing to do:", "bold"), " nothing was trained, and no request sent."))
     console.print(f"{time.monotonic() - started:.0f} s in all. Run it again: nothing is trained or sent twice.")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from rich.console import Console
+from rich.text import Text
 
 from llm_platform.defs.measuring import check_counts
 from llm_platform.errors import EvidenceMissing
@@ -181,11 +182,11 @@ def _withheld(
     return None
 
 
-def _variant_lines(variant: str, report: Report, usage: TokenUsage, *, withheld: str | None) -> str:
+def _variant_lines(variant: str, report: Report, usage: TokenUsage, *, withheld: str | None) -> Text:
     standing = report.standing if withheld is None else "refused"
-    verdict = {"approved": "[green]approved[/]", "refused": "[red]refused[/]"}.get(standing, "[yellow]undecided[/]")
+    verdict = {"approved": ("approved", "green"), "refused": ("refused", "red")}.get(standing, ("undecided", "yellow"))
     accuracy, valid = report.accuracy, report.valid_rate
-    parts = [f"{variant:<11} {verdict}"]
+    parts = [""]
     if accuracy is not None:
         parts.append(f"accuracy {interval_text(accuracy)} of {accuracy.count}")
     if valid is not None:
@@ -204,4 +205,4 @@ def _variant_lines(variant: str, report: Report, usage: TokenUsage, *, withheld:
     if withheld is not None:
         lines.append(f"            {withheld}")
     lines += [f"            {gate.name}, {gate.comparison}: {gate.next_step or gate.reason}" for gate in refused]
-    return "\n".join(line.replace("[0", "\\[0") for line in lines)
+    return Text.assemble(f"{variant:<11} ", verdict, "\n".join(lines))

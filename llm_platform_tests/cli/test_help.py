@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from llm_platform.cli.main import program
+from llm_platform.cli.console import console, new_table, show
+from llm_platform.cli.main import _end, program
 from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.team import NAME
 
@@ -42,6 +43,22 @@ def test_installed_script_lists_what_the_platform_does(fresh: Terminal) -> None:
     assert finished.status == 0, finished.said
     for command in ("demo", "run", "plan", "promote", "rollback", "explain", "nim", "model", "application", "state"):
         assert f" {command} " in finished.out
+
+
+def test_what_people_wrote_is_printed_as_they_wrote_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """A key, a title or a pattern may look like markup of the terminal's: half a message was missing."""
+    written = r"'\[/x]', '\[a-z]' and ':bug:' [bold]"
+    table = new_table("key")
+    table.add_row(written)
+
+    console.print(written)
+    show(table)
+    with pytest.raises(SystemExit):
+        _end(written)
+
+    said = capsys.readouterr()
+    assert said.out.count(written) == 2
+    assert said.err == f"error: {written}\n"
 
 
 @pytest.mark.parametrize(

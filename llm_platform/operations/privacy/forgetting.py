@@ -92,10 +92,15 @@ class Forgetting:
         """Those of some documents that nothing in any namespace names, and that were not forgotten before."""
         left = dict.fromkeys(document_ids)
         for place in self.places:
-            with place.open() as lake:
-                store = lake.application(application)
-                for one in (*store.traces.named(list(left)), *store.bars.forgotten(left)):
-                    left.pop(one, None)
+            try:
+                with place.open() as lake:
+                    store = lake.application(application)
+                    known = {*store.traces.named(list(left)), *store.bars.forgotten(left)}
+            except (StorageError, TransientError):
+                if place is self.places[0]:
+                    raise
+                continue  # a request names it as not reached
+            left = dict.fromkeys(one for one in left if one not in known)
         return list(left)
 
     def ask(self, application: str, document_ids: Sequence[str], *, by: str, reason: str) -> ForgetRequest:
