@@ -254,11 +254,13 @@ def history(application: ApplicationName) -> None:
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    application_named(settings, application)
     table = new_table("at", "rollout", "variant", "step", "by", "stage", "status", "why")
     with WarehouseResource.of(settings).open(read_only=True) as lake:
-        for step in lake.application(application).rollout_steps.history():
-            table.add_row(*_row(step))
+        steps = lake.application(application).rollout_steps.history()
+    if not steps:
+        application_named(settings, application)
+    for step in steps:
+        table.add_row(*_row(step))
     show(table)
 
 
@@ -272,24 +274,41 @@ def _row(step: RolloutStep) -> tuple[str, ...]:
 
 def _steer(application: str, challenger: str | None, kind: StepKind, *, note: str, now: bool = False) -> None:
     """Store what somebody asks of a rollout, and decide on it at once."""
-    from llm_platform.operations.release.rollouts import ask, decide_rollout, rollout_named
+    from llm_platform.operations.live import open_rollouts
+    from llm_platform.operations.release.rollouts import STOPPING, ask, decide_rollout, rollout_named, withdraw_unread
     from llm_platform.resources.handed import rollout_look
     from llm_platform.resources.identity import who_asks
     from llm_platform.resources.warehouse import WarehouseResource
 
     settings = load_settings()
-    loaded, who = application_named(settings, application), who_asks(settings)
+    who, look = who_asks(settings), rollout_look(settings)
+    loaded, mistake = _readable(settings, application)
     with WarehouseResource.of(settings).open() as lake:
         store = lake.application(application)
+        if mistake is not None and (kind not in STOPPING or not open_rollouts(store)):
+            raise mistake
         rollout = rollout_named(store, challenger)
-        look = rollout_look(settings)
         ask(store, loaded, rollout, kind, who=who, look=look, note=note)
+        vouched = "" if who.authenticated else ", whom no token vouches for"
+        console.print(f"Stored: {kind} by {who.name}{vouched}.", markup=False)
+        if loaded is None:
+            if kind == "withdraw":
+                step = withdraw_unread(store, rollout.rollout_id, who=who, look=look)
+                console.print(f"{step.variant}: {step.status}: {'; '.join(step.reasons)}", markup=False)
+            console.print(f"Nothing more is decided or published before this is mended: {mistake}", markup=False)
+            return
         decided = decide_rollout(store, loaded, rollout.rollout_id, look=look)
-    vouched = "" if who.authenticated else ", whom no token vouches for"
-    console.print(f"Stored: {kind} by {who.name}{vouched}.", markup=False)
     console.print(decided.line, markup=False)
     if decided.changes_readers:
         _published(settings, loaded, now=now)
+
+
+def _readable(settings: Settings, application: str) -> tuple[LoadedApplication | None, SpecificationError | None]:
+    """An application, or why its files cannot be read."""
+    try:
+        return application_named(settings, application), None
+    except SpecificationError as error:
+        return None, error
 
 
 def _published(settings: Settings, loaded: LoadedApplication, *, now: bool) -> None:

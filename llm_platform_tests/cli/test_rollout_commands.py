@@ -65,3 +65,32 @@ def test_a_rollout_is_started_looked_at_and_withdrawn_at_once(ran: Ran) -> None:
     assert [word in history for word in ("start", "hold", "resume", "withdraw", "shorter")] == [True] * 5
     assert over.failed_plainly, over.said
     assert "is running" in over.err
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_file_keeps_nobody_from_stopping_a_challenger(ran: Ran) -> None:
+    """A file is most likely to be wrong while somebody is in a hurry."""
+    terminal, _ = ran
+    never = {"stage": "canary", "share": 0.4, "margin": 0.3, "least_labels": 1000}
+    terminal.team.specification["rollout"] = {"stages": [never, {"stage": "champion"}]}
+    terminal.team.write_specification()
+    said(terminal, "rollout", "start", NAME, "brief")
+    file = next(terminal.team.root.rglob("application.yaml"))
+    right = file.read_text()
+    file.write_text(right + "nobody_knows_this: 1\n")
+
+    refused = terminal.run("rollout", "resume", NAME)
+    held = said(terminal, "rollout", "hold", NAME)
+    withdrawn = said(terminal, "rollout", "withdraw", NAME)
+    history = said(terminal, "rollout", "history", NAME)
+    again = terminal.run("rollout", "withdraw", NAME)
+    file.write_text(right)
+    status = said(terminal, "rollout", "status", NAME)
+
+    assert refused.failed_plainly, refused.said
+    assert "nobody_knows_this" in refused.err
+    assert "nobody_knows_this" in held
+    assert "brief: withdrawn" in withdrawn
+    assert "withdraw" in history
+    assert again.failed_plainly, again.said
+    assert "Challengers none" in status

@@ -29,6 +29,8 @@ from llm_platform.rollout.decision import HELD, RolloutState, RolloutVerdict, St
 from llm_platform.warehouse.store import ApplicationStore
 
 TRIES = 3
+STOPPING: tuple[StepKind, ...] = ("hold", "withdraw")
+"""What somebody may ask for whatever came in between, and whatever cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def rollout_named(store: ApplicationStore, wanted: str | None) -> RolloutStep:
 
 def ask(
     store: ApplicationStore,
-    loaded: LoadedApplication,
+    loaded: LoadedApplication | None,
     rollout: RolloutStep,
     kind: StepKind,
     *,
@@ -229,6 +231,7 @@ def ask(
     """Store what somebody asks of a rollout; the next decision goes by it.
 
     Args:
+        loaded: None where the application's files cannot be read, which keeps nobody from stopping something.
         rollout: Its newest step.
 
     Raises:
@@ -244,7 +247,7 @@ def ask(
             store.rollout_steps.append(step, expected_previous=rollout.step_id)
         except TransientError:
             # What is to be stopped is so whatever came in between.
-            if kind not in ("hold", "withdraw") or attempt == TRIES:
+            if kind not in STOPPING or attempt == TRIES:
                 raise
             rollout = rollout_named(store, rollout.rollout_id)
             continue
@@ -254,7 +257,7 @@ def ask(
 
 def _asked(
     store: ApplicationStore,
-    loaded: LoadedApplication,
+    loaded: LoadedApplication | None,
     rollout: RolloutStep,
     kind: StepKind,
     *,
@@ -263,7 +266,7 @@ def _asked(
     note: str,
 ) -> RolloutStep:
     stored = json.loads(rollout.underneath)
-    present = underneath(store, loaded, rollout.variant)
+    present = stored if loaded is None else underneath(store, loaded, rollout.variant)
     return rollout.model_copy(
         update={
             "step_id": uuid.uuid4().hex,
@@ -281,6 +284,27 @@ def _asked(
             "note": note,
         }
     )
+
+
+def withdraw_unread(store: ApplicationStore, rollout_id: str, *, who: Who, look: RolloutLook) -> RolloutStep:
+    """Withdraw a rollout, as somebody has asked, though the application's files cannot be read; returns the decision.
+
+    Raises:
+        TransientError: others decide at the same time, again and again.
+    """
+    for attempt in range(1, TRIES + 1):
+        steps = store.rollout_steps.of(rollout_id)
+        seen = StageEvidence(withdrawn_by=who.name)
+        verdict = next_state(_state(steps[-1]), seen, steps[-1].stages())
+        step = steps[-1].model_copy(update={**_decision(steps, verdict, seen, look), "report_id": None})
+        try:
+            store.rollout_steps.append(step, expected_previous=steps[-1].step_id)
+        except TransientError:
+            if attempt == TRIES:
+                raise
+            continue
+        return step
+    raise AssertionError("the last try returns or raises")
 
 
 def preview(store: ApplicationStore, loaded: LoadedApplication, rollout_id: str, *, look: RolloutLook) -> DecidedStep:
@@ -339,34 +363,16 @@ def _look(
         adapter_bytes=look.adapter_bytes,
         role_of=look.role_of,
     )
-    before = RolloutState(stage=newest.stage, status=newest.status)
-    verdict = next_state(before, observed.evidence, policy)
-    reached = policy.stages[verdict.state.stage]
+    verdict = next_state(_state(newest), observed.evidence, policy)
     report = observed.report
     step = newest.model_copy(
         update={
-            "step_id": uuid.uuid4().hex,
-            "kind": "decide",
+            **_decision(steps, verdict, observed.evidence, look),
             "champion_release_id": observed.champion.release_id,
-            "stage": verdict.state.stage,
-            "stage_name": reached.name,
-            "share": reached.share,
-            "status": verdict.state.status,
-            "decision": verdict.decision,
-            "reasons": verdict.reasons,
-            "applied": verdict.applied,
-            "evidence": observed.evidence.model_dump_json(),
-            "underneath": steps[0].underneath,
             "report_id": report.report_id if report is not None else None,
             "evaluation_id": report.evaluation_id if report is not None else None,
-            "by": AUTOMATIC,
-            "role": None,
-            "authenticated": False,
-            "at": look.now,
-            "git_commit": look.git_commit,
             "spent_usd": observed.spent_usd,
             "spent_tokens": observed.spent_tokens,
-            "note": "",
         }
     )
     event = None
@@ -375,6 +381,36 @@ def _look(
         event = _champion_event(store, loaded, step, observed)
     decided = DecidedStep(step, verdict, observed, is_news=_is_news(steps, step, observed.evidence))
     return decided, newest.step_id, event
+
+
+def _state(step: RolloutStep) -> RolloutState:
+    return RolloutState(stage=step.stage, status=step.status)
+
+
+def _decision(
+    steps: Sequence[RolloutStep], verdict: RolloutVerdict, seen: StageEvidence, look: RolloutLook
+) -> dict[str, object]:
+    """What a step says of a decision, whatever else is known."""
+    reached = steps[-1].stages().stages[verdict.state.stage]
+    return {
+        "step_id": uuid.uuid4().hex,
+        "kind": "decide",
+        "stage": verdict.state.stage,
+        "stage_name": reached.name,
+        "share": reached.share,
+        "status": verdict.state.status,
+        "decision": verdict.decision,
+        "reasons": verdict.reasons,
+        "applied": verdict.applied,
+        "evidence": seen.model_dump_json(),
+        "underneath": steps[0].underneath,
+        "by": AUTOMATIC,
+        "role": None,
+        "authenticated": False,
+        "at": look.now,
+        "git_commit": look.git_commit,
+        "note": "",
+    }
 
 
 def _champion_event(
