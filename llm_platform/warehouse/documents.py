@@ -92,7 +92,7 @@ class DocumentsTable:
         named = not full and not isinstance(deleted, AllBut)
         before = self.of_source()
         with self._session.cursor("stage documents for") as cursor:
-            _stage(cursor, rows, deleted)
+            _stage(self._session, cursor, rows, deleted)
             leave_out_forgotten(self._session, self._application, cursor, ("staged", "keys"))
 
             def body(transaction: Transaction) -> dict[str, int]:
@@ -106,7 +106,9 @@ class DocumentsTable:
                     departing=departing,
                 )
 
-            counts, snapshot_id = self._session.write(self._application, body, cursor=cursor)
+            counts, snapshot_id = self._session.sparingly(
+                lambda: self._session.write(self._application, body, cursor=cursor)
+            )
         return RowsChanged(**counts, snapshot_id=snapshot_id)
 
     def take_in(self, rows: Sequence[pa.RecordBatch]) -> RowsChanged:
@@ -116,7 +118,7 @@ class DocumentsTable:
             rows: With the columns of `DOCUMENTS_SCHEMA`, each key once.
         """
         with self._session.cursor("stage documents for") as cursor:
-            _stage(cursor, rows, None)
+            _stage(self._session, cursor, rows, None)
             leave_out_forgotten(self._session, self._application, cursor, ("staged",))
             counts, snapshot_id = self._session.write(self._application, _take_in, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
@@ -247,23 +249,29 @@ class DocumentsTable:
 
 
 def _stage(
-    cursor: duckdb.DuckDBPyConnection, rows: Iterable[pa.RecordBatch], deleted: Sequence[str] | AllBut | None
+    session: Session,
+    cursor: duckdb.DuckDBPyConnection,
+    rows: Iterable[pa.RecordBatch],
+    deleted: Sequence[str] | AllBut | None,
 ) -> None:
     cursor.register("no_documents", DOCUMENTS_SCHEMA.empty_table())
     cursor.execute("CREATE TEMP TABLE staged AS SELECT * FROM no_documents")
-    # Batch by batch: an error of the reader passes through unchanged, and only one batch is held in Python.
+    # Batch by batch: an error of the reader passes through unchanged, and only one batch is held in Python. Those of
+    # before spill; the reader has what it needs.
     for batch in rows:
         cursor.register("batch", _conformed(batch))
-        cursor.execute("INSERT INTO staged SELECT * FROM batch")
+        session.sparingly(lambda: cursor.execute("INSERT INTO staged SELECT * FROM batch"))
         cursor.unregister("batch")
     listed = (
         deleted.keys if isinstance(deleted, AllBut) else pa.table({"document_id": pa.array(deleted or (), pa.string())})
     )
     cursor.register("listed", listed)
     cursor.execute("CREATE TEMP TABLE keys AS SELECT DISTINCT document_id FROM listed WHERE document_id IS NOT NULL")
-    doubled = cursor.execute(
-        "SELECT count(*), min(document_id) FROM (SELECT document_id FROM staged GROUP BY 1 HAVING count(*) > 1)"
-    ).fetchall()[0]
+    doubled = session.sparingly(
+        lambda: cursor.execute(
+            "SELECT count(*), min(document_id) FROM (SELECT document_id FROM staged GROUP BY 1 HAVING count(*) > 1)"
+        ).fetchall()
+    )[0]
     if doubled[0]:
         raise ContractBroken(
             f"{doubled[0]} document keys occur more than once (first: {doubled[1]!r}). Make the key column of the "

@@ -148,8 +148,10 @@ class Session:
         """Let DuckDB hold so much; None for what there is."""
         self._sparing = step
         limit = self._memory_limit if step is None else f"{SPARING_MIB[step]} MiB"
-        # Not RESET: it changes what the setting says, and the limit stays.
-        self._connection.execute(f"SET GLOBAL memory_limit = '{limit}'")
+        # What is held already, and can go nowhere, may be more.
+        with suppress(duckdb.OutOfMemoryException):
+            # Not RESET: it changes what the setting says, and the limit stays.
+            self._connection.execute(f"SET GLOBAL memory_limit = '{limit}'")
 
     def _spare_less(self) -> None:
         if self._sparing is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from llm_platform.errors import ContractBroken, TransientError
+from llm_platform.warehouse import session
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import batch, consumed, document
@@ -106,6 +108,34 @@ def test_an_error_of_the_reader_passes_through_and_nothing_is_written(local_lake
         documents.apply(broken(), deleted=None, full=True, consumed=consumed())
 
     assert documents.counts() == {}
+
+
+def test_what_is_read_before_is_on_disk_while_the_reader_goes_on(
+    local_lake: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first read was held in memory, up to four fifths of the machine's."""
+    monkeypatch.setattr(session, "SPARING_MIB", (4, 8))
+    spilled: list[int] = []
+
+    def limit() -> list[Any]:
+        return local_lake._connection.execute("SELECT current_setting('memory_limit')").fetchall()
+
+    before = limit()
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for first in range(0, 4_000, 1_000):
+            held = local_lake._connection.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()
+            spilled.append(held[0][0])
+            numbers = range(first, first + 1_000)
+            yield from batch(document(f"{number:04d}", text=f"{number} letters " * 600) for number in numbers)
+
+    store = local_lake.application("reviews")
+    counts = store.documents.apply(rows(), deleted=None, full=True, consumed=consumed())
+
+    assert counts.inserted == 4_000
+    assert spilled[0] == 0
+    assert spilled[-1] > 0
+    assert limit() == before
 
 
 def test_an_older_state_is_refused(local_lake: Warehouse) -> None:
