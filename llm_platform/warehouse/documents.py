@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -92,7 +92,7 @@ class DocumentsTable:
         named = not full and not isinstance(deleted, AllBut)
         before = self.of_source()
         with self._session.cursor("stage documents for") as cursor:
-            _stage(self._session, cursor, rows, deleted)
+            _stage(cursor, rows, deleted, within=self._session.sparingly)
             leave_out_forgotten(self._session, self._application, cursor, ("staged", "keys"))
 
             def body(transaction: Transaction) -> dict[str, int]:
@@ -118,7 +118,7 @@ class DocumentsTable:
             rows: With the columns of `DOCUMENTS_SCHEMA`, each key once.
         """
         with self._session.cursor("stage documents for") as cursor:
-            _stage(self._session, cursor, rows, None)
+            _stage(cursor, rows, None)
             leave_out_forgotten(self._session, self._application, cursor, ("staged",))
             counts, snapshot_id = self._session.write(self._application, _take_in, cursor=cursor)
         return RowsChanged(**counts, snapshot_id=snapshot_id)
@@ -248,11 +248,17 @@ class DocumentsTable:
         return self._session.relation(self._application, table, at_snapshot=at_snapshot)
 
 
+def _at_once(statement: Callable[[], Any]) -> Any:
+    """What callers send is few rows, and a service has no time to bound their memory."""
+    return statement()
+
+
 def _stage(
-    session: Session,
     cursor: duckdb.DuckDBPyConnection,
     rows: Iterable[pa.RecordBatch],
     deleted: Sequence[str] | AllBut | None,
+    *,
+    within: Callable[[Callable[[], Any]], Any] = _at_once,
 ) -> None:
     cursor.register("no_documents", DOCUMENTS_SCHEMA.empty_table())
     cursor.execute("CREATE TEMP TABLE staged AS SELECT * FROM no_documents")
@@ -260,14 +266,14 @@ def _stage(
     # before spill; the reader has what it needs.
     for batch in rows:
         cursor.register("batch", _conformed(batch))
-        session.sparingly(lambda: cursor.execute("INSERT INTO staged SELECT * FROM batch"))
+        within(lambda: cursor.execute("INSERT INTO staged SELECT * FROM batch"))
         cursor.unregister("batch")
     listed = (
         deleted.keys if isinstance(deleted, AllBut) else pa.table({"document_id": pa.array(deleted or (), pa.string())})
     )
     cursor.register("listed", listed)
     cursor.execute("CREATE TEMP TABLE keys AS SELECT DISTINCT document_id FROM listed WHERE document_id IS NOT NULL")
-    doubled = session.sparingly(
+    doubled = within(
         lambda: cursor.execute(
             "SELECT count(*), min(document_id) FROM (SELECT document_id FROM staged GROUP BY 1 HAVING count(*) > 1)"
         ).fetchall()
