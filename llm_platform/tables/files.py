@@ -185,6 +185,11 @@ class TableFile:
     def _with_keys(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
         for number, row in self._rows():
             for name in keys:
+                if isinstance(row.get(name), dict | list):
+                    raise ContractBroken(
+                        f"The key in line {number} of {self.name!r} (column {name!r}) is a list or an object, which "
+                        "names nothing. Give the row a text or a number. Nothing was taken over."
+                    )
                 key = row[name] = text_of(row.get(name))
                 if key is not None and not storable(key.replace("\0", "")):
                     raise ContractBroken(
@@ -219,6 +224,8 @@ class TableFile:
             for first, what in STARTS.items():
                 if start.startswith(first):
                     raise ContractBroken(f"{self.name!r} {what}. Nothing was taken over.")
+            if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+                raise ContractBroken(f"{self.name!r} is in UTF-32. Save it as UTF-8.")
             if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 encoding, errors = "utf-16", "strict"
             elif start[1:2] == b"\0" or (start[:1] == b"\0" and start[1:2] != b"\0"):

@@ -352,7 +352,7 @@ def _in_transaction(
         except BaseException:
             rollback(cursor)
             raise
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:
         raise source_error(error, f"source {of.address!r}") from None
     return result
 
@@ -523,5 +523,7 @@ def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) 
 
 
 def _nearest(name: str, present: Sequence[str]) -> str:
-    near = [found for found in present if name in found] or difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+    near = [found for found in present if name.casefold() in found.casefold()] or difflib.get_close_matches(
+        name, present, n=1, cutoff=0.5
+    )
     return f" (nearest: {near[0]!r})" if near else ""

@@ -242,8 +242,9 @@ def test_a_missing_table_and_a_missing_warehouse_are_named(lake: Warehouse) -> N
         ("delta:/nowhere", TransientError, "No such file"),
         ("https://example.org", SpecificationError, "its scheme is 'https'"),
         ("postgres:host=127.0.0.1 port=1 password=s3cret", TransientError, "does not answer"),
-        ("duckdb:/nowhere/file.duckdb", TransientError, "Cannot read warehouse 'upstream'"),
-        ("ducklake:sqlite:/nowhere/file.sqlite", TransientError, "Cannot read warehouse 'upstream'"),
+        ("duckdb:/nowhere/file.duckdb", TransientError, "Cannot read warehouse 'upstream'.* there is no such file, or"),
+        ("ducklake:sqlite:/nowhere/file.sqlite", TransientError, "Cannot read warehouse .* there is no such file, or"),
+        (f"duckdb:{__file__}", TransientError, "it is not a DuckDB file"),
     ],
 )
 def test_an_unreadable_warehouse_is_an_error_and_never_empty(
