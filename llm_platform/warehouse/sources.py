@@ -31,7 +31,7 @@ from llm_platform.warehouse.source_folders import find_folder
 from llm_platform.warehouse.source_forms import key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
 from llm_platform.warehouse.source_slots import MIB, Slot, SlotLook, SlotStanding, stage_changed_rows
-from llm_platform.warehouse.source_tables import read_since, table_state
+from llm_platform.warehouse.source_tables import TIMES, read_since, table_state
 from llm_platform.warehouse.source_urls import FOLDERS, Attachments, SourceUrl, source_error
 
 BATCH_ROWS = 4096
@@ -396,7 +396,7 @@ def _state(table: _Table, source: Source) -> SourceState:
     if table.version is not None and source.watermark is None:
         return SourceState(kind="file", token=table.version, table_id=source.address)
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
-    return table_state(table.cursor, table.relation, source, key=_key(source, kinds))
+    return table_state(table.cursor, table.relation, source, key=_key(source, kinds), kinds=kinds)
 
 
 def _version(table: _Table, columns: Sequence[str]) -> str:
@@ -420,7 +420,7 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
         _copy(table, source, "false" if same else "true", key=key)
         reason = "the table has no newer version" if same else "all of its present version is read and compared"
         return _Staged(full=not same, deleted=[] if same else None, state=state, reason=reason)
-    read = read_since(table.cursor, table.relation, source, since=since, key=key, known=known)
+    read = read_since(table.cursor, table.relation, source, since=since, key=key, kinds=kinds, known=known)
     _copy(table, source, read.condition, key=key)
     if read.full:
         return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
@@ -473,7 +473,10 @@ def _followed(table: _Table, source: Source) -> str:
         return "its versions; all of a newer one is read and compared"
     if source.watermark is None:
         return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
-    return f"the column {source.watermark!r} and the keys; rows from its last value on are read"
+    overlap = ""
+    if table.columns()[source.watermark].startswith(TIMES) and source.overlap_minutes:
+        overlap = f" and {source.overlap_minutes:g} minutes before"
+    return f"the column {source.watermark!r} and the keys; rows from its last value{overlap} on are read"
 
 
 def _key(source: Source, kinds: Mapping[str, str]) -> str:
