@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import canonical_json
-from llm_platform.tables.columns import column_of
+from llm_platform.tables.columns import column_of, python_rows
 from llm_platform.tables.delimited import delimited_header, delimited_rows
 from llm_platform.tables.forms import one_form, storable, text_of
 from llm_platform.tables.json_rows import json_rows
@@ -201,7 +201,7 @@ class TableFile:
     def _rows(self) -> Iterator[Row]:
         if self.format == "parquet":
             with self._open() as data, pq.ParquetFile(data) as parquet:
-                numbered = (row for batch in parquet.iter_batches(BATCH_ROWS) for row in batch.to_pylist())
+                numbered = (row for batch in parquet.iter_batches(BATCH_ROWS) for row in python_rows(batch))
                 yield from enumerate(numbered, start=1)
             return
         with self._text() as file:

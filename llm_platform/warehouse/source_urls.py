@@ -54,6 +54,10 @@ MEANINGS_OF_READING = (
         "another program writes to its file, which nobody else can read meanwhile. Close that, or read a copy.",
     ),
     (("not a valid duckdb database file",), "it is not a DuckDB file."),
+    (
+        ("this array has",),
+        "arrays of one column have different numbers of dimensions. Cast it to text in a view, or leave it out.",
+    ),
 )
 """What the engine says → what it means of what is only read; of the rest, what it means everywhere."""
 LOOSE_COLUMN = re.compile(r'Mismatch Type Error: Invalid type in column "([^"]+)": column was declared as')

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
-from llm_platform.tables.columns import texts
+from llm_platform.tables.columns import python_rows, texts
 from llm_platform.tables.folders import TableFiles, table_files
+from llm_platform.tables.forms import inexact_keys
 from llm_platform.tables.places import StoredFile, look_into
 from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import execute, identifier, rollback
@@ -28,7 +29,7 @@ from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
 from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_folders import find_folder
-from llm_platform.warehouse.source_forms import key_form, text_form
+from llm_platform.warehouse.source_forms import FLOATS, key_form, text_form
 from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
 from llm_platform.warehouse.source_slots import MIB, Slot, SlotLook, SlotStanding, stage_changed_rows
 from llm_platform.warehouse.source_tables import TIMES, read_since, table_state
@@ -135,7 +136,7 @@ class SourceReader:
             body = f"CREATE TEMP TABLE staged AS SELECT * FROM {{}} LIMIT {most:d}"
             self._inside(ref, lambda table: cursor.execute(body.format(table.relation)), cursor=cursor)
             for batch in cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS):
-                yield from batch.to_pylist()
+                yield from python_rows(batch)
 
     def followed(self, source: Source) -> str:
         """What tells that a source has changed, in words."""
@@ -183,7 +184,9 @@ class SourceReader:
         look = None if slot is None else slot.look(settled=True)
 
         def stage(table: _Table) -> _Staged:
-            return _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+            staged = _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+            _require_exact(table, source)
+            return staged
 
         cursor = self._connection.cursor()
         try:
@@ -463,6 +466,7 @@ def _stage_slot(table: _Table, look: SlotLook, source: Source, since: SourceStat
 def _copy_first(table: _Table, source: Source, rows: int) -> None:
     kinds = table.require(_wanted(source))
     _copy(table, source, f"true LIMIT {rows:d}", key=_key(source, kinds))
+    _require_exact(table, source)
 
 
 def _followed(table: _Table, source: Source) -> str:
@@ -491,6 +495,15 @@ def _copy(table: _Table, source: Source, condition: str, *, key: str) -> None:
         f"CREATE TEMP TABLE staged AS SELECT {key} AS {identifier(source.key)}{others} FROM {table.relation} "
         f"WHERE {condition}"
     )
+
+
+def _require_exact(table: _Table, source: Source) -> None:
+    """Refuse keys in `staged` that are numbers which cannot be told apart: they are written with an exponent."""
+    name = identifier(source.key)
+    if table.columns()[source.key] in FLOATS:
+        inexact = f"SELECT count(*) FROM staged WHERE contains({name}, 'e+') OR contains({name}, 'inf')"
+        if table.cursor.execute(inexact).fetchall()[0][0]:
+            raise inexact_keys(source.address, source.key)
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
