@@ -82,9 +82,12 @@ class _Cursor:
 
     def wait(self, minutes: float | None, notice: int, *, now: float) -> float:
         """Seconds until the next look; 0 or less where it is time."""
-        if minutes is None or notice > self.notice:
+        # Another one, and not a later one: of a lake that was restored, notices are numbered from before.
+        if minutes is None or notice != self.notice:
             return 0.0
-        return self.looked_at + minutes * 60 - now
+        left = self.looked_at + minutes * 60 - now
+        # A clock that was ahead, and was set back, would have everybody wait for it.
+        return left if left <= minutes * 60 else 0.0
 
 
 def source_version(token: str) -> dg.DataVersion:
@@ -388,7 +391,8 @@ def why_not_again(past: Attempts, application: str, *, now: float, interval: flo
         return None
     pause = min(interval * 2**past.failed, LONGEST_PAUSE_SECONDS)
     left = past.last_ended + pause - now
-    return f"run {past.last_run_id} failed; it is asked for again in {left:.0f} s" if left > 0 else None
+    # More is left where a clock was ahead.
+    return f"run {past.last_run_id} failed; it is asked for again in {left:.0f} s" if 0 < left < 2 * pause else None
 
 
 def _seen(source: dg.AssetSpec, change: _Change) -> list[dg.AssetMaterialization]:

@@ -31,6 +31,12 @@ def test_a_state_that_never_failed_is_asked_for_at_once() -> None:
     assert not waits(0, seconds=0.0)
 
 
+def test_a_clock_that_was_ahead_is_not_waited_for() -> None:
+    """A run that ended next year would be asked for again the year after."""
+    assert waits(1, seconds=-1e-3)
+    assert not waits(1, seconds=-86_400.0)
+
+
 def test_after_enough_failures_a_person_is_asked() -> None:
     """However long ago the last one was."""
     assert not waits(MOST_FAILURES - 1, seconds=LONGEST_PAUSE_SECONDS + 1.0)

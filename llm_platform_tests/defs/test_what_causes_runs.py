@@ -322,12 +322,14 @@ def test_a_source_is_looked_at_as_seldom_as_is_stated_and_when_it_is_notified(
     team.write_documents({f"{number}": team.text(number) for number in range(8)})
     after, cursor = looked(team, instance, cursor, now=now + 180)
     later, _ = looked(team, instance, cursor, now=now + 120 + 3600)
+    set_back, _ = looked(team, instance, cursor, now=now - 86_400)
+    restored, _ = looked(team, instance, json.dumps({**json.loads(cursor or ""), "notice": 9}), now=now + 180)
 
     assert "as documents consumed it" in first
     assert waiting.endswith("is looked at again in 3540 s, or when it is notified")
     assert notified == "a run"
     assert after.endswith("is looked at again in 3540 s, or when it is notified")
-    assert "as documents consumed it" in later
+    assert all("as documents consumed it" in said for said in (later, set_back, restored))
 
 
 def test_the_cursor_of_an_older_version_is_read(team: Team, instance: dg.DagsterInstance) -> None:
