@@ -23,7 +23,7 @@ from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import canonical_json
 from llm_platform.tables.columns import column_of, python_rows
 from llm_platform.tables.delimited import delimited_header, delimited_rows
-from llm_platform.tables.forms import one_form, storable, text_of
+from llm_platform.tables.forms import EXACT_INTEGERS, inexact_keys, one_form, storable, text_of
 from llm_platform.tables.json_rows import json_rows
 from llm_platform.tables.places import StoredFile, unreadable
 
@@ -190,6 +190,8 @@ class TableFile:
                         f"The key in line {number} of {self.name!r} (column {name!r}) is a list or an object, which "
                         "names nothing. Give the row a text or a number. Nothing was taken over."
                     )
+                if isinstance(row.get(name), float) and abs(row[name]) >= EXACT_INTEGERS:
+                    raise inexact_keys(self.name, name)
                 key = row[name] = text_of(row.get(name))
                 if key is not None and not storable(key.replace("\0", "")):
                     raise ContractBroken(

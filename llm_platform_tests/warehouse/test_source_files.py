@@ -148,6 +148,7 @@ def test_the_token_is_of_the_content(local_lake: Warehouse, tmp_path: Path) -> N
         ("a.csv", "id,body\n1,one\n".encode("utf-16-le"), ContractBroken, "UTF-16 without its mark"),
         ("a.csv", "id,body\n1,one\n".encode("utf-32"), ContractBroken, "is in UTF-32"),
         ("a.csv", b"ID,Body\n1,one\n", ContractBroken, r"no column 'id' \(nearest: 'ID'\), 'body' \(nearest: 'Body'\)"),
+        ("a.jsonl", b'{"id": 1234567890123456789.0, "body": "one"}\n', ContractBroken, "cannot tell them apart"),
         ("a.jsonl", b'{"id": [1], "body": "one"}\n', ContractBroken, "key in line 1 of .+ is a list or an object"),
         ("a.csv.gz", gzip.compress(b"id,body\n1,one\n" * 99, mtime=0)[:-9], ContractBroken, "ends in the middle"),
         ("a.csv.gz", b"id,body\n1,one\n", ContractBroken, "is not packed with gzip, though"),
