@@ -12,6 +12,7 @@ from llm_platform.application.source import Source
 from llm_platform.records import SourceState, content_hash
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.hashing import version_of, version_select
+from llm_platform.warehouse.source_forms import FLOATS
 
 TIMES = ("TIMESTAMP", "DATE")
 """How the names of SQL types begin whose values are times."""
@@ -52,9 +53,7 @@ def table_state(
         version = version_of(cursor.execute(version_select(columns, relation)).fetchall()[0])
         return SourceState(kind="watermark", token=f"0@{version}", table_id=source.address)
     column = identifier(source.watermark)
-    newest = f"max({column})"
-    if kinds[source.watermark].startswith(TIMES):
-        newest = f"coalesce(max({column}) FILTER ({column} <= {LATEST}), {newest})"
+    newest = f"coalesce(max({column}) FILTER ({_credible(column, kinds[source.watermark])}), max({column}))"
     count, largest, keys = cursor.execute(
         f"SELECT count(*), ({newest})::VARCHAR, {_hash(column, key)} FROM {relation}"
     ).fetchall()[0]
@@ -83,14 +82,13 @@ def read_since(
         return WatermarkRead("true", True, state, "the watermark column was empty")
     column, kind = identifier(source.watermark), kinds[source.watermark]
     last, now = (f"TRY_CAST({literal(value)} AS {kind})" for value in (since.watermark, state.watermark))
-    is_time = kind.startswith(TIMES)
-    ahead = f"{last} > {LATEST} AND {last} > {now}" if is_time else "false"
+    ahead = f"NOT ({_credible(last, kind)}) AND {last} > {now}"
     is_unfit, is_ahead = cursor.execute(f"SELECT {last} IS NULL, {ahead}").fetchall()[0]
     if is_unfit or is_ahead:
         why = "is of another type now" if is_unfit else "was ahead of the time"
         return WatermarkRead("true", True, state, f"the watermark {why}, so all of the table is compared")
     reason, start = f"rows with {source.watermark!r} from {since.watermark}", last
-    if is_time and source.overlap_minutes:
+    if kind.startswith(TIMES) and source.overlap_minutes:
         start = f"({last} - INTERVAL {round(60 * source.overlap_minutes):d} SECONDS)"
         reason += f" and {source.overlap_minutes:g} minutes before"
     # Not larger, but at least: rows with the last watermark may have come after the last read.
@@ -106,6 +104,13 @@ def read_since(
     ).fetchall()[0][0]
     reason += f", and {late_rows} with an older one" if late_rows else ""
     return WatermarkRead(f"({newer} OR {unknown})", False, state, reason)
+
+
+def _credible(value: str, kind: str) -> str:
+    """SQL of whether a watermark can be the last one; of others there may be rows, too."""
+    if kind.startswith(TIMES):
+        return f"{value} <= {LATEST}"
+    return f"isfinite({value})" if kind in FLOATS else "true"
 
 
 def _hash(column: str, key: str) -> str:

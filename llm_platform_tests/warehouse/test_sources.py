@@ -393,25 +393,35 @@ def test_a_transaction_that_is_committed_late_is_seen(postgres_dsn: str, tmp_pat
         assert keys_and_texts(missed) == {"1": "early"}
 
 
-def test_one_row_from_the_future_hides_no_change_to_come(postgres_dsn: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "values", "far"),
+    [
+        ("TIMESTAMP", ("2026-01-01", "2026-01-02 00:00:00", "2026-01-03"), "infinity"),
+        ("DOUBLE PRECISION", ("1", "2.0", "3"), "NaN"),
+    ],
+)
+def test_one_row_from_the_future_hides_no_change_to_come(
+    postgres_dsn: str, tmp_path: Path, kind: str, values: tuple[str, str, str], far: str
+) -> None:
     """A wrong clock, or what is valid until further notice: only rows that are newer still would be read."""
+    first, second, third = values
     table = WatermarkTable("postgres", postgres_dsn)
     table.run(
         "DROP TABLE IF EXISTS tickets",
-        "CREATE TABLE tickets (id INTEGER, body VARCHAR, changed_at TIMESTAMP)",
-        "INSERT INTO tickets VALUES (1, 'one', '2026-01-01'), (2, 'two', 'infinity'), (3, 'three', '2026-01-02')",
+        f"CREATE TABLE tickets (id INTEGER, body VARCHAR, changed_at {kind})",
+        f"INSERT INTO tickets VALUES (1, 'one', '{first}'), (2, 'two', '{far}'), (3, 'three', '{second}')",
     )
     known = pa.table({"document_id": ["1", "2", "3"]})
     with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": table.url}, threads=1) as lake:
         before = lake.sources.state(TICKETS)
-        table.run("UPDATE tickets SET body = 'changed', changed_at = '2026-01-03' WHERE id = 1")
+        table.run(f"UPDATE tickets SET body = 'changed', changed_at = '{third}' WHERE id = 1")
         after = lake.sources.changes(TICKETS, before, known=lambda: known)
-        poisoned = before.model_copy(update={"watermark": "infinity"})
+        poisoned = before.model_copy(update={"watermark": far})
         healed = lake.sources.changes(TICKETS, poisoned, known=lambda: known)
-        table.run("ALTER TABLE tickets ALTER changed_at TYPE INTEGER USING id")
+        table.run("ALTER TABLE tickets ALTER changed_at TYPE UUID USING gen_random_uuid()")
         retyped = lake.sources.changes(TICKETS, after.state, known=lambda: known)
 
-        assert before.watermark == "2026-01-02 00:00:00"
+        assert before.watermark == second
         assert keys_and_texts(after) == {"1": "changed", "2": "two", "3": "three"}
         assert (healed.full, "ahead of the time" in healed.reason) == (True, True)
         assert (retyped.full, "of another type" in retyped.reason) == (True, True)
