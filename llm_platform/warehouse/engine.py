@@ -49,7 +49,8 @@ REFUSED = (
     "authentication failed",
     "pg_hba.conf",
 )
-MEANINGS = (
+Meanings = Sequence[tuple[tuple[str, ...], str]]
+MEANINGS: Meanings = (
     (("too many open files",), "this process may not open more files. Raise its limit ('ulimit -n'), then run again."),
     (
         ("no space left", "database or disk is full", "disk full", "could not write all bytes", "disk i/o error"),
@@ -269,13 +270,13 @@ def is_race(error: duckdb.Error) -> bool:
     return any(mark in said for mark in RACES)
 
 
-def cause(error: duckdb.Error) -> str:
-    """What the engine means, in words of ours."""
+def cause(error: duckdb.Error, *, first: Meanings = ()) -> str:
+    """What the engine means, in words of ours; `first` are meanings that come before the usual ones."""
     said = _without_statements(error)
     for kinds, meaning in ABOUT_VALUES:
         if isinstance(error, kinds):
             return meaning
-    for marks, meaning in MEANINGS:
+    for marks, meaning in (*first, *MEANINGS):
         if any(mark in said for mark in marks):
             return meaning + _named_file(error)
     return f"the engine refused it ({type(error).__name__})."

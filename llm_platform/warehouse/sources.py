@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
-from llm_platform.tables.columns import texts
+from llm_platform.tables.columns import python_rows, texts
 from llm_platform.tables.folders import TableFiles, table_files
+from llm_platform.tables.forms import inexact_keys
 from llm_platform.tables.places import StoredFile, look_into
 from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import execute, identifier, rollback
@@ -28,7 +29,7 @@ from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
 from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_folders import find_folder
-from llm_platform.warehouse.source_forms import key_form, text_form
+from llm_platform.warehouse.source_forms import FLOATS, key_form, text_form
 from llm_platform.warehouse.source_lakes import (
     LakeTable,
     find_lake_table,
@@ -37,7 +38,7 @@ from llm_platform.warehouse.source_lakes import (
     with_changed_key,
 )
 from llm_platform.warehouse.source_slots import MIB, Slot, SlotLook, SlotStanding, stage_changed_rows
-from llm_platform.warehouse.source_tables import read_since, table_state
+from llm_platform.warehouse.source_tables import TIMES, read_since, table_state
 from llm_platform.warehouse.source_urls import FOLDERS, Attachments, SourceUrl, source_error
 
 BATCH_ROWS = 4096
@@ -141,7 +142,7 @@ class SourceReader:
             body = f"CREATE TEMP TABLE staged AS SELECT * FROM {{}} LIMIT {most:d}"
             self._inside(ref, lambda table: cursor.execute(body.format(table.relation)), cursor=cursor)
             for batch in cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS):
-                yield from batch.to_pylist()
+                yield from python_rows(batch)
 
     def followed(self, source: Source) -> str:
         """What tells that a source has changed, in words."""
@@ -189,7 +190,9 @@ class SourceReader:
         look = None if slot is None else slot.look(settled=True)
 
         def stage(table: _Table) -> _Staged:
-            return _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+            staged = _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+            _require_exact(table, source)
+            return staged
 
         cursor = self._connection.cursor()
         try:
@@ -358,7 +361,7 @@ def _in_transaction(
         except BaseException:
             rollback(cursor)
             raise
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:
         raise source_error(error, f"source {of.address!r}") from None
     return result
 
@@ -402,7 +405,7 @@ def _state(table: _Table, source: Source) -> SourceState:
     if table.version is not None and source.watermark is None:
         return SourceState(kind="file", token=table.version, table_id=source.address)
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
-    return table_state(table.cursor, table.relation, source, key=_key(source, kinds))
+    return table_state(table.cursor, table.relation, source, key=_key(source, kinds), kinds=kinds)
 
 
 def _version(table: _Table, columns: Sequence[str]) -> str:
@@ -426,7 +429,7 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
         _copy(table, source, "false" if same else "true", key=key)
         reason = "the table has no newer version" if same else "all of its present version is read and compared"
         return _Staged(full=not same, deleted=[] if same else None, state=state, reason=reason)
-    read = read_since(table.cursor, table.relation, source, since=since, key=key, known=known)
+    read = read_since(table.cursor, table.relation, source, since=since, key=key, kinds=kinds, known=known)
     _copy(table, source, read.condition, key=key)
     if read.full:
         return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
@@ -472,6 +475,7 @@ def _stage_slot(table: _Table, look: SlotLook, source: Source, since: SourceStat
 def _copy_first(table: _Table, source: Source, rows: int) -> None:
     kinds = table.require(_wanted(source))
     _copy(table, source, f"true LIMIT {rows:d}", key=_key(source, kinds))
+    _require_exact(table, source)
 
 
 def _followed(table: _Table, source: Source) -> str:
@@ -482,7 +486,10 @@ def _followed(table: _Table, source: Source) -> str:
         return "its versions; all of a newer one is read and compared"
     if source.watermark is None:
         return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
-    return f"the column {source.watermark!r} and the keys; rows from its last value on are read"
+    overlap = ""
+    if table.columns()[source.watermark].startswith(TIMES) and source.overlap_minutes:
+        overlap = f" and {source.overlap_minutes:g} minutes before"
+    return f"the column {source.watermark!r} and the keys; rows from its last value{overlap} on are read"
 
 
 def _key(source: Source, kinds: Mapping[str, str]) -> str:
@@ -497,6 +504,15 @@ def _copy(table: _Table, source: Source, condition: str, *, key: str) -> None:
         f"CREATE TEMP TABLE staged AS SELECT {key} AS {identifier(source.key)}{others} FROM {table.relation} "
         f"WHERE {condition}"
     )
+
+
+def _require_exact(table: _Table, source: Source) -> None:
+    """Refuse keys in `staged` that are numbers which cannot be told apart: they are written with an exponent."""
+    name = identifier(source.key)
+    if table.columns()[source.key] in FLOATS:
+        inexact = f"SELECT count(*) FROM staged WHERE contains({name}, 'e+') OR contains({name}, 'inf')"
+        if table.cursor.execute(inexact).fetchall()[0][0]:
+            raise inexact_keys(source.address, source.key)
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
@@ -532,5 +548,7 @@ def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) 
 
 
 def _nearest(name: str, present: Sequence[str]) -> str:
-    near = [found for found in present if name in found] or difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+    near = [found for found in present if name.casefold() in found.casefold()] or difflib.get_close_matches(
+        name, present, n=1, cutoff=0.5
+    )
     return f" (nearest: {near[0]!r})" if near else ""
