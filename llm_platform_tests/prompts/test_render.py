@@ -87,7 +87,7 @@ def test_rendering_a_plain_prompt_takes_microseconds() -> None:
             renderer.render(document)
         return (time.thread_time() - started) / 2_000
 
-    # The best of several, of the thread's own time, and room for a busy machine: the test is against an order of magnitude.
+    # The best of several, of the thread's own time, with room for a busy machine: against an order of magnitude.
     assert min(seconds() for _ in range(5)) < 60e-6
 
 
