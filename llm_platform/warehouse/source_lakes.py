@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,18 @@ import duckdb
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
-from llm_platform.warehouse.engine import execute, identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, literal, one_of
 from llm_platform.warehouse.session import metadata_table, qualified
 
 CONTENT_CHANGES = ("tables_inserted_into", "tables_deleted_from", "inlined_insert", "inlined_delete", "tables_altered")
 """Kinds of change that can alter what a reader sees; compaction and flushing cannot."""
+MOST_WRITTEN_OUT = 1_000
+_WHOLE_NUMBERS = frozenset(
+    f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+)
+_ONE_FORM = re.compile(r"[ -~]*")
+_ALSO_OTHERS = frozenset(";K`")
+"""Of ASCII, what NFC makes of another character: the Greek question mark, the Kelvin sign and the Greek varia."""
 
 
 @dataclass(frozen=True)
@@ -194,3 +202,22 @@ def stage_changed_keys(
                 "nothing was taken over."
             )
     return int(cursor.execute("SELECT count(*) FROM changed").fetchall()[0][0])
+
+
+def with_changed_key(cursor: duckdb.DuckDBPyConnection, *, column: str, kind: str, key: str) -> str:
+    """SQL that a row has one of the keys in `changed`: by the column itself where it can, which passes over files.
+
+    Args:
+        cursor: Has the table that `stage_changed_keys` made.
+        column: The key column.
+        kind: Its SQL type.
+        key: SQL of that column as text, which other texts may share with the one that changed.
+    """
+    if kind == "VARCHAR" or kind in _WHOLE_NUMBERS:
+        found = cursor.execute(f"SELECT key FROM changed LIMIT {MOST_WRITTEN_OUT + 1:d}").fetchall()
+        keys = [row[0] for row in found]
+        if len(keys) <= MOST_WRITTEN_OUT and all(
+            _ONE_FORM.fullmatch(one) and not _ALSO_OTHERS & {*one} for one in keys
+        ):
+            return one_of(identifier(column), keys)
+    return f"{key} IN (SELECT key FROM changed)"

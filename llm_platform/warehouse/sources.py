@@ -30,7 +30,13 @@ from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes
 from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_folders import find_folder
 from llm_platform.warehouse.source_forms import FLOATS, key_form, text_form
-from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
+from llm_platform.warehouse.source_lakes import (
+    LakeTable,
+    find_lake_table,
+    stage_changed_keys,
+    why_full,
+    with_changed_key,
+)
 from llm_platform.warehouse.source_slots import MIB, Slot, SlotLook, SlotStanding, stage_changed_rows
 from llm_platform.warehouse.source_tables import TIMES, read_since, table_state
 from llm_platform.warehouse.source_urls import FOLDERS, Attachments, SourceUrl, source_error
@@ -416,7 +422,7 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
     key = _key(source, kinds)
     if table.lake is not None:
-        return _stage_lake(table, table.lake, source, since, key=key)
+        return _stage_lake(table, table.lake, source, since, kinds=kinds)
     if table.version is not None and source.watermark is None:
         state = _state(table, source)
         same = since is not None and (since.token, since.table_id) == (state.token, state.table_id)
@@ -431,8 +437,10 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
     return _Staged(full=False, deleted=AllBut(keys), state=read.state, reason=read.reason)
 
 
-def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceState | None, *, key: str) -> _Staged:
-    state = lake.state(table.cursor)
+def _stage_lake(
+    table: _Table, lake: LakeTable, source: Source, since: SourceState | None, *, kinds: Mapping[str, str]
+) -> _Staged:
+    state, key = lake.state(table.cursor), _key(source, kinds)
     reason = why_full(table.cursor, lake, since)
     if reason is not None or since is None or since.snapshot_id is None:
         _copy(table, source, "true", key=key)
@@ -441,7 +449,8 @@ def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceSta
         _copy(table, source, "false", key=key)
         return _Staged(full=False, deleted=[], state=state, reason=f"unchanged since snapshot {since.snapshot_id}")
     count = stage_changed_keys(table.cursor, lake, column=source.key, key=key, since=since.snapshot_id)
-    _copy(table, source, f"{key} IN (SELECT key FROM changed)", key=key)
+    condition = with_changed_key(table.cursor, column=source.key, kind=kinds[source.key], key=key)
+    _copy(table, source, condition, key=key)
     gone = f"SELECT key FROM changed WHERE key NOT IN (SELECT {identifier(source.key)} FROM staged) ORDER BY key"
     deleted = [row[0] for row in table.cursor.execute(gone).fetchall()]
     return _Staged(

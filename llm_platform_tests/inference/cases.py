@@ -36,18 +36,19 @@ SCHEMA = {
     "required": ["name"],
     "additionalProperties": False,
 }
-# Small times, so that tests of failure are quick; the shape is that of the defaults.
+# Small times, so that tests of failure are quick; the shape is that of the defaults. What a reply and the end of a run
+# may take is long: a machine that stands still for seconds must not look like an endpoint that does.
 QUICK = EnginePolicy(
     limit=16,
-    request_timeout_seconds=5.0,
+    request_timeout_seconds=60.0,
     backoff_seconds=0.02,
     backoff_cap_seconds=0.1,
     attempts_seconds=0.1,
     probe_seconds=0.05,
     probe_cap_seconds=0.1,
-    probe_timeout_seconds=2.0,
+    probe_timeout_seconds=30.0,
     unavailable_after_seconds=20.0,
-    drain_seconds=2.0,
+    drain_seconds=30.0,
     batch_rows=50,
     flush_seconds=0.05,
     progress_seconds=0.05,

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PermanentError
+from llm_platform.inference.meter import Progress
 from llm_platform.inference.policy import EndpointTarget
 from llm_platform.records import CompletionStatus
 from llm_platform.records.refusals import Refusal
@@ -35,6 +36,16 @@ CONTEXT_MESSAGE = "This model's maximum context length is 4096 tokens. However, 
 def first_time(fault: Fault, *, every: int = 3) -> Callable[[Seen], Fault | None]:
     """The first request of every third document fails."""
     return lambda seen: fault if seen.document_id and int(seen.document_id) % every == 0 and not seen.times else None
+
+
+def dies_at(server: ScriptedServer, number: int) -> None:
+    """The endpoint goes away with that request: a moment of the run, and none of the clock."""
+
+    def script(seen: Seen) -> None:
+        if seen.number == number:
+            server.die_now()
+
+    server.script = script
 
 
 def always(fault: Fault, *documents: str) -> Callable[[Seen], Fault | None]:
@@ -178,10 +189,18 @@ def test_probe_that_waits_behind_long_answers_does_not_stop_the_run() -> None:
 
 def test_process_that_dies_and_comes_back_loses_nothing() -> None:
     """A restarted endpoint refuses connections for a while; what was in flight is asked again."""
+    returned: list[bool] = []
+
     with ScriptedServer(latency_seconds=0.01) as server:
-        server.later(0.1, server.die_now)
-        server.later(0.6, server.open_now)
-        outcome = ask(server, 500)
+        dies_at(server, 100)
+
+        def come_back(progress: Progress) -> bool:
+            if "connect" in progress.retries and not returned:
+                returned.append(True)
+                server.later(0.0, server.open_now)
+            return False
+
+        outcome = ask(server, 500, stop_when=come_back)
 
     assert outcome.stored_once(500)
     assert outcome.result.error is None
@@ -194,7 +213,7 @@ def test_endpoint_that_never_comes_back_ends_the_run_with_its_name() -> None:
     policy = replace(QUICK, unavailable_after_seconds=0.5)
 
     with ScriptedServer(latency_seconds=0.01) as server:
-        server.later(0.15, server.die_now)
+        dies_at(server, 200)
         outcome = ask(server, 2000, policy=policy)
 
     error = outcome.result.error
@@ -267,20 +286,31 @@ def test_endpoint_that_refuses_above_a_capacity_is_kept_just_below_it() -> None:
 
 def test_retry_after_delays_only_its_own_row() -> None:
     """Pausing a whole endpoint on one Retry-After costs ten times the run."""
+    an_hour = Status(429, headers={"Retry-After": "3600"})
+
+    with ScriptedServer(script=first_time(an_hour, every=100), latency_seconds=0.005) as server:
+        outcome = ask(server, ROWS, stop_when=lambda progress: progress.done == ROWS - 2)
+
+    assert set(outcome.ids) == {str(number) for number in range(ROWS)} - {"0", "100"}
+    assert set(server.counts.asked.values()) == {1}
+
+
+def test_row_that_was_told_to_wait_is_asked_again_no_sooner() -> None:
+    """Who asks sooner is refused again, and longer."""
     fault = Status(429, headers={"Retry-After": "1"})
 
     with ScriptedServer(script=first_time(fault, every=100), latency_seconds=0.005) as server:
         outcome = ask(server, ROWS)
 
     assert outcome.stored_once(ROWS)
-    assert [row.document_id for row in outcome.rows[-2:]] in (["0", "100"], ["100", "0"])
+    assert outcome.result.meter.retries == {"http_429": 2}
     assert outcome.result.seconds > 1.0
 
 
 def test_one_of_two_endpoints_down_for_good_costs_nothing_but_speed() -> None:
     """Rows that failed on the dead one are answered by the other."""
     with ScriptedServer(latency_seconds=0.005) as alive, ScriptedServer(latency_seconds=0.005) as dead:
-        dead.later(0.1, dead.die_now)
+        dies_at(dead, 100)
         outcome = ask([alive, dead], 1000)
 
     assert outcome.stored_once(1000)

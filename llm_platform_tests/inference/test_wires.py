@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import ssl
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from llm_platform.inference.wire_http import HttpWire
 from llm_platform.inference.wire_rust import RustWire
 from llm_platform.nim.http import EndpointClient
 from llm_platform.settings.connection import Connection
-from llm_platform_tests.servers.faults import Fault, Hangup, NeverAnswer, Status
+from llm_platform_tests.servers.faults import Fault, Hangup, Held, NeverAnswer, Status
 from llm_platform_tests.servers.proxy import Proxy
 from llm_platform_tests.servers.scripted import ScriptedServer
 
@@ -252,7 +253,7 @@ def asked(make_wire: MakeWire, handler: Any, times: int = 2, **how: Any) -> list
         # The Rust client leaves idle connections to their time.
         wire = make_wire(Connection(keep_alive_seconds=0.2, **how))
         try:
-            return [await wire.post(url, BODY, timeout_seconds=2.0) for _ in range(times)]
+            return [await wire.post(url, BODY, timeout_seconds=60.0) for _ in range(times)]
         finally:
             await wire.close()
             await asyncio.gather(*serving)
@@ -325,20 +326,23 @@ def test_a_reply_without_end_is_given_up(make_wire: MakeWire, framing: str) -> N
 def test_reply_of_a_cancelled_request_is_nobody_elses(make_wire: MakeWire) -> None:
     """A stopped run leaves requests behind; their replies must not answer what is asked next."""
 
-    async def run(url: str) -> Reply:
-        wire = make_wire(Connection())
+    async def run(server: ScriptedServer) -> Reply:
+        url, wire = f"{server.url}/v1/completions", make_wire(Connection())
         try:
-            slow = asyncio.create_task(wire.post(f"{url}/v1/completions", b'{"prompt":"DOC#slow#"}', timeout_seconds=5))
-            await asyncio.sleep(0.05)
+            slow = asyncio.create_task(wire.post(url, b'{"prompt":"DOC#slow#"}', timeout_seconds=60))
+            while not server.counts.asked["slow"]:
+                await asyncio.sleep(0.01)
             slow.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await slow
-            return await wire.post(f"{url}/v1/completions", b'{"prompt":"DOC#next#"}', timeout_seconds=5)
+            left.set()
+            return await wire.post(url, b'{"prompt":"DOC#next#"}', timeout_seconds=60)
         finally:
             await wire.close()
 
-    with ScriptedServer(latency_seconds=0.2) as server:
-        reply = asyncio.run(run(server.url))
+    left = threading.Event()
+    with ScriptedServer(script=lambda seen: Held(left.is_set)) as server:
+        reply = asyncio.run(run(server))
 
     assert b"answer to next" in reply.body
 
@@ -346,17 +350,18 @@ def test_reply_of_a_cancelled_request_is_nobody_elses(make_wire: MakeWire) -> No
 def test_connection_that_idled_too_long_is_not_used_again(make_wire: MakeWire) -> None:
     """A server drops idle connections after seconds; a request on one of them is lost for nothing."""
 
-    async def run(url: str) -> None:
-        wire = make_wire(Connection(keep_alive_seconds=0.1))
+    async def run(url: str, keep_alive_seconds: float, pause: float) -> None:
+        wire = make_wire(Connection(keep_alive_seconds=keep_alive_seconds))
         try:
-            for pause in (0.0, 0.3):
-                await wire.post(f"{url}/v1/completions", BODY, timeout_seconds=5)
-                await asyncio.sleep(pause)
-            await wire.post(f"{url}/v1/completions", BODY, timeout_seconds=5)
+            await wire.post(f"{url}/v1/completions", BODY, timeout_seconds=60)
+            await asyncio.sleep(pause)
+            await wire.post(f"{url}/v1/completions", BODY, timeout_seconds=60)
         finally:
             await wire.close()
 
     with ScriptedServer() as server:
-        asyncio.run(run(server.url))
+        asyncio.run(run(server.url, 60.0, 0.0))
+        in_time = server.counts.connections
+        asyncio.run(run(server.url, 0.1, 0.3))
 
-        assert server.counts.connections == 2
+        assert (in_time, server.counts.connections) == (1, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any
 
@@ -405,18 +405,29 @@ def test_requests_beyond_the_slots_wait_and_are_answered(nim: RunningNim) -> Non
     """A self-hosted NIM queues without end and never says 429."""
     body = {"prompt": "Count:", "max_tokens": 16, "ignore_eos": True, "temperature": 0}
     many = SLOTS + 4
-    seen: set[tuple[float, float]] = set()
+    calls: list[Future[tuple[int, dict[str, str], bytes]]] = []
+    running, waiting = set[float](), set[float]()
+
+    def look() -> None:
+        running.add(metric(nim.base_url, "vllm:num_requests_running"))
+        waiting.add(metric(nim.base_url, "vllm:num_requests_waiting"))
 
     with ThreadPoolExecutor(many) as threads:
-        calls = [threads.submit(call, nim.base_url, "POST", TEXT, body) for _ in range(many)]
-        while wait(calls, timeout=0.03).not_done:
-            seen.add(
-                (metric(nim.base_url, "vllm:num_requests_running"), metric(nim.base_url, "vllm:num_requests_waiting"))
-            )
 
+        def is_crowded() -> bool:
+            # All of them may be answered before anybody has looked.
+            if not wait(calls, timeout=0.0).not_done:
+                calls.extend(threads.submit(call, nim.base_url, "POST", TEXT, body) for _ in range(many))
+            look()
+            return SLOTS in running and max(waiting) >= 1
+
+        crowded = eventually(is_crowded)
+        while wait(calls, timeout=0.03).not_done:
+            look()
+
+    assert crowded
     assert {one.result()[0] for one in calls} == {200}
-    assert max(running for running, _ in seen) == SLOTS
-    assert max(waiting for _, waiting in seen) >= 1
+    assert max(running) == SLOTS
     assert eventually(lambda: metric(nim.base_url, "vllm:num_requests_running") == 0)
 
 

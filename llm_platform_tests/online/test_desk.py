@@ -326,9 +326,15 @@ def test_a_shadow_ends_with_its_budget(team: tuple[Team, ScriptedServer]) -> Non
     rollout = Rollout(RolloutStage(stage="shadow", share=1.0, budget_tokens=200), budget_tokens=200)
 
     async def use(desk: OnlineDesk) -> None:
+        shadow = next(asker.live for key, asker in desk.askers.items() if key[1] is not None)
+
+        def is_accounted(asked: int) -> bool:
+            stored = 0 if shadow.progress is None else shadow.progress.stored
+            return stored + desk.state().skipped_shadows >= asked
+
         for number in range(30):
             await ask(desk, number)
-            await asyncio.sleep(0.12)
+            await until(partial(is_accounted, number + 1))
         assert desk.state().skipped_shadows >= 20
 
     served(files, rollout, use)

@@ -370,7 +370,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
     def faulty(seen: Seen) -> Fault | None:
         return Status(500, "broken") if seen.document_id == "13" else None
 
-    with ScriptedServer(answer=answer, latency_seconds=0.2, slots=1, script=faulty) as model:
+    with ScriptedServer(answer=answer, latency_seconds=0.1, slots=1, script=faulty) as model:
         team = Team(root, model.url)
         team.lock["slots"] = 1
         team.write_lock()
@@ -439,7 +439,8 @@ def test_a_queue_that_would_be_too_long_turns_callers_away_at_once(guarded: Guar
     asked = model.counts.requests
 
     def ask(number: int) -> tuple[int, int]:
-        body = {"text": Team.text(number), "deadline_seconds": 4}
+        # Half of it is given to waiting, which is half of them; the rest is for a machine that stands still meanwhile.
+        body = {"text": Team.text(number), "deadline_seconds": 6}
         said = running.post(path, body, **bearer(tokens["batcher"]))
         return said.status, int(said.headers.get("retry-after", 0))
 
@@ -461,8 +462,11 @@ def test_a_deadline_that_passes_is_told_and_the_answer_is_there_the_next_time(gu
     running, tokens, model = guarded
     path, token = f"/v1/applications/{NAME}/answers", bearer(tokens["batcher"])
     running.post(path, {"text": Team.text(1999)}, **token)
+    is_late, usual = threading.Event(), model.script
+    model.script = lambda seen: Held(is_late.is_set) if seen.document_id == "2000" else usual(seen)
 
     late = running.post(path, {"text": Team.text(2000), "deadline_seconds": 0.05}, **token)
+    is_late.set()
     again = running.post(path, {"text": Team.text(2000)}, **token)
 
     assert (late.status, late.body["error"]["code"]) == (504, "deadline")

@@ -75,6 +75,34 @@ def test_the_first_read_is_the_whole_table(lake: Warehouse) -> None:
     assert changes.state == lake.sources.state(REVIEWS)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("other", ["\u212a1", "e\u0301"])
+def test_a_changed_key_brings_every_row_that_has_it_in_another_form(lake: Warehouse, url: str, other: str) -> None:
+    """A row that shares its key with one that did not change is a second one of it, and must not pass for the only."""
+    same = {"\u212a1": "K1", "e\u0301": "\u00e9"}[other]
+    change_upstream(url, f"INSERT INTO up.reviews VALUES ('{same}', 'as it was', 'imdb')")
+    before = lake.sources.state(REVIEWS)
+    change_upstream(url, f"INSERT INTO up.reviews VALUES ('{other}', 'in another form', 'imdb')")
+
+    changes = lake.sources.changes(REVIEWS, before)
+
+    rows = [row for part in changes.rows for row in part.to_pylist()]
+    assert sorted((row["id"], row["body"]) for row in rows) == [(same, "as it was"), (same, "in another form")]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_changed_number_is_read_by_the_feed(lake: Warehouse, url: str) -> None:
+    """Keys are texts with us, and numbers there."""
+    change_upstream(url, "CREATE TABLE up.counted AS SELECT i AS id, 'words' AS body, '' AS source FROM range(5) t(i)")
+    source = REVIEWS.model_copy(update={"table": "counted"})
+    before = lake.sources.state(source)
+    change_upstream(url, "UPDATE up.counted SET body = 'others' WHERE id = 3", "DELETE FROM up.counted WHERE id = 4")
+
+    changes = lake.sources.changes(source, before)
+
+    assert (keys_and_texts(changes), changes.deleted) == ({"3": "others"}, ["4"])
+
+
 def test_inserts_updates_and_deletes_come_from_the_change_feed(lake: Warehouse, url: str) -> None:
     """Only what changed is delivered, in its last form, whatever happened to it in between."""
     before = lake.sources.state(REVIEWS)

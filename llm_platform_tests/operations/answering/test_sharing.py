@@ -19,7 +19,7 @@ from llm_platform.operations.answering.sending import Asking
 from llm_platform.records import Completion, CompletionStatus
 from llm_platform.settings.connection import Connection
 from llm_platform.warehouse.lake import Warehouse
-from llm_platform_tests.servers.faults import Fault, Status
+from llm_platform_tests.servers.faults import Fault, Held, Status
 from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team, answer
 
@@ -136,14 +136,16 @@ def test_what_a_service_answers_while_a_run_is_at_work_is_not_sent_by_the_run(
     store = second.application(NAME)
     release = team.loaded.requesting("clear", store)
     assert release is not None
+    answered = threading.Event()
+    model.script = lambda seen: Held(answered.is_set) if seen.number >= 10 else None
 
     def answered_elsewhere() -> int:
         """Once the run has begun, everything that it has not asked about."""
-        while model.counts.requests < 10:
+        while model.counts.requests < 14:
             threading.Event().wait(0.01)
         rows = store.documents.table(columns=["document_id", "fingerprint"]).to_pylist()
         left = [row for row in rows if not model.counts.asked[row["document_id"]]]
-        return store.completions.restore(
+        restored = store.completions.restore(
             [
                 Completion(
                     release_id=release.release_id,
@@ -157,12 +159,14 @@ def test_what_a_service_answers_while_a_run_is_at_work_is_not_sent_by_the_run(
                 for row in left
             ]
         )
+        answered.set()
+        return restored
 
     with ThreadPoolExecutor(1) as thread:
         stored = thread.submit(answered_elsewhere)
         sent = send(first, team, model, "run", [], limit=4)
 
-    assert stored.result() > 200
+    assert stored.result() == DOCUMENTS - 14
     assert sent.run is not None
     assert sent.run.sent == model.counts.requests < DOCUMENTS - 20
     assert set(model.counts.asked.values()) == {1}
