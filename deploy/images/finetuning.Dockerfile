@@ -16,6 +16,9 @@ COPY *.whl /build/
 RUN /opt/llm-platform/bin/python -m pip install --quiet --no-compile --no-deps /build/*.whl \
     && /opt/llm-platform/bin/python -m pip uninstall --quiet --yes pip \
     && python3 -m compileall -q -j 0 -x /torch/testing/ --invalidation-mode unchecked-hash /opt/llm-platform/lib
+# What is missing is missed here, and not when a GPU waits for it.
+WORKDIR /tmp
+RUN LLM_PLATFORM_STATE=/tmp/state /opt/llm-platform/bin/python -c "import llm_platform.finetuning.train, torch, peft, transformers, dagster_pipes"
 
 # hadolint ignore=DL3006
 FROM ${BASE}
@@ -24,9 +27,10 @@ LABEL org.opencontainers.image.title="llm-platform-finetuning" org.opencontainer
 COPY --from=build /opt/llm-platform /opt/llm-platform
 RUN groupadd --gid 10001 platform && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin platform \
     && mkdir /state && chown 10001:10001 /state
+# Which GPUs a container sees is said by who starts it: an image that asks for all gets them in a pod that has asked for none.
 ENV PATH=/opt/llm-platform/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     LLM_PLATFORM_STATE=/state LLM_PLATFORM_SAMPLES=false LLM_PLATFORM_GIT_COMMIT=${COMMIT} \
-    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /tmp
 HEALTHCHECK NONE

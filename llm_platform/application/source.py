@@ -51,6 +51,8 @@ class Source(TableRef):
             such as `"{{ title }}: {{ body }}"`. Prompts, baseline, drift and reviewers read the same text.
         files: Instead of a table, a folder, a pattern or an `s3://` prefix of files, each one document. Its key is its
             path in there, and its columns are those of `FILE_COLUMNS`.
+        overlap_minutes: Rows whose `watermark`, where it is a time, is up to so much older than the last one are read
+            once more: a transaction that takes that long is seen when it is committed.
         look_minutes: The sensor looks at the source at most that often, and whenever it is notified.
         max_drop: Share of its rows that the table may lose from one look to the next; 20 rows always may. More is held
             until somebody confirms it.
@@ -64,6 +66,7 @@ class Source(TableRef):
     files: str | None = None
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
+    overlap_minutes: float = Field(default=10.0, ge=0.0, le=525_600.0)
     slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$")
     publication: str = "llm_platform"
     look_minutes: float | None = Field(default=None, gt=0.0)
@@ -110,7 +113,8 @@ class Source(TableRef):
     @model_serializer(mode="wrap")
     def _what_documents_are_made_of(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what only says when and whether it is read: where that changes, no document is another one."""
-        left_out = {"max_drop", "look_minutes", "slot", "publication", *(() if self.files is not None else ("files",))}
+        left_out = {"max_drop", "overlap_minutes", "look_minutes", "slot", "publication"}
+        left_out |= set() if self.files is not None else {"files"}
         return {name: value for name, value in dump(self).items() if name not in left_out}
 
     @property

@@ -19,8 +19,8 @@ from llm_platform.errors import ContractBroken
 from llm_platform.records import DocumentRow, DocumentStatus, canonical_json
 from llm_platform.records.tables import DOCUMENTS_SCHEMA
 from llm_platform.redaction.redactor import Redactor
-from llm_platform.tables.columns import texts
-from llm_platform.tables.forms import impossible, one_form, text_of
+from llm_platform.tables.columns import python_values, texts, written
+from llm_platform.tables.forms import EXACT_INTEGERS, impossible, inexact_keys, one_form, text_of
 
 BATCH_SCHEMA = pa.schema(
     [
@@ -289,6 +289,8 @@ def _keys(column: pa.Array, source: Source) -> list[str]:
             f"Column {source.key!r} of source {source.address!r} has type {column.type}, which cannot be a key. "
             "Name a column of texts or numbers as source.key."
         )
+    if pa.types.is_floating(column.type) and pc.any(pc.greater_equal(pc.abs(column), EXACT_INTEGERS)).as_py():
+        raise inexact_keys(source.address, source.key)
     keys = texts(column)
     missing = sum(not key for key in keys)
     if missing:
@@ -336,7 +338,7 @@ def _bytes(column: pa.Array, name: str, source: Source) -> list[bytes | None]:
                 f"Column {name!r} of source {source.address!r} has type {column.type}, which is not text. "
                 "Choose a text column as source.text."
             )
-        column = pc.cast(column, pa.string())
+        column = written(column)
     return list(pc.cast(column, pa.large_binary()).to_pylist())
 
 
@@ -349,10 +351,10 @@ def _attributes(column: pa.Array, name: str, source: Source) -> list[str | None]
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_nested(column.type):
-        return [None if value is None else canonical_json(_plain(value)) for value in column.to_pylist()]
+        return [None if value is None else canonical_json(_plain(value)) for value in python_values(column)]
     try:
         # Not `columns.texts`: fingerprints cover these values, and another way of writing a number would be paid for.
-        values = pc.cast(pc.cast(column, pa.string()), pa.binary()).to_pylist()
+        values = pc.cast(written(column), pa.binary()).to_pylist()
     except pa.ArrowInvalid:  # bytes that are not UTF-8
         values = pc.cast(column, pa.binary()).to_pylist()
     except pa.ArrowNotImplementedError as error:

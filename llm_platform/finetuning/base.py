@@ -49,11 +49,39 @@ def require_libraries() -> None:
         ) from error
 
 
-def best_device() -> torch.device:
-    """The GPU if there is one."""
+def best_device(*, gpu: bool = False) -> torch.device:
+    """The GPU if there is one.
+
+    Args:
+        gpu: Whether this process was given one, so that a PyTorch for GPUs has to see it.
+
+    Raises:
+        PermanentError: it does not.
+    """
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    seen = torch.cuda.is_available()
+    if gpu:
+        require_seen(built_for=torch.version.cuda or torch.version.hip, seen=seen)
+    return torch.device("cuda" if seen else "cpu")
+
+
+def require_seen(*, built_for: str | None, seen: bool) -> None:
+    """Refuse a GPU that is held and cannot be used: training on the processor would hold it for days.
+
+    Args:
+        built_for: Version of CUDA or ROCm that PyTorch was built for; None: a build that knows processors only.
+        seen: Whether PyTorch has found a GPU.
+
+    Raises:
+        PermanentError: it was built for GPUs and has found none.
+    """
+    if built_for is not None and not seen:
+        raise PermanentError(
+            f"This process was given a GPU, and PyTorch, built for {built_for}, finds none. Most often the driver of "
+            "the node is older than that needs (CUDA 13.0: 580), or its container runtime hands no GPU in. Look at "
+            "nvidia-smi on the node, or build the image with another PyTorch (deploy/images/README.md)."
+        )
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

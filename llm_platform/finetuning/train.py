@@ -44,16 +44,21 @@ CHECKPOINTS = "checkpoint"
 
 @dataclass(frozen=True)
 class Options:
-    """How this process trains; nothing of it changes the adapter, but for the number of threads its last bits."""
+    """How this process trains; nothing of it changes the adapter, but for the number of threads its last bits.
+
+    Attributes:
+        gpu: Whether it was given a GPU, and refuses to train on the processor instead.
+    """
 
     threads: int
     checkpoint_seconds: float
+    gpu: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one adapter; 0 when it is done, 1 with a sentence on standard error when it is not."""
     given = _parser().parse_args(arguments)
-    options = Options(threads=given.threads or _cores(), checkpoint_seconds=given.checkpoint_seconds)
+    options = Options(threads=given.threads or _cores(), checkpoint_seconds=given.checkpoint_seconds, gpu=given.gpu)
     try:
         with reporting() as report:
             train(given.job, given.output, base=given.base, options=options, report=report)
@@ -83,7 +88,7 @@ def train(job_folder: Path, output: Path, *, base: Path, options: Options, repor
     ended = _Ended()
     _deterministic(options.threads)
     meter, began = EnergyMeter(), time.monotonic()
-    loaded = load_base(base, pinned_sha256=job.base.weights_sha256, device=best_device())
+    loaded = load_base(base, pinned_sha256=job.base.weights_sha256, device=best_device(gpu=options.gpu))
     limits = _limits(job, options, ended)
     trainer = _trainer(job, examples, loaded, checkpoints=output / CHECKPOINTS, limits=limits, report=report)
     earlier = trainer.state.seconds
@@ -249,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         "--base", type=Path, required=True, help="the base model: a GGUF file, or a folder in Hugging Face layout"
     )
     parser.add_argument("--threads", type=int, help="processor threads (default: all cores it may use)")
+    parser.add_argument("--gpu", action="store_true", help="refuse to train on the processor with a PyTorch for GPUs")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, help="seconds between checkpoints (default: 30)"
     )

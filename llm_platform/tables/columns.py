@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -39,13 +39,53 @@ def texts(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
     elif pa.types.is_timestamp(kind) and kind.unit == "ns":
         values = [text_of(value) for value in pc.cast(column, pa.timestamp("us", kind.tz), safe=False).to_pylist()]
     else:
-        values = [text_of(value) for value in column.to_pylist()]
+        values = [text_of(value) for value in python_values(column)]
     return [None if text is None else one_form(text) for text in values]
 
 
 def objects(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Values as JSON can hold them; null and NaN are None."""
-    return [plain(value) for value in column.to_pylist()]
+    return [plain(value) for value in python_values(column)]
+
+
+def python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Rows of `python_values`."""
+    columns = map(python_values, batch.columns)
+    return (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def python_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Values of Python. Times that it has none for, of before the year 1 or after 9999 or `infinity`, are texts."""
+    try:
+        return list(column.to_pylist())
+    except OverflowError:
+        return [_python_value(value) for value in column]
+
+
+def _python_value(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except OverflowError:
+        if pa.types.is_list(value.type) or pa.types.is_map(value.type):
+            return [_python_value(item) for item in value.values]
+        if pa.types.is_struct(value.type):
+            return {name: _python_value(item) for name, item in value.items()}
+        return written(pa.array([value], value.type))[0].as_py()
+
+
+def written(column: pa.Array) -> pa.Array:
+    """Values as Arrow writes them; of times that have no end, as databases do."""
+    text = pc.cast(column, pa.string())
+    numbers = next((number for is_time, number in _COUNTS if is_time(column.type)), None)
+    if numbers is None:
+        return text
+    counts, largest = column.view(numbers), 2 ** (numbers.bit_width - 1) - 1
+    without_end = pc.if_else(pc.equal(counts, -largest), "-infinity", text)
+    return pc.if_else(pc.equal(counts, largest), "infinity", without_end)
+
+
+_COUNTS = ((pa.types.is_date32, pa.int32()), (pa.types.is_timestamp, pa.int64()))
+"""Times → what they are counts of; the largest and its opposite stand for infinity, as DuckDB delivers it."""
 
 
 def column_of(values: Sequence[Any]) -> pa.Array:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from llm_platform.errors import ContractBroken, SpecificationError
 from llm_platform.records import canonical_json
-from llm_platform.tables.columns import column_of
+from llm_platform.tables.columns import column_of, python_rows
 from llm_platform.tables.delimited import delimited_header, delimited_rows
 from llm_platform.tables.forms import one_form, storable, text_of
 from llm_platform.tables.json_rows import json_rows
@@ -185,6 +185,11 @@ class TableFile:
     def _with_keys(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
         for number, row in self._rows():
             for name in keys:
+                if isinstance(row.get(name), dict | list):
+                    raise ContractBroken(
+                        f"The key in line {number} of {self.name!r} (column {name!r}) is a list or an object, which "
+                        "names nothing. Give the row a text or a number. Nothing was taken over."
+                    )
                 key = row[name] = text_of(row.get(name))
                 if key is not None and not storable(key.replace("\0", "")):
                     raise ContractBroken(
@@ -196,7 +201,7 @@ class TableFile:
     def _rows(self) -> Iterator[Row]:
         if self.format == "parquet":
             with self._open() as data, pq.ParquetFile(data) as parquet:
-                numbered = (row for batch in parquet.iter_batches(BATCH_ROWS) for row in batch.to_pylist())
+                numbered = (row for batch in parquet.iter_batches(BATCH_ROWS) for row in python_rows(batch))
                 yield from enumerate(numbered, start=1)
             return
         with self._text() as file:
@@ -219,6 +224,8 @@ class TableFile:
             for first, what in STARTS.items():
                 if start.startswith(first):
                     raise ContractBroken(f"{self.name!r} {what}. Nothing was taken over.")
+            if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+                raise ContractBroken(f"{self.name!r} is in UTF-32. Save it as UTF-8.")
             if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 encoding, errors = "utf-16", "strict"
             elif start[1:2] == b"\0" or (start[:1] == b"\0" and start[1:2] != b"\0"):

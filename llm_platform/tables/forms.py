@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from llm_platform.errors import ContractBroken
 from llm_platform.records import canonical_json
 
 LONGEST_KEY = 2048
@@ -57,6 +58,14 @@ def impossible(key: str) -> str | None:
     if len(key) > LONGEST_KEY or len(key.encode()) > LONGEST_KEY:
         return f"is longer than {LONGEST_KEY} bytes"
     return None
+
+
+def inexact_keys(source: str, column: str) -> ContractBroken:
+    """What is said of keys that are numbers of a type that cannot tell them apart."""
+    return ContractBroken(
+        f"Keys of source {source!r} (column {column!r}) are numbers from 10^15 on, of a type that cannot tell them "
+        "apart. Give the column another one, in Postgres numeric(38) or bigint, or cast it to text in a view."
+    )
 
 
 def storable(text: str) -> bool:

@@ -137,6 +137,9 @@ def _on_this_machine(plain: str) -> FilePlace:
         return _many(plain, _walk(Path(base), "", set()), matches)
     if path.is_dir():
         return _many(plain, _walk(path, "", set()))
+    if path.exists() and not path.is_file():
+        # Whoever opens a pipe waits for its writer.
+        raise SpecificationError(f"Cannot read {plain!r}: it is a pipe or a device. Write a file, and name that.")
     return FilePlace(plain, False, (_local(plain, path.name),))
 
 

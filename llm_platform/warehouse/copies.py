@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from bisect import bisect_left
@@ -35,8 +36,10 @@ STATE = "llm_platform_state"
 """Key of a Parquet file's metadata that says what it is a copy of."""
 VERSION = "llm_platform_contract"
 GROUP_ROWS = 8_192
-FORM = f"ROW_GROUP_SIZE {GROUP_ROWS}, WRITE_BLOOM_FILTER false"
-"""Of a Parquet copy: a changed row has its group written anew, so they are small."""
+"""Fewest rows of a row group of a Parquet copy: a changed row has its group written anew."""
+MOST_GROUP_ROWS = 122_880
+"""DuckDB's own."""
+ROWS_OF_SMALL_GROUPS = 1_000_000
 MOST_TOUCHED = 0.5
 """Where more groups have changed, the whole table is written."""
 ENDINGS = ("parquet", "schema.json", "odcs.yaml")
@@ -306,12 +309,22 @@ class S3Place:
         return purge_versions(session.s3, self.prefix)[1]
 
 
+def group_rows(rows: int) -> int:
+    """Rows of a row group in the copy of a table of so many.
+
+    Beside the groups that hold a changed row, every group's part of the footer is written anew: with groups that grow
+    as the root of the table, both costs do.
+    """
+    return min(MOST_GROUP_ROWS, max(GROUP_ROWS, round(GROUP_ROWS * math.sqrt(rows / ROWS_OF_SMALL_GROUPS))))
+
+
 def write_parquet(session: Session, original: Original, target: str, *, shown: str) -> int:
     """Write one published table to a Parquet file that says what it is a copy of; returns the number of rows."""
     marks = ", ".join(f"{name}: {literal(text)}" for name, text in _marks(original).items())
     with session.cursor(f"export to {shown!r} from") as cursor:
         original.prepare(session, cursor)
-        copy = f"COPY ({original.select}) TO {literal(target)} (FORMAT parquet, {FORM}, KV_METADATA {{{marks}}})"
+        form = _form(_count(cursor, original))
+        copy = f"COPY ({original.select}) TO {literal(target)} ({form}, KV_METADATA {{{marks}}})"
         # Sorted, so it would hold the table.
         found = session.sparingly(lambda: cursor.execute(copy).fetchall())
     return int(found[0][0])
@@ -362,7 +375,7 @@ def patch_parquet(session: Session, original: Original, old: Path, new: Path) ->
             return False
         written = one_of(original.key, keys)
         cursor.execute(f"CREATE TEMP TABLE fresh AS SELECT * FROM ({original.rows}) WHERE {written}")
-        parts, made = [], []
+        parts, made, form = [], [], _form(footer.rows)
         try:
             for number, (first, end, is_new) in enumerate(ranges):
                 if not is_new:
@@ -373,7 +386,7 @@ def patch_parquet(session: Session, original: Original, old: Path, new: Path) ->
                 cursor.execute(
                     f"COPY (SELECT * FROM (SELECT * FROM read_parquet({literal(str(old))}) "
                     f"WHERE {where} AND NOT ({written}) UNION ALL SELECT * FROM fresh WHERE {where}) "
-                    f"ORDER BY {original.key}) TO {literal(str(made[-1]))} (FORMAT parquet, {FORM})"
+                    f"ORDER BY {original.key}) TO {literal(str(made[-1]))} ({form})"
                 )
                 part = read_footer(made[-1], original.contract.key)
                 if part.schema != footer.schema:
@@ -386,7 +399,15 @@ def patch_parquet(session: Session, original: Original, old: Path, new: Path) ->
             for one in made:
                 one.unlink(missing_ok=True)
         # What else was done to the older copy than was told has changed its number of rows, or is of no matter here.
-        return rows == int(cursor.execute(f"SELECT count(*) FROM {original.relation}").fetchall()[0][0])
+        return rows == _count(cursor, original)
+
+
+def _form(rows: int) -> str:
+    return f"FORMAT parquet, ROW_GROUP_SIZE {group_rows(rows)}, WRITE_BLOOM_FILTER false"
+
+
+def _count(cursor: duckdb.DuckDBPyConnection, original: Original) -> int:
+    return int(cursor.execute(f"SELECT count(*) FROM {original.relation}").fetchall()[0][0])
 
 
 def _marks(original: Original) -> dict[str, str]:
@@ -419,7 +440,8 @@ def _ranges(groups: Sequence[Group], keys: Sequence[str]) -> list[tuple[int, int
     if any(before >= after for before, after in zip(sizes, smallest[1:], strict=False) if after is not None):
         return None
     touched = {min(bisect_left(sizes, key.encode()), len(groups) - 1) for key in keys}
-    small = sum(one.rows < GROUP_ROWS // 4 for one in groups)
+    usual = group_rows(sum(one.rows for one in groups))
+    small = sum(one.rows < usual // 4 for one in groups)
     if len(touched) > len(groups) * MOST_TOUCHED or small > 1 + len(groups) * MOST_TOUCHED:
         return None
     found: list[tuple[int, int, bool]] = []

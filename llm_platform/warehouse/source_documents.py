@@ -51,13 +51,16 @@ def document_files(place: FilePlace) -> list[StoredFile]:
 def document_changes(found: Files, url: str, since: SourceState | None, store: Store | None) -> SourceChanges:
     """Files that are others than those of a state, with their texts, and the paths of those that left."""
     state, difference = found.state, found.since(since)
-    files, deleted, reason = list(found.files), None, "first read"
+    there, deleted, reason = _by_name(found.files), None, "first read"
+    names = list(there)
     if difference is not None:
-        files, deleted = [*difference.new, *difference.changed], [one_form(path) for path in difference.gone]
         # Under another form of its name a file is the same document.
-        there = {one_form(file.path) for file in found.files}
-        deleted, reason = [path for path in deleted if path not in there], str(difference)
+        gone = list(dict.fromkeys(map(one_form, difference.gone)))
+        moved = [one_form(file.path) for file in (*difference.new, *difference.changed)]
+        names = list(dict.fromkeys([*moved, *(name for name in gone if name in there)]))
+        deleted, reason = [name for name in gone if name not in there], str(difference)
     # One that is written meanwhile has another mark, and is read again the next time.
+    files = [file for name in names for file in there[name]]
     rows = document_rows(files, is_gone=lambda file: _is_gone(file, url, store)) if files else ()
     return SourceChanges(full=difference is None, rows=rows, deleted=deleted, state=state, reason=reason)
 
@@ -67,10 +70,18 @@ def _is_gone(file: StoredFile, url: str, store: Store | None) -> bool:
     return all(one.path != file.path for one in look_into(url, store).files(is_document))
 
 
+def _by_name(files: Sequence[StoredFile]) -> dict[str, list[StoredFile]]:
+    """Files by the key of their document: names that differ in their form of Unicode only are one."""
+    found: dict[str, list[StoredFile]] = {}
+    for file in files:
+        found.setdefault(one_form(file.path), []).append(file)
+    return found
+
+
 def document_rows(
     files: Sequence[StoredFile], *, is_gone: Callable[[StoredFile], bool] = lambda _: False
 ) -> Iterator[pa.RecordBatch]:
-    """A row for each file; one that cannot be read has a reason instead of a text.
+    """A row for each file, and one for all that have one name; what cannot be read has a reason instead of a text.
 
     Args:
         is_gone: Whether a file that is not found was taken away meanwhile: then it has no row.
@@ -80,9 +91,10 @@ def document_rows(
     """
     with FileReaders() as readers:
 
-        def row(file: StoredFile) -> dict[str, Any] | None:
+        def row(named: list[StoredFile]) -> dict[str, Any] | None:
+            file = named[0]
             try:
-                found, sha256 = _read(file, readers)
+                found, sha256 = _read(file, readers) if len(named) == 1 else (FileText(refused=_twins(named)), None)
             except FileNotFoundError as error:
                 if is_gone(file):
                     return None
@@ -100,9 +112,13 @@ def document_rows(
                 "refused": found.refused,
             }
 
-        rows = (one for one in readers.each(files, row) if one is not None)
+        rows = (one for one in readers.each(_by_name(files).values(), row) if one is not None)
         while batch := list(islice(rows, BATCH_FILES)):
             yield pa.RecordBatch.from_pylist(batch, schema=ROWS)
+
+
+def _twins(named: Sequence[StoredFile]) -> str:
+    return f"{len(named)} files have this name, in different forms of Unicode: rename them, so that one has it"
 
 
 def _read(file: StoredFile, readers: FileReaders) -> tuple[FileText, str | None]:

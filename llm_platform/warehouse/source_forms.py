@@ -6,13 +6,14 @@ from llm_platform.errors import ContractBroken
 from llm_platform.tables.forms import EXACT_INTEGERS
 from llm_platform.warehouse.engine import identifier
 
+FLOATS = ("DOUBLE", "FLOAT")
 NESTED = ("STRUCT", "MAP", "UNION", "LIST")
 
 
 def text_form(column: str, kind: str) -> str:
     """SQL of a column of this SQL type as text: whole numbers without a point, NFC."""
     name = identifier(column)
-    if kind in ("DOUBLE", "FLOAT"):
+    if kind in FLOATS:
         whole = f"{name} = trunc({name}) AND abs({name}) < {EXACT_INTEGERS:.0f}"
         return f"CASE WHEN isnan({name}) THEN NULL WHEN {whole} THEN {name}::BIGINT::VARCHAR ELSE {name}::VARCHAR END"
     if kind.startswith("DECIMAL") and not kind.endswith(",0)"):

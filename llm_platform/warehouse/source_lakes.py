@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,18 @@ import duckdb
 
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
-from llm_platform.warehouse.engine import execute, identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, literal, one_of
 from llm_platform.warehouse.session import metadata_table, qualified
 
 CONTENT_CHANGES = ("tables_inserted_into", "tables_deleted_from", "inlined_insert", "inlined_delete", "tables_altered")
 """Kinds of change that can alter what a reader sees; compaction and flushing cannot."""
+MOST_WRITTEN_OUT = 1_000
+_WHOLE_NUMBERS = frozenset(
+    f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+)
+_ONE_FORM = re.compile(r"[ -~]*")
+_ALSO_OTHERS = frozenset(";K`")
+"""Of ASCII, what NFC makes of another character: the Greek question mark, the Kelvin sign and the Greek varia."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class LakeTable:
     Attributes:
         version: The catalog's newest snapshot when we looked; all reads are at it.
         last_change: The newest snapshot that changed this table.
+        changed_at: When it was made; None where it has expired.
         certain: Whether `last_change` is still recorded; otherwise it is a lower bound.
     """
 
@@ -33,6 +42,7 @@ class LakeTable:
     uuid: str
     version: int
     last_change: int
+    changed_at: str | None
     certain: bool
 
     @property
@@ -42,7 +52,7 @@ class LakeTable:
 
     def state(self, cursor: duckdb.DuckDBPyConnection) -> SourceState:
         """How far somebody has come who has read the table at this version."""
-        token = f"{self.uuid}@{self.last_change}"
+        token = _token(self.uuid, self.last_change, self.changed_at)
         if not self.certain:
             # History has expired, so a deletion can be older than the newest file: the number of rows shows it.
             rows = cursor.execute(f"SELECT count(*) FROM {self.at_version}").fetchall()[0][0]
@@ -68,11 +78,24 @@ def find_lake_table(
         return None
     table_id, uuid, created = found[0]
     recorded = _last_recorded(cursor, alias, table_id, version)
-    oldest = cursor.execute(f"SELECT min(snapshot_id) FROM {identifier(alias)}.snapshots()").fetchall()[0][0]
+    last_change = int(max(created, recorded or 0))
+    oldest, changed_at = cursor.execute(
+        f"SELECT min(snapshot_id), {_time_of(last_change)} FROM {identifier(alias)}.snapshots()"
+    ).fetchall()[0]
     certain = recorded is not None or created >= oldest
-    stored = 0 if certain else _last_stored(cursor, alias, metadata_schema, table_id)
-    last_change = max(created, recorded or 0, stored)
-    return LakeTable(alias, schema, name, int(table_id), str(uuid), version, int(last_change), certain)
+    if not certain:
+        last_change = max(last_change, _last_stored(cursor, alias, metadata_schema, table_id))
+    return LakeTable(alias, schema, name, int(table_id), str(uuid), version, last_change, changed_at, certain)
+
+
+def _token(uuid: str, last_change: int, changed_at: str | None) -> str:
+    """Numbers of snapshots are given again in a catalog that was restored from a backup; times are not."""
+    return f"{uuid}@{last_change}" + (f"@{changed_at}" if changed_at is not None else "")
+
+
+def _time_of(snapshot: int) -> str:
+    """SQL of when a snapshot was made, among all of them."""
+    return f"(max(epoch_us(snapshot_time)) FILTER (snapshot_id = {snapshot:d}))::VARCHAR"
 
 
 def _last_recorded(cursor: duckdb.DuckDBPyConnection, alias: str, table_id: int, version: int) -> int | None:
@@ -116,17 +139,18 @@ def why_full(cursor: duckdb.DuckDBPyConnection, table: LakeTable, since: SourceS
         return "first read"
     if since.table_id != table.uuid:
         return "the table was replaced"
-    if since.snapshot_id > table.last_change or not table.certain:
+    if not table.certain:
         return "the history of the table has expired"
-    if since.snapshot_id == table.last_change:
-        return None
-    oldest = execute(
-        cursor,
-        f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id = ?",
-        [since.snapshot_id + 1],
-    ).fetchall()[0][0]
-    if not oldest:
-        return f"snapshot {since.snapshot_id + 1} has expired"
+    following, made = cursor.execute(
+        f"SELECT count(*) FILTER (snapshot_id = {since.snapshot_id + 1:d}), {_time_of(since.snapshot_id)} "
+        f"FROM {identifier(table.alias)}.snapshots()"
+    ).fetchall()[0]
+    # States of before there were times in them are believed.
+    known = [_token(table.uuid, since.snapshot_id, None), _token(table.uuid, since.snapshot_id, made)]
+    if since.snapshot_id > table.last_change or (made is not None and since.token.partition("+")[0] not in known):
+        return "the table has another history, as where its catalog was restored from a backup"
+    if since.snapshot_id == table.last_change or not following:
+        return None if since.snapshot_id == table.last_change else f"snapshot {since.snapshot_id + 1} has expired"
     altered = execute(
         cursor,
         f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id > ? AND snapshot_id <= ? "
@@ -178,3 +202,22 @@ def stage_changed_keys(
                 "nothing was taken over."
             )
     return int(cursor.execute("SELECT count(*) FROM changed").fetchall()[0][0])
+
+
+def with_changed_key(cursor: duckdb.DuckDBPyConnection, *, column: str, kind: str, key: str) -> str:
+    """SQL that a row has one of the keys in `changed`: by the column itself where it can, which passes over files.
+
+    Args:
+        cursor: Has the table that `stage_changed_keys` made.
+        column: The key column.
+        kind: Its SQL type.
+        key: SQL of that column as text, which other texts may share with the one that changed.
+    """
+    if kind == "VARCHAR" or kind in _WHOLE_NUMBERS:
+        found = cursor.execute(f"SELECT key FROM changed LIMIT {MOST_WRITTEN_OUT + 1:d}").fetchall()
+        keys = [row[0] for row in found]
+        if len(keys) <= MOST_WRITTEN_OUT and all(
+            _ONE_FORM.fullmatch(one) and not _ALSO_OTHERS & {*one} for one in keys
+        ):
+            return one_of(identifier(column), keys)
+    return f"{key} IN (SELECT key FROM changed)"

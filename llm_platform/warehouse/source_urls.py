@@ -40,6 +40,28 @@ FOLDERS = ("delta", "iceberg")
 """Kinds whose tables are folders below a folder, and which nothing is attached for."""
 CLEARS = {"postgres": "CALL pg_clear_cache()", "mysql": "CALL mysql_clear_cache()"}
 """DuckDB remembers tables and columns of these; their owner may have changed them."""
+MEANINGS_OF_READING = (
+    (
+        ("permission denied", "readonly database", "read-only file system"),
+        "this user may not read it. Let it: in Postgres that is SELECT on the table and USAGE on its schema.",
+    ),
+    (
+        ("unable to open database", "database does not exist", "is a directory"),
+        "there is no such file, or this user may not read it.",
+    ),
+    (
+        ("could not set lock", "file handle conflict"),
+        "another program writes to its file, which nobody else can read meanwhile. Close that, or read a copy.",
+    ),
+    (("not a valid duckdb database file",), "it is not a DuckDB file."),
+    (
+        ("this array has",),
+        "arrays of one column have different numbers of dimensions. Cast it to text in a view, or leave it out.",
+    ),
+)
+"""What the engine says → what it means of what is only read; of the rest, what it means everywhere."""
+LOOSE_COLUMN = re.compile(r'Mismatch Type Error: Invalid type in column "([^"]+)": column was declared as')
+"""How the engine begins about a value of another type, as SQLite allows."""
 MYSQL_DATABASE = re.compile(r"\b(?:database|db)=(\S+)")
 
 
@@ -171,12 +193,21 @@ class Attachments:
         return alias, url
 
 
-def source_error(error: duckdb.Error, what: str) -> PlatformError:
-    """An engine error while reading what others write: unreadable now, which is never the same as empty."""
-    translated = platform_error(error, f"read {what}")
-    if is_race(error) or isinstance(translated, StorageError):
-        return TransientError(
-            f"Cannot read {what}: {cause(error)} Nothing was taken over; check that it is there and readable, then "
-            "run again."
-        )
-    return translated
+def source_error(error: duckdb.Error | UnicodeDecodeError, what: str) -> PlatformError:
+    """An engine error while reading what others write: unreadable now, which is never the same as empty.
+
+    Where what the engine says quotes bytes that are no text, DuckDB's client raises a UnicodeDecodeError instead.
+    """
+    if isinstance(error, duckdb.Error):
+        translated = platform_error(error, f"read {what}")
+        if not is_race(error) and not isinstance(translated, StorageError):
+            return translated
+        found = cause(error, first=MEANINGS_OF_READING)
+    else:
+        found = "a value is bytes that are no text, in a column of texts. Declare it as bytes, or leave it out."
+    column = LOOSE_COLUMN.match(str(error))
+    named = f" It is in column {column[1]!r}: cast it in a view." if column is not None else ""
+    return TransientError(
+        f"Cannot read {what}: {found}{named} Nothing was taken over; check that it is there and readable, then run "
+        "again."
+    )

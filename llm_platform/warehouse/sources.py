@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken
 from llm_platform.records import SourceState
-from llm_platform.tables.columns import texts
+from llm_platform.tables.columns import python_rows, texts
 from llm_platform.tables.folders import TableFiles, table_files
+from llm_platform.tables.forms import inexact_keys
 from llm_platform.tables.places import StoredFile, look_into
 from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import execute, identifier, rollback
@@ -28,10 +29,16 @@ from llm_platform.warehouse.session import qualified
 from llm_platform.warehouse.source_documents import FILE_KINDS, document_changes, document_files, document_rows
 from llm_platform.warehouse.source_files import Files, as_it_was, found_files
 from llm_platform.warehouse.source_folders import find_folder
-from llm_platform.warehouse.source_forms import key_form, text_form
-from llm_platform.warehouse.source_lakes import LakeTable, find_lake_table, stage_changed_keys, why_full
+from llm_platform.warehouse.source_forms import FLOATS, key_form, text_form
+from llm_platform.warehouse.source_lakes import (
+    LakeTable,
+    find_lake_table,
+    stage_changed_keys,
+    why_full,
+    with_changed_key,
+)
 from llm_platform.warehouse.source_slots import MIB, Slot, SlotLook, SlotStanding, stage_changed_rows
-from llm_platform.warehouse.source_tables import read_since, table_state
+from llm_platform.warehouse.source_tables import TIMES, read_since, table_state
 from llm_platform.warehouse.source_urls import FOLDERS, Attachments, SourceUrl, source_error
 
 BATCH_ROWS = 4096
@@ -135,7 +142,7 @@ class SourceReader:
             body = f"CREATE TEMP TABLE staged AS SELECT * FROM {{}} LIMIT {most:d}"
             self._inside(ref, lambda table: cursor.execute(body.format(table.relation)), cursor=cursor)
             for batch in cursor.execute("SELECT * FROM staged").to_arrow_reader(BATCH_ROWS):
-                yield from batch.to_pylist()
+                yield from python_rows(batch)
 
     def followed(self, source: Source) -> str:
         """What tells that a source has changed, in words."""
@@ -183,7 +190,9 @@ class SourceReader:
         look = None if slot is None else slot.look(settled=True)
 
         def stage(table: _Table) -> _Staged:
-            return _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+            staged = _stage(table, source, since, known) if look is None else _stage_slot(table, look, source, since)
+            _require_exact(table, source)
+            return staged
 
         cursor = self._connection.cursor()
         try:
@@ -352,7 +361,7 @@ def _in_transaction(
         except BaseException:
             rollback(cursor)
             raise
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:
         raise source_error(error, f"source {of.address!r}") from None
     return result
 
@@ -396,7 +405,7 @@ def _state(table: _Table, source: Source) -> SourceState:
     if table.version is not None and source.watermark is None:
         return SourceState(kind="file", token=table.version, table_id=source.address)
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
-    return table_state(table.cursor, table.relation, source, key=_key(source, kinds))
+    return table_state(table.cursor, table.relation, source, key=_key(source, kinds), kinds=kinds)
 
 
 def _version(table: _Table, columns: Sequence[str]) -> str:
@@ -413,14 +422,14 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
     kinds = table.require([*_wanted(source), *([source.watermark] if source.watermark else [])])
     key = _key(source, kinds)
     if table.lake is not None:
-        return _stage_lake(table, table.lake, source, since, key=key)
+        return _stage_lake(table, table.lake, source, since, kinds=kinds)
     if table.version is not None and source.watermark is None:
         state = _state(table, source)
         same = since is not None and (since.token, since.table_id) == (state.token, state.table_id)
         _copy(table, source, "false" if same else "true", key=key)
         reason = "the table has no newer version" if same else "all of its present version is read and compared"
         return _Staged(full=not same, deleted=[] if same else None, state=state, reason=reason)
-    read = read_since(table.cursor, table.relation, source, since=since, key=key, known=known)
+    read = read_since(table.cursor, table.relation, source, since=since, key=key, kinds=kinds, known=known)
     _copy(table, source, read.condition, key=key)
     if read.full:
         return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
@@ -428,8 +437,10 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
     return _Staged(full=False, deleted=AllBut(keys), state=read.state, reason=read.reason)
 
 
-def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceState | None, *, key: str) -> _Staged:
-    state = lake.state(table.cursor)
+def _stage_lake(
+    table: _Table, lake: LakeTable, source: Source, since: SourceState | None, *, kinds: Mapping[str, str]
+) -> _Staged:
+    state, key = lake.state(table.cursor), _key(source, kinds)
     reason = why_full(table.cursor, lake, since)
     if reason is not None or since is None or since.snapshot_id is None:
         _copy(table, source, "true", key=key)
@@ -438,7 +449,8 @@ def _stage_lake(table: _Table, lake: LakeTable, source: Source, since: SourceSta
         _copy(table, source, "false", key=key)
         return _Staged(full=False, deleted=[], state=state, reason=f"unchanged since snapshot {since.snapshot_id}")
     count = stage_changed_keys(table.cursor, lake, column=source.key, key=key, since=since.snapshot_id)
-    _copy(table, source, f"{key} IN (SELECT key FROM changed)", key=key)
+    condition = with_changed_key(table.cursor, column=source.key, kind=kinds[source.key], key=key)
+    _copy(table, source, condition, key=key)
     gone = f"SELECT key FROM changed WHERE key NOT IN (SELECT {identifier(source.key)} FROM staged) ORDER BY key"
     deleted = [row[0] for row in table.cursor.execute(gone).fetchall()]
     return _Staged(
@@ -463,6 +475,7 @@ def _stage_slot(table: _Table, look: SlotLook, source: Source, since: SourceStat
 def _copy_first(table: _Table, source: Source, rows: int) -> None:
     kinds = table.require(_wanted(source))
     _copy(table, source, f"true LIMIT {rows:d}", key=_key(source, kinds))
+    _require_exact(table, source)
 
 
 def _followed(table: _Table, source: Source) -> str:
@@ -473,7 +486,10 @@ def _followed(table: _Table, source: Source) -> str:
         return "its versions; all of a newer one is read and compared"
     if source.watermark is None:
         return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
-    return f"the column {source.watermark!r} and the keys; rows from its last value on are read"
+    overlap = ""
+    if table.columns()[source.watermark].startswith(TIMES) and source.overlap_minutes:
+        overlap = f" and {source.overlap_minutes:g} minutes before"
+    return f"the column {source.watermark!r} and the keys; rows from its last value{overlap} on are read"
 
 
 def _key(source: Source, kinds: Mapping[str, str]) -> str:
@@ -488,6 +504,15 @@ def _copy(table: _Table, source: Source, condition: str, *, key: str) -> None:
         f"CREATE TEMP TABLE staged AS SELECT {key} AS {identifier(source.key)}{others} FROM {table.relation} "
         f"WHERE {condition}"
     )
+
+
+def _require_exact(table: _Table, source: Source) -> None:
+    """Refuse keys in `staged` that are numbers which cannot be told apart: they are written with an exponent."""
+    name = identifier(source.key)
+    if table.columns()[source.key] in FLOATS:
+        inexact = f"SELECT count(*) FROM staged WHERE contains({name}, 'e+') OR contains({name}, 'inf')"
+        if table.cursor.execute(inexact).fetchall()[0][0]:
+            raise inexact_keys(source.address, source.key)
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
@@ -523,5 +548,7 @@ def _require(columns: Sequence[str], present: Mapping[str, str], ref: TableRef) 
 
 
 def _nearest(name: str, present: Sequence[str]) -> str:
-    near = [found for found in present if name in found] or difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+    near = [found for found in present if name.casefold() in found.casefold()] or difflib.get_close_matches(
+        name, present, n=1, cutoff=0.5
+    )
     return f" (nearest: {near[0]!r})" if near else ""

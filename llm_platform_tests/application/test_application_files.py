@@ -55,8 +55,8 @@ APPLICATION_KEYS = (
     "'retention', 'max_failed_share', 'budget'"
 )
 SOURCE_KEYS = (
-    "'warehouse', 'table', 'url', 'key', 'text', 'files', 'attributes', 'watermark', 'slot', 'publication', "
-    "'look_minutes', 'max_drop'"
+    "'warehouse', 'table', 'url', 'key', 'text', 'files', 'attributes', 'watermark', 'overlap_minutes', 'slot', "
+    "'publication', 'look_minutes', 'max_drop'"
 )
 VARIANT_KEYS = "'prompt', 'model', 'adapter', 'sampling', 'decision', 'calibrate', 'repair'"
 

@@ -67,3 +67,8 @@ def test_an_image_is_based_on_a_digest_and_runs_as_a_user_without_rights(image: 
     assert re.findall(r"^USER (\S+)$", text, flags=re.MULTILINE) == ["10001:10001"]
     assert "--invalidation-mode unchecked-hash" in text
     assert "HEALTHCHECK" in text
+
+
+def test_the_image_for_gpus_takes_none_that_its_pod_was_not_given() -> None:
+    """NVIDIA's runtime hands all GPUs of a node to an image that asks for `all`, whatever the pod has asked for."""
+    assert "NVIDIA_VISIBLE_DEVICES" not in (IMAGES / "finetuning.Dockerfile").read_text(encoding="utf-8")

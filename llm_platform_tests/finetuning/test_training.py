@@ -12,7 +12,7 @@ import pytest
 
 from llm_platform.errors import EndpointMismatch, PermanentError, SpecificationError, TransientError
 from llm_platform.finetuning.adapter import load_manifest, verify
-from llm_platform.finetuning.base import best_device, load_base
+from llm_platform.finetuning.base import best_device, load_base, require_seen
 from llm_platform.finetuning.batches import BatchLimits, epoch_batches, parts_for, split_batch
 from llm_platform.finetuning.encoding import Choices, encode, shared_prefix
 from llm_platform.finetuning.forward import answer_logits, answer_losses
@@ -344,3 +344,22 @@ def test_a_training_whose_reader_is_gone_ends_and_can_go_on(base: Path, tmp_path
     assert said.splitlines() == [
         "Nobody reads the progress any more. The same command goes on from the last checkpoint."
     ]
+
+
+@pytest.mark.parametrize(
+    ("built_for", "seen", "refused"),
+    [
+        pytest.param("13.0", False, True, id="driver-too-old"),
+        pytest.param("13.0", True, False, id="gpu"),
+        pytest.param(None, False, False, id="image-for-processors"),
+    ],
+)
+def test_a_training_that_was_given_a_gpu_does_not_go_on_without(
+    built_for: str | None, seen: bool, refused: bool
+) -> None:
+    """PyTorch only warns of a driver that is too old, and the pod would hold its GPU for days."""
+    if refused:
+        with pytest.raises(PermanentError, match="given a GPU"):
+            require_seen(built_for=built_for, seen=seen)
+    else:
+        require_seen(built_for=built_for, seen=seen)

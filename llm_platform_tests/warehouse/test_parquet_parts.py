@@ -28,7 +28,6 @@ def test_a_copy_follows_random_changes_and_is_what_a_whole_one_would_be(
 ) -> None:
     """Ten rows of a million must not cost a million; and one row that a reader misses would be missed for ever."""
     monkeypatch.setattr(copies, "GROUP_ROWS", 2_048)
-    monkeypatch.setattr(copies, "FORM", "ROW_GROUP_SIZE 2048, WRITE_BLOOM_FILTER false")
     draw, store, place = random.Random(2), local_lake.application("reviews"), FolderPlace(tmp_path / "copies")
     fill(local_lake, [f"{number:06d}" for number in range(0, 30_000, 3)])
     _publish(local_lake, store, place)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -88,12 +89,18 @@ def test_a_delta_table_is_followed_by_its_versions(tmp_path: Path) -> None:
     source = Source(warehouse="crm", table="sales.orders", key="id", text="body")
 
     first, state = read(reader, source)
+    (table.folder / "_delta_log" / f"{0:020}.checkpoint.parquet").write_bytes(b"")
     same, _ = read(reader, source, state)
+    shutil.rmtree(table.folder)
+    table = Delta(tmp_path / "sales" / "orders")
+    table.commit("a.parquet", [1, 2, 4])
+    anew, _ = read(reader, source, state)
     table.commit("b.parquet", [2, 3], instead_of="a.parquet")
     second, after = read(reader, source, state)
 
     assert first == [("1", "text 1"), ("2", "text 2")]
     assert same == "the table has no newer version"
+    assert anew == [("1", "text 1"), ("2", "text 2"), ("4", "text 4")]
     assert second == [("2", "text 2"), ("3", "text 3")]
     assert reader.state(source) == after
     assert reader.columns(source) == {"id": "BIGINT", "body": "VARCHAR"}
@@ -186,6 +193,52 @@ def test_names_of_postgres_are_taken_with_their_case_and_schema(postgres_dsn: st
 
     assert (upper, lower) == ([("1", "upper")], [("1", "lower")])
     assert ("2", "newer") in newer
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        pytest.param("(1, x'ff')", "bytes that are no text, in a column of texts", id="bytes"),
+        pytest.param("(1, x'41')", "a value does not have the type of its column.* It is in column 'body'", id="blob"),
+        pytest.param("('one', 'one')", "a value does not have .* It is in column 'id': cast it in a view", id="text"),
+    ],
+)
+def test_a_value_of_another_type_than_sqlite_declares_is_told_by_its_column(
+    tmp_path: Path, row: str, said: str
+) -> None:
+    """SQLite takes any value anywhere. DuckDB's client cannot even say what is wrong where its words are no text."""
+    with closing(sqlite3.connect(tmp_path / "crm.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE tickets (id INTEGER, body TEXT)")
+        connection.execute(f"INSERT INTO tickets VALUES {row}")
+
+    with pytest.raises(TransientError, match=said):
+        read(
+            reader_of(f"sqlite:{tmp_path}/crm.sqlite"), Source(warehouse="crm", table="tickets", key="id", text="body")
+        )
+
+
+def test_a_file_that_another_program_writes_to_is_told(tmp_path: Path) -> None:
+    """DuckDB lets nobody read a file while somebody may write to it."""
+    place = tmp_path / "crm.duckdb"
+    writes = f"import duckdb, sys; c = duckdb.connect({str(place)!r}); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", writes], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+
+        with pytest.raises(TransientError, match="another program writes to its file"):
+            reader_of(f"duckdb:{place}").state(Source(warehouse="crm", table="tickets", key="id", text="body"))
+        writer.communicate()
+
+
+def test_a_role_that_may_not_read_is_told_what_it_needs(postgres_dsn: str) -> None:
+    """Whoever is told to let it write gives away too much, and it still cannot read."""
+    with closing(psycopg2.connect(postgres_dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS closed; DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
+        cursor.execute("CREATE TABLE closed (id int, body text)")
+    reader = reader_of(f"postgres:{postgres_dsn.replace('user=postgres', 'user=stranger')}")
+
+    with pytest.raises(TransientError, match=r"this user may not read it\..* SELECT on the table"):
+        reader.state(Source(warehouse="crm", table="closed", key="id", text="body"))
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,9 @@ def test_the_token_is_of_the_content(local_lake: Warehouse, tmp_path: Path) -> N
         ("a.csv", b"id,caf\xe9,body\n1,one,two\n", ContractBroken, "header of .+ is not UTF-8"),
         ("a.csv", b"id,body\ncaf\xe9,one\n", ContractBroken, "key in line 2 of .+ is not valid text"),
         ("a.csv", "id,body\n1,one\n".encode("utf-16-le"), ContractBroken, "UTF-16 without its mark"),
+        ("a.csv", "id,body\n1,one\n".encode("utf-32"), ContractBroken, "is in UTF-32"),
+        ("a.csv", b"ID,Body\n1,one\n", ContractBroken, r"no column 'id' \(nearest: 'ID'\), 'body' \(nearest: 'Body'\)"),
+        ("a.jsonl", b'{"id": [1], "body": "one"}\n', ContractBroken, "key in line 1 of .+ is a list or an object"),
         ("a.csv.gz", gzip.compress(b"id,body\n1,one\n" * 99, mtime=0)[:-9], ContractBroken, "ends in the middle"),
         ("a.csv.gz", b"id,body\n1,one\n", ContractBroken, "is not packed with gzip, though"),
         ("a.csv.zst", zstd(b"id,body\n1,one\n" * 99)[:-9], ContractBroken, "ends in the middle"),
@@ -170,6 +173,14 @@ def test_a_file_that_cannot_be_read_is_an_error_and_never_empty(
 
     with pytest.raises(error, match=said):
         delivered(local_lake, source(tmp_path / name))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(local_lake: Warehouse, tmp_path: Path) -> None:
+    """Whoever opens one waits for its writer: a sensor would stand still for ever."""
+    os.mkfifo(tmp_path / "a.csv")
+
+    with pytest.raises(SpecificationError, match="is a pipe or a device"):
+        local_lake.sources.state(source(tmp_path / "a.csv"))
 
 
 def test_a_file_elsewhere_is_refused(local_lake: Warehouse) -> None:

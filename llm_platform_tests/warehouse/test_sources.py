@@ -75,6 +75,34 @@ def test_the_first_read_is_the_whole_table(lake: Warehouse) -> None:
     assert changes.state == lake.sources.state(REVIEWS)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("other", ["\u212a1", "e\u0301"])
+def test_a_changed_key_brings_every_row_that_has_it_in_another_form(lake: Warehouse, url: str, other: str) -> None:
+    """A row that shares its key with one that did not change is a second one of it, and must not pass for the only."""
+    same = {"\u212a1": "K1", "e\u0301": "\u00e9"}[other]
+    change_upstream(url, f"INSERT INTO up.reviews VALUES ('{same}', 'as it was', 'imdb')")
+    before = lake.sources.state(REVIEWS)
+    change_upstream(url, f"INSERT INTO up.reviews VALUES ('{other}', 'in another form', 'imdb')")
+
+    changes = lake.sources.changes(REVIEWS, before)
+
+    rows = [row for part in changes.rows for row in part.to_pylist()]
+    assert sorted((row["id"], row["body"]) for row in rows) == [(same, "as it was"), (same, "in another form")]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_changed_number_is_read_by_the_feed(lake: Warehouse, url: str) -> None:
+    """Keys are texts with us, and numbers there."""
+    change_upstream(url, "CREATE TABLE up.counted AS SELECT i AS id, 'words' AS body, '' AS source FROM range(5) t(i)")
+    source = REVIEWS.model_copy(update={"table": "counted"})
+    before = lake.sources.state(source)
+    change_upstream(url, "UPDATE up.counted SET body = 'others' WHERE id = 3", "DELETE FROM up.counted WHERE id = 4")
+
+    changes = lake.sources.changes(source, before)
+
+    assert (keys_and_texts(changes), changes.deleted) == ({"3": "others"}, ["4"])
+
+
 def test_inserts_updates_and_deletes_come_from_the_change_feed(lake: Warehouse, url: str) -> None:
     """Only what changed is delivered, in its last form, whatever happened to it in between."""
     before = lake.sources.state(REVIEWS)
@@ -242,8 +270,9 @@ def test_a_missing_table_and_a_missing_warehouse_are_named(lake: Warehouse) -> N
         ("delta:/nowhere", TransientError, "No such file"),
         ("https://example.org", SpecificationError, "its scheme is 'https'"),
         ("postgres:host=127.0.0.1 port=1 password=s3cret", TransientError, "does not answer"),
-        ("duckdb:/nowhere/file.duckdb", TransientError, "Cannot read warehouse 'upstream'"),
-        ("ducklake:sqlite:/nowhere/file.sqlite", TransientError, "Cannot read warehouse 'upstream'"),
+        ("duckdb:/nowhere/file.duckdb", TransientError, "Cannot read warehouse 'upstream'.* there is no such file, or"),
+        ("ducklake:sqlite:/nowhere/file.sqlite", TransientError, "Cannot read warehouse .* there is no such file, or"),
+        (f"duckdb:{__file__}", TransientError, "it is not a DuckDB file"),
     ],
 )
 def test_an_unreadable_warehouse_is_an_error_and_never_empty(
@@ -364,6 +393,56 @@ def test_rows_that_arrive_with_an_old_watermark_are_not_lost(tickets: WatermarkT
 
     assert (second.full, second.reason) == (True, "1 rows arrived with an old watermark")
     assert "9" in changed
+
+
+def test_a_transaction_that_is_committed_late_is_seen(postgres_dsn: str, tmp_path: Path) -> None:
+    """It wrote the time at which it began; a row of after that has moved the watermark meanwhile."""
+    table = WatermarkTable("postgres", postgres_dsn)
+    table.run(
+        "DROP TABLE IF EXISTS tickets",
+        "CREATE TABLE tickets (id INTEGER, body VARCHAR, changed_at TIMESTAMPTZ)",
+        "INSERT INTO tickets VALUES (1, 'one', '2026-01-01Z'), (2, 'two', '2026-01-01Z'), (3, 'three', '2026-01-01Z')",
+    )
+    known = pa.table({"document_id": ["1", "2", "3"]})
+    with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": table.url}, threads=1) as lake:
+        with closing(psycopg2.connect(postgres_dsn)) as late, late.cursor() as cursor:
+            cursor.execute("UPDATE tickets SET body = 'late', changed_at = '2026-01-02 09:51Z' WHERE id = 2")
+            table.run("UPDATE tickets SET body = 'early', changed_at = '2026-01-02 10:00Z' WHERE id = 1")
+            before = lake.sources.state(TICKETS)
+            late.commit()
+
+        after = lake.sources.changes(TICKETS, before, known=lambda: known)
+        narrow = TICKETS.model_copy(update={"overlap_minutes": 5.0})
+        missed = lake.sources.changes(narrow, before, known=lambda: known)
+
+        assert after.state.watermark == before.watermark
+        assert after.state.token != before.token
+        assert (after.full, keys_and_texts(after)) == (False, {"1": "early", "2": "late"})
+        assert keys_and_texts(missed) == {"1": "early"}
+
+
+def test_one_row_from_the_future_hides_no_change_to_come(postgres_dsn: str, tmp_path: Path) -> None:
+    """A wrong clock, or what is valid until further notice: only rows that are newer still would be read."""
+    table = WatermarkTable("postgres", postgres_dsn)
+    table.run(
+        "DROP TABLE IF EXISTS tickets",
+        "CREATE TABLE tickets (id INTEGER, body VARCHAR, changed_at TIMESTAMP)",
+        "INSERT INTO tickets VALUES (1, 'one', '2026-01-01'), (2, 'two', 'infinity'), (3, 'three', '2026-01-02')",
+    )
+    known = pa.table({"document_id": ["1", "2", "3"]})
+    with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": table.url}, threads=1) as lake:
+        before = lake.sources.state(TICKETS)
+        table.run("UPDATE tickets SET body = 'changed', changed_at = '2026-01-03' WHERE id = 1")
+        after = lake.sources.changes(TICKETS, before, known=lambda: known)
+        poisoned = before.model_copy(update={"watermark": "infinity"})
+        healed = lake.sources.changes(TICKETS, poisoned, known=lambda: known)
+        table.run("ALTER TABLE tickets ALTER changed_at TYPE INTEGER USING id")
+        retyped = lake.sources.changes(TICKETS, after.state, known=lambda: known)
+
+        assert before.watermark == "2026-01-02 00:00:00"
+        assert keys_and_texts(after) == {"1": "changed", "2": "two", "3": "three"}
+        assert (healed.full, "ahead of the time" in healed.reason) == (True, True)
+        assert (retyped.full, "of another type" in retyped.reason) == (True, True)
 
 
 def test_an_unchanged_table_keeps_its_token(tickets: WatermarkTable, tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ def _pod(model: ServedModel, pods: PodSettings) -> Manifest:
 
 
 def _container(model: ServedModel, pods: PodSettings) -> Manifest:
-    variables = {"HOME": "/tmp", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # Images know no user of this id, and PyTorch names the folder of what it compiles after the user: without USER,
+    # vLLM ends when it is imported.
+    variables = {"HOME": "/tmp", "USER": "vllm", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if model.adapters:
         variables |= vllm_variables(model)
     look = {"httpGet": {"path": HEALTH_PATH, "port": "api"}, "periodSeconds": 10, "timeoutSeconds": 5}

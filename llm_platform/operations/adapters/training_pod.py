@@ -79,7 +79,7 @@ def training_pod(training: Training, image: TrainingImage) -> TrainingPod:
     return TrainingPod(
         image=image.image,
         # The image has a Python of its own; the run's is somewhere else.
-        command=["python", *training.command[1:]],
+        command=["python", *training.command[1:], "--gpu"],
         metadata={"labels": labels},
         spec={
             "restartPolicy": "Never",

@@ -18,7 +18,7 @@ from llm_platform.errors import ContractBroken
 from llm_platform.evaluation.ready import out_of_reach
 from llm_platform.operations.answering.documents import located, read_known
 from llm_platform.records import DocumentStatus
-from llm_platform.tables.columns import texts
+from llm_platform.tables.columns import python_values, texts
 from llm_platform.tables.forms import LONGEST_KEY, impossible, text_of
 from llm_platform.warehouse.sources import SourceReader
 
@@ -210,4 +210,4 @@ def _count_the_rest(look: SourceLook, ref: TableRef, sources: SourceReader, most
 
 
 def _plain(column: pa.Array) -> list[Any]:
-    return list((column.cast(pa.binary()) if pa.types.is_string(column.type) else column).to_pylist())
+    return python_values(column.cast(pa.binary()) if pa.types.is_string(column.type) else column)

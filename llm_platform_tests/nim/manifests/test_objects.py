@@ -310,6 +310,8 @@ def test_a_bare_vllm_runs_without_privileges_from_weights_it_cannot_change() -> 
     assert {"name": "model-store", "mountPath": "/model-store", "readOnly": True} in container["volumeMounts"]
     assert container["image"] == f"{LLAMA.repository}:2.1.5@{DIGEST}"
     assert container["args"][0] == "/model-store/models/llama-8b"
+    # Images of vLLM have no entry for the user of these pods, and PyTorch asks for a name when it is imported.
+    assert environment(VLLM)["USER"]
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

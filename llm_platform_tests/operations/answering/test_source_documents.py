@@ -123,6 +123,26 @@ def test_odd_files_are_documents_with_a_reason_too(team: Team, lake: Warehouse) 
     assert stored(lake)["link.pdf"]["text"] == "Found."
 
 
+def test_files_whose_names_look_alike_are_one_document_until_one_is_renamed(team: Team, lake: Warehouse) -> None:
+    """A folder that a Mac has written into has both; which one is meant nobody can tell. Other files are read."""
+    composed, decomposed = "2026/caf\u00e9.txt", "2026/cafe\u0301.txt"
+    write(team, composed, b"One.")
+    update_documents(lake, team.loaded)
+    alone = stored(lake)[composed]["text"]
+    other = write(team, decomposed, b"Two.")
+    update_documents(lake, team.loaded)
+    both = stored(lake)[composed]
+    whole = update_documents(lake, team.loaded, full=True).change.updated
+    other.unlink()
+    update_documents(lake, team.loaded)
+
+    assert alone == "One."
+    assert (both["status"], both["reason"][:23]) == ("undecodable", "2 files have this name,")
+    assert whole == 0
+    assert stored(lake)[composed]["text"] == "One."
+    assert len(stored(lake)) == 10
+
+
 def test_files_that_move_while_they_are_read_stop_nothing(team: Team) -> None:
     """A spool is never still; what was taken away leaves, what was written again is read the next time."""
     source = located(team.loaded.application.source, team.loaded.application)
