@@ -231,7 +231,7 @@ def test_stop_ends_the_server_once(config: EmbeddedConfig, state: Path) -> None:
 
 def test_an_idle_server_ends_by_itself(config: EmbeddedConfig, state: Path) -> None:
     """A forgotten server keeps half a gigabyte; probes and scrapes do not count as use."""
-    process = run_server(config.model_copy(update={"idle_exit_seconds": 1.0}), "--state", str(state))
+    process = run_server(config.model_copy(update={"idle_exit_seconds": 2.0}), "--state", str(state))
     base_url = str(process.args)
 
     def has_ended() -> bool:
@@ -243,7 +243,7 @@ def test_an_idle_server_ends_by_itself(config: EmbeddedConfig, state: Path) -> N
     _, log = process.communicate()
 
     assert process.returncode == 0
-    assert "nobody asked for 1 s" in log
+    assert "nobody asked for 2 s" in log
     assert read_announcement(server_folder(state, MODEL_ID)) is None
 
 

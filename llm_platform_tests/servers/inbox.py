@@ -70,7 +70,7 @@ class MailInbox:
         return f"smtp://127.0.0.1:{self.port}"
 
     def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     async def _shut(self) -> None:
         self._server.close()

@@ -161,7 +161,7 @@ class ScriptedServer:
         self._task = self._loop.create_task(self._open())
 
     def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     async def _open(self) -> None:
         self._slots = asyncio.Semaphore(self._slots_count) if self._slots_count else None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import threading
+import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Collection
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from llm_platform_tests.survival.command import PATIENCE_SECONDS
 from llm_platform_tests.team import NAME, Team
 
 
@@ -68,6 +73,30 @@ def askers(team: Team, variant: str) -> Counter[str]:
         release = team.loaded.requesting(variant, store)
         assert release is not None
         return Counter(store.completions.of_release(release.release_id, ["run_id"])["run_id"].to_pylist())
+
+
+def kept(team: Team, variant: str) -> set[str]:
+    """Documents of which an answer of a variant is in a journal or in the lake: no death of a process takes it away."""
+    with team.warehouse.open(read_only=True) as lake:
+        store = lake.application(NAME)
+        release = team.loaded.requesting(variant, store)
+        assert release is not None
+        journalled: set[str] = set()
+        for path in (team.settings.namespace_folder / "journal" / NAME / release.release_id).rglob("*.journal"):
+            # A segment goes once it is committed, and the last line may be half written.
+            with suppress(FileNotFoundError):
+                journalled |= {json.loads(line)["document_id"] for line in path.read_bytes().split(b"\n")[:-1]}
+        return journalled | set(
+            store.completions.of_release(release.release_id, ["document_id"])["document_id"].to_pylist()
+        )
+
+
+def wait_until_kept(team: Team, variant: str, documents: Collection[str]) -> None:
+    """Wait until answers about these are kept: a disk may take its time."""
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+    while left := set(documents) - kept(team, variant):
+        assert time.monotonic() < deadline, left
+        pause.wait(0.25)
 
 
 def leases(team: Team) -> list[tuple[str, int, float]]:
