@@ -330,8 +330,11 @@ class _Pages:
         self, request: Request, person: Person, *, mistake: str | None = None, status: int = 200
     ) -> Response:
         desk, wanted = self._desk(request), _answers_wanted(request)
+        if wanted.attribute is not None and not person.judges:
+            # Which documents a group has tells what stands in them.
+            raise Refused(403, "Groups are made of what documents say; they are for reviewers.")
         found = await run_in_threadpool(desk.answers, wanted, person)
-        filters = await run_in_threadpool(desk.answer_filters)
+        filters = await run_in_threadpool(desk.answer_filters, person)
         opened = request.query_params.get("open") if person.judges else None
         view = None
         if opened in {row.document_id for row in found.rows}:

@@ -128,6 +128,26 @@ def test_a_reviewer_reads_texts_and_a_viewer_does_not(desk: ReviewDesk) -> None:
     assert "Open and judge" not in looked
 
 
+def test_a_viewer_learns_no_attribute_by_asking_who_has_it(desk: ReviewDesk) -> None:
+    """A filter that may be tried with any value says what a document has as well as a page that shows it."""
+    with client_of(desk, REVIEWER) as client:
+        read = client.get(f"/{NAME}/answers").text
+    with client_of(desk, VIEWER) as client:
+        looked = client.get(f"/{NAME}/answers").text
+        asked = client.get(f"/{NAME}/answers", params={"slice": "team=red"})
+
+    assert "team = red" in read
+    assert "team" not in looked.partition("<main")[2]
+    assert asked.status_code == 403
+    assert "answer-row" not in asked.text
+
+
+@pytest.mark.parametrize("attribute", ["", "*", "a\\", 'a\\"b', "a/b~c"])
+def test_a_group_by_an_attribute_of_any_name_is_looked_for(desk: ReviewDesk, attribute: str) -> None:
+    """A name is no pattern: none of these is an attribute here, and an address that names one is no error."""
+    assert keys(desk, attribute=attribute, value="red") == []
+
+
 def test_a_viewer_reads_no_free_answer(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An answer that is a text says what the document says."""
     folder = tmp_path_factory.mktemp("free")
