@@ -23,6 +23,7 @@ from llm_platform.signing.envelopes import STATEMENT_TYPE
 from llm_platform.warehouse.bars import forgotten_rows
 from llm_platform.warehouse.copies import CopyPlace
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.masking import hashed_for_readers
 
 if TYPE_CHECKING:
     from llm_platform.signing.keys import SigningKey
@@ -207,7 +208,8 @@ class Forgetting:
                 at=request.asked_at,
             )
             store.traces.remove(request.document_ids, together, barred=barred, bars=bars)
-        files = forget_in_files(place.folder, request, together)
+        hashed = hashed_for_readers(self.key, request.document_ids, application=request.application)
+        files = forget_in_files(place.folder, request, together, hashed=hashed)
         return {**asdict(lake.erase()), "files": files}
 
     def _forget_in_copies(self, place: ForgetPlace, lake: Warehouse, application: str) -> dict[str, str]:
