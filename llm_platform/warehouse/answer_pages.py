@@ -54,8 +54,9 @@ class AnswerPages:
         given = {"releases": list(releases), "after": wanted.after, "limit": limit}
         where = ["d.document_id > $after"]
         if wanted.document_id:
-            where.append("starts_with(d.document_id, $document)")
-            given["document"] = wanted.document_id
+            # A key may begin with a blank, which a link has, and what somebody has typed or pasted may, too.
+            where.append("(starts_with(d.document_id, $document) OR starts_with(d.document_id, $stripped))")
+            given |= {"document": wanted.document_id, "stripped": wanted.document_id.strip()}
         if wanted.attribute is not None:
             where.append("json_extract_string(d.attributes, $path) IS NOT DISTINCT FROM $value")
             given |= {"path": json_pointer(wanted.attribute), "value": wanted.value}

@@ -15,6 +15,7 @@ from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.records import AnswersFilter
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access, Person
+from llm_platform.tables.forms import one_form
 from llm_platform.warehouse import answer_pages
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import GENERATE, Clock, filled, open_lake, team_with
@@ -162,6 +163,32 @@ def test_a_viewer_reads_no_free_answer(tmp_path_factory: pytest.TempPathFactory)
 
     assert "summary of the secret" not in looked
     assert "summary of the secret" in read
+
+
+def test_a_page_is_short_and_a_link_leads_to_its_document_whatever_they_hold(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Dozens of endless answers made a page of megabytes; a key with a blank in front or an accent was not found."""
+    folder = tmp_path_factory.mktemp("long")
+    odd = {" 7": "one", "Zoe\u0301 %_[a]*": "two", "<b>&amp;\u202e": "three", "7": "four"}
+    team = team_with(folder, documents=odd, **GENERATE)
+    with open_lake(folder) as lake:
+        answers: dict[str, str | None] = dict.fromkeys(map(one_form, odd), "short")
+        filled(lake, team.loaded, {"clear": {**answers, "7": "<script>" + "long " * 40_000}})
+        filled_keys = [row.document_id for row in ReviewDesk(lake, team.loaded).answers(AnswersFilter(), REVIEWER).rows]
+        with client_of(ReviewDesk(lake, team.loaded), REVIEWER) as client:
+            whole = client.get(f"/{NAME}/answers").text
+            found = {key: client.get(f"/{NAME}/answers", params={"id": key, "open": key}).text for key in filled_keys}
+            typed = client.get(f"/{NAME}/answers", params={"id": " 7 "}).text
+            decomposed = client.get(f"/{NAME}/answers", params={"id": "Zoe\u0301"}).text
+
+    assert len(filled_keys) == 4
+    for key, page in found.items():
+        assert f'answer-row opened" id="d-{html.escape(key)}"' in page.replace("&#34;", "&quot;")
+    assert 'id="d-7"' in typed
+    assert "%_[a]*" in decomposed
+    assert "<script>long" not in whole
+    assert len(whole) < 40_000
 
 
 def test_a_verdict_is_given_where_the_answer_was_found(desk: ReviewDesk, lake: Warehouse) -> None:
