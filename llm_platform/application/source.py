@@ -66,7 +66,7 @@ class Source(TableRef):
     files: str | None = None
     attributes: tuple[str, ...] = ()
     watermark: str | None = None
-    overlap_minutes: float = Field(default=10.0, ge=0.0)
+    overlap_minutes: float = Field(default=10.0, ge=0.0, le=525_600.0)
     slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$")
     publication: str = "llm_platform"
     look_minutes: float | None = Field(default=None, gt=0.0)

@@ -11,7 +11,8 @@ from llm_platform.contracts.shape import contract_of
 from llm_platform.defs.evaluation import hold_champion_again
 from llm_platform.defs.failures import StepEvent, dagster_failures, failing_late
 from llm_platform.defs.graph import Graph
-from llm_platform.operations.release.rollout import Publication, decide, publish
+from llm_platform.operations.release.publishing import Publication, publish
+from llm_platform.operations.release.rollout import decide
 from llm_platform.operations.release.watching import watch_rollouts
 from llm_platform.records import content_hash
 from llm_platform.records.contracts import Contract

@@ -134,7 +134,7 @@ def source_changed_sensor(
                 if change.consumed and not (past.failed and plan(lake, graph.loaded)):
                     why_not = f"{address} is as documents consumed it{_held_back(lake, application)}"
         except PlatformError as error:
-            return dg.SkipReason(f"{address} cannot be read: {error}")
+            return dg.SkipReason(f"Cannot say whether {address} has changed: {error}")
         why_not = why_not or why_not_again(past, application.name, now=clock(), interval=graph.settings.sensor_seconds)
         if why_not is not None:
             return dg.SkipReason(why_not)

@@ -143,7 +143,10 @@ def replicas(base_url: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise EndpointUnavailable(f"{host!r} has no address ({error.strerror}). Is the service there?") from error
+        raise EndpointUnavailable(
+            f"{host!r} has no address ({error.strerror}). Is the service there? That of a cluster has one inside it "
+            "alone: from outside, kubectl port-forward, and the address 127.0.0.1."
+        ) from error
     addresses = sorted({str(address[4][0]) for address in found})
     return tuple(f"http://{f'[{one}]' if ':' in one else one}:{port}" for one in addresses)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from llm_platform.errors import StorageError
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.documents import SHORT_COLUMNS, DocumentsTable
+from llm_platform.warehouse.engine import literal
 from llm_platform.warehouse.leases import stored_leases
+from llm_platform.warehouse.object_store import sizes_of
 from llm_platform.warehouse.schema import published_table
-from llm_platform.warehouse.session import Session
+from llm_platform.warehouse.session import LAKE, Session
 from llm_platform.warehouse.tallies import Tallies
 
 KEYS = {
@@ -44,7 +47,8 @@ class Audit:
         self._session, self._application = session, application
 
     def findings(self) -> Iterator[Finding]:
-        """Every claim, whether it holds or not."""
+        """Every claim, whether it holds or not; one about a table that cannot be read does not."""
+        yield self._files()
         for table, key in KEYS.items():
             if self._session.exists(self._application, table):
                 yield self._once(table, key)
@@ -52,8 +56,22 @@ class Audit:
             yield self._once(published_table(number), ("document_id",))
             yield from self._of_published(published_table(number))
         yield self._parts()
-        yield self._leases()
-        yield from self._tallies()
+        yield from _readable("leases: none of a process that is gone", lambda: [self._leases()])
+        yield from _readable("tallies: as counting everything gives them", self._tallies)
+
+    def _files(self) -> Finding:
+        """Files that were taken away, or written over with others, by what the catalog says of them."""
+        sizes: dict[str, int] = {}
+        for table in self._session.tables(self._application):
+            listed = f"ducklake_list_files('{LAKE}', {literal(table)}, schema => {literal(self._application)})"
+            for rows, size, deletions, more in self._session.rows(
+                f"SELECT data_file, data_file_size_bytes, delete_file, delete_file_size_bytes FROM {listed}"
+            ):
+                sizes |= {rows: size} | ({deletions: more} if deletions else {})
+        there = sizes_of(list(sizes), self._session.s3)
+        wrong = sorted(path for path, size in sizes.items() if there.get(path) != size)
+        claim = "files: each that the catalog names is there, as long as it says"
+        return Finding(claim, len(wrong), wrong[0].rpartition("/")[2] if wrong else None)
 
     def _once(self, table: str, key: tuple[str, ...]) -> Finding:
         columns = ", ".join(f'"{name}"' for name in key)
@@ -126,8 +144,12 @@ class Audit:
         return [table.to_pylist() for table in (documents, *answered)]
 
     def _found(self, claim: str, keys: str) -> Finding:
-        rows = self._session.sparingly(lambda: self._session.rows(f"SELECT count(*), min(k) FROM ({keys}) t(k)"))
-        return Finding(claim, int(rows[0][0]), rows[0][1])
+        def look() -> Iterator[Finding]:
+            rows = self._session.sparingly(lambda: self._session.rows(f"SELECT count(*), min(k) FROM ({keys}) t(k)"))
+            yield Finding(claim, int(rows[0][0]), rows[0][1])
+
+        (found,) = _readable(claim, look)
+        return found
 
     def _published(self) -> list[int]:
         tables = self._session.tables(self._application)
@@ -135,3 +157,11 @@ class Audit:
 
     def _relation(self, table: str) -> str:
         return self._session.relation(self._application, table)
+
+
+def _readable(claim: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """What a look finds; where a table cannot be read, that."""
+    try:
+        yield from look()
+    except StorageError:
+        yield Finding(claim, 1, "a table that this is about cannot be read")

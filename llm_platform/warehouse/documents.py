@@ -67,6 +67,7 @@ class DocumentsTable:
         deleted: Sequence[str] | AllBut | None,
         full: bool,
         consumed: SourceState,
+        following: SourceState | None = None,
         max_drop: float = 1.0,
         departing: bool = False,
     ) -> RowsChanged:
@@ -77,6 +78,8 @@ class DocumentsTable:
             deleted: Keys that left the source, or the keys that are still in it (`AllBut`).
             full: Whether `rows` is everything: what is absent leaves.
             consumed: State of the source that the rows were read at.
+            following: What was stored of it before. Where it still is, an older state is that of a source which was
+                restored from a backup, and not that of a run which was overtaken.
             max_drop: Share of the documents that may leave, more or less those that come; 20 always may.
             departing: Whether keys that leave are written down, to be forgotten.
 
@@ -102,6 +105,7 @@ class DocumentsTable:
                     named=named,
                     before=before,
                     consumed=consumed,
+                    following=following,
                     max_drop=max_drop,
                     departing=departing,
                 )
@@ -317,10 +321,11 @@ def _apply(
     named: bool,
     before: int,
     consumed: SourceState,
+    following: SourceState | None,
     max_drop: float,
     departing: bool,
 ) -> dict[str, int]:
-    _refuse_older(transaction, consumed)
+    _refuse_older(transaction, consumed, following)
     stored = transaction.relation("documents")
     if named:
         transaction.run(
@@ -398,10 +403,11 @@ def _stored_consumed(transaction: Transaction) -> SourceState | None:
     return SourceState.model_validate_json(found[0][0]) if found else None
 
 
-def _refuse_older(transaction: Transaction, consumed: SourceState) -> None:
+def _refuse_older(transaction: Transaction, consumed: SourceState, following: SourceState | None) -> None:
     stored = _stored_consumed(transaction)
     if (
         stored is None
+        or stored == following
         or stored.table_id != consumed.table_id
         or stored.snapshot_id is None
         or consumed.snapshot_id is None

@@ -80,9 +80,13 @@ MEANINGS: Meanings = (
         "it may not be written here: permission denied. Give this user write permission, or choose another place.",
     ),
     (
-        ("no such file", "404 (not found)"),
+        ("no such file", "404 (not found)", "http 404"),
         "a file that the catalog lists is not there. Bring it back from a backup of the data folder, or restore "
         "catalog and data folder of one time together; reading what does not rest on it still works.",
+    ),
+    (
+        ("http 400", "http 401", "http 403"),
+        "the object store does not let this identity in, or is in another region. Correct key or role, region, clock.",
     ),
     (
         ("data_path", "data path"),
@@ -117,7 +121,9 @@ ABOUT_VALUES = (
 
 NEEDS = {"iceberg": ("avro",)}
 """Extensions that another one would download if they were not loaded before it."""
-OWN_FILE = re.compile(r"ducklake-[0-9a-f-]{36}\.parquet")
+BUSY = re.compile(r"\bhttp (429|5\d\d)\b")
+"""What an object store answers where the same request may be answered later."""
+OWN_FILE = re.compile(r"(?:\w+/\w+/)?ducklake-[0-9a-f-]{36}\.parquet")
 INTEGER_BITS = 127
 PLACES = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|\$(?P<name>[a-z_]+)|\?""")
 """Where a statement has its parameters; what is quoted has none."""
@@ -294,8 +300,13 @@ def platform_error(error: duckdb.Error, doing: str) -> PlatformError:
         return TransientError(f"Cannot {doing}: other processes kept writing. Run again.")
     if any(mark in said for mark in REFUSED):
         return StorageError(f"Cannot {doing}: the database does not accept this user or its password. Correct them.")
+    if busy := BUSY.search(said):
+        return TransientError(
+            f"Cannot {doing}: the object store answers {busy[1]}. Check that it is up, then run again."
+        )
     if any(mark in said for mark in UNREACHABLE) and "404 (not found)" not in said:
-        return TransientError(f"Cannot {doing}: the database does not answer. Check that it is up, then run again.")
+        silent = "object store" if "for http" in said else "database"
+        return TransientError(f"Cannot {doing}: the {silent} does not answer. Check that it is up, then run again.")
     if gone := re.search(r"no snapshot found at version (\d+)", said):
         return StorageError(
             f"Cannot {doing}: Snapshot {gone[1]} never was, or has expired in a compaction. Choose another one."
@@ -313,7 +324,7 @@ def _without_statements(error: duckdb.Error) -> str:
 
 
 def _named_file(error: duckdb.Error) -> str:
-    """The file of the lake that an error is about; others are named by what was attempted."""
+    """The file of the lake that an error is about, with its table; others are named by what was attempted."""
     about_files = (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException)
     found = OWN_FILE.search(str(error)) if isinstance(error, about_files) else None
     return f" The file is {found[0]}." if found else ""

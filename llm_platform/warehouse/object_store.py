@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from llm_platform.errors import StorageError
 from llm_platform.warehouse.engine import identifier, literal, load
 
 if TYPE_CHECKING:
@@ -51,6 +53,29 @@ class S3Access:
             force_virtual_addressing=self.url_style == "vhost",
             **{key: value for key, value in given.items() if value},
         )
+
+
+def sizes_of(paths: Sequence[str], access: S3Access) -> dict[str, int]:
+    """Path → bytes, of those files on this machine or in the store that are there.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    from pyarrow import fs
+
+    inside = [path for path in paths if path.startswith("s3://")]
+    local = [path for path in paths if not path.startswith("s3://")]
+    found = dict(zip(local, fs.LocalFileSystem().get_file_info(local), strict=True))
+    if inside:
+        names = [path.removeprefix("s3://") for path in inside]
+        try:
+            found |= zip(inside, access.file_system().get_file_info(names), strict=True)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot look for {len(names)} files of the lake (first: {inside[0]!r}): the object store does not "
+                "answer, or lets nobody in. Check it, then run again."
+            ) from error
+    return {path: info.size for path, info in found.items() if info.type == fs.FileType.File}
 
 
 def make_secret(connection: duckdb.DuckDBPyConnection, access: S3Access, *, name: str, scope: str) -> None:

@@ -16,6 +16,8 @@ from llm_platform.warehouse.source_urls import SourceUrl
 LOGS = {"delta": "_delta_log", "iceberg": "metadata"}
 METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)(?:\.gz)?\.metadata\.json")
 """Names of Iceberg's table metadata, as Hadoop tables and catalogs number them."""
+COMMIT = re.compile(r"(\d{20})\.(?:json|checkpoint\..*parquet)")
+"""Names of Delta's commits, and of what is written about several of them later."""
 PACKED = ".gz.metadata.json"
 HINT = "version-hint.text"
 
@@ -41,20 +43,30 @@ def find_folder(url: SourceUrl, ref: TableRef, store: Store) -> FolderTable:
     """
     folder = "/".join([url.target.rstrip("/"), *(ref.table or "").split(".")])
     log = look_into(f"{folder}/{LOGS[url.kind]}", store)
-    if url.kind == "delta":
-        committed = sorted(file.path for file in log.all_files if file.path.endswith((".json", ".parquet")))
-        if not committed:
-            raise _no_version(folder, log)
-        return FolderTable(f"delta_scan({literal(folder)})", content_hash(committed))
-    newest = _newest(log)
+    newest = _newest_commit(log) if url.kind == "delta" else _newest(log)
     if newest is None:
         raise _no_version(folder, log)
+    (file,) = (file for file in log.all_files if file.path == newest)
+    # Of its name alone a table that was made anew could not be told: it is numbered from the start again.
+    version = content_hash([newest, file.size, file.changed_ns])
+    if url.kind == "delta":
+        return FolderTable(f"delta_scan({literal(folder)})", version)
     if newest.endswith(PACKED):
-        return FolderTable(f"iceberg_scan({literal(f'{folder}/{LOGS[url.kind]}/{newest}')})", newest)
+        return FolderTable(f"iceberg_scan({literal(f'{folder}/{LOGS[url.kind]}/{newest}')})", version)
     # Metadata names its files by where the table was when they were written.
     moved = str(_is_elsewhere(log, newest, folder)).lower()
-    version = literal(newest.removesuffix(".metadata.json"))
-    return FolderTable(f"iceberg_scan({literal(folder)}, version = {version}, allow_moved_paths = {moved})", newest)
+    named = literal(newest.removesuffix(".metadata.json"))
+    return FolderTable(f"iceberg_scan({literal(folder)}, version = {named}, allow_moved_paths = {moved})", version)
+
+
+def _newest_commit(log: FilePlace) -> str | None:
+    """The last commit of a Delta table; what is written about it later, or removed of before, is no newer one."""
+    numbered = [
+        (found[1], file.path.endswith(".json"), file.path)
+        for file in log.all_files
+        if (found := COMMIT.fullmatch(file.path)) is not None
+    ]
+    return max(numbered)[2] if numbered else None
 
 
 def _newest(log: FilePlace) -> str | None:

@@ -31,6 +31,7 @@ class LakeTable:
     Attributes:
         version: The catalog's newest snapshot when we looked; all reads are at it.
         last_change: The newest snapshot that changed this table.
+        changed_at: When it was made; None where it has expired.
         certain: Whether `last_change` is still recorded; otherwise it is a lower bound.
     """
 
@@ -41,6 +42,7 @@ class LakeTable:
     uuid: str
     version: int
     last_change: int
+    changed_at: str | None
     certain: bool
 
     @property
@@ -50,7 +52,7 @@ class LakeTable:
 
     def state(self, cursor: duckdb.DuckDBPyConnection) -> SourceState:
         """How far somebody has come who has read the table at this version."""
-        token = f"{self.uuid}@{self.last_change}"
+        token = _token(self.uuid, self.last_change, self.changed_at)
         if not self.certain:
             # History has expired, so a deletion can be older than the newest file: the number of rows shows it.
             rows = cursor.execute(f"SELECT count(*) FROM {self.at_version}").fetchall()[0][0]
@@ -76,11 +78,24 @@ def find_lake_table(
         return None
     table_id, uuid, created = found[0]
     recorded = _last_recorded(cursor, alias, table_id, version)
-    oldest = cursor.execute(f"SELECT min(snapshot_id) FROM {identifier(alias)}.snapshots()").fetchall()[0][0]
+    last_change = int(max(created, recorded or 0))
+    oldest, changed_at = cursor.execute(
+        f"SELECT min(snapshot_id), {_time_of(last_change)} FROM {identifier(alias)}.snapshots()"
+    ).fetchall()[0]
     certain = recorded is not None or created >= oldest
-    stored = 0 if certain else _last_stored(cursor, alias, metadata_schema, table_id)
-    last_change = max(created, recorded or 0, stored)
-    return LakeTable(alias, schema, name, int(table_id), str(uuid), version, int(last_change), certain)
+    if not certain:
+        last_change = max(last_change, _last_stored(cursor, alias, metadata_schema, table_id))
+    return LakeTable(alias, schema, name, int(table_id), str(uuid), version, last_change, changed_at, certain)
+
+
+def _token(uuid: str, last_change: int, changed_at: str | None) -> str:
+    """Numbers of snapshots are given again in a catalog that was restored from a backup; times are not."""
+    return f"{uuid}@{last_change}" + (f"@{changed_at}" if changed_at is not None else "")
+
+
+def _time_of(snapshot: int) -> str:
+    """SQL of when a snapshot was made, among all of them."""
+    return f"(max(epoch_us(snapshot_time)) FILTER (snapshot_id = {snapshot:d}))::VARCHAR"
 
 
 def _last_recorded(cursor: duckdb.DuckDBPyConnection, alias: str, table_id: int, version: int) -> int | None:
@@ -124,17 +139,18 @@ def why_full(cursor: duckdb.DuckDBPyConnection, table: LakeTable, since: SourceS
         return "first read"
     if since.table_id != table.uuid:
         return "the table was replaced"
-    if since.snapshot_id > table.last_change or not table.certain:
+    if not table.certain:
         return "the history of the table has expired"
-    if since.snapshot_id == table.last_change:
-        return None
-    oldest = execute(
-        cursor,
-        f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id = ?",
-        [since.snapshot_id + 1],
-    ).fetchall()[0][0]
-    if not oldest:
-        return f"snapshot {since.snapshot_id + 1} has expired"
+    following, made = cursor.execute(
+        f"SELECT count(*) FILTER (snapshot_id = {since.snapshot_id + 1:d}), {_time_of(since.snapshot_id)} "
+        f"FROM {identifier(table.alias)}.snapshots()"
+    ).fetchall()[0]
+    # States of before there were times in them are believed.
+    known = [_token(table.uuid, since.snapshot_id, None), _token(table.uuid, since.snapshot_id, made)]
+    if since.snapshot_id > table.last_change or (made is not None and since.token.partition("+")[0] not in known):
+        return "the table has another history, as where its catalog was restored from a backup"
+    if since.snapshot_id == table.last_change or not following:
+        return None if since.snapshot_id == table.last_change else f"snapshot {since.snapshot_id + 1} has expired"
     altered = execute(
         cursor,
         f"SELECT count(*) FROM {identifier(table.alias)}.snapshots() WHERE snapshot_id > ? AND snapshot_id <= ? "

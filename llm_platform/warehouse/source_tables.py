@@ -91,7 +91,7 @@ def read_since(
         return WatermarkRead("true", True, state, f"the watermark {why}, so all of the table is compared")
     reason, start = f"rows with {source.watermark!r} from {since.watermark}", last
     if is_time and source.overlap_minutes:
-        start = f"({last} - INTERVAL '{source.overlap_minutes} minutes')"
+        start = f"({last} - INTERVAL {round(60 * source.overlap_minutes):d} SECONDS)"
         reason += f" and {source.overlap_minutes:g} minutes before"
     # Not larger, but at least: rows with the last watermark may have come after the last read.
     newer = f"{column} >= {start}"

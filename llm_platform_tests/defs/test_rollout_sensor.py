@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(tmp_path, model, guards=GUARDS)
 
 
-def tick(site: Site, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
-    sensor = rollout_sensor(Graph(site.team.loaded, site.team.settings), job_name=NAME)
+def tick(
+    site: Site, instance: dg.DagsterInstance, now: datetime, cursor: str | None = None
+) -> dg.SensorResult | dg.SkipReason:
+    sensor = rollout_sensor(Graph(site.team.loaded, site.team.settings), job_name=NAME, clock=lambda: now)
     resources = {"warehouse": site.team.warehouse}
     with dg.build_sensor_context(instance=instance, resources=resources, cursor=cursor) as context:
         found = sensor(context)
@@ -49,13 +52,15 @@ def test_a_tick_decides_without_a_person_and_asks_for_a_run_where_readers_get_so
     site.answer()
     site.start("mumbles")
     site.shares()
+    # One hour for all of them: at the full one everything is looked at again.
+    now = datetime.now(UTC)
     with dg.DagsterInstance.ephemeral() as instance:
-        first = tick(site, instance)
+        first = tick(site, instance, now)
         assert isinstance(first, dg.SensorResult)
-        again = tick(site, instance, cursor=first.cursor)
+        again = tick(site, instance, now, cursor=first.cursor)
         broken = site.newest()
         site.start("clearer")
-        after = tick(site, instance, cursor=first.cursor)
+        after = tick(site, instance, now, cursor=first.cursor)
 
     assert broken.status == "withdrawn"
     assert broken.reasons[0].startswith("valid_rate is 0.000")

@@ -116,6 +116,10 @@ def test_a_time_that_cannot_be_is_a_mistake_at_its_line(team: Team, schedules: d
     [
         ("0 6 * * 1-5", True),
         ("*/5 0-6,22 1 */2 7", True),
+        ("0 6 29 2 *", True),
+        ("0 6 31 1/3 *", True),
+        ("0 6 31 2 *", False),
+        ("0 6 30-31 2,2 1", False),
         ("60 * * * *", False),
         ("5-1 * * * *", False),
         ("*/0 * * * *", False),

@@ -250,7 +250,7 @@ def test_an_unreadable_table_is_skipped_with_its_reason_and_is_never_an_empty_on
 
     reason = following.why_not()
 
-    assert f"desk.{table.name} cannot be read: " in reason
+    assert f"Cannot say whether desk.{table.name} has changed: " in reason
     assert following.documents() == texts(1, 2, 3)
     table.mend_it()
     assert "is as documents consumed it" in following.why_not()

@@ -30,7 +30,7 @@ from llm_platform.operations.release.attestation import (
     statement,
     verify,
 )
-from llm_platform.operations.release.rollout import publish
+from llm_platform.operations.release.publishing import publish
 from llm_platform.records import AdapterManifest
 from llm_platform.resources.handed import attested_by
 from llm_platform.settings.settings import Settings

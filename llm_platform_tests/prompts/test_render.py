@@ -82,12 +82,12 @@ def test_rendering_a_plain_prompt_takes_microseconds() -> None:
     document = row("A lovely film. " * 10, source="imdb")
 
     def seconds() -> float:
-        started = time.perf_counter()
+        started = time.thread_time()
         for _ in range(2_000):
             renderer.render(document)
-        return (time.perf_counter() - started) / 2_000
+        return (time.thread_time() - started) / 2_000
 
-    # The best of several, and room for a busy machine: the test is against an order of magnitude.
+    # The best of several, of the thread's own time, with room for a busy machine: against an order of magnitude.
     assert min(seconds() for _ in range(5)) < 60e-6
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from llm_platform.warehouse.lake import Warehouse
@@ -50,3 +52,29 @@ def test_an_audit_finds_what_is_broken(published: Warehouse, claim: str) -> None
     broken = [one for one in published.application("reviews").audit.findings() if one.broken]
 
     assert [one for one in broken if claim in one.claim], broken
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut off"])
+def test_a_file_that_is_gone_is_one_finding_among_others(published: Warehouse, how: str) -> None:
+    """Some tables are read by no claim, and what is lost in one says nothing of the rest."""
+    store = published.application("reviews")
+    folder = Path(published.location.data_path) / "reviews"
+    for path in (
+        *folder.glob("releases/*.parquet"),
+        *folder.glob("tallies/*.parquet"),
+        *folder.glob("rollout/*.parquet"),
+    ):
+        path.unlink() if how == "deleted" else path.write_bytes(path.read_bytes()[:-20])
+
+    found = {one.claim: one for one in store.audit.findings()}
+
+    files = found["files: each that the catalog names is there, as long as it says"]
+    assert files.broken >= 3
+    assert (files.first or "").startswith("ducklake-")
+    assert found["documents: one row for each document_id"].broken == 0
+    assert found["releases: one row for each release_id"] == (
+        "releases: one row for each release_id",
+        1,
+        "a table that this is about cannot be read",
+    )
+    assert found["leases: none of a process that is gone"].broken == 1

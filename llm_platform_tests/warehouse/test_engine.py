@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from llm_platform.errors import StorageError, TransientError
-from llm_platform.warehouse.engine import connect, extension_path, is_race, platform_error, redacted
+from llm_platform.warehouse.engine import connect, extension_path, is_race, load, platform_error, redacted
+from llm_platform_tests.servers.local import LocalServer, QuietHandler
 
 
 @pytest.mark.parametrize(
@@ -57,10 +58,10 @@ def test_nothing_that_the_engine_quotes_is_in_a_message(error: duckdb.Error, sai
 
 def test_a_file_of_the_lake_that_is_gone_is_named_with_the_way_back() -> None:
     """Somebody has tidied up the data folder: 'No such file' alone says neither what is lost nor what to do."""
-    name = "ducklake-0197f0a0-1111-7222-8333-444455556666.parquet"
+    name = "tickets/completions/ducklake-0197f0a0-1111-7222-8333-444455556666.parquet"
     error = platform_error(duckdb.IOException(f'Cannot open file "/d/{name}": No such file or directory'), "read")
 
-    assert name in str(error)
+    assert f" {name}." in str(error)
     assert "backup" in str(error)
 
 
@@ -116,6 +117,42 @@ def test_engine_errors_say_whether_to_try_again(message: str, kind: type[Excepti
     """A retry of a full disk wastes a night, and a lost race that is not retried wastes a run."""
     error = platform_error(duckdb.Error(message), "read the lake")
 
+    assert isinstance(error, kind)
+    assert said in str(error)
+
+
+class OneStatus(QuietHandler):
+    """An object store that answers every request with the number that begins the object's name."""
+
+    def do_HEAD(self) -> None:  # noqa: N802 - the name that http.server asks for
+        self.reply(int(self.path.rpartition("/")[2][:3]), b"")
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.do_HEAD()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (403, StorageError, "key or role, region, clock"),
+        (404, StorageError, "a file that the catalog lists is not there"),
+        (429, TransientError, "the object store answers 429"),
+        (503, TransientError, "the object store answers 503"),
+        (None, TransientError, "the object store does not answer"),
+    ],
+)
+def test_what_an_object_store_answers_says_what_to_do(status: int | None, kind: type[Exception], said: str) -> None:
+    """A file that is gone was "refused by the engine", and a store that was busy for a moment a failure for good."""
+    with LocalServer(OneStatus) as store, connect() as connection:
+        load(connection, "httpfs")
+        host = store.url.partition("//")[2] if status else "127.0.0.1:9"
+        place = f"ENDPOINT '{host}', REGION 'r', URL_STYLE 'path', USE_SSL false"
+        connection.execute(f"CREATE SECRET (TYPE s3, KEY_ID 'k', SECRET 's', {place})")
+        connection.execute("SET http_retries = 0")
+        with pytest.raises(duckdb.Error) as found:
+            connection.execute(f"SELECT * FROM read_parquet('s3://lake/{status}.parquet')")
+
+    error = platform_error(found.value, "read the lake")
     assert isinstance(error, kind)
     assert said in str(error)
 

@@ -34,6 +34,10 @@ def test_a_lake_keeps_its_files_in_a_bucket(bucket: tuple[S3Access, object], tmp
 
     keys = [item["Key"] for item in client.list_objects_v2(Bucket="lake")["Contents"]]  # type: ignore[attr-defined]
     assert all(key.startswith("production/reviews/") for key in keys)
+    client.delete_object(Bucket="lake", Key=keys[0])  # type: ignore[attr-defined]
+    with Warehouse.attach(location, read_only=True) as lake:
+        files = next(lake.application("reviews").audit.findings())
+    assert (files.broken, files.first) == (1, keys[0].rpartition("/")[2])
     assert "s3cret" not in repr(location)
     with (
         Warehouse.attach(replace(location, s3=replace(access, endpoint="127.0.0.1:1"))) as lake,

@@ -89,12 +89,18 @@ def test_a_delta_table_is_followed_by_its_versions(tmp_path: Path) -> None:
     source = Source(warehouse="crm", table="sales.orders", key="id", text="body")
 
     first, state = read(reader, source)
+    (table.folder / "_delta_log" / f"{0:020}.checkpoint.parquet").write_bytes(b"")
     same, _ = read(reader, source, state)
+    shutil.rmtree(table.folder)
+    table = Delta(tmp_path / "sales" / "orders")
+    table.commit("a.parquet", [1, 2, 4])
+    anew, _ = read(reader, source, state)
     table.commit("b.parquet", [2, 3], instead_of="a.parquet")
     second, after = read(reader, source, state)
 
     assert first == [("1", "text 1"), ("2", "text 2")]
     assert same == "the table has no newer version"
+    assert anew == [("1", "text 1"), ("2", "text 2"), ("4", "text 4")]
     assert second == [("2", "text 2"), ("3", "text 3")]
     assert reader.state(source) == after
     assert reader.columns(source) == {"id": "BIGINT", "body": "VARCHAR"}

@@ -17,14 +17,22 @@ from llm_platform.warehouse.coordination_sqlite import FileCoordinator
 
 def test_a_writer_that_waits_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A command stood still for 150 seconds without a word, and was taken for a hang."""
-    catalog = tmp_path / "catalog.sqlite"
+    catalog, logger, handler = tmp_path / "catalog.sqlite", logging.getLogger("llm_platform"), logging.Handler()
     with (tmp_path / "catalog.sqlite.lock").open("w") as lock, caplog.at_level(logging.WARNING):
+        # Let go when it is said who holds it, and no sooner.
+        handler.emit = lambda _: fcntl.flock(lock, fcntl.LOCK_UN)  # type: ignore[method-assign]
+        logger.addHandler(handler)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with FileCoordinator(catalog, wait_seconds=60.0, said_after_seconds=0.05).write_lock("tickets"):
+                waited = len(caplog.messages)
+        finally:
+            logger.removeHandler(handler)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        coordinator = FileCoordinator(catalog, wait_seconds=0.3, said_after_seconds=0.05)
-        with pytest.raises(TransientError), coordinator.write_lock("tickets"):
+        with pytest.raises(TransientError), FileCoordinator(catalog, wait_seconds=0.0).write_lock("tickets"):
             raise AssertionError("the lock is held")
 
-    assert len(caplog.messages) == 1
+    assert waited == len(caplog.messages) == 1
     assert str(catalog) in caplog.text
     assert f"process {os.getpid()} holds 'catalog.sqlite.lock'" in caplog.text
 

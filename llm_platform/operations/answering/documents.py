@@ -117,6 +117,7 @@ def update_documents(
             deleted=changes.deleted,
             full=changes.full,
             consumed=state,
+            following=consumed,
             max_drop=1.0 if accept_drop else application.source.max_drop,
             departing=forgets_departed(lake, application),
         )

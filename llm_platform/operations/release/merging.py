@@ -18,7 +18,7 @@ from llm_platform.evaluation.report import Report
 from llm_platform.evaluation.wording import interval_text
 from llm_platform.models.lock import Lock, pin
 from llm_platform.operations.release.contracts import filled_by
-from llm_platform.operations.release.rollout import served_by
+from llm_platform.operations.release.publishing import served_by
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import Release, TokenUsage
 from llm_platform.warehouse.published import Served

@@ -14,7 +14,8 @@ from llm_platform.operations.answering.recorded import recorded_answers
 from llm_platform.operations.evidence.evaluation import current_evaluation_id, judged_releases, present_report
 from llm_platform.operations.live import asked_documents, live_rollouts
 from llm_platform.operations.release.contracts import filled_by
-from llm_platform.operations.release.rollout import evidence, served_by
+from llm_platform.operations.release.publishing import served_by
+from llm_platform.operations.release.rollout import evidence
 from llm_platform.operations.releases import LoadedApplication, champion_release
 from llm_platform.records import RolloutEvent
 from llm_platform.records.rollout import AskedDocuments, AskedShare

@@ -61,7 +61,8 @@ class Load:
         if not 0 <= self.shared_words <= self.words or min(self.requests, self.words, self.answer_tokens) < 1:
             raise SpecificationError(
                 f"{self.requests} requests of {self.words} words, {self.shared_words} of them shared, with answers of "
-                f"{self.answer_tokens} tokens cannot be sent: counts start at 1, and what is shared is a part of all."
+                f"{self.answer_tokens} tokens cannot be sent: counts start at 1, and what is shared (--shared-words) "
+                "is a part of all (--words)."
             )
 
 

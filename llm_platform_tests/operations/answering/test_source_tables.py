@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import ContractBroken, DropHeld
-from llm_platform.operations.answering.documents import known_answers, update_documents
+from llm_platform.operations.answering.documents import consumed_and_current, known_answers, update_documents
 from llm_platform.records import SourceState
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform_tests.defs.tables import LakeTable
 from llm_platform_tests.operations.answering.rows import verdict
 from llm_platform_tests.team import NAME, Team
 from llm_platform_tests.warehouse.builders import RELEASE_ID, batch, document
@@ -201,6 +203,40 @@ def test_a_row_with_an_old_watermark_is_read_whatever_else_happened(tmp_path: Pa
 
         assert not update.full
         assert keys(lake) == ["1", *(["2"] if hidden_by == "update" else []), "4", "5", "9"]
+
+
+@pytest.mark.parametrize("commits", [0, 2])
+def test_a_lake_that_was_restored_from_a_backup_is_compared_whole(tmp_path: Path, commits: int) -> None:
+    """Its snapshots are numbered again from there: every run was refused as overtaken, until their numbers met."""
+    table = LakeTable(tmp_path / "up")
+    table.write({f"{number}": f"text {number}" for number in range(30)})
+    team = Team(tmp_path, "http://127.0.0.1:9", documents=0, warehouses={"desk": table.url})
+    team.specification["source"] = table.source
+    team.write_specification()
+    with team.warehouse.open() as lake:
+        update_documents(lake, team.loaded)
+        shutil.copy(table.catalog, tmp_path / "backup")
+        table.run(*(f"UPDATE up.tickets SET body = 'lost' WHERE ticket = '{number}'" for number in (1, 2)))
+        update_documents(lake, team.loaded)
+    shutil.copy(tmp_path / "backup", table.catalog)
+    table.run(
+        *[f"UPDATE up.tickets SET body = body || '!' WHERE ticket = '{number}'" for number in (7, 8, 9)[:commits]]
+    )
+
+    with team.warehouse.open() as lake:
+        before, now = consumed_and_current(lake, team.loaded)
+        update = update_documents(lake, team.loaded)
+        texts = dict(
+            zip(*lake.application(NAME).documents.table(["document_id", "text"]).to_pydict().values(), strict=True)
+        )
+        again = update_documents(lake, team.loaded)
+
+    assert before is not None
+    assert before.token != now.token
+    assert (update.full, "another history" in update.reason) == (True, True)
+    assert (texts["1"], texts["2"]) == ("text 1", "text 2")
+    assert sum(text.endswith("!") for text in texts.values()) == commits
+    assert (again.full, again.change.updated) == (False, 0)
 
 
 def test_the_state_of_a_table_covers_its_keys(tmp_path: Path) -> None:

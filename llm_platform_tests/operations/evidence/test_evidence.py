@@ -13,7 +13,8 @@ import dagster as dg
 import pytest
 
 from llm_platform.errors import EvidenceMissing
-from llm_platform.operations.release.rollout import decide, promote, publish
+from llm_platform.operations.release.publishing import publish
+from llm_platform.operations.release.rollout import decide, promote
 from llm_platform.operations.releases import LoadedApplication
 from llm_platform.records import RolloutEvent
 from llm_platform.warehouse.session import Session

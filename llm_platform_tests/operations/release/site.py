@@ -18,7 +18,8 @@ from llm_platform.operations.answering.sending import Asking
 from llm_platform.operations.evidence.evaluation import report_releases, score_releases
 from llm_platform.operations.live import asked_documents
 from llm_platform.operations.release.challengers import answer_challengers
-from llm_platform.operations.release.rollout import decide, publish
+from llm_platform.operations.release.publishing import publish
+from llm_platform.operations.release.rollout import decide
 from llm_platform.operations.release.rollouts import RolloutLook, Who, ask, rollout_named, start
 from llm_platform.operations.release.watching import WatchedRollouts, watch_rollouts
 from llm_platform.operations.releases import champion_release
