@@ -160,12 +160,13 @@ def public_key() -> None:
 
 
 def _lines(file: Path | None) -> list[str]:
-    return [] if file is None else [line for line in _read(file).splitlines() if line]
+    # A key may hold what Python takes for the end of a line, such as U+2028: its halves may be keys of others.
+    return [] if file is None else [line for line in _read(file).replace("\r\n", "\n").split("\n") if line]
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SpecificationError(f"Cannot read {str(path)!r}: {why}.") from None

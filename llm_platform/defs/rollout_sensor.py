@@ -22,8 +22,8 @@ def rollout_sensor(
 ) -> dg.SensorDefinition:
     """Decide on every rollout and on what serves; ask for a run where readers get something else from now on.
 
-    A decision is stored before a run is asked for. So a tick that is killed in between loses the request alone, and the
-    next run publishes what was decided.
+    A decision is stored before a run is asked for. A tick that is killed in between loses the request alone: the next
+    run publishes what was decided, and for a canary that was withdrawn the next tick asks again.
     """
     application = graph.application
 
@@ -56,9 +56,13 @@ def rollout_sensor(
         except PlatformError as error:
             return dg.SkipReason(f"Nothing was decided: {error}")
         said = "; ".join(watched.lines) or "no rollout is running"
-        if not (watched.changes_readers or watched.changes_asking):
+        changes = watched.changes_readers or watched.changes_asking
+        if not changes and watched.still_read is None:
             return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=after)
-        request = dg.RunRequest(run_key=f"{TRIGGER}:{after}", tags={"llm_platform/trigger": TRIGGER})
+        # Of one withdrawal a run is asked for once, whichever tick does it: Dagster knows the key.
+        withdrawn_now = any(one.is_news and one.step.step_id == watched.still_read for one in watched.decided)
+        key = watched.still_read if withdrawn_now or not changes else after
+        request = dg.RunRequest(run_key=f"{TRIGGER}:{key}", tags={"llm_platform/trigger": TRIGGER})
         return dg.SensorResult(run_requests=[request], cursor=after)
 
     return rollout

@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 PAGE_ROWS = 25
 TEXT_SHOWN = 280
 """Characters of a text before it is opened."""
+ANSWER_SHOWN = 2_000
+"""Characters of an answer before its document is opened: a page has dozens, and a model may say as much as it likes."""
+
+
+def beginning_of(text: str, most: int) -> str:
+    """A text as far as it is shown before it is opened."""
+    return text if len(text) <= most else f"{text[:most].rstrip()} …"
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class AnswerRow:
     @property
     def beginning(self) -> str:
         """The text as far as it is shown before it is opened."""
-        return self.text if len(self.text) <= TEXT_SHOWN else f"{self.text[:TEXT_SHOWN].rstrip()} …"
+        return beginning_of(self.text, TEXT_SHOWN)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from starlette.staticfiles import StaticFiles
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.records import AnswersFilter, ReviewQueue, content_hash
 from llm_platform.review import status
+from llm_platform.review.answers import ANSWER_SHOWN, beginning_of
 from llm_platform.review.corrections import corrected_answer
 from llm_platform.review.desk import Desk, Submitted
 from llm_platform.review.guard import (
@@ -48,6 +50,7 @@ from llm_platform.review.people import Access, Person
 from llm_platform.review.queues import ONE, QUEUES
 from llm_platform.review.status import NamespaceStatus
 from llm_platform.review.views import agreement_view, item_view, verdict_view
+from llm_platform.tables.forms import one_form
 
 HISTORY_ROWS = 50
 LONGEST_NUMBER = 18
@@ -330,8 +333,11 @@ class _Pages:
         self, request: Request, person: Person, *, mistake: str | None = None, status: int = 200
     ) -> Response:
         desk, wanted = self._desk(request), _answers_wanted(request)
+        if wanted.attribute is not None and not person.judges:
+            # Which documents a group has tells what stands in them.
+            raise Refused(403, "Groups are made of what documents say; they are for reviewers.")
         found = await run_in_threadpool(desk.answers, wanted, person)
-        filters = await run_in_threadpool(desk.answer_filters)
+        filters = await run_in_threadpool(desk.answer_filters, person)
         opened = request.query_params.get("open") if person.judges else None
         view = None
         if opened in {row.document_id for row in found.rows}:
@@ -341,6 +347,7 @@ class _Pages:
         return self._page(
             request, person, "answers.html", desk=desk, wanted=wanted, page=found, filters=filters, mistake=mistake,
             opened=opened if view is not None else None, view=view, group_id=uuid4().hex, query=urlencode(query),
+            begun=partial(beginning_of, most=ANSWER_SHOWN),
             next_query=urlencode({**query, "after": found.after or ""}), status=status,
         )  # fmt: skip
 
@@ -452,7 +459,7 @@ def _answers_wanted(request: Request) -> AnswersFilter:
                 "tag": parameters.get("tag", ""),
                 "attribute": attribute if found else None,
                 "value": value if found else None,
-                "document_id": parameters.get("id", "").strip(),
+                "document_id": one_form(parameters.get("id", "")),
                 "after": parameters.get("after", ""),
             }
         )

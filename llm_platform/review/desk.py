@@ -92,8 +92,8 @@ class Desk(Protocol):
     def answers(self, wanted: AnswersFilter, person: Person) -> AnswersPage:
         """A page of documents with the answers of every variant, as far as the person may read them."""
 
-    def answer_filters(self) -> AnswerFilters:
-        """What there is to filter answers by."""
+    def answer_filters(self, person: Person) -> AnswerFilters:
+        """What there is to filter answers by, for this person."""
 
     def opened(self, document_id: str, person: Person) -> Opened:
         """One document by itself, to be judged where it was found."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ REQUIRED = ("document_id",)
 KNOWN = ("document_id", "fingerprint", "release_id", "verdict", "judged", "answer", "note", "tags", "by", "at")
 MOST_MISTAKES = 20
 SHOWN_CHARACTERS = 40
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell begins that a spreadsheet takes for a formula, or that was kept from being one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Importing:
 def written(rows: Sequence[Mapping[str, Any]], suffix: str) -> str:
     """Rows as the text of a `.csv` or `.jsonl` file, one annotation a line; `import` reads it back.
 
+    What documents, models and people say must not run in a spreadsheet: in CSV a `'` stands in front of a formula.
+
     Raises:
         ContractBroken: the suffix is neither.
     """
@@ -57,8 +62,19 @@ def written(rows: Sequence[Mapping[str, Any]], suffix: str) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in plain])
+    writer.writerows(
+        [{name: "" if value is None else _no_formula(value) for name, value in row.items()} for row in plain]
+    )
     return out.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def _as_it_was(value: Any) -> Any:
+    """What `_no_formula` was given."""
+    return value[1:] if isinstance(value, str) and value.startswith("'") and FORMULA.match(value) else value
 
 
 def _plain(value: Any) -> Any:
@@ -171,7 +187,9 @@ def _csv_lines(path: Path, text: str, complain: Callable[[str], None]) -> Iterat
     rows = delimited_rows(io.StringIO(text, newline=""), str(path), default=",", ragged=ragged)
     try:
         for number, row in rows:
-            yield number, {name: value or None for name, value in row.items() if name}
+            # What a person has written is as it stands there.
+            said = map(_as_it_was, row.values()) if row.get("annotation_id") else row.values()
+            yield number, {name: value or None for name, value in zip(row, said, strict=True) if name}
     except ContractBroken as error:
         complain(f"{path}: {error}")
 

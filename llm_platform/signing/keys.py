@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -24,6 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
 from llm_platform.errors import SpecificationError, StorageError
 from llm_platform.files import write_text
 from llm_platform.signing.envelopes import UnreadableEnvelope, UnsignedEnvelope, opened, sealed
+
+NONCE_BYTES = 12
+"""Of AES-GCM, drawn for each text."""
+HIDING = "hidden texts"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,28 @@ class SigningKey:
     def derived(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose, from which this one cannot be told."""
         return hmac.digest(self._secret, b"derived/" + purpose.encode(), "sha256")
+
+    def hidden(self, text: str) -> str:
+        """A text that nobody without the key can read, in base64."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed_text = AESGCM(self.derived(HIDING)).encrypt(nonce, text.encode("utf-8", "surrogatepass"), None)
+        return b64encode(nonce + sealed_text).decode()
+
+    def shown(self, hidden: str) -> str:
+        """The text that `hidden` was given.
+
+        Raises:
+            SpecificationError: another key hid it, or it is not what was written.
+        """
+        try:
+            content = b64decode(hidden, validate=True)
+            nonce, sealed_text = content[:NONCE_BYTES], content[NONCE_BYTES:]
+            return AESGCM(self.derived(HIDING)).decrypt(nonce, sealed_text, None).decode("utf-8", "surrogatepass")
+        except (ValueError, InvalidTag):
+            raise SpecificationError(
+                f"What was kept with the deployment's key cannot be read with the key {self.key_id[:16]}. Name the key "
+                "that it was kept with in LLM_PLATFORM_SIGNING_KEY."
+            ) from None
 
     @cached_property
     def _secret(self) -> bytes:

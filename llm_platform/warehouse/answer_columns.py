@@ -11,7 +11,7 @@ import pyarrow as pa
 from llm_platform.records.contracts import ANSWER, KEY, Column, Contract
 from llm_platform.redaction.redactor import put_back
 from llm_platform.tables.money import read_money
-from llm_platform.warehouse.engine import identifier, literal
+from llm_platform.warehouse.engine import identifier, json_pointer, literal
 from llm_platform.warehouse.session import Transaction
 
 DIGITS_BEFORE_THE_POINT = 14
@@ -41,7 +41,7 @@ def value(column: Column, contract: Contract) -> str:
 
 def pointer(field: str) -> str:
     """A field's place in an answer, as a JSON pointer: a path would read points and quotes of its name."""
-    return literal("/" + field.replace("~", "~0").replace("/", "~1"))
+    return literal(json_pointer(field))
 
 
 def reason(contract: Contract) -> str:

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from llm_platform.records import AnswersFilter
 from llm_platform.warehouse.annotations import live_sql
-from llm_platform.warehouse.engine import execute
-from llm_platform.warehouse.review_items import attribute_path
+from llm_platform.warehouse.engine import execute, json_pointer
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 from llm_platform.warehouse.stored_reasons import in_own_words
 
@@ -55,11 +54,12 @@ class AnswerPages:
         given = {"releases": list(releases), "after": wanted.after, "limit": limit}
         where = ["d.document_id > $after"]
         if wanted.document_id:
-            where.append("starts_with(d.document_id, $document)")
-            given["document"] = wanted.document_id
+            # A key may begin with a blank, which a link has, and what somebody has typed or pasted may, too.
+            where.append("(starts_with(d.document_id, $document) OR starts_with(d.document_id, $stripped))")
+            given |= {"document": wanted.document_id, "stripped": wanted.document_id.strip()}
         if wanted.attribute is not None:
             where.append("json_extract_string(d.attributes, $path) IS NOT DISTINCT FROM $value")
-            given |= {"path": attribute_path(wanted.attribute), "value": wanted.value}
+            given |= {"path": json_pointer(wanted.attribute), "value": wanted.value}
         if wanted.tag:
             where.append(f"d.document_id IN ({self._tagged()})")
             given["tag"] = wanted.tag
@@ -140,7 +140,7 @@ class AnswerPages:
                 "SELECT value FROM (SELECT json_extract_string(attributes, $path) AS value FROM "
                 f"(SELECT attributes FROM {documents} LIMIT {SAMPLED:d})) WHERE value IS NOT NULL "
                 f"GROUP BY value ORDER BY count(*) DESC, value LIMIT {MOST_VALUES:d}",
-                {"path": attribute_path(attribute)},
+                {"path": json_pointer(attribute)},
             )
             found[attribute] = [row[0] for row in rows]
         return found

@@ -6,7 +6,10 @@ both. A hash is an HMAC-SHA256 with a key that is derived from the deployment's:
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -14,6 +17,9 @@ from llm_platform.errors import SpecificationError
 from llm_platform.records.contracts import REDACTED, Column, Contract
 from llm_platform.warehouse.engine import identifier, literal
 from llm_platform.warehouse.session import Session
+
+if TYPE_CHECKING:
+    from llm_platform.signing.keys import SigningKey
 
 PURPOSE = "masks of "
 """In front of the application's name: what is hashed for readers is hashed for nothing else."""
@@ -62,6 +68,12 @@ def hand_key(session: Session, cursor: duckdb.DuckDBPyConnection, contract: Cont
     key = signing_key(Path(session.signing_key)).derived(PURPOSE + application).ljust(BLOCK, b"\0")
     for name, pad in ((INNER, 0x36), (OUTER, 0x5C)):
         cursor.execute(f"SET VARIABLE {name} = $1", [bytes(byte ^ pad for byte in key)])
+
+
+def hashed_for_readers(key: SigningKey, values: Iterable[str], *, application: str) -> list[str]:
+    """What readers get of some texts where a column is hashed."""
+    derived = key.derived(PURPOSE + application)
+    return [hmac.digest(derived, value.encode("utf-8", "surrogatepass"), "sha256").hex() for value in values]
 
 
 def masked_select(contract: Contract, relation: str) -> str:

@@ -25,7 +25,7 @@ from llm_platform.warehouse.annotations import (
     live_sql,
     opinions_sql,
 )
-from llm_platform.warehouse.engine import execute, identifier, literal
+from llm_platform.warehouse.engine import execute, identifier, json_pointer, literal
 from llm_platform.warehouse.session import LAKE, UPSTREAM, Session
 
 FOLLOWED = ("documents", "completions", "references", "drift_flags", "labelling")
@@ -120,7 +120,7 @@ class ReviewItems:
         return self._session.rows(
             f"SELECT json_extract_string(attributes, $path) AS value, count(*) AS texts FROM {self._items} "
             f"GROUP BY 1 ORDER BY texts DESC, value LIMIT {most:d}",
-            {"path": attribute_path(attribute)},
+            {"path": json_pointer(attribute)},
         )
 
     def groups(self, *, by: str | None, before: int | None = None, limit: int = 50) -> list[dict[str, Any]]:
@@ -260,7 +260,7 @@ class ReviewItems:
     def _parameters(queue: ReviewQueue, reviewer: str) -> dict[str, Any]:
         parameters: dict[str, Any] = {"reviewer": reviewer}
         if queue.name == "slice":
-            parameters |= {"path": attribute_path(queue.attribute or ""), "value": queue.value}
+            parameters |= {"path": json_pointer(queue.attribute or ""), "value": queue.value}
         return parameters
 
     def _grouped(self) -> str:
@@ -419,8 +419,3 @@ class ReviewItems:
             "any_value(d.basis) AS basis, any_value(d.answer) AS answer "
             f"FROM {opinions} o JOIN ({decisions_sql(rows)}) d USING (document_id, fingerprint) GROUP BY o.fingerprint"
         )
-
-
-def attribute_path(attribute: str) -> str:
-    """JSON path of one attribute, whatever its name."""
-    return '$."' + attribute.replace('"', '\\"') + '"'

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from llm_platform.cli.forget import _lines
 from llm_platform.operations.answering.documents import update_documents
 from llm_platform_tests.survival.command import Terminal
 from llm_platform_tests.team import NAME, Team
@@ -29,3 +32,15 @@ def test_a_document_that_is_not_there_is_barred_from_coming_in_only_where_that_i
     assert barred.status == 0, barred.said
     assert "1 documents are forgotten" in barred.out
     assert sorted(keys) == sorted(str(number) for number in range(10))
+
+
+def test_a_file_of_keys_has_one_in_each_line_whatever_stands_in_it(tmp_path: Path) -> None:
+    """Half of a key may be the key of a document that nobody wanted to be forgotten."""
+    keys = ["a\u2028b", "c\x85d", "e\x0bf", " g ", "h\ri"]
+    file = tmp_path / "keys.txt"
+    file.write_bytes("\n".join(keys).encode() + b"\n")
+    windows = tmp_path / "windows.txt"
+    windows.write_bytes(b"\xef\xbb\xbfa\r\n\r\nb\r\n")
+
+    assert _lines(file) == keys
+    assert _lines(windows) == ["a", "b"]

@@ -76,6 +76,29 @@ def test_a_tick_decides_without_a_person_and_asks_for_a_run_where_readers_get_so
 
 
 @pytest.mark.slow
+def test_what_a_killed_tick_withdrew_is_asked_to_be_published_by_the_next_and_once(site: Site) -> None:
+    """Out within a tick: without a change upstream no other run would take a withdrawn canary from readers."""
+    site.serve()
+    site.answer()
+    site.start("clearer")
+    site.tick()
+    site.shares()
+    site.publish()
+    assert "clearer" in site.published().values()
+    site.ask("withdraw")
+    # All that a tick has done which was killed before it asked.
+    site.tick()
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked, again = (tick(site, instance) for _ in range(2))
+        site.publish()
+        after = tick(site, instance)
+
+    keys = [[one.run_key for one in found.run_requests or ()] for found in (asked, again, after)]  # type: ignore[union-attr]
+    assert keys == [[f"rollout:{site.newest().step_id}"], [f"rollout:{site.newest().step_id}"], []]
+    assert set(site.published().values()) == {"clear"}
+
+
+@pytest.mark.slow
 def test_a_run_of_the_graph_goes_on_where_the_decision_left(site: Site) -> None:
     """Shadow, decision and published rows are steps of the everyday run; `published` alone goes around none of them."""
     site.serve()

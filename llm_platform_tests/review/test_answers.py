@@ -15,6 +15,7 @@ from llm_platform.operations.reviewing.review import ReviewDesk
 from llm_platform.records import AnswersFilter
 from llm_platform.review.app import review_app
 from llm_platform.review.people import Access, Person
+from llm_platform.tables.forms import one_form
 from llm_platform.warehouse import answer_pages
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.review.cases import GENERATE, Clock, filled, open_lake, team_with
@@ -128,6 +129,26 @@ def test_a_reviewer_reads_texts_and_a_viewer_does_not(desk: ReviewDesk) -> None:
     assert "Open and judge" not in looked
 
 
+def test_a_viewer_learns_no_attribute_by_asking_who_has_it(desk: ReviewDesk) -> None:
+    """A filter that may be tried with any value says what a document has as well as a page that shows it."""
+    with client_of(desk, REVIEWER) as client:
+        read = client.get(f"/{NAME}/answers").text
+    with client_of(desk, VIEWER) as client:
+        looked = client.get(f"/{NAME}/answers").text
+        asked = client.get(f"/{NAME}/answers", params={"slice": "team=red"})
+
+    assert "team = red" in read
+    assert "team" not in looked.partition("<main")[2]
+    assert asked.status_code == 403
+    assert "answer-row" not in asked.text
+
+
+@pytest.mark.parametrize("attribute", ["", "*", "a\\", 'a\\"b', "a/b~c"])
+def test_a_group_by_an_attribute_of_any_name_is_looked_for(desk: ReviewDesk, attribute: str) -> None:
+    """A name is no pattern: none of these is an attribute here, and an address that names one is no error."""
+    assert keys(desk, attribute=attribute, value="red") == []
+
+
 def test_a_viewer_reads_no_free_answer(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An answer that is a text says what the document says."""
     folder = tmp_path_factory.mktemp("free")
@@ -142,6 +163,32 @@ def test_a_viewer_reads_no_free_answer(tmp_path_factory: pytest.TempPathFactory)
 
     assert "summary of the secret" not in looked
     assert "summary of the secret" in read
+
+
+def test_a_page_is_short_and_a_link_leads_to_its_document_whatever_they_hold(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Dozens of endless answers made a page of megabytes; a key with a blank in front or an accent was not found."""
+    folder = tmp_path_factory.mktemp("long")
+    odd = {" 7": "one", "Zoe\u0301 %_[a]*": "two", "<b>&amp;\u202e": "three", "7": "four"}
+    team = team_with(folder, documents=odd, **GENERATE)
+    with open_lake(folder) as lake:
+        answers: dict[str, str | None] = dict.fromkeys(map(one_form, odd), "short")
+        filled(lake, team.loaded, {"clear": {**answers, "7": "<script>" + "long " * 40_000}})
+        filled_keys = [row.document_id for row in ReviewDesk(lake, team.loaded).answers(AnswersFilter(), REVIEWER).rows]
+        with client_of(ReviewDesk(lake, team.loaded), REVIEWER) as client:
+            whole = client.get(f"/{NAME}/answers").text
+            found = {key: client.get(f"/{NAME}/answers", params={"id": key, "open": key}).text for key in filled_keys}
+            typed = client.get(f"/{NAME}/answers", params={"id": " 7 "}).text
+            decomposed = client.get(f"/{NAME}/answers", params={"id": "Zoe\u0301"}).text
+
+    assert len(filled_keys) == 4
+    for key, page in found.items():
+        assert f'answer-row opened" id="d-{html.escape(key)}"' in page.replace("&#34;", "&quot;")
+    assert 'id="d-7"' in typed
+    assert "%_[a]*" in decomposed
+    assert "<script>long" not in whole
+    assert len(whole) < 40_000
 
 
 def test_a_verdict_is_given_where_the_answer_was_found(desk: ReviewDesk, lake: Warehouse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterator
@@ -119,6 +120,20 @@ def unmarked(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "imported_from"}
 
 
+FORMULAS = ("=1+1", "@SUM(A1)", "-2", "+49 30 1234", "'=1", "''quoted''", "'plain'", "a=b")
+
+
+def test_no_cell_of_a_file_for_spreadsheets_is_a_formula() -> None:
+    """What a document or a model says is opened by whoever looks through the verdicts."""
+    row = dict.fromkeys(COLUMNS) | {"document_id": "=key", "note": None}
+    given = [{**row, "body": body} for body in FORMULAS]
+
+    cells = [one for line in csv.reader(written(given, ".csv").splitlines()) for one in line]
+
+    assert [one for one in cells if one[:1] in ("=", "@", "+", "-")] == []
+    assert {"'=key", "'=1+1", "''=1", "'plain'", "a=b"} <= set(cells)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_what_is_written_is_read_back_and_twice_is_once(
     lake: Warehouse, team: Team, tmp_path: Path, suffix: str
@@ -126,19 +141,21 @@ def test_what_is_written_is_read_back_and_twice_is_once(
     """Verdicts move between deployments, and an import that is repeated must not count people twice."""
     source = tmp_path / "given.jsonl"
     rows = [{"document_id": "0", "answer": "SAD", "note": "two\nlines, and \"quotes\"", "tags": ["good example"]},
-            {"document_id": "1", "verdict": "cannot_tell", "by": "bob"}]  # fmt: skip
+            {"document_id": "1", "verdict": "cannot_tell", "by": "bob"},
+            *({"document_id": "2", "note": note} for note in FORMULAS)]  # fmt: skip
     source.write_text("\n".join(map(json.dumps, rows)) + "\n\n", "utf-8")
-    assert imported(lake, team, source) == (4, 4)
+    everything = 4 + len(FORMULAS)
+    assert imported(lake, team, source) == (everything, everything)
     store = lake.application(NAME)
     before = store.annotations.table().to_pylist()
     copy = tmp_path / f"copy{suffix}"
     copy.write_text(written(before, suffix), "utf-8")
 
-    assert imported(lake, team, copy) == (0, 4)
-    assert imported(lake, team, source) == (0, 4)
+    assert imported(lake, team, copy) == (0, everything)
+    assert imported(lake, team, source) == (0, everything)
     with open_lake(tmp_path / "elsewhere") as other:
         filled(other, team.loaded, {"clear": {"0": "SAD"}})
-        assert imported(other, team, copy) == (4, 4)
+        assert imported(other, team, copy) == (everything, everything)
         there = other.application(NAME).annotations.table().to_pylist()
         assert [unmarked(row) for row in there] == [unmarked(row) for row in before]
     assert [(row["document_id"], row["answer"]) for row in store.annotations.approved().to_pylist()] == [("0", "SAD")]

@@ -6,7 +6,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from html import unescape
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,14 +21,17 @@ from llm_platform.warehouse.traces import Quotes
 JOURNALS = ("*.journal", "*.begun", "*.lines")
 
 
-def forget_in_files(folder: Path, request: ForgetRequest, traces: Traces) -> int:
+def forget_in_files(folder: Path, request: ForgetRequest, traces: Traces, *, hashed: Sequence[str] = ()) -> int:
     """Take documents out of the files of one namespace; returns in how many files they were.
+
+    Args:
+        hashed: Their keys as readers have them where they are masked.
 
     Raises:
         TransientError: a process is writing one of them.
         StorageError: one cannot be written.
     """
-    quotes = Quotes(request.document_ids, traces.fingerprints, traces.texts)
+    quotes = Quotes((*request.document_ids, *hashed), traces.fingerprints, traces.texts)
     application = request.application
     try:
         journals = _journals(folder / "journal" / application, quotes)
@@ -88,9 +92,15 @@ def _is_about(line: bytes, quotes: Quotes) -> bool:
 
 
 def _export(path: Path, quotes: Quotes) -> bool:
+    """A file loses the rows of documents; one that names them elsewhere goes, and whoever made it makes it anew."""
     table = pq.read_table(path)
     if "document_id" not in table.column_names:
-        return False
+        texts = (one for one in table.columns if pa.types.is_string(one.type) or pa.types.is_large_string(one.type))
+        said = {value for column in texts for value in column.to_pylist() if value is not None}
+        about = not said.isdisjoint(quotes.document_ids) or any(map(quotes.holds, said))
+        if about:
+            path.unlink()
+        return about
     named = pc.is_in(table["document_id"], value_set=pa.array(sorted(quotes.document_ids), pa.string()))
     if not pc.any(named).as_py():
         return False
@@ -103,8 +113,10 @@ def _export(path: Path, quotes: Quotes) -> bool:
 def _page(path: Path, quotes: Quotes) -> bool:
     """A page that quotes a document, or lists it, goes: the next look at what it shows makes it anew."""
     content = path.read_text(encoding="utf-8", errors="replace")
-    cells = {cell.split("<", 1)[0].strip() for cell in content.split(">")}
-    if not (quotes.in_words(content) or cells & (quotes.document_ids | quotes.fingerprints)):
+    # What is given to a page stands escaped in it.
+    cells = {unescape(cell.split("<", 1)[0]) for cell in content.split(">")}
+    named = {one for cell in cells for one in (cell, cell.strip())}
+    if not (quotes.in_words(unescape(content)) or named & (quotes.document_ids | quotes.fingerprints)):
         return False
     path.unlink()
     return True

@@ -23,6 +23,7 @@ from llm_platform.signing.envelopes import STATEMENT_TYPE
 from llm_platform.warehouse.bars import forgotten_rows
 from llm_platform.warehouse.copies import CopyPlace
 from llm_platform.warehouse.lake import Warehouse
+from llm_platform.warehouse.masking import hashed_for_readers
 
 if TYPE_CHECKING:
     from llm_platform.signing.keys import SigningKey
@@ -120,14 +121,16 @@ class Forgetting:
             asked_at=self.now(),
         )
         with self.places[0].open() as lake:
-            lake.forget_requests.put(request)
+            lake.forget_requests.put(request, self.key)
         return request
 
     def ask_departed(self, application: str) -> int:
         """Ask for documents that have left the source since the last time; returns how many."""
         with self.places[0].open() as lake:
             keys = lake.application(application).bars.departed()
-            waiting = {one for request in lake.forget_requests.of(application) for one in request.document_ids}
+            waiting = {
+                one for request in lake.forget_requests.of(application, self.key) for one in request.document_ids
+            }
         new = [one for one in keys if one not in waiting]
         if new:
             self.ask(application, new, by="retention.deleted", reason="the document left the source")
@@ -142,7 +145,7 @@ class Forgetting:
             StorageError: something cannot be read or written; the request stays.
         """
         with self.places[0].open() as lake:
-            waiting = lake.forget_requests.of(application)
+            waiting = lake.forget_requests.of(application, self.key)
         return [self._carry_out(request) for request in waiting]
 
     def _carry_out(self, request: ForgetRequest) -> Forgotten:
@@ -163,7 +166,7 @@ class Forgetting:
 
     def _kept(self, request: ForgetRequest) -> ForgetRequest:
         with self.places[0].open() as lake:
-            lake.forget_requests.put(request)
+            lake.forget_requests.put(request, self.key)
         return request
 
     def _found(self, application: str, document_ids: Sequence[str]) -> tuple[dict[str, Traces], dict[str, str]]:
@@ -207,7 +210,8 @@ class Forgetting:
                 at=request.asked_at,
             )
             store.traces.remove(request.document_ids, together, barred=barred, bars=bars)
-        files = forget_in_files(place.folder, request, together)
+        hashed = hashed_for_readers(self.key, request.document_ids, application=request.application)
+        files = forget_in_files(place.folder, request, together, hashed=hashed)
         return {**asdict(lake.erase()), "files": files}
 
     def _forget_in_copies(self, place: ForgetPlace, lake: Warehouse, application: str) -> dict[str, str]:

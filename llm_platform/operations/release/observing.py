@@ -98,7 +98,7 @@ def observe(
             breaches=breaches(store, loaded, release, rollout_id=newest.rollout_id, share=stage.share),
             void=moved(store, loaded, steps[0], present=present, stored=stored, adapter_bytes=adapter_bytes),
             refused=refused,
-            approvals=_approvals(steps, began, role_of),
+            approvals=_approvals(steps, began, role_of, champion=champion.release_id),
             withdrawn_by=asked.get("withdraw"),
             held_by=asked.get("hold"),
             resumed_by=asked.get("resume"),
@@ -221,13 +221,16 @@ def _has_been_asked(store: ApplicationStore, step: RolloutStep, on_stage: Sequen
     return bool(on_stage) or store.completions.missing_count(step.release_id, documents=share) == 0
 
 
-def _approvals(steps: Sequence[RolloutStep], began: RolloutStep, role_of: RoleOf | None) -> tuple[Approval, ...]:
-    """Approvals of the next stage since the present one began, on what was underneath at the start.
+def _approvals(
+    steps: Sequence[RolloutStep], began: RolloutStep, role_of: RoleOf | None, *, champion: str
+) -> tuple[Approval, ...]:
+    """Approvals of the next stage since the present one began, beside what serves, on what was underneath at the start.
 
     Whoever has another role by now, or none, has approved nothing.
     """
     since = steps[steps.index(began) :]
-    given = [step for step in since if step.kind == "approve" and step.underneath == steps[0].underneath]
+    same = [step for step in since if (step.underneath, step.champion_release_id) == (steps[0].underneath, champion)]
+    given = [step for step in same if step.kind == "approve"]
     return tuple(
         Approval(by=step.by, role=step.role or "", authenticated=step.authenticated)
         for step in given

@@ -267,8 +267,10 @@ def _asked(
 ) -> RolloutStep:
     stored = json.loads(rollout.underneath)
     present = stored if loaded is None else underneath(store, loaded, rollout.variant)
+    champion = store.rollout.champion()
     return rollout.model_copy(
         update={
+            "champion_release_id": rollout.champion_release_id if champion is None else champion.release_id,
             "step_id": uuid.uuid4().hex,
             "kind": kind,
             "decision": None,

@@ -14,7 +14,7 @@ from llm_platform.errors import (
     StorageError,
     TransientError,
 )
-from llm_platform.operations.live import open_rollouts
+from llm_platform.operations.live import live_rollouts, open_rollouts
 from llm_platform.operations.release.guards import breaches
 from llm_platform.operations.release.rollout import champion_failure, rollback
 from llm_platform.operations.release.rollouts import DecidedStep, RolloutLook, decide_rollout
@@ -42,12 +42,14 @@ class WatchedRollouts:
         rolled_back: The decision that brought back what served before.
         decided: One for each rollout that is not over.
         troubles: Variant → why its rollout could not be decided.
+        still_read: The step that withdrew a canary whose answers readers still have.
     """
 
     champion_trouble: str | None = None
     rolled_back: RolloutEvent | None = None
     decided: tuple[DecidedStep, ...] = ()
     troubles: dict[str, str] = field(default_factory=dict)
+    still_read: str | None = None
 
     @property
     def changes_readers(self) -> bool:
@@ -105,7 +107,23 @@ def watch_rollouts(
     failing = {(one.kind, one.variant) for one in events if one.failing}
     told = [one for one in events if one.failing or (one.kind, one.variant) not in failing]
     note(lake, told, now=look.now, quiet=quiet)
-    return WatchedRollouts(trouble, back, tuple(decided), troubles)
+    return WatchedRollouts(trouble, back, tuple(decided), troubles, _still_read(store, loaded))
+
+
+def _still_read(store: ApplicationStore, loaded: LoadedApplication) -> str | None:
+    """The step that withdrew a canary whose answers readers still have; None where they have no such answers."""
+    withdrawn = {
+        one.release_id: one.step_id
+        for one in store.rollout_steps.newest()
+        if one.status == "withdrawn" and one.applied and one.stages().stages[one.stage].stage == "canary"
+    }
+    contract = store.published.present(loaded.application.publish.contract)
+    if not withdrawn or contract not in store.published.numbers():
+        return None
+    live = live_rollouts(store)
+    answering = {one.release_id for one in (live.champion, *live.routes) if one is not None}
+    left = withdrawn.keys() & store.published.releases(contract).keys() - answering
+    return withdrawn[min(left)] if left else None
 
 
 def _champion(

@@ -115,13 +115,14 @@ class ReviewDesk:
         self._note(person, "answers", [row.document_id for row in page.rows])
         return page
 
-    def answer_filters(self) -> AnswerFilters:
-        """What there is to filter answers by; of the attributes, as they were a minute ago."""
+    def answer_filters(self, person: Person) -> AnswerFilters:
+        """What there is to filter answers by; of the attributes, as they were a minute ago, and not for a viewer."""
         if self._values is None or self._clock() - self._values[0] >= RELEASES_SECONDS:
             values = self._store.answer_pages.values(self.application.source.attributes)
             self._values = (self._clock(), values)
         names = tuple(name.removesuffix(SERVES) for name in self._shown().values())
-        return AnswerFilters(variants=names, tags=tuple(self._store.answer_pages.tags()), values=self._values[1])
+        values = self._values[1] if person.judges else {}
+        return AnswerFilters(variants=names, tags=tuple(self._store.answer_pages.tags()), values=values)
 
     def opened(self, document_id: str, person: Person) -> Opened:
         """One document by itself, to be judged where it was found.

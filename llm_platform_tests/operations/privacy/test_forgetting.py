@@ -278,6 +278,26 @@ def test_nothing_of_a_forgotten_document_is_left_in_any_byte(ward: Ward) -> None
     assert ward.forgetting.finish("reviews") == []
 
 
+def test_a_request_that_waits_shows_nobody_what_is_to_be_forgotten(ward: Ward) -> None:
+    """It has the texts, in a database that operators read: a killed `forget` left them there in plain words."""
+    request = ward.forgetting.ask("reviews", [GONE], by="the officer", reason="")
+    ward.forgetting._kept(request.model_copy(update={"found": ward.forgetting.look("reviews", [GONE])}))
+    other = replace(ward.forgetting, key=signing_key(ward.folder / "other.pem", make=True))
+
+    with (
+        Warehouse.attach(ward.location, threads=2) as lake,
+        lake._session.coordinator.transaction("forget") as statements,
+    ):
+        stored = statements.run(f"SELECT content FROM {lake._session.coordinator.requests}", [])
+    with pytest.raises(SpecificationError, match="LLM_PLATFORM_SIGNING_KEY"):
+        other.finish("reviews")
+
+    assert len(stored) == 1
+    assert not any(word in stored[0][0] for word in (GONE, CANARY, "fingerprint"))
+    (done,) = ward.forgetting.finish("reviews")
+    assert done.request.document_ids == (GONE,)
+
+
 @pytest.mark.slow
 def test_versions_of_objects_go_too(postgres_dsn: str, tmp_path: Path) -> None:
     """A bucket that keeps versions hides what is deleted in it, and shows it to whoever asks for it by its version."""

@@ -107,6 +107,27 @@ def _copied(client: Any, dsn: str, table: PostgresPlace, folder: Path) -> Iterat
             yield bytes(page)
 
 
+def test_the_file_beside_the_report_card_loses_a_row_whose_key_is_masked(ward: Ward) -> None:
+    """What a row says is about somebody, whether its key can be read or not."""
+    reports = ward.folder / "main" / "reports" / "reviews"
+    with Warehouse.attach(ward.location, threads=2) as lake:
+        store = lake.application("reviews")
+        columns = tuple(
+            one.model_copy(update={"mask": "hash"}) if one.name == "document_id" else one
+            for one in CONTRACTS[0].columns
+        )
+        contract = CONTRACTS[0].model_copy(update={"columns": columns, "mask_key": store.copies.mask_key_id()})
+        store.copies.bring([contract], [FolderPlace(reports)], files=contract_files)
+    before = pq.read_table(reports / "published_v1.parquet").to_pylist()
+
+    _forget(ward)
+
+    after = pq.read_table(reports / "published_v1.parquet").to_pylist()
+    assert GONE not in {row["document_id"] for row in before}
+    assert {row["answer"] for row in before} - {row["answer"] for row in after} == {f"answer about {GONE}"}
+    assert [row for row in before if row["answer"] != f"answer about {GONE}"] == after
+
+
 @pytest.mark.slow
 def test_what_a_caller_sent_is_forgotten_with_it_and_not_taken_in_again(ward: Ward) -> None:
     """Documents that came through the service are in no source that anybody could delete them from."""

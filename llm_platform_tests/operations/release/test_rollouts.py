@@ -377,6 +377,28 @@ def test_an_approval_is_void_when_the_prompt_moved(site: Site) -> None:
     assert "the prompt has changed since it was entered" in site.newest().reasons[0]
 
 
+def test_an_approval_beside_one_champion_is_none_beside_another(site: Site) -> None:
+    """Two challengers at once: who let this one pass had it compared with what does not serve any more."""
+    with_policy(site, stages=approving(1))
+    site.start("clearer")
+    site.ask("approve", ANN)
+    with site.store() as store:
+        other, served = site.team.loaded.release("vague", store), store.rollout.champion()
+        assert other is not None
+        assert served is not None
+        rollout_id = site.newest().rollout_id
+        before = preview(store, site.team.loaded, rollout_id, look=site.look).observed.evidence.approvals
+        store.releases.put(other)
+        moved = {"event_id": "another", "variant": "vague", "release_id": other.release_id}
+        store.rollout.append(served.model_copy(update=moved), expected_previous=served.event_id)
+        after = preview(store, site.team.loaded, rollout_id, look=site.look).observed.evidence.approvals
+    site.ask("approve", ANN)
+    with site.store() as store:
+        anew = preview(store, site.team.loaded, rollout_id, look=site.look).observed.evidence.approvals
+
+    assert ([one.by for one in before], after, [one.by for one in anew]) == (["ann"], (), ["ann"])
+
+
 def moved_prompt(site: Site) -> None:
     site.team.write_prompt("clearer", "Say very clearly whether this is HAPPY or SAD: {{ text }}")
 
