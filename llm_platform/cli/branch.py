@@ -196,8 +196,9 @@ def _read_by(settings: Settings) -> str:
     upstream = settings.upstream_namespace
     if upstream is None or upstream == settings.namespace:
         raise SpecificationError(
-            f"Namespace {settings.namespace!r} reads no other one, so it is no branch. There are: llm-platform branch "
-            "list; on a shared catalog, set LLM_PLATFORM_UPSTREAM."
+            f"Namespace {settings.namespace!r} reads no other one, so it is no branch of this state folder (there are: "
+            "llm-platform branch list). Of one that is made elsewhere on the same catalog, say what it reads in "
+            "LLM_PLATFORM_UPSTREAM."
         )
     return upstream
 

@@ -15,8 +15,11 @@ from dagster import Field, StringSource
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.auth import PgTokenProvider
+from dagster_postgres.utils import DagsterPostgresException
 
+from llm_platform.errors import TransientError
 from llm_platform.resources.dagster_history import MakesAllThree
+from llm_platform.warehouse.engine import redacted
 from llm_platform.warehouse.passwords import read_password
 
 
@@ -42,7 +45,18 @@ class PostgresStorage(MakesAllThree, DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """The storage that Dagster's file describes."""
-        file = config_value.get("password_file")
+        """The storage that Dagster's file describes.
+
+        Raises:
+            TransientError: its server does not answer, or does not let this user in.
+        """
+        address, file = config_value["address"], config_value.get("password_file")
         provider = PasswordFromFile(Path(file)) if file else None
-        return cls(config_value["address"], inst_data=inst_data, token_provider=provider)
+        try:
+            return cls(address, inst_data=inst_data, token_provider=provider)
+        except DagsterPostgresException as error:
+            said = redacted(str(getattr(error.__cause__, "orig", error)).strip().splitlines()[0])
+            raise TransientError(
+                f"Dagster's storage at {redacted(address)} does not answer: {said}. Check server, user and password, "
+                "then run again."
+            ) from error

@@ -12,7 +12,7 @@ import psycopg2
 from llm_platform.errors import PlatformError, StorageError, TransientError
 from llm_platform.files import said_when_slow
 from llm_platform.warehouse.coordination import LEASES_DDL, WAIT_SECONDS, Statements
-from llm_platform.warehouse.engine import redacted, with_deadline
+from llm_platform.warehouse.engine import REFUSED, redacted, with_deadline
 
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
 """What a server that went away leaves: the second is said by what would roll back on a connection that is closed."""
@@ -164,6 +164,10 @@ class PostgresCoordinator:
             return TransientError(
                 f"Waited {self._wait_seconds:.0f} s to write the lake {self._scope!r}: another process is writing. "
                 "Run again."
+            )
+        if connecting and any(mark in text.lower() for mark in REFUSED):
+            return StorageError(
+                f"Postgres of the lake {self._scope!r} does not accept this user or its password: {text}. Correct them."
             )
         if isinstance(error, LOST):
             return TransientError(

@@ -64,11 +64,21 @@ def read_password(file: Path) -> str:
 
 
 def resolved(dsn: str) -> str:
-    """A connection string for libpq: the password of its file in a private one, written anew when it has changed."""
+    """A connection string for libpq: the password of its file in a private one, written anew when it has changed.
+
+    Raises:
+        StorageError: the file holds none, or libpq would take another one.
+    """
     plain, file = without_password_file(dsn)
     if file is None:
         return dsn
-    private = _PRIVATE.file_with(read_password(file))
+    password = read_password(file)
+    if os.environ.get("PGPASSWORD", password) != password:
+        raise StorageError(
+            f"PGPASSWORD is set here, and libpq takes it instead of the password in {str(file)!r}. Unset it; what "
+            "needs another one gets a file of its own."
+        )
+    private = _PRIVATE.file_with(password)
     return (
         f"{plain}{'&' if '?' in plain else '?'}passfile={quote(private)}"
         if "://" in plain

@@ -14,7 +14,8 @@ from dagster_shared.utils.warnings import BetaWarning, PreviewWarning, Supersess
 
 from llm_platform.definitions import build_definitions
 from llm_platform.defs.runs import PROCESS_TAG
-from llm_platform.errors import SpecificationError, StorageError
+from llm_platform.errors import SpecificationError, StorageError, TransientError
+from llm_platform.resources.dagster_storage import PostgresStorage
 from llm_platform.resources.nim import resource_key
 from llm_platform.resources.pools import apply_pool_limits
 from llm_platform.settings.settings import Settings
@@ -99,6 +100,15 @@ def test_pools_have_the_limits_of_the_deployment_and_all_of_them_exist(tmp_path:
 
     assert before == {f"nim-{ENTRY}": 3, "nim-smollm2-135m": 1}
     assert after == {**before, f"nim-{ENTRY}": 2}
+
+
+def test_a_storage_of_dagsters_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is called at night asks the command line first, and was told that this was not foreseen."""
+    # Dagster tries for six seconds.
+    monkeypatch.setattr("dagster_postgres.utils.calculate_delay", lambda **_: 0.0)
+
+    with pytest.raises(TransientError, match=r"storage at postgresql://dagster@127\.0\.0\.1:1/dagster does not answer"):
+        PostgresStorage.from_config_value(None, {"address": "postgresql://dagster@127.0.0.1:1/dagster"})
 
 
 # No process has this id: it is above the largest that Linux gives.

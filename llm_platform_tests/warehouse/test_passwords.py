@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from llm_platform.application.source import TableRef
-from llm_platform.errors import PlatformError, StorageError
+from llm_platform.errors import StorageError
 from llm_platform.settings.settings import Settings
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform.warehouse.passwords import resolved, with_password_file, without_password_file
@@ -88,10 +88,26 @@ def test_a_wrong_password_is_refused_without_being_said(guarded: Guarded, tmp_pa
     """Errors are shown in Dagster's pages."""
     catalog = f"postgres:{with_password_file(guarded.lake, guarded.secret('wrong', 'not-the-password'))}"
 
-    with pytest.raises(PlatformError) as caught, Warehouse.attach(LakeLocation(catalog, str(tmp_path / "data"), "p")):
-        pass
+    with pytest.raises(StorageError, match="does not accept this user or its password") as caught:
+        Warehouse.attach(LakeLocation(catalog, str(tmp_path / "data"), "p")).close()
 
     assert "not-the-password" not in str(caught.value)
+
+
+def test_a_password_in_the_environment_is_not_taken_for_that_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has just made a backup with `pg_dump` has one, and libpq takes it first: the lake was said to be down."""
+    (tmp_path / "password").write_text(LAKE_PASSWORD)
+    dsn = with_password_file("host=db", tmp_path / "password")
+
+    monkeypatch.setenv("PGPASSWORD", "that-of-pg-dump")
+    with pytest.raises(StorageError, match="Unset it") as caught:
+        resolved(dsn)
+    assert "that-of-pg-dump" not in str(caught.value)
+
+    monkeypatch.setenv("PGPASSWORD", LAKE_PASSWORD)
+    assert "passfile=" in resolved(dsn)
 
 
 @pytest.mark.parametrize(
