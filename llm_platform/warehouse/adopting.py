@@ -44,6 +44,11 @@ class Adoption:
         theirs = self._session.relation(self._application, "releases", catalog=UPSTREAM)
         return [row[0] for row in self._session.rows(f"SELECT content FROM {theirs} ORDER BY 1")]
 
+    def prompt_versions(self) -> set[str]:
+        """Versions of all prompts that the namespace that is attached has read, those of trainings included."""
+        theirs = self._session.relation(self._application, "prompts", catalog=UPSTREAM)
+        return {row[0] for row in self._session.rows(f"SELECT version FROM {theirs}")}
+
     def orphans(self) -> list[str]:
         """Releases that answers of the branch name, and that it does not have."""
         answers = self._session.relation(self._application, "completions", catalog=UPSTREAM)

@@ -39,6 +39,8 @@ class Company:
     def __init__(self, root: Path, model: ScriptedServer) -> None:
         self.model = model
         self.team = Team(root, model.url, documents=DOCUMENTS)
+        # Of no variant, as those are that adapters are trained with.
+        self.team.write_prompt("spare", "HAPPY or SAD, in a word: {{ text }}")
         self.production = settings_of(self.team, "production")
         assert run(self.production).success
         self.branch = settings_of(self.team, "branch", upstream="production")
@@ -88,7 +90,7 @@ def test_after_a_merge_production_asks_nothing_and_changes_exactly_what_was_said
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     assert changed == set(said.rows.column("document_id").to_pylist())
     assert len(changed) == DOCUMENTS
-    assert any("prompt clear" in line for line in said.changes)
+    assert [line.split(":")[0] for line in said.changes if line.startswith("prompt")] == ["prompt clear"]
     assert said.usage.total > 0
     assert {one.variant: one.standing for one in said.measured}["clear"] == "approved"
 

@@ -122,7 +122,7 @@ def _is_answered(store: ApplicationStore, loaded: LoadedApplication, variant: st
 def _changes(store: ApplicationStore, loaded: LoadedApplication) -> list[str]:
     theirs = [Release.model_validate_json(content) for content in store.adoption.contents()]
     known = {release.release_id for release in theirs}
-    prompts = {release.prompt.version for release in theirs}
+    prompts = {release.prompt.version for release in theirs} | store.adoption.prompt_versions()
     models = {(release.model.entry, release.model) for release in theirs}
     found = [
         f"prompt {name}: version {prompt.version} is new" for name, prompt in loaded.prompts.items()
