@@ -46,6 +46,8 @@ class SourceState(Record):
         watermark: Largest value of the watermark column, ISO 8601 or decimal text.
         files: Of a folder, which files it had, packed.
         lsn: How far the WAL was read, for kind `slot`, as Postgres writes it.
+        goes_back: Whether it lies behind the state that was stored before it, since the source was restored from a
+            backup; without that, a run that was overtaken would have written it.
     """
 
     kind: Literal["snapshot", "watermark", "slot", "file"]
@@ -55,6 +57,26 @@ class SourceState(Record):
     watermark: str | None = None
     files: str | None = None
     lsn: str | None = None
+    goes_back: bool = False
+
+    @property
+    def place(self) -> int | None:
+        """How far it lies among other states of its table; None where they can only be equal or not."""
+        return position(self.lsn) if self.lsn is not None else self.snapshot_id
+
+    def after(self, stored: SourceState | None) -> SourceState:
+        """This state, as it is stored in the place of another one."""
+        if stored is None or (stored.kind, stored.table_id) != (self.kind, self.table_id):
+            return self
+        before, now = stored.place, self.place
+        behind = before is not None and now is not None and now < before
+        return self.model_copy(update={"goes_back": True}) if behind else self
+
+
+def position(lsn: str) -> int:
+    """Bytes of WAL up to a place that Postgres writes as `16/B374D848`."""
+    high, _, low = lsn.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
 
 
 class RowsChanged(Record):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from llm_platform.errors import StorageError
+from llm_platform.records import SourceState
 from llm_platform.warehouse.completions import Completions
 from llm_platform.warehouse.documents import SHORT_COLUMNS, DocumentsTable
 from llm_platform.warehouse.engine import literal
@@ -25,6 +27,9 @@ KEYS = {
     "rollout": ("sequence",),
 }
 """Table → columns that name a row. Rows of before there were sequences have none."""
+
+
+IN_ORDER = "documents_consumed: no state of the source lies over a newer one"
 
 
 class Finding(NamedTuple):
@@ -56,6 +61,7 @@ class Audit:
             yield self._once(published_table(number), ("document_id",))
             yield from self._of_published(published_table(number))
         yield self._parts()
+        yield from _readable(IN_ORDER, lambda: [self._in_order()])
         yield from _readable("leases: none of a process that is gone", lambda: [self._leases()])
         yield from _readable("tallies: as counting everything gives them", self._tallies)
 
@@ -107,6 +113,25 @@ class Audit:
             f"SELECT m.fingerprint FROM {self._relation('made_of')} m ANTI JOIN ({ledger}) c "
             "USING (of_release_id, of_fingerprint)",
         )
+
+    def _in_order(self) -> Finding:
+        """States that were stored one after the other, as far back as snapshots are kept."""
+        names = ("kind", "table_id", "snapshot_id", "lsn", "goes_back")
+        listed = ", ".join(f"json_extract_string(state, '$.{name}')" for name in names)
+        oldest = int(self._session.value(f"SELECT min(snapshot_id) FROM {self._session.metadata('ducklake_snapshot')}"))
+        newest = self._session.snapshot()
+        stored = self._session.insertions(self._application, "documents_consumed", after=oldest, until=newest)
+        rows = self._session.rows(f"SELECT snapshot_id, {listed} FROM {stored} ORDER BY 1") if oldest < newest else []
+        states = [
+            (at, SourceState(kind=kind, token="", table_id=table, snapshot_id=snapshot, lsn=lsn), goes_back == "true")
+            for at, kind, table, snapshot, lsn, goes_back in rows
+        ]
+        wrong = [
+            f"snapshot {at}"
+            for (_, before, _), (at, state, says_so) in pairwise(states)
+            if state.after(before).goes_back and not says_so
+        ]
+        return Finding(IN_ORDER, len(wrong), wrong[0] if wrong else None)
 
     def _leases(self) -> Finding:
         coordinator, dead = self._session.coordinator, []

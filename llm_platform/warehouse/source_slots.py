@@ -20,6 +20,7 @@ import psycopg2
 from llm_platform.application.source import Source
 from llm_platform.errors import ContractBroken, PlatformError, TransientError
 from llm_platform.records import SourceState
+from llm_platform.records.documents import position
 from llm_platform.warehouse.engine import identifier, literal, with_deadline
 from llm_platform.warehouse.pgoutput import ChangedKeys, changed_keys
 
@@ -389,12 +390,6 @@ def stage_changed_rows(
         "ORDER BY key"
     )
     return [row[0] for row in gone.fetchall()]
-
-
-def position(text: str) -> int:
-    """Bytes of WAL up to a place that Postgres writes as `16/B374D848`."""
-    high, _, low = text.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 def lsn(bytes_of_wal: int) -> str:

@@ -16,6 +16,10 @@ BREAKS = {
     "published_v1: one row": "INSERT INTO {0}.published_v1 SELECT * FROM {0}.published_v1 LIMIT 1",
     "a release that somebody decided for": "UPDATE {0}.published_v1 SET release_id = 'nobody''s'",
     "a valid answer in the ledger": "DELETE FROM {0}.completions",
+    "lies over a newer one": "; ".join(
+        'UPDATE {0}.documents_consumed SET state = json_merge_patch(state, \'{{"snapshot_id": ' + at + "}}')"
+        for at in ("9", "8")
+    ),
     "kept rows": "UPDATE {0}.tallies SET content = replace(content, 'HAPPY', 'SAD') WHERE starts_with(name, 'rows/')",
     "counting everything": "UPDATE {0}.tallies SET content = replace(content, '\"documents\": 3', '\"documents\": 4')",
 }

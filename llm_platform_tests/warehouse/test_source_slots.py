@@ -17,6 +17,7 @@ from psycopg2.extras import LogicalReplicationConnection
 from llm_platform.application.source import Source
 from llm_platform.errors import ContractBroken, TransientError
 from llm_platform.records import SourceState
+from llm_platform.records.documents import position
 from llm_platform.warehouse.engine import connect
 from llm_platform.warehouse.pgoutput import ChangedKeys, changed_keys
 from llm_platform.warehouse.source_slots import (
@@ -27,7 +28,6 @@ from llm_platform.warehouse.source_slots import (
     SlotLook,
     SlotStanding,
     lsn,
-    position,
 )
 from llm_platform.warehouse.sources import SourceReader
 from llm_platform_tests.warehouse.slots import Desk

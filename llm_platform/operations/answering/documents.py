@@ -110,7 +110,7 @@ def update_documents(
         read_by_prompts=columns_read(loaded, store),
         taking_out=taking_out(application),
     )
-    state = _with_rules(changes.state, rules)
+    state = _with_rules(changes.state.after(consumed), rules)
     try:
         change = store.documents.apply(
             rows,

@@ -230,9 +230,11 @@ def test_a_lake_that_was_restored_from_a_backup_is_compared_whole(tmp_path: Path
             zip(*lake.application(NAME).documents.table(["document_id", "text"]).to_pydict().values(), strict=True)
         )
         again = update_documents(lake, team.loaded)
+        broken = [one for one in lake.application(NAME).audit.findings() if one.broken]
 
     assert before is not None
     assert before.token != now.token
+    assert broken == []
     assert (update.full, "another history" in update.reason) == (True, True)
     assert (texts["1"], texts["2"]) == ("text 1", "text 2")
     assert sum(text.endswith("!") for text in texts.values()) == commits
