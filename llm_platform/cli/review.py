@@ -180,8 +180,11 @@ def make_token(
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it has ended."""
+    """End this process when the one that started it has ended. In the main thread."""
     parent = os.getppid()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        # What the process that started this one ignores would be ignored here, too.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch() -> None:
         while os.getppid() == parent:

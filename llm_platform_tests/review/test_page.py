@@ -272,14 +272,16 @@ def test_an_address_in_use_is_an_error_in_words(lake: Warehouse, team: Team) -> 
             serve_review(lake, {NAME: team.loaded}, access, host="127.0.0.1", port=port, ready=lambda _: None)
 
 
-def test_a_page_beside_dagster_ends_with_it() -> None:
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_page_beside_dagster_ends_with_it(ignores: bool) -> None:
     """`dev` becomes Dagster's process: nobody is left to end the page, and the next `dev` would find its port taken."""
     child = (
         "import time; from llm_platform.cli.review import end_with_parent as end; end(); print(1, flush=True); "
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     parent = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
+        f"import signal, subprocess, sys; {ignores} and signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
         "p.stdout.readline(); print(p.pid)"
     )
     ended = subprocess.run(
