@@ -88,10 +88,11 @@ def test_what_a_killed_tick_withdrew_is_asked_to_be_published_by_the_next_and_on
     site.ask("withdraw")
     # All that a tick has done which was killed before it asked.
     site.tick()
+    now = datetime.now(UTC)
     with dg.DagsterInstance.ephemeral() as instance:
-        asked, again = (tick(site, instance) for _ in range(2))
+        asked, again = (tick(site, instance, now) for _ in range(2))
         site.publish()
-        after = tick(site, instance)
+        after = tick(site, instance, now)
 
     keys = [[one.run_key for one in found.run_requests or ()] for found in (asked, again, after)]  # type: ignore[union-attr]
     assert keys == [[f"rollout:{site.newest().step_id}"], [f"rollout:{site.newest().step_id}"], []]
