@@ -64,13 +64,15 @@ class SourceState(Record):
         """How far it lies among other states of its table; None where they can only be equal or not."""
         return position(self.lsn) if self.lsn is not None else self.snapshot_id
 
+    def is_behind(self, other: SourceState) -> bool:
+        """Whether it is an older one of the same table, as far as that can be told."""
+        if (other.kind, other.table_id) != (self.kind, self.table_id) or self.place is None or other.place is None:
+            return False
+        return self.place < other.place
+
     def after(self, stored: SourceState | None) -> SourceState:
         """This state, as it is stored in the place of another one."""
-        if stored is None or (stored.kind, stored.table_id) != (self.kind, self.table_id):
-            return self
-        before, now = stored.place, self.place
-        behind = before is not None and now is not None and now < before
-        return self.model_copy(update={"goes_back": True}) if behind else self
+        return self if stored is None or not self.is_behind(stored) else self.model_copy(update={"goes_back": True})
 
 
 def position(lsn: str) -> int:

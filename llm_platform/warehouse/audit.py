@@ -27,8 +27,6 @@ KEYS = {
     "rollout": ("sequence",),
 }
 """Table → columns that name a row. Rows of before there were sequences have none."""
-
-
 IN_ORDER = "documents_consumed: no state of the source lies over a newer one"
 
 
@@ -129,7 +127,7 @@ class Audit:
         wrong = [
             f"snapshot {at}"
             for (_, before, _), (at, state, says_so) in pairwise(states)
-            if state.after(before).goes_back and not says_so
+            if state.is_behind(before) and not says_so
         ]
         return Finding(IN_ORDER, len(wrong), wrong[0] if wrong else None)
 

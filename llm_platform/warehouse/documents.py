@@ -405,18 +405,13 @@ def _stored_consumed(transaction: Transaction) -> SourceState | None:
 
 def _refuse_older(transaction: Transaction, consumed: SourceState, following: SourceState | None) -> None:
     stored = _stored_consumed(transaction)
-    if (
-        stored is None
-        or stored == following
-        or stored.table_id != consumed.table_id
-        or stored.snapshot_id is None
-        or consumed.snapshot_id is None
-    ):
-        return
-    if stored.snapshot_id > consumed.snapshot_id:
+    if stored is not None and stored != following and consumed.is_behind(stored):
+        there, here = (
+            f"snapshot {one.snapshot_id}" if one.lsn is None else f"{one.lsn} of the WAL" for one in (stored, consumed)
+        )
         raise TransientError(
-            f"Another run has already read the source up to snapshot {stored.snapshot_id}; this one read it at "
-            f"{consumed.snapshot_id}. Nothing was changed; run again."
+            f"Another run has already read the source up to {there}; this one read it at {here}. Nothing was changed; "
+            "run again."
         )
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from llm_platform.errors import ContractBroken, TransientError
+from llm_platform.records import SourceState
 from llm_platform.warehouse import session
 from llm_platform.warehouse.changes import AllBut
 from llm_platform.warehouse.lake import Warehouse
@@ -133,13 +134,22 @@ def test_what_is_read_before_is_on_disk_while_the_reader_goes_on(
     assert limit not in ("4.0 MiB", "8.0 MiB")
 
 
-def test_an_older_state_is_refused(local_lake: Warehouse) -> None:
+def at_lsn(lsn: str) -> SourceState:
+    return SourceState(kind="slot", token=lsn, table_id="t", lsn=lsn)
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "said"),
+    [(consumed(4), consumed(5), "snapshot 5"), (at_lsn("F/0"), at_lsn("10/0"), "10/0 of the WAL")],
+    ids=["snapshot", "slot"],
+)
+def test_an_older_state_is_refused(local_lake: Warehouse, older: SourceState, newer: SourceState, said: str) -> None:
     """A slow run that read the source earlier must not undo a later one."""
     documents = local_lake.application("reviews").documents
-    documents.apply(batch([document("a")]), deleted=None, full=True, consumed=consumed(5))
+    documents.apply(batch([document("a")]), deleted=None, full=True, consumed=newer)
 
-    with pytest.raises(TransientError, match="already read the source up to snapshot 5"):
-        documents.apply(batch([document("b")]), deleted=None, full=True, consumed=consumed(4))
+    with pytest.raises(TransientError, match=f"already read the source up to {said}"):
+        documents.apply(batch([document("b")]), deleted=None, full=True, consumed=older)
 
 
 def test_the_data_version_depends_on_content_only(lake: Warehouse) -> None:
