@@ -28,6 +28,8 @@ KEYS = {
 }
 """Table → columns that name a row. Rows of before there were sequences have none."""
 IN_ORDER = "documents_consumed: no state of the source lies over a newer one"
+LEASES = "leases: none of a process that is gone"
+TALLIES = "tallies: as counting everything gives them"
 
 
 class Finding(NamedTuple):
@@ -60,8 +62,8 @@ class Audit:
             yield from self._of_published(published_table(number))
         yield self._parts()
         yield from _readable(IN_ORDER, lambda: [self._in_order()])
-        yield from _readable("leases: none of a process that is gone", lambda: [self._leases()])
-        yield from _readable("tallies: as counting everything gives them", self._tallies)
+        yield from _readable(LEASES, lambda: [self._leases()])
+        yield from _readable(TALLIES, self._tallies)
 
     def _files(self) -> Finding:
         """Files that were taken away, or written over with others, by what the catalog says of them."""
@@ -139,7 +141,7 @@ class Audit:
                 held = stored_leases(statements, coordinator.leases, self._application, release_id)
             # What was given back has expired; its row stays for its token.
             dead += [one.describe() for one in held if one.expires_at > now and not one.is_live(now)]
-        return Finding("leases: none of a process that is gone", len(dead), dead[0] if dead else None)
+        return Finding(LEASES, len(dead), dead[0] if dead else None)
 
     def _tallies(self) -> Iterator[Finding]:
         """What is kept of whole tables, against counting them."""
@@ -154,7 +156,7 @@ class Audit:
         tallies.forget()
         counted = [tallies.documents(), *(tallies.answers(name) for name in names)]
         wrong = [name for name, one, other in zip(["documents", *names], kept, counted, strict=True) if one != other]
-        yield Finding("tallies: as counting everything gives them", len(wrong), wrong[0] if wrong else None)
+        yield Finding(TALLIES, len(wrong), wrong[0] if wrong else None)
         others = zip(["documents", *names], rows, self._labelled(names), strict=True)
         stale = [name for name, one, other in others if one != other]
         yield Finding("tallies: kept rows are as the tables have them", len(stale), stale[0] if stale else None)
