@@ -74,6 +74,9 @@ class MailInbox:
 
     async def _shut(self) -> None:
         self._server.close()
+        # Whoever was served last closes its connection a little later than the sender has gone on.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
         await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

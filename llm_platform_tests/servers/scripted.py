@@ -135,7 +135,7 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._call(self._shut())
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -170,16 +170,34 @@ class ScriptedServer:
 
     async def _shut(self) -> None:
         if self._server is not None:
+            # asyncio forgets a connection that it has accepted and not yet set up when its server is closed.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            await asyncio.sleep(0)
             self._server.close()
         handlers = list(self._handlers)
         for handler in handlers:
             handler.cancel()
         await asyncio.gather(*handlers, return_exceptions=True)
 
+    async def _end(self) -> None:
+        """`_shut`, and nothing is under way afterwards: connections that were being accepted are dropped, too."""
+        await self._shut()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        # A transport that was aborted closes its socket in the next round.
+        await asyncio.sleep(0)
+
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None or not self._server.is_serving():
+            # Accepted before it died, and told of afterwards.
+            writer.transport.abort()
+            return
         handler = self._loop.create_task(self._serve(reader, writer))
         self._handlers.add(handler)
         handler.add_done_callback(self._handlers.discard)
+        # Not in the handler: one that is cancelled before its first step never gets there.
+        handler.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.counts.connections += 1
@@ -198,8 +216,6 @@ class ScriptedServer:
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
-            writer.transport.abort()
 
     async def _respond(self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
         if self.silent:
