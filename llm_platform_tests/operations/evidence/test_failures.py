@@ -15,6 +15,7 @@ from llm_platform.operations.evidence.failures import FailuresOf, ask_again, sto
 from llm_platform.operations.release.branches import make_branch
 from llm_platform.records import CompletionStatus
 from llm_platform.workbench.prompt_work import ask_judge
+from llm_platform_tests.kept import KeptTeam
 from llm_platform_tests.operations.answering.test_long_documents import LONG, SHORT, LongTeam, answered, said
 from llm_platform_tests.operations.prompt_team import team_that_has_run, verdict
 from llm_platform_tests.servers.faults import Fault, Status
@@ -22,21 +23,29 @@ from llm_platform_tests.servers.scripted import ScriptedServer, Seen
 from llm_platform_tests.team import NAME, Team
 
 
-@pytest.fixture
-def broken(tmp_path: Path) -> Iterator[tuple[LongTeam, ScriptedServer]]:
+def fails(seen: Seen) -> Fault | None:
+    if seen.document_id == "1":
+        return Status(500)
+    if seen.document_id == "2":
+        return Status(400, "no")
+    return Status(500) if "DOC#long-2000#" in said(seen) else None
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KeptTeam[LongTeam], ScriptedServer]]:
     """Four short documents, two of which fail, and two in parts, one of which has a part that fails."""
-
-    def script(seen: Seen) -> Fault | None:
-        if seen.document_id == "1":
-            return Status(500)
-        if seen.document_id == "2":
-            return Status(400, "no")
-        return Status(500) if "DOC#long-2000#" in said(seen) else None
-
-    with ScriptedServer(answer=lambda _: "HAPPY", script=script) as server:
-        team = LongTeam(tmp_path, server.url, "split")
+    with ScriptedServer(answer=lambda _: "HAPPY", script=fails) as server:
+        team = LongTeam(tmp_path_factory.mktemp("broken") / "team", server.url, "split")
         answered(team)
-        yield team, server
+        yield KeptTeam(team), server
+
+
+@pytest.fixture
+def broken(kept: tuple[KeptTeam[LongTeam], ScriptedServer]) -> tuple[LongTeam, ScriptedServer]:
+    """The same at the beginning of every test."""
+    team, server = kept
+    server.script = fails
+    return team.put_back(), server
 
 
 def retry(team: Team, **chosen: object) -> dict[str, int]:

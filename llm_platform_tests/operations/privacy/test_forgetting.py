@@ -25,6 +25,7 @@ from llm_platform.records import Annotation, Call, ModelPin, PoolExample, Releas
 from llm_platform.records.tables import MADE_OF_SCHEMA
 from llm_platform.signing.keys import signing_key, verified
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
+from llm_platform_tests.kept import KeptFolder
 from llm_platform_tests.servers.buckets import bucket_named
 from llm_platform_tests.warehouse.builders import (
     NOON,
@@ -77,18 +78,30 @@ class Ward:
         return sorted({name for name, content in self.bytes() if any(word in content for word in words)})
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ward, KeptFolder]:
+    """Lakes on SQLite, filled once."""
+    folder = tmp_path_factory.mktemp("kept") / "ward"
+    for name in ("main", "branch"):
+        (folder / name).mkdir(parents=True)
+    ward = filled_ward(folder, sqlite_location(folder / "main"), sqlite_location(folder / "branch"))
+    return ward, KeptFolder(folder)
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def ward(request: pytest.FixtureRequest, tmp_path: Path) -> Ward:
-    tmp_path.chmod(0o755)
     if request.param == "sqlite":
-        (tmp_path / "main").mkdir()
-        (tmp_path / "branch").mkdir()
-        location, branch = sqlite_location(tmp_path / "main"), sqlite_location(tmp_path / "branch")
-    else:
-        dsn = request.getfixturevalue("postgres_dsn")
-        location, branch = postgres_location(dsn, tmp_path, "main"), postgres_location(dsn, tmp_path, "branch")
-    key = str(tmp_path / "key.pem")
-    made = Ward(replace(location, signing_key=key), replace(branch, signing_key=key), tmp_path)
+        ward, kept = request.getfixturevalue("kept")
+        kept.put_back()
+        return ward
+    tmp_path.chmod(0o755)
+    dsn = request.getfixturevalue("postgres_dsn")
+    return filled_ward(tmp_path, *(postgres_location(dsn, tmp_path, name) for name in ("main", "branch")))
+
+
+def filled_ward(folder: Path, location: LakeLocation, branch: LakeLocation) -> Ward:
+    key = str(folder / "key.pem")
+    made = Ward(replace(location, signing_key=key), replace(branch, signing_key=key), folder)
     signing_key(Path(key), make=True)
     fill_ward(made)
     return made
