@@ -65,31 +65,36 @@ def test_what_an_older_version_kept_of_a_refusal_is_not_published(lake: Warehous
 OF_PARTS = "1 of 3 parts have no valid answer (the first is rejected: HTTP 400"
 
 
-@pytest.mark.parametrize(
-    ("stored", "shown"),
-    [
-        ("HTTP 400: bad value Mueller", "HTTP 400"),
-        (f"HTTP 400: {Refusal.TOO_LONG} of Mueller", "HTTP 400"),
-        (f"{OF_PARTS}: bad value Mueller)", OF_PARTS),
-        (f"{OF_PARTS}: {Refusal.TOO_LONG})", f"{OF_PARTS}: {Refusal.TOO_LONG})"),
-        *[(f"HTTP 418: {phrase}", f"HTTP 418: {phrase}") for phrase in Refusal],
-        (f"HTTP 400: {Refusal.FILTERED}; the last 7 tokens", f"HTTP 400: {Refusal.FILTERED}; the last 7 tokens"),
-    ],
-)
-def test_a_stored_reason_is_shown_as_far_as_it_is_ours(lake: Warehouse, stored: str, shown: str) -> None:
+# What is stored → what is shown of it.
+REASONS = {
+    "HTTP 400: bad value Mueller": "HTTP 400",
+    f"HTTP 400: {Refusal.TOO_LONG} of Mueller": "HTTP 400",
+    f"{OF_PARTS}: bad value Mueller)": OF_PARTS,
+    f"{OF_PARTS}: {Refusal.TOO_LONG})": f"{OF_PARTS}: {Refusal.TOO_LONG})",
+    **{f"HTTP 418: {phrase}": f"HTTP 418: {phrase}" for phrase in Refusal},
+    f"HTTP 400: {Refusal.FILTERED}; the last 7 tokens": f"HTTP 400: {Refusal.FILTERED}; the last 7 tokens",
+}
+
+
+def test_a_stored_reason_is_shown_as_far_as_it_is_ours(lake: Warehouse) -> None:
     """Who asks without texts, for the chain of an answer or for what failed, is to read no document."""
     store = lake.application("reviews")
-    store.documents.apply(batch([document("a")]), deleted=None, full=True, consumed=consumed(7))
+    stored = {f"{number}": reason for number, reason in enumerate(REASONS)}
+    store.documents.apply(batch([document(key) for key in stored]), deleted=None, full=True, consumed=consumed(7))
     with store.completions.lease(RELEASE_ID, holder="test") as lease:
-        store.completions.append(lease, [completion("a", answer=None, status="rejected", reason=stored)])
+        rejected = [completion(key, answer=None, status="rejected", reason=reason) for key, reason in stored.items()]
+        store.completions.append(lease, rejected)
     store.published.publish(RELEASE_ID, 1)
 
-    chain: Any = store.published.explain("a", 1)
-    texts: Any = store.published.explain("a", 1, with_texts=True)
-    (failure,) = store.failures.of_release(RELEASE_ID)
+    chains: dict[str, Any] = {key: store.published.explain(key, 1) for key in stored}
+    texts: dict[str, Any] = {key: store.published.explain(key, 1, with_texts=True) for key in stored}
+    failures = {failure.document_id: failure.reason for failure in store.failures.of_release(RELEASE_ID)}
 
-    assert chain["published"]["reason"] == chain["completion"]["reason"] == failure.reason == shown
-    assert texts["completion"]["reason"] == stored
+    shown = {key: REASONS[reason] for key, reason in stored.items()}
+    assert {key: chain["published"]["reason"] for key, chain in chains.items()} == shown
+    assert {key: chain["completion"]["reason"] for key, chain in chains.items()} == shown
+    assert {key: chain["completion"]["reason"] for key, chain in texts.items()} == stored
+    assert failures == shown
 
 
 def test_publishing_twice_changes_nothing(lake: Warehouse) -> None:
