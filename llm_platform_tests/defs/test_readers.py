@@ -107,7 +107,7 @@ def test_the_shipped_example_reads_what_the_shipped_contract_has(tmp_path: Path)
     folder = PACKAGE_FOLDER / "applications" / "movie_reviews"
     application = load_application(folder)
     sql = (folder / "daily_summary.sql").read_text(encoding="utf-8")
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as lake:
+    with Warehouse.attach(sqlite_location(tmp_path)) as lake:
         store = lake.application("movie_reviews")
         fill(lake, "abc", application="movie_reviews")
         answer_all(lake, application="movie_reviews")

@@ -94,7 +94,7 @@ def test_an_answer_that_is_no_label_any_more_is_left_out(application: Applicatio
 
 def test_references_written_before_verdicts_counted_are_taken_over(tmp_path: Path) -> None:
     """A lake of last month has no column for where an answer came from; its answers keep their version."""
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as lake:
+    with Warehouse.attach(sqlite_location(tmp_path)) as lake:
         store = lake.application("tickets")
         session = lake._session
         session.write(

@@ -31,7 +31,7 @@ KEYS = [f"document {number}" for number in range(300)]
 def lake(tmp_path: Path) -> Iterator[Warehouse]:
     """A lake whose documents `release-1` has answered and serves."""
     location = LakeLocation(f"sqlite:{tmp_path / 'catalog.sqlite'}", str(tmp_path / "data"))
-    with Warehouse.attach(location, threads=2) as found:
+    with Warehouse.attach(location) as found:
         fill(found, KEYS)
         answer_all(found)
         found.application("reviews").rollout.append(event("first"), expected_previous=None)

@@ -89,7 +89,7 @@ def judged(lake: Warehouse, loaded: LoadedApplication, *, cards_folder: Path) ->
 
 def open_lake(folder: Path) -> Any:
     """A lake of its own, closed at the end of a `with` block."""
-    return closing(Warehouse.attach(sqlite_location(folder), threads=2))
+    return closing(Warehouse.attach(sqlite_location(folder)))
 
 
 EXTRACT: dict[str, Any] = {

@@ -201,15 +201,17 @@ def test_a_value_of_the_wrong_type_in_a_source_is_not_quoted(desk: MakeDesk) -> 
     assert found_in(team, *finished) == []
 
 
-def test_known_answers_that_are_not_possible_are_counted_and_not_quoted(desk: MakeDesk) -> None:
-    """A column of remarks that was taken for the labels."""
-    terminal, _ = desk()
+def test_known_answers_that_are_not_possible_are_counted_and_not_quoted_before_anything_is_sent(desk: MakeDesk) -> None:
+    """A column of remarks that was taken for the labels: 200,000 documents had been paid for when that turned out."""
+    terminal, model = desk()
     plant(terminal.team)
     terminal.team.write_references({str(number): f"{CANARY} {number}" for number in range(60)})
 
     finished = commands(terminal)
 
     assert finished[0].failed_plainly
+    assert "60 of 60 references of tickets are not possible answers" in finished[0].err
+    assert model.counts.requests == 0
     assert found_in(terminal.team, *finished) == []
 
 

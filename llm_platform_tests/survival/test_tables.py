@@ -48,15 +48,3 @@ def test_a_truncated_source_is_published_only_once_somebody_has_confirmed_it(des
     assert "Documents   0" in accepted.out
     assert "clear       approved" in back.out
     assert model.counts.requests == sent
-
-
-def test_known_answers_that_cannot_be_used_are_found_before_anything_is_sent(desk: MakeDesk) -> None:
-    """200,000 documents had been paid for when the table of references turned out to have other labels."""
-    terminal, model = desk(40)
-    terminal.team.write_references({f"{number}": "happy" for number in range(40)})
-
-    finished = terminal.run("run", NAME)
-
-    assert finished.failed_plainly
-    assert "40 of 40 references of tickets are not possible answers" in finished.err
-    assert model.counts.requests == 0

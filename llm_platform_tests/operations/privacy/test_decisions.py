@@ -19,7 +19,7 @@ LATER = timedelta(hours=1)
 
 def test_promotions_accepted_bars_and_what_was_forgotten_are_decisions(tmp_path: Path) -> None:
     """An auditor asks who let it happen as often as who saw it; one list answers both."""
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as lake:
+    with Warehouse.attach(sqlite_location(tmp_path)) as lake:
         store = lake.application("reviews")
         store.rollout.append(event("first"), expected_previous=None)
         bar = Bar(kind="adapter", subject="tuned-1", request_id="r", reason="it learned one", at=NOON + LATER)

@@ -57,8 +57,8 @@ class Ward:
     @property
     def forgetting(self) -> Forgetting:
         places = [
-            ForgetPlace("main", lambda: Warehouse.attach(self.location, threads=2), self.folder / "main"),
-            ForgetPlace("branch", lambda: Warehouse.attach(self.branch, threads=2), self.folder / "branch"),
+            ForgetPlace("main", lambda: Warehouse.attach(self.location), self.folder / "main"),
+            ForgetPlace("branch", lambda: Warehouse.attach(self.branch), self.folder / "branch"),
         ]
         return Forgetting(places, signing_key(Path(str(self.location.signing_key)), make=True), lambda: NOON)
 
@@ -108,7 +108,7 @@ def filled_ward(folder: Path, location: LakeLocation, branch: LakeLocation) -> W
 
 
 def fill_ward(ward: Ward) -> None:
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         store = lake.application("reviews")
         texts = {key: f"a text of {key} that nobody minds" for key in KEPT} | {GONE: f"{CANARY} is how I feel"}
         older = [document(GONE, text=f"an older text of {CANARY}", fingerprint="older")]
@@ -148,7 +148,7 @@ def fill_ward(ward: Ward) -> None:
         store.published.publish(RELEASE_ID, 1)
         store.published.publish(RELEASE_ID, 2)
         lake.calls.append([call("call-1", texts["a"]), call("call-2", f"Is this sad?\n{texts[GONE]}")])
-    with Warehouse.attach(ward.branch, threads=2) as lake:
+    with Warehouse.attach(ward.branch) as lake:
         rows = [document("a", fingerprint="print-a"), document(GONE, text=texts[GONE], fingerprint=f"print-{GONE}")]
         lake.application("reviews").documents.apply(batch(rows), deleted=None, full=True, consumed=consumed())
     journal = ward.folder / "main" / "journal" / "reviews" / RELEASE_ID
@@ -260,7 +260,7 @@ def test_nothing_of_a_forgotten_document_is_left_in_any_byte(ward: Ward) -> None
 
     assert ward.hits() == []
     assert others(ward) == before
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         store = lake.application("reviews")
         store.releases.put(release(temperature=0.5))
         shown = showing(f"{CANARY} is how I feel")
@@ -298,7 +298,7 @@ def test_a_request_that_waits_shows_nobody_what_is_to_be_forgotten(ward: Ward) -
     other = replace(ward.forgetting, key=signing_key(ward.folder / "other.pem", make=True))
 
     with (
-        Warehouse.attach(ward.location, threads=2) as lake,
+        Warehouse.attach(ward.location) as lake,
         lake._session.coordinator.transaction("forget") as statements,
     ):
         stored = statements.run(f"SELECT content FROM {lake._session.coordinator.requests}", [])
@@ -357,7 +357,7 @@ def test_a_forgotten_document_does_not_come_back(ward: Ward) -> None:
     ward.forgetting.ask("reviews", [GONE], by="the officer", reason="")
     ward.forgetting.finish("reviews")
 
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         store = lake.application("reviews")
         rows = batch([document(GONE, text=CANARY), document("new")])
         change = store.documents.apply(rows, deleted=None, full=False, consumed=consumed())
@@ -438,7 +438,7 @@ def carry_out(ward: Ward, number: int) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_text_that_somebody_else_has_too_keeps_its_answers(ward: Ward) -> None:
     """Forgetting one document must not take, or make paid again, what was answered for another one."""
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         store = lake.application("reviews")
         twin = document("twin", text=f"{CANARY} is how I feel", fingerprint=f"print-{GONE}")
         store.documents.apply(batch([twin]), deleted=None, full=False, consumed=consumed())

@@ -69,7 +69,7 @@ def test_every_copy_of_every_version_loses_it_down_to_the_bytes(tmp_path: Path, 
         ward = _ward(tmp_path, access)
         folder, store = FolderPlace(tmp_path / "readers"), S3Place("s3://readers/main/reviews")
         table = PostgresPlace(postgres_dsn, schema_name("test", "forgotten"))
-        with Warehouse.attach(ward.location, threads=2) as lake:
+        with Warehouse.attach(ward.location) as lake:
             lake.application("reviews").copies.bring(CONTRACTS, [folder, store, table], files=contract_files)
         named = [one for one in _copied(client, postgres_dsn, table, tmp_path) if GONE.encode() in one]
 
@@ -110,7 +110,7 @@ def _copied(client: Any, dsn: str, table: PostgresPlace, folder: Path) -> Iterat
 def test_the_file_beside_the_report_card_loses_a_row_whose_key_is_masked(ward: Ward) -> None:
     """What a row says is about somebody, whether its key can be read or not."""
     reports = ward.folder / "main" / "reports" / "reviews"
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         store = lake.application("reviews")
         columns = tuple(
             one.model_copy(update={"mask": "hash"}) if one.name == "document_id" else one
@@ -136,14 +136,14 @@ def test_what_a_caller_sent_is_forgotten_with_it_and_not_taken_in_again(ward: Wa
     waiting = ward.folder / "main" / "journal" / "reviews" / "online_documents"
     waiting.mkdir(parents=True)
     (waiting / "dead.journal").write_text("".join(f"{one.model_dump_json()}\n" for one in (sent, other)))
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         lake.application("reviews").online_documents.append([sent, other])
 
     _forget(ward)
 
     assert ward.hits() == []
     assert len((waiting / "dead.journal").read_text().splitlines()) == 1
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         documents = lake.application("reviews").online_documents
         documents.append([sent.model_copy(update={"received_at": NOON + timedelta(days=1)})])
         assert [key for key, _ in documents.newest(only_new=False)] == ["another"]
@@ -152,7 +152,7 @@ def test_what_a_caller_sent_is_forgotten_with_it_and_not_taken_in_again(ward: Wa
 def test_an_adapter_that_learned_it_is_barred_until_a_person_takes_it_with_a_reason(ward: Ward) -> None:
     """Weights cannot be searched for a text, so somebody has to answer for them."""
     learned = _adapter("set-1")
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         lake.application("reviews").adapters.append(learned, inputs_hash="inputs")
         lake.application("reviews").adapters.append(_adapter("set-2"), inputs_hash="others")
     tuned = release().model_copy(update={"adapter": learned.adapter_id})
@@ -161,7 +161,7 @@ def test_an_adapter_that_learned_it_is_barred_until_a_person_takes_it_with_a_rea
 
     named = done.statement["predicate"]["namespaces"]["main"]["adapters_trained_on_them"]
     assert named == [learned.adapter_id]
-    with Warehouse.attach(ward.location, threads=2) as lake:
+    with Warehouse.attach(ward.location) as lake:
         store = lake.application("reviews")
         with pytest.raises(EvidenceMissing, match=f"Adapter {learned.adapter_id} .* adapter accept reviews"):
             require_unbarred(store, tuned)

@@ -30,11 +30,11 @@ def test_a_dry_run_says_what_goes_and_the_policy_takes_it(tmp_path: Path) -> Non
     """Nobody dares to switch on what cannot be looked at before."""
     location = replace(sqlite_location(tmp_path), signing_key=str(tmp_path / "key.pem"))
     key = signing_key(tmp_path / "key.pem", make=True)
-    place = ForgetPlace("main", lambda: Warehouse.attach(location, threads=2), tmp_path)
+    place = ForgetPlace("main", lambda: Warehouse.attach(location), tmp_path)
     later = NOON + timedelta(days=3650)
     forgetting = Forgetting([place], key, lambda: later)
     kept = [application(completions=90, trials=90, reads=90)]
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location) as lake:
         store = lake.application("reviews")
         fill(lake, "abc")
         answer_all(lake)
@@ -61,9 +61,9 @@ def test_documents_that_have_not_changed_for_long_are_forgotten_with_a_certifica
     """Their source may keep them longer than we may."""
     location = replace(sqlite_location(tmp_path), signing_key=str(tmp_path / "key.pem"))
     key = signing_key(tmp_path / "key.pem", make=True)
-    place = ForgetPlace("main", lambda: Warehouse.attach(location, threads=2), tmp_path)
+    place = ForgetPlace("main", lambda: Warehouse.attach(location), tmp_path)
     later = NOON + timedelta(days=3650)
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location) as lake:
         fill(lake, "ab")
         answer_all(lake)
 

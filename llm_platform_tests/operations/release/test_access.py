@@ -49,7 +49,7 @@ def database(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> tup
         metadata_schema="catalog_production",
         signing_key=str(folder / "keys" / "signing.pem"),
     )
-    with Warehouse.attach(location, threads=2) as lake:
+    with Warehouse.attach(location) as lake:
         fill(lake, "abc", application="invoices")
         places = [PostgresPlace(ours, MASKED), PostgresPlace(ours, FULL, full=True)]
         publish(lake, application(FIELDS, masks=MASKS), *places)

@@ -30,7 +30,7 @@ DAY = date(2026, 12, 1)
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[Warehouse]:
     """Three documents, and nothing published."""
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as warehouse:
+    with Warehouse.attach(sqlite_location(tmp_path)) as warehouse:
         fill(warehouse, "abc", application="invoices")
         yield warehouse
 
@@ -266,20 +266,20 @@ def test_a_consumer_that_reads_nothing_of_ours_is_told(tmp_path: Path) -> None:
 def test_a_branch_is_held_against_what_production_publishes(tmp_path: Path) -> None:
     """Its own table has no readers; the ones that would break are production's."""
     production, branch = sqlite_location(tmp_path, "production"), sqlite_location(tmp_path, "branch")
-    with Warehouse.attach(production, threads=2) as lake:
+    with Warehouse.attach(production) as lake:
         fill(lake, "abc", application="invoices")
         publish(lake, application(VENDOR), release(VENDOR), {"vendor": "Acme"})
-    with Warehouse.attach(branch, upstream=production, threads=2) as lake:
+    with Warehouse.attach(branch, upstream=production) as lake:
         fill(lake, "abc", application="invoices")
         store = lake.application("invoices")
 
         own = tables_of(store, application(RENAMED))
         held = tables_of(store, application(RENAMED), upstream=True)
 
-    with Warehouse.attach(production, threads=2) as lake:
+    with Warehouse.attach(production) as lake:
         files = application(MORE, contract=2, beside={"1": {"retired": "2026-01-01"}})
         publish(lake, files, release(MORE), {"vendor": "Acme", "region": "north"})
-    with Warehouse.attach(branch, upstream=production, threads=2) as lake:
+    with Warehouse.attach(branch, upstream=production) as lake:
         later = tables_of(lake.application("invoices"), application(MORE, contract=2), upstream=True)
 
     assert own.broken is None

@@ -41,9 +41,7 @@ LOCK = {name: entry(name) for name in ("small", "next", "third")} | {"other": en
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[Warehouse]:
-    with Warehouse.attach(
-        LakeLocation(f"sqlite:{tmp_path / 'catalog.sqlite'}", str(tmp_path / "data")), threads=2
-    ) as found:
+    with Warehouse.attach(LakeLocation(f"sqlite:{tmp_path / 'catalog.sqlite'}", str(tmp_path / "data"))) as found:
         yield found
 
 

@@ -57,7 +57,7 @@ def lake_of(folder: Path, access: Any = None) -> Iterator[Warehouse]:
     location = dataclasses.replace(sqlite_location(folder), signing_key=str(folder / "keys" / "signing.pem"))
     if access is not None:
         location = dataclasses.replace(location, s3=access)
-    with Warehouse.attach(location, threads=2) as warehouse:
+    with Warehouse.attach(location) as warehouse:
         fill(warehouse, "abc", application="invoices")
         yield warehouse
 

@@ -88,7 +88,7 @@ class Live:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    with Warehouse.attach(sqlite_location(tmp_path), threads=2) as lake:
+    with Warehouse.attach(sqlite_location(tmp_path)) as lake:
         found = Live(lake, tmp_path / "cards")
         found.arrive(OLD)
         found.promote()
