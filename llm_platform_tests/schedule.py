@@ -54,9 +54,9 @@ TOGETHER = {
     "review/test_page.py": "a page for verdicts",
     "review/test_pages_browser.py": "a page in a browser",
     "review/test_status.py": "an application with a champion",
+    "samples/test_samples.py": "all reviews",
     "warehouse/test_copies.py": "copies in a bucket",
     "warehouse/test_encrypting.py": "lakes that are encrypted",
-    "warehouse/test_isolation.py": "a branch of a lake",
     "warehouse/test_passwords.py": "a database with a password",
     "warehouse/test_source_folders.py": "folders in a bucket",
 }

@@ -24,7 +24,7 @@ from .adapters import random_adapter
 from .test_loading import ask, loading
 
 
-@pytest.mark.parametrize("dialect", ["nim-1.x", "nim-2.x"])
+@pytest.mark.parametrize("dialect", ["nim-1.x", pytest.param("nim-2.x", marks=pytest.mark.slow)])
 def test_the_embedded_nim_is_understood_in_both_dialects(
     dialect: Literal["nim-1.x", "nim-2.x"], config: EmbeddedConfig, tmp_path: Path
 ) -> None:

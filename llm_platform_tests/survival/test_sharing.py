@@ -31,7 +31,7 @@ ARRIVAL_LATENCY_SECONDS = 1.0
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def catalog(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """Setting of the catalog: None for a SQLite file in the state folder, or a Postgres database of its own."""
     if request.param == "sqlite":

@@ -110,9 +110,9 @@ def test_answers_of_another_release_are_refused(local_lake: Warehouse) -> None:
         completions.append(lease, [completion("a", release_id="release-2")])
 
 
-def test_every_document_with_a_text_shares_its_answer(lake: Warehouse) -> None:
+def test_every_document_with_a_text_shares_its_answer(local_lake: Warehouse) -> None:
     """Equal texts share one answer, and each document counts in the report."""
-    store = lake.application("reviews")
+    store = local_lake.application("reviews")
     rows = [document("a", fingerprint="text of a"), document("b", fingerprint="text of a"), document("c")]
     store.documents.apply(batch(rows), deleted=None, full=True, consumed=consumed())
     with store.completions.lease(RELEASE_ID, holder="test") as lease:
@@ -125,10 +125,10 @@ def test_every_document_with_a_text_shares_its_answer(lake: Warehouse) -> None:
     assert json.loads(answered.column("label_logprobs")[0].as_py()) == {"HAPPY": -0.1, "SAD": -2.4}
 
 
-def test_counts_and_tokens_of_a_release(lake: Warehouse) -> None:
+def test_counts_and_tokens_of_a_release(local_lake: Warehouse) -> None:
     """Tokens are what was paid: a reused answer cost nothing."""
-    fill(lake, "abc")
-    completions = lake.application("reviews").completions
+    fill(local_lake, "abc")
+    completions = local_lake.application("reviews").completions
     rows = [completion("a"), completion("b", answer=None), completion("c", reused=True)]
 
     with completions.lease(RELEASE_ID, holder="test") as lease:
@@ -152,17 +152,17 @@ def test_answers_to_the_same_request_are_found_across_releases(local_lake: Wareh
     assert found.column("release_id").to_pylist() == ["release-1", "release-1"]
 
 
-def test_the_data_version_is_of_the_current_documents(lake: Warehouse) -> None:
+def test_the_data_version_is_of_the_current_documents(local_lake: Warehouse) -> None:
     """An answer to a text that nobody has any more must not make what stands on the answers stale."""
-    fill(lake, "ab")
-    answer_all(lake)
-    completions = lake.application("reviews").completions
+    fill(local_lake, "ab")
+    answer_all(local_lake)
+    completions = local_lake.application("reviews").completions
     before = completions.data_version(RELEASE_ID)
 
-    fill(lake, "abc")
-    answer_all(lake)
+    fill(local_lake, "abc")
+    answer_all(local_lake)
     with_c = completions.data_version(RELEASE_ID)
-    fill(lake, "ab")
+    fill(local_lake, "ab")
 
     assert with_c != before
     assert completions.data_version(RELEASE_ID) == before

@@ -147,10 +147,10 @@ def test_a_value_that_no_column_takes_is_null_with_the_reason(
     assert published.publish(RELEASE_ID, [invoices()]).changed == 0
 
 
-def test_a_column_that_is_new_is_filled_in_every_row(lake: Warehouse) -> None:
+def test_a_column_that_is_new_is_filled_in_every_row(local_lake: Warehouse) -> None:
     """Rows whose answer did not change have the new column all the same."""
-    answered(lake, {"a": ANSWER, "b": ANSWER})
-    published = lake.application("reviews").published
+    answered(local_lake, {"a": ANSWER, "b": ANSWER})
+    published = local_lake.application("reviews").published
     few = {name: FIELDS[name] for name in ("number", "pages")}
     published.publish(RELEASE_ID, [invoices(few)])
 
@@ -195,16 +195,16 @@ def test_a_table_of_an_older_version_gets_the_new_columns(lake: Warehouse) -> No
     assert store.published.table(1)["answered_at"].to_pylist() == [NOON, NOON]
 
 
-def test_both_tables_are_filled_and_lose_what_has_left(lake: Warehouse) -> None:
+def test_both_tables_are_filled_and_lose_what_has_left(local_lake: Warehouse) -> None:
     """Today's fault: the table of contract 1 stood still from the day of contract 2, with rows deleted upstream."""
-    fill(lake, "abc")
-    answer_all(lake)
-    published = lake.application("reviews").published
+    fill(local_lake, "abc")
+    answer_all(local_lake)
+    published = local_lake.application("reviews").published
     old, new = text_contract(1, application="reviews"), text_contract(2, application="reviews")
     published.publish(RELEASE_ID, [old])
 
     published.publish(RELEASE_ID, [new, old])
-    fill(lake, "ab")
+    fill(local_lake, "ab")
     published.publish(RELEASE_ID, [new, old])
 
     assert published.numbers() == (1, 2)
@@ -223,11 +223,11 @@ def test_readers_of_the_other_table_get_their_own_labels_and_columns(local_lake:
     assert published.table(1)["supplier"].to_pylist() == published.table(2)["vendor"].to_pylist() == ["Acme"]
 
 
-def test_a_retired_table_is_gone(lake: Warehouse) -> None:
+def test_a_retired_table_is_gone(local_lake: Warehouse) -> None:
     """A table that is no longer filled keeps rows that were deleted upstream."""
-    fill(lake, "a")
-    answer_all(lake)
-    published = lake.application("reviews").published
+    fill(local_lake, "a")
+    answer_all(local_lake)
+    published = local_lake.application("reviews").published
     old, new = text_contract(1, application="reviews"), text_contract(2, application="reviews")
     published.publish(RELEASE_ID, [old])
 
@@ -252,10 +252,10 @@ def test_a_row_that_keeps_no_promise_keeps_the_table_as_it_was(local_lake: Wareh
     assert published.numbers() == ()
 
 
-def test_what_was_promised_is_stored_with_the_rows(lake: Warehouse) -> None:
+def test_what_was_promised_is_stored_with_the_rows(local_lake: Warehouse) -> None:
     """Who wants to know what held last month reads it in the lake."""
-    answered(lake, {"a": ANSWER})
-    store = lake.application("reviews")
+    answered(local_lake, {"a": ANSWER})
+    store = local_lake.application("reviews")
     few = {"number": FIELDS["number"]}
     store.published.publish(RELEASE_ID, [invoices(few)])
     store.published.publish(RELEASE_ID, [invoices(few)])
@@ -267,11 +267,11 @@ def test_what_was_promised_is_stored_with_the_rows(lake: Warehouse) -> None:
     assert store.contracts.published()[1].version == "1.1.0"
 
 
-def test_a_folder_follows_the_tables(lake: Warehouse, tmp_path: Path) -> None:
+def test_a_folder_follows_the_tables(local_lake: Warehouse, tmp_path: Path) -> None:
     """Whoever opens a file finds one complete version, and beside it what it promises."""
-    fill(lake, "ab")
-    answer_all(lake)
-    store = lake.application("reviews")
+    fill(local_lake, "ab")
+    answer_all(local_lake)
+    store = local_lake.application("reviews")
     old, new = text_contract(1, application="reviews"), text_contract(2, application="reviews")
     place = FolderPlace(tmp_path / "out")
     store.published.publish(RELEASE_ID, [new, old])
@@ -291,9 +291,9 @@ def test_a_folder_follows_the_tables(lake: Warehouse, tmp_path: Path) -> None:
     ]
 
 
-def test_documents_that_were_never_answered_have_a_reason(lake: Warehouse) -> None:
+def test_documents_that_were_never_answered_have_a_reason(local_lake: Warehouse) -> None:
     """NULL without a reason looks like a fault of the reader's query."""
-    store = lake.application("reviews")
+    store = local_lake.application("reviews")
     rows = [document("a"), document("b", status="empty", reason=None)]
     store.documents.apply(batch(rows), deleted=None, full=True, consumed=consumed())
 

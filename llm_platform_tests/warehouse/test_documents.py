@@ -15,14 +15,14 @@ from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import batch, consumed, document
 
 
-def test_an_empty_lake_reads_as_empty(lake: Warehouse) -> None:
+def test_an_empty_lake_reads_as_empty(local_lake: Warehouse) -> None:
     """Readers must not need to know whether anything was ever written, and reading must not write."""
-    documents = lake.application("reviews").documents
+    documents = local_lake.application("reviews").documents
 
     assert documents.consumed() is None
     assert documents.counts() == {}
     assert documents.table().num_rows == 0
-    assert lake.snapshot() == 0
+    assert local_lake.snapshot() == 0
 
 
 def test_inserts_updates_and_deletes_are_counted(lake: Warehouse) -> None:
@@ -39,9 +39,9 @@ def test_inserts_updates_and_deletes_are_counted(lake: Warehouse) -> None:
     assert documents.consumed() == consumed(2)
 
 
-def test_a_full_read_removes_what_is_absent(lake: Warehouse) -> None:
+def test_a_full_read_removes_what_is_absent(local_lake: Warehouse) -> None:
     """After a replaced source table nothing else says what has left."""
-    documents = lake.application("reviews").documents
+    documents = local_lake.application("reviews").documents
     documents.apply(batch(document(key) for key in "abc"), deleted=None, full=True, consumed=consumed(1))
 
     change = documents.apply(batch([document("b")]), deleted=None, full=True, consumed=consumed(2))
@@ -83,9 +83,9 @@ def test_a_new_state_alone_is_stored(local_lake: Warehouse) -> None:
     assert documents.counts() == {"sendable": 1}
 
 
-def test_duplicate_keys_are_refused_and_nothing_is_written(lake: Warehouse) -> None:
+def test_duplicate_keys_are_refused_and_nothing_is_written(local_lake: Warehouse) -> None:
     """Two rows with one key would make the published table ambiguous."""
-    documents = lake.application("reviews").documents
+    documents = local_lake.application("reviews").documents
 
     with pytest.raises(ContractBroken, match=r"1 document keys occur more than once \(first: 'a'\)"):
         documents.apply(
@@ -152,9 +152,9 @@ def test_an_older_state_is_refused(local_lake: Warehouse, older: SourceState, ne
         documents.apply(batch([document("b")]), deleted=None, full=True, consumed=older)
 
 
-def test_the_data_version_depends_on_content_only(lake: Warehouse) -> None:
+def test_the_data_version_depends_on_content_only(local_lake: Warehouse) -> None:
     """Automation reacts to data versions: order and time of writing must not move them, content must."""
-    one, two = lake.application("one").documents, lake.application("two").documents
+    one, two = local_lake.application("one").documents, local_lake.application("two").documents
     one.apply(batch(document(key) for key in "abc"), deleted=None, full=True, consumed=consumed(1))
     two.apply(batch(document(key) for key in "cb"), deleted=None, full=True, consumed=consumed(1))
     two.apply(batch([document("a")]), deleted=[], full=False, consumed=consumed(2))

@@ -48,9 +48,9 @@ def test_every_document_is_published_with_its_answer_or_the_reason(lake: Warehou
     assert set(table["source_snapshot"]) == {7}
 
 
-def test_what_an_older_version_kept_of_a_refusal_is_not_published(lake: Warehouse) -> None:
+def test_what_an_older_version_kept_of_a_refusal_is_not_published(local_lake: Warehouse) -> None:
     """It was filtered for what the document says, and not well enough."""
-    store = lake.application("reviews")
+    store = local_lake.application("reviews")
     store.documents.apply(batch([document("a"), document("b")]), deleted=None, full=True, consumed=consumed(7))
     with store.completions.lease(RELEASE_ID, holder="test") as lease:
         older = completion("a", answer=None, status="rejected", reason="HTTP 400: bad value Mueller")
@@ -76,9 +76,9 @@ REASONS = {
 }
 
 
-def test_a_stored_reason_is_shown_as_far_as_it_is_ours(lake: Warehouse) -> None:
+def test_a_stored_reason_is_shown_as_far_as_it_is_ours(local_lake: Warehouse) -> None:
     """Who asks without texts, for the chain of an answer or for what failed, is to read no document."""
-    store = lake.application("reviews")
+    store = local_lake.application("reviews")
     stored = {f"{number}": reason for number, reason in enumerate(REASONS)}
     store.documents.apply(batch([document(key) for key in stored]), deleted=None, full=True, consumed=consumed(7))
     with store.completions.lease(RELEASE_ID, holder="test") as lease:
@@ -97,17 +97,17 @@ def test_a_stored_reason_is_shown_as_far_as_it_is_ours(lake: Warehouse) -> None:
     assert failures == shown
 
 
-def test_publishing_twice_changes_nothing(lake: Warehouse) -> None:
+def test_publishing_twice_changes_nothing(local_lake: Warehouse) -> None:
     """A repeated run must not give readers new versions of equal rows."""
-    fill(lake, "abc")
-    answer_all(lake)
-    published = lake.application("reviews").published
+    fill(local_lake, "abc")
+    answer_all(local_lake)
+    published = local_lake.application("reviews").published
     first = published.publish(RELEASE_ID, 1)
 
     second = published.publish(RELEASE_ID, 1)
 
     assert (first.inserted, second.changed, second.unchanged) == (3, 0, 3)
-    assert second.snapshot_id == first.snapshot_id == lake.snapshot()
+    assert second.snapshot_id == first.snapshot_id == local_lake.snapshot()
 
 
 def test_documents_that_left_and_new_releases_are_followed(lake: Warehouse) -> None:

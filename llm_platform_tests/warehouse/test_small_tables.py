@@ -22,9 +22,9 @@ def references(rows: list[tuple[str, str, str]]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(("document_id", "answer", "split"), row, strict=True)) for row in rows])
 
 
-def test_equal_references_make_no_snapshot_whatever_their_order(lake: Warehouse) -> None:
+def test_equal_references_make_no_snapshot_whatever_their_order(local_lake: Warehouse) -> None:
     """A reloaded file with the same labels must not make the scores stale."""
-    store = lake.application("reviews").references
+    store = local_lake.application("reviews").references
     first = store.replace(references([("a", "HAPPY", "train"), ("b", "SAD", "evaluation")]))
     version = store.version()
 
@@ -34,9 +34,9 @@ def test_equal_references_make_no_snapshot_whatever_their_order(lake: Warehouse)
     assert store.version() == version
 
 
-def test_a_changed_reference_changes_the_version_of_its_split_only(lake: Warehouse) -> None:
+def test_a_changed_reference_changes_the_version_of_its_split_only(local_lake: Warehouse) -> None:
     """A calibration is fitted on the training split: a changed evaluation label must not refit it."""
-    store = lake.application("reviews").references
+    store = local_lake.application("reviews").references
     store.replace(references([("a", "HAPPY", "train"), ("b", "SAD", "evaluation")]))
     whole, train = store.version(), store.version(split="train")
 
@@ -53,26 +53,26 @@ def test_two_references_for_one_document_are_refused(local_lake: Warehouse) -> N
         local_lake.application("reviews").references.replace(references([("a", "x", "train"), ("a", "y", "train")]))
 
 
-def test_prompts_and_releases_are_stored_once(lake: Warehouse) -> None:
+def test_prompts_and_releases_are_stored_once(local_lake: Warehouse) -> None:
     """Their id is their content, so a second time says nothing new."""
-    store = lake.application("reviews")
+    store = local_lake.application("reviews")
     store.prompts.put(release().prompt)
     store.releases.put(release())
-    snapshot = lake.snapshot()
+    snapshot = local_lake.snapshot()
 
     store.prompts.put(release().prompt)
     store.releases.put(release())
 
-    assert lake.snapshot() == snapshot
+    assert local_lake.snapshot() == snapshot
     assert store.prompts.get(release().prompt.version) == release().prompt
     assert store.releases.get(release().release_id) == release()
     assert store.releases.get("unknown") is None
     assert (store.prompts.table().num_rows, store.releases.table().num_rows) == (1, 1)
 
 
-def test_a_model_observation_is_stored_when_it_says_something_new(lake: Warehouse) -> None:
+def test_a_model_observation_is_stored_when_it_says_something_new(local_lake: Warehouse) -> None:
     """Every run looks at the endpoint; only a change is news."""
-    models = lake.application("reviews").models
+    models = local_lake.application("reviews").models
     seen: dict[str, Any] = {
         "entry": "small",
         "observed": "{}",
@@ -104,34 +104,34 @@ def score(key: str, *, value: float = 1.0, fingerprint: str | None = None) -> Sc
     )
 
 
-def test_scores_are_stored_once_and_follow_the_documents(lake: Warehouse) -> None:
+def test_scores_are_stored_once_and_follow_the_documents(local_lake: Warehouse) -> None:
     """A report is on the documents as they are: a deleted one, or the old text of a changed one, must not count."""
-    fill(lake, "ab")
-    scores = lake.application("reviews").scores
+    fill(local_lake, "ab")
+    scores = local_lake.application("reviews").scores
     scores.append([score("a"), score("b"), score("a")])
-    snapshot = lake.snapshot()
+    snapshot = local_lake.snapshot()
     scores.append([score("a", value=0.0), score("b")])
 
-    assert lake.snapshot() == snapshot
+    assert local_lake.snapshot() == snapshot
     assert scores.of_release(RELEASE_ID, "v1").column("score").to_pylist() == [1.0, 1.0]
     assert scores.of_release(RELEASE_ID, "v2").num_rows == 0
     scores.append([score("a", value=0.0, fingerprint="an older text")])
-    fill(lake, "a")
+    fill(local_lake, "a")
     assert scores.of_release(RELEASE_ID, "v1").column("score").to_pylist() == [1.0]
 
 
-def test_reports_are_found_by_release_evaluation_and_variant(lake: Warehouse) -> None:
+def test_reports_are_found_by_release_evaluation_and_variant(local_lake: Warehouse) -> None:
     """A promotion looks for a report on exactly its release."""
-    reports = lake.application("reviews").reports
+    reports = local_lake.application("reviews").reports
     for number, release_id in enumerate(["release-1", "release-2", "release-1"]):
         values: dict[str, Any] = {"release_id": release_id, "variant": "plain", "evaluation_id": f"e{number}"}
         reports.append(
             report_id=f"r{number}", measured_on=f"m{number}", passed=True, report="{}", created_at=NOON, **values
         )
-    snapshot = lake.snapshot()
+    snapshot = local_lake.snapshot()
     reports.append(report_id="r2", measured_on="m2", passed=False, report="{}", created_at=NOON, **values)
 
-    assert lake.snapshot() == snapshot
+    assert local_lake.snapshot() == snapshot
     found = [
         reports.latest("release-1"),
         reports.present("release-1", evaluation_id="e0", measured_on="m0"),
@@ -143,9 +143,9 @@ def test_reports_are_found_by_release_evaluation_and_variant(lake: Warehouse) ->
     assert reports.present("release-1", evaluation_id="e0", measured_on="m2") is None
 
 
-def test_a_report_that_says_what_an_earlier_one_said_counts_again(lake: Warehouse) -> None:
+def test_a_report_that_says_what_an_earlier_one_said_counts_again(local_lake: Warehouse) -> None:
     """Refused, approved, refused: the third look is not the first one's, however equal, and clocks may go backwards."""
-    reports = lake.application("reviews").reports
+    reports = local_lake.application("reviews").reports
     for hours, report_id in ((2, "refused"), (1, "approved"), (0, "refused")):
         reports.append(
             report_id=report_id, release_id="release-1", variant="plain", evaluation_id="e", measured_on=report_id,
@@ -218,9 +218,9 @@ def verdict(number: int, answer: str, *, at: datetime, queue: str = "audit") -> 
     )  # fmt: skip
 
 
-def test_the_verdict_that_was_given_last_counts_whatever_the_clocks_say(lake: Warehouse) -> None:
+def test_the_verdict_that_was_given_last_counts_whatever_the_clocks_say(local_lake: Warehouse) -> None:
     """A page on a host whose clock is an hour ahead would decide known answers, and with them approvals."""
-    annotations = lake.application("reviews").annotations
+    annotations = local_lake.application("reviews").annotations
     annotations.append([verdict(1, "HAPPY", at=NOON + timedelta(hours=1))])
     annotations.append([verdict(2, "ANGRY", at=NOON)])
 
