@@ -32,6 +32,7 @@ TOGETHER = {
     "nim_local/test_choices.py": "a server with the real model",
     "nim_local/test_loading.py": "a server with the real model",
     "nim_local/test_peft.py": "PyTorch",
+    "nim_local/test_process.py": "a server with the real model",
     "nim_local/test_server.py": "a server with the real model",
     "nim_local/test_structured.py": "a server with the real model",
     "online/test_service.py": "a service at work",

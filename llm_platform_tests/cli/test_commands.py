@@ -14,7 +14,7 @@ from llm_platform.operations.release.branches import make_branch
 from llm_platform.resources.warehouse import WarehouseResource
 from llm_platform_tests.cli.conftest import Ran
 from llm_platform_tests.servers.scripted import ScriptedServer
-from llm_platform_tests.survival.command import Terminal
+from llm_platform_tests.survival.command import Finished, Terminal
 from llm_platform_tests.survival.ledger import ledger
 from llm_platform_tests.team import NAME, Team, right_answer
 
@@ -339,37 +339,45 @@ def test_a_torn_note_of_a_branch_is_an_error_with_a_way_out(fresh: Terminal, tor
     assert settings.upstream_namespace == "test"
 
 
-def test_new_application_is_checked_and_runs_as_it_was_written(ran: Ran) -> None:
-    """From a CSV to a published table in three commands, with no file edited."""
-    terminal, _ = ran
+def new_mails(terminal: Terminal) -> Finished:
+    """An application for 400 mails."""
     root = terminal.team.root
     rows = "\n".join(f"{number},{Team.text(number)},{right_answer(number)}" for number in range(400))
     (root / "mails.csv").write_text(f"mail,message,mood\n{rows}\n", encoding="utf-8")
+    return terminal.run(
+        *("application", "new", "mails", "--source", str(root / "mails.csv"), "--folder"),
+        *(str(root / "applications"), "--key", "mail", "--text", "message"),
+        *("--answer", "mood", "--model", "scripted"),
+    )
 
-    with ScriptedServer(answer=lambda seen: right_answer(int(seen.document_id))) as model:
-        terminal.team.lock["base_urls"] = [model.url]
-        terminal.team.write_lock()
-        new = terminal.run(
-            *("application", "new", "mails", "--source", str(root / "mails.csv"), "--folder"),
-            *(str(root / "applications"), "--key", "mail", "--text", "message"),
-            *("--answer", "mood", "--model", "scripted"),
-        )
-        checked = terminal.run("application", "check", str(root / "applications" / "mails"))
-        run = terminal.run("run", "mails")
-        again = terminal.run(
-            *("application", "new", "mails", "--source", str(root / "mails.csv"), "--folder"),
-            str(root / "applications"),
-        )
+
+def test_new_application_is_checked_as_it_was_written(fresh: Terminal) -> None:
+    """From a CSV to what can be run, with no file edited; a second time would take somebody's edits."""
+    new = new_mails(fresh)
+    checked = fresh.run("application", "check", str(fresh.team.root / "applications" / "mails"))
+    again = new_mails(fresh)
 
     assert new.status == 0, new.said
     assert "llm-platform run mails" in new.out
     assert checked.status == 0, checked.said
     assert "no mistakes" in checked.out
+    assert again.failed_plainly, again.said
+    assert "is there already and is not overwritten" in again.err
+
+
+@pytest.mark.slow
+def test_new_application_runs_as_it_was_written(ran: Ran) -> None:
+    """From a CSV to a published table in two commands."""
+    terminal, _ = ran
+    with ScriptedServer(answer=lambda seen: right_answer(int(seen.document_id))) as model:
+        terminal.team.lock["base_urls"] = [model.url]
+        terminal.team.write_lock()
+        new_mails(terminal)
+        run = terminal.run("run", "mails")
+
     assert run.status == 0, run.said
     assert model.counts.requests == 400
     assert "Published   mails.published_v1, 400 rows" in run.out
-    assert again.failed_plainly, again.said
-    assert "is there already and is not overwritten" in again.err
 
 
 def test_source_check_says_what_is_in_a_table(fresh: Terminal) -> None:

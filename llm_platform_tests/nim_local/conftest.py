@@ -54,11 +54,16 @@ def config(artifact: WeightsArtifact, weights: Path) -> EmbeddedConfig:
 
 
 @pytest.fixture(scope="session")
-def nim(config: EmbeddedConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNim]:
+def nim_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of the server below."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def nim(config: EmbeddedConfig, nim_state: Path) -> Iterator[RunningNim]:
     """A running server that all tests of a session share."""
-    state = tmp_path_factory.mktemp("state")
-    yield connect(config, state=state)
-    stop(config, state=state)
+    yield connect(config, state=nim_state)
+    stop(config, state=nim_state)
 
 
 @pytest.fixture

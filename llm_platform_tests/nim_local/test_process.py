@@ -265,23 +265,24 @@ def test_sigterm_lets_running_answers_finish(config: EmbeddedConfig) -> None:
     assert process.returncode == 0
 
 
-def test_a_second_server_for_a_state_folder_is_refused(config: EmbeddedConfig, state: Path) -> None:
+def test_a_second_server_for_a_state_folder_is_refused(
+    config: EmbeddedConfig, nim: RunningNim, nim_state: Path
+) -> None:
     """Two engines would fight for the processors, and only one would be found."""
-    connect(config, state=state)
-    process = run_server(config, "--state", str(state))
+    process = run_server(config, "--state", str(nim_state))
 
     _, log = process.communicate(timeout=30)
 
     assert process.returncode == 1
     assert "one is registered" in log
+    assert get(nim.base_url, "/v1/health/live")["status"] == "live"
 
 
-def test_the_log_holds_no_prompts_and_no_answers(config: EmbeddedConfig, state: Path) -> None:
+def test_the_log_holds_no_prompts_and_no_answers(nim: RunningNim, nim_state: Path) -> None:
     """Documents may be secret; logs are read by many."""
-    started = connect(config, state=state)
     secret = "xyzzy-the-secret"
     for body in ({"prompt": secret, "max_tokens": 2}, {"prompt": secret, "max_tokens": -1}, {"prompt": [secret, 1]}):
-        call(started.base_url, "POST", "/v1/completions", body)
-    call(started.base_url, "POST", "/v1/completions", f'{{"prompt": "{secret}'.encode())
+        call(nim.base_url, "POST", "/v1/completions", body)
+    call(nim.base_url, "POST", "/v1/completions", f'{{"prompt": "{secret}'.encode())
 
-    assert secret not in (server_folder(state, MODEL_ID) / "server.log").read_text()
+    assert secret not in (server_folder(nim_state, MODEL_ID) / "server.log").read_text()

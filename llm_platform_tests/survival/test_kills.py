@@ -63,7 +63,14 @@ def test_killed_run_pays_for_nothing_twice_that_was_committed(desk: MakeDesk) ->
     assert any(name == release and later > token for name, later, _ in leases(terminal.team))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "interrupted"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="terminated"),
+        # Dagster makes the same interrupt of both.
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow, id="interrupted"),
+    ],
+)
 def test_stopped_run_drains_stores_and_says_so(desk: MakeDesk, number: signal.Signals) -> None:
     """Schedulers and people stop runs: seconds suffice to keep everything that was paid for."""
     terminal, model = desk(DOCUMENTS, latency_seconds=0.1)
