@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
 from typing import TextIO
+
+from llm_platform.nim.engine_process import free_port
 
 HANG = "hang"
 ENDS = {signal.SIGTERM, signal.SIGINT}
@@ -85,7 +86,7 @@ def run(folder: Path, arguments: list[str]) -> int:
     cid_file.write_text(container, encoding="utf-8")
     kept = folder / container
     kept.mkdir()
-    number = _free_port()
+    number = free_port()
     kept.joinpath("keys").write_text(str(os.environ.get("NGC_API_KEY")), encoding="utf-8")
     with (kept / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -155,12 +156,6 @@ def _lives(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from llm_platform.errors import EndpointMismatch, EndpointUnavailable, PodsFaile
 from llm_platform.models.entries import LockEntry
 from llm_platform.models.lock import load_lock
 from llm_platform.nim.containers import LocalModel, run_command
+from llm_platform.nim.engine_process import free_port
 from llm_platform.operations.serving.bringing_up import bring_model_up, take_model_down
 from llm_platform.operations.serving.endpoints import base_urls
 from llm_platform.operations.serving.model_states import model_states
@@ -158,6 +160,16 @@ def test_an_engine_ends_kindly_where_its_starter_ignores_signals(workstation: Wo
         signal.signal(signal.SIGTERM, before)
 
     assert time.monotonic() - began < 20
+
+
+def test_a_port_that_was_found_is_kept_for_the_program_that_is_told_of_it() -> None:
+    """Loading takes minutes, and whoever asks the kernel for any port meanwhile might be given this one."""
+    port = free_port()
+
+    with socket.socket() as somebody, pytest.raises(OSError, match="in use"):
+        somebody.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)) as engine:
+        assert engine.getsockname()[1] == port
 
 
 def test_one_that_has_died_is_told_from_one_that_was_never_there(workstation: Workstation) -> None:
