@@ -92,9 +92,13 @@ def stop(pid: int, folder: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+    """A port of this machine for a program that is about to be started; the kernel gives it to nobody for a minute.
+
+    It gives out no port on which a connection has just been closed, and whoever names one may listen on it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        # The end that closes first is the one that waits.
+        listening.accept()[0].close()
         return int(listening.getsockname()[1])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from llm_platform.errors import PlatformError
+from llm_platform.nim.engine_process import free_port
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.defs.tables import LakeTable
 from llm_platform_tests.servers.scripted import ScriptedServer
@@ -104,9 +104,7 @@ class Dev:
 @contextmanager
 def dev(environment: dict[str, str], log: Path) -> Iterator[Dev]:
     """`llm-platform dev`, in a process group of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [BIN / "llm-platform", "dev", "--port", str(port), "--page-port", "0"],

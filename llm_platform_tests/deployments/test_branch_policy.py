@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from llm_platform.errors import PlatformError
+from llm_platform.nim.engine_process import free_port
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
@@ -28,9 +29,7 @@ SETTING_UP = 7
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[tuple[S3Access, S3Access]]:
     """How production and a branch reach one bucket, each with an identity of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP)},

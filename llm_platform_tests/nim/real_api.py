@@ -13,7 +13,6 @@ import ipaddress
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from llm_platform.nim.cluster import Cluster
+from llm_platform.nim.engine_process import free_port
 
 _SERVER = os.environ.get("LLM_PLATFORM_TEST_KUBE_APISERVER", "")
 _ETCD = os.environ.get("LLM_PLATFORM_TEST_ETCD", "")
@@ -57,7 +57,7 @@ class RealApi:
         folder = Path(tempfile.mkdtemp(prefix="llm_platform_kube_"))
         processes: list[subprocess.Popen[bytes]] = []
         try:
-            etcd, peer, port = _free_port(), _free_port(), _free_port()
+            etcd, peer, port = free_port(), free_port(), free_port()
             _write_certificate(folder)
             processes.append(_start(_etcd_command(folder, etcd, peer), folder / "etcd.log"))
             processes.append(_start(_server_command(folder, etcd, port), folder / "kube-apiserver.log"))
@@ -219,9 +219,3 @@ def _write_certificate(folder: Path) -> None:
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as stream:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])

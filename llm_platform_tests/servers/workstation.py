@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,8 +19,14 @@ import uuid
 from pathlib import Path
 from typing import TextIO
 
+from llm_platform.nim.engine_process import free_port
+
 HANG = "hang"
-ENDS = {signal.SIGTERM, signal.SIGINT}
+ENDED = "ended"
+"""The file in which an engine notes that it was asked to end, and did."""
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDS = {number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+"""What ends an engine; what its starter ignored, it ignores."""
 
 
 def install(folder: Path, *programs: str) -> Path:
@@ -59,13 +64,14 @@ def serve(folder: Path, number: int) -> int:
     if behaviour.is_file():
         said = behaviour.read_text(encoding="utf-8")
         say(said)
-        return signal.sigwait(ENDS) if said == HANG else 1
+        return signal.sigwait(_ENDS) if said == HANG else 1
     from llm_platform_tests.servers.scripted import ScriptedServer
 
     server = ScriptedServer()
     server.port = number
     with server:
-        signal.sigwait(ENDS)
+        signal.sigwait(_ENDS)
+    (folder / ENDED).touch()
     return 0
 
 
@@ -85,8 +91,10 @@ def run(folder: Path, arguments: list[str]) -> int:
     cid_file.write_text(container, encoding="utf-8")
     kept = folder / container
     kept.mkdir()
-    number = _free_port()
+    number = free_port()
     kept.joinpath("keys").write_text(str(os.environ.get("NGC_API_KEY")), encoding="utf-8")
+    for ending in _ENDING:  # a container's starter is the daemon, which ignores nothing
+        signal.signal(ending, signal.SIG_DFL)
     with (kept / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-S", "-m", __spec__.name, "vllm", "serve", "--port", str(number)],
@@ -125,7 +133,7 @@ def stop(folder: Path, arguments: list[str]) -> int:
     pid = _process(folder, arguments[-1])[0]
     if _lives(pid):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _lives(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return 0
@@ -157,12 +165,6 @@ def _lives(pid: int) -> bool:
     return state != "Z"
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     sys.exit(main(sys.argv[1], sys.argv[2:]))

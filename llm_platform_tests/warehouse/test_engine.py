@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -25,6 +27,16 @@ def test_passwords_are_hidden(text: str, hidden: str) -> None:
     """Connection strings end up in messages, and messages in logs."""
     assert hidden not in redacted(text)
     assert "***" in redacted(text)
+
+
+def test_nothing_is_printed_beside_what_a_program_prints() -> None:
+    """DuckDB draws a bar for whoever seems to type: a script read a line of it where the machine was busy."""
+    asked = "connection.execute(\"SELECT current_setting('enable_progress_bar')\").fetchall()"
+    code = f"from llm_platform.warehouse.engine import connect; connection = connect(1); print({asked})"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[(False,)]\n"
 
 
 SECRET = "Frau Müller of Aachen"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import pytest
 
 from llm_platform.application.source import Source, TableRef
 from llm_platform.errors import ContractBroken, TransientError
+from llm_platform.nim.engine_process import free_port
 from llm_platform.records import SourceState
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.sources import SourceReader
@@ -248,9 +248,7 @@ def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if program is None:
         pytest.skip("there is no MySQL or MariaDB on this machine")
     folder = tmp_path_factory.mktemp("mysql")
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = [f"--datadir={folder}", f"--socket={folder}/s", f"--port={port}", "--bind-address=127.0.0.1"]
     messages = Path(program).parent.parent / "share" / "mysql"
     arguments += [

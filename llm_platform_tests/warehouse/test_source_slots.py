@@ -43,11 +43,22 @@ def standby_that_never_answers(dsn: str) -> Iterator[None]:
         connection.autocommit = True
         cursor.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         cursor.execute("SELECT pg_reload_conf()")
+        _reloaded(dsn)
         try:
             yield
         finally:
             cursor.execute("ALTER SYSTEM RESET synchronous_standby_names")
             cursor.execute("SELECT pg_reload_conf()")
+
+
+def _reloaded(dsn: str) -> None:
+    """Wait until a server's settings count for every commit: its checkpointer says so, which may be late.
+
+    Whoever connects now is let in after the reload was passed on, and a checkpoint that is asked for then is after it.
+    """
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("CHECKPOINT")
 
 
 @pytest.fixture
