@@ -431,10 +431,7 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
         return _Staged(full=not same, deleted=[] if same else None, state=state, reason=reason)
     read = read_since(table.cursor, table.relation, source, since=since, key=key, kinds=kinds, known=known)
     _copy(table, source, read.condition, key=key)
-    if read.full:
-        return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
-    keys = table.cursor.execute(f"SELECT {key} AS document_id FROM {table.relation}").to_arrow_table()
-    return _Staged(full=False, deleted=AllBut(keys), state=read.state, reason=read.reason)
+    return _Staged(full=read.full, deleted=read.deleted, state=read.state, reason=read.reason)
 
 
 def _stage_lake(

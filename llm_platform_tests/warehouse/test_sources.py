@@ -19,6 +19,7 @@ from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.sample_source import write_table
+from llm_platform.warehouse.source_tables import MANY_AGAIN
 from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_location
 
 REVIEWS = Source(warehouse="upstream", table="reviews", key="id", text="body", attributes=("source",))
@@ -393,6 +394,40 @@ def test_rows_that_arrive_with_an_old_watermark_are_not_lost(tickets: WatermarkT
 
     assert (second.full, second.reason) == (True, "1 rows arrived with an old watermark")
     assert "9" in changed
+
+
+@pytest.mark.parametrize("watermark", ["changed_at", None])
+def test_of_many_rows_with_the_last_watermark_those_are_read_that_may_be_others(
+    tickets: WatermarkTable, tmp_path: Path, watermark: str | None
+) -> None:
+    """A table that was loaded in bulk has one time; all of it would be read again at the first change."""
+    source = TICKETS.model_copy(update={"watermark": watermark})
+    tickets.run(
+        "INSERT INTO tickets WITH RECURSIVE n(i) AS "
+        f"(SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY_AGAIN + 9}) "
+        "SELECT i, 'text ' || i, '2026-01-02 10:00:00' FROM n",
+    )
+    with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": tickets.url}) as lake:
+        first = lake.sources.changes(source, None)
+        keys = pa.table({"document_id": list(keys_and_texts(first))})
+        unchanged = lake.sources.changes(source, first.state, known=lambda: keys)
+        assert (keys_and_texts(unchanged), unchanged.full, unchanged.deleted) == ({}, False, [])
+    tickets.run(
+        "UPDATE tickets SET body = 'in the same second' WHERE id = 77",
+        "UPDATE tickets SET body = 'later', changed_at = '2026-01-02 11:00:00' WHERE id = 78",
+        "INSERT INTO tickets VALUES (900000, 'new', '2026-01-02 10:00:00')",
+        "DELETE FROM tickets WHERE id = 79",
+    )
+    with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": tickets.url}) as lake:
+        second = lake.sources.changes(source, first.state, known=lambda: keys)
+        read = keys_and_texts(second)
+        with_new = pa.table({"document_id": [*keys["document_id"].to_pylist(), "900000"]})
+        again = keys_and_texts(lake.sources.changes(source, second.state, known=lambda: with_new))
+
+    assert (second.full, second.deleted) == (False, ["79"])
+    assert {"77": "in the same second", "78": "later", "900000": "new"}.items() <= read.items()
+    assert len(read) < 200
+    assert again == ({} if watermark is None else {"78": "later"})
 
 
 def test_a_transaction_that_is_committed_late_is_seen(postgres_dsn: str, tmp_path: Path) -> None:
