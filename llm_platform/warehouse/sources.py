@@ -482,7 +482,7 @@ def _followed(table: _Table, source: Source) -> str:
     if source.watermark is None and table.version is not None:
         return "its versions; all of a newer one is read and compared"
     if source.watermark is None:
-        return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
+        return "hashes of all its rows, all of which are read for that; with a 'watermark' only newer ones would be"
     overlap = ""
     if table.columns()[source.watermark].startswith(TIMES) and source.overlap_minutes:
         overlap = f" and {source.overlap_minutes:g} minutes before"
