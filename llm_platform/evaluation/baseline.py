@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llm_platform.application.model import Application
 from llm_platform.application.output import OutputField
 from llm_platform.errors import ContractBroken
+from llm_platform.evaluation.counted_words import predicted
 from llm_platform.evaluation.fields import Unreadable, grade_fields, read_value
 from llm_platform.evaluation.selection import (
     checked_references,
@@ -43,26 +44,34 @@ class Baseline(Record):
     reason: str | None = None
 
 
-def baseline_of(documents: pd.DataFrame, references: pd.DataFrame, *, application: Application) -> Baseline | None:
+def baseline_of(
+    documents: pd.DataFrame, references: pd.DataFrame, *, application: Application, apart: bool = False
+) -> Baseline | None:
     """The baseline of an application's task; None for `generate`, which has none that means anything.
 
     Args:
         documents: `document_id`, `fingerprint`, `text`, and `document_status` where some are not sent.
         references: `document_id`, `answer`, `split`.
         application: Names the task, labels, fields and the confidence of intervals.
+        apart: Count words in a process of its own; see `counted_words`.
     """
     confidence = application.evaluation.gates.confidence
     if application.task == "classify":
-        return tfidf_baseline(documents, references, labels=application.labels, confidence=confidence)
+        return tfidf_baseline(documents, references, labels=application.labels, confidence=confidence, apart=apart)
     if application.task == "extract":
         return frequent_values(documents, references, fields=application.fields, confidence=confidence)
     return None
 
 
 def tfidf_baseline(
-    documents: pd.DataFrame, references: pd.DataFrame, *, labels: tuple[str, ...], confidence: float
+    documents: pd.DataFrame,
+    references: pd.DataFrame,
+    *,
+    labels: tuple[str, ...],
+    confidence: float,
+    apart: bool = False,
 ) -> Baseline:
-    """Words and word pairs, weighted by TF-IDF, under a logistic regression.
+    """Words and word pairs, weighted by TF-IDF, under a logistic regression; `apart` in a process of its own.
 
     Raises:
         ContractBroken: a table lacks a column or repeats a document.
@@ -73,7 +82,8 @@ def tfidf_baseline(
         return Baseline(name=TFIDF, accuracy=None, reason="the training split has fewer than two labels", **counts)
     if held_out.empty:
         return Baseline(name=TFIDF, accuracy=None, reason="no document to evaluate", **counts)
-    accuracy = share(_tfidf_right(train, held_out), held_out["fingerprint"].tolist(), confidence=confidence)
+    right = _tfidf_right(train, held_out, apart=apart)
+    accuracy = share(right, held_out["fingerprint"].tolist(), confidence=confidence)
     return Baseline(name=TFIDF, accuracy=accuracy, **counts)
 
 
@@ -99,18 +109,9 @@ def _labelled_parts(
     return train.loc[train["reference"].isin(labels)], held_out.loc[held_out["reference"].isin(labels)]
 
 
-def _tfidf_right(train: pd.DataFrame, held_out: pd.DataFrame) -> list[bool]:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    # A token pattern that keeps one-letter words, so that no document is without a vocabulary; 10 is mild
-    # regularization, which suits unit-length TF-IDF rows.
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]", max_features=100_000)
-    model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=2000))
-    model.fit(train["text"].tolist(), train["reference"].tolist())
-    given = model.predict(held_out["text"].tolist())
-    return [bool(answer == truth) for answer, truth in zip(given, held_out["reference"], strict=True)]
+def _tfidf_right(train: pd.DataFrame, held_out: pd.DataFrame, *, apart: bool = False) -> list[bool]:
+    given = predicted(train["text"].tolist(), train["reference"].tolist(), held_out["text"].tolist(), apart=apart)
+    return [answer == truth for answer, truth in zip(given, held_out["reference"].tolist(), strict=True)]
 
 
 def frequent_values(

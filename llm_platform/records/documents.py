@@ -44,6 +44,7 @@ class SourceState(Record):
         snapshot_id: DuckLake snapshot, for kind `snapshot`.
         table_id: Identity of the table; it changes when the table is replaced.
         watermark: Largest value of the watermark column, ISO 8601 or decimal text.
+        hashes: Of the rows that are read once more after it, by buckets of keys, packed; None where they are few.
         files: Of a folder, which files it had, packed.
         lsn: How far the WAL was read, for kind `slot`, as Postgres writes it.
         goes_back: Whether it lies behind the state that was stored before it, since the source was restored from a
@@ -55,6 +56,7 @@ class SourceState(Record):
     snapshot_id: int | None = None
     table_id: str | None = None
     watermark: str | None = None
+    hashes: str | None = None
     files: str | None = None
     lsn: str | None = None
     goes_back: bool = False

@@ -164,6 +164,10 @@ class DocumentsTable:
             f"SELECT {selected} FROM {self._relation('documents', at_snapshot)} ORDER BY document_id"
         )
 
+    def keys(self) -> pa.Table:
+        """The keys of all documents, as one column `document_id` in any order."""
+        return self._session.table(f"SELECT document_id FROM {self._relation('documents')}")
+
     def known(self, columns: Sequence[str]) -> pa.Table:
         """Documents that have a known answer, in the order of their keys."""
         return self.some(self._known_keys(), columns)

@@ -431,10 +431,7 @@ def _stage(table: _Table, source: Source, since: SourceState | None, known: Call
         return _Staged(full=not same, deleted=[] if same else None, state=state, reason=reason)
     read = read_since(table.cursor, table.relation, source, since=since, key=key, kinds=kinds, known=known)
     _copy(table, source, read.condition, key=key)
-    if read.full:
-        return _Staged(full=True, deleted=None, state=read.state, reason=read.reason)
-    keys = table.cursor.execute(f"SELECT {key} AS document_id FROM {table.relation}").to_arrow_table()
-    return _Staged(full=False, deleted=AllBut(keys), state=read.state, reason=read.reason)
+    return _Staged(full=read.full, deleted=read.deleted, state=read.state, reason=read.reason)
 
 
 def _stage_lake(
@@ -485,7 +482,7 @@ def _followed(table: _Table, source: Source) -> str:
     if source.watermark is None and table.version is not None:
         return "its versions; all of a newer one is read and compared"
     if source.watermark is None:
-        return "a hash of all its rows; all of them are compared. With a 'watermark' only newer ones would be read"
+        return "hashes of all its rows, all of which are read for that; with a 'watermark' only newer ones would be"
     overlap = ""
     if table.columns()[source.watermark].startswith(TIMES) and source.overlap_minutes:
         overlap = f" and {source.overlap_minutes:g} minutes before"

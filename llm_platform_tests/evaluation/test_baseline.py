@@ -8,7 +8,9 @@ import random
 import pandas as pd
 import pytest
 
+from llm_platform.errors import PermanentError
 from llm_platform.evaluation.baseline import baseline_of
+from llm_platform.evaluation.counted_words import predicted
 from llm_platform.records import content_hash
 from llm_platform_tests.evaluation.builders import application_of
 
@@ -138,3 +140,17 @@ def test_free_text_has_no_baseline() -> None:
     documents, references = reviews(10)
 
     assert baseline_of(documents, references, application=application_of("generate")) is None
+
+
+def test_words_are_counted_alike_in_a_process_of_their_own() -> None:
+    """A large table has it done there for the memory; its number must not depend on it."""
+    documents, references = reviews(200)
+    texts = documents["text"].tolist()
+
+    here = baseline_of(documents, references, application=application_of())
+    apart = baseline_of(documents, references, application=application_of(), apart=True)
+
+    assert here is not None
+    assert here == apart
+    with pytest.raises(PermanentError, match=r"200 labelled texts: .* ended with 1"):
+        predicted(texts, ["HAPPY"] * 200, texts, apart=True)

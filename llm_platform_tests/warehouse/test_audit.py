@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from pyarrow import fs
 
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, event, fill, release
@@ -61,20 +60,23 @@ def test_an_audit_finds_what_is_broken(published: Warehouse, claim: str) -> None
 @pytest.mark.parametrize("how", ["deleted", "cut off"])
 def test_a_file_that_is_gone_is_one_finding_among_others(published: Warehouse, how: str) -> None:
     """Some tables are read by no claim, and what is lost in one says nothing of the rest."""
-    store = published.application("reviews")
-    folder = Path(published.location.data_path) / "reviews"
-    for path in (
-        *folder.glob("releases/*.parquet"),
-        *folder.glob("tallies/*.parquet"),
-        *folder.glob("rollout/*.parquet"),
-    ):
-        path.unlink() if how == "deleted" else path.write_bytes(path.read_bytes()[:-20])
+    store, location = published.application("reviews"), published.location
+    files: fs.FileSystem = fs.LocalFileSystem() if location.s3 is None else location.s3.file_system()
+    for table in ("releases", "tallies", "rollout"):
+        folder = fs.FileSelector(f"{location.data_path.removeprefix('s3://')}/reviews/{table}")
+        for path in [one.path for one in files.get_file_info(folder)]:
+            with files.open_input_stream(path) as whole:
+                data = whole.read()
+            files.delete_file(path)
+            if how == "cut off":
+                with files.open_output_stream(path) as cut:
+                    cut.write(data[:-20])
 
     found = {one.claim: one for one in store.audit.findings()}
 
-    files = found["files: each that the catalog names is there, as long as it says"]
-    assert files.broken >= 3
-    assert (files.first or "").startswith("ducklake-")
+    gone = found["files: each that the catalog names is there, as long as it says"]
+    assert gone.broken >= 3
+    assert (gone.first or "").startswith("ducklake-")
     assert found["documents: one row for each document_id"].broken == 0
     assert found["releases: one row for each release_id"] == (
         "releases: one row for each release_id",

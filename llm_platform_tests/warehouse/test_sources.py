@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,8 @@ from llm_platform.warehouse.changes import AllBut, SourceChanges
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.lake import Warehouse
 from llm_platform.warehouse.sample_source import write_table
+from llm_platform.warehouse.source_tables import MANY_AGAIN
+from llm_platform.warehouse.sources import SourceReader
 from llm_platform_tests.warehouse.conftest import postgres_location, sqlite_location
 
 REVIEWS = Source(warehouse="upstream", table="reviews", key="id", text="body", attributes=("source",))
@@ -393,6 +396,85 @@ def test_rows_that_arrive_with_an_old_watermark_are_not_lost(tickets: WatermarkT
 
     assert (second.full, second.reason) == (True, "1 rows arrived with an old watermark")
     assert "9" in changed
+
+
+@pytest.mark.parametrize("watermark", ["changed_at", None])
+def test_of_many_rows_with_the_last_watermark_those_are_read_that_may_be_others(
+    tickets: WatermarkTable, tmp_path: Path, watermark: str | None
+) -> None:
+    """A table that was loaded in bulk has one time; all of it would be read again at the first change."""
+    source = TICKETS.model_copy(update={"watermark": watermark})
+    tickets.run(
+        "INSERT INTO tickets WITH RECURSIVE n(i) AS "
+        f"(SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY_AGAIN + 9}) "
+        "SELECT i, 'text ' || i, '2026-01-02 10:00:00' FROM n",
+    )
+    with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": tickets.url}) as lake:
+        first = lake.sources.changes(source, None)
+        keys = pa.table({"document_id": list(keys_and_texts(first))})
+        unchanged = lake.sources.changes(source, first.state, known=lambda: keys)
+        assert (keys_and_texts(unchanged), unchanged.full, unchanged.deleted) == ({}, False, [])
+    tickets.run(
+        "UPDATE tickets SET body = 'in the same second' WHERE id = 77",
+        "UPDATE tickets SET body = 'later', changed_at = '2026-01-02 11:00:00' WHERE id = 78",
+        "INSERT INTO tickets VALUES (900000, 'new', '2026-01-02 10:00:00')",
+        "DELETE FROM tickets WHERE id = 79",
+    )
+    with Warehouse.attach(sqlite_location(tmp_path), sources={"desk": tickets.url}) as lake:
+        second = lake.sources.changes(source, first.state, known=lambda: keys)
+        read = keys_and_texts(second)
+        with_new = pa.table({"document_id": [*keys["document_id"].to_pylist(), "900000"]})
+        again = keys_and_texts(lake.sources.changes(source, second.state, known=lambda: with_new))
+
+    assert (second.full, second.deleted) == (False, ["79"])
+    assert {"77": "in the same second", "78": "later", "900000": "new"}.items() <= read.items()
+    assert len(read) < 200
+    assert again == ({} if watermark is None else {"78": "later"})
+
+
+CHANGES = {
+    "committed late": "UPDATE tickets SET body = body || '+', changed_at = TIMESTAMP '{last}' - INTERVAL 5 MINUTES "
+    "WHERE id % 3001 = {at}",
+    "in the same second": "UPDATE tickets SET body = body || '=' WHERE id % 401 = {at} AND changed_at >= '{last}'",
+    "later": "UPDATE tickets SET body = body || '>', changed_at = TIMESTAMP '{now}' WHERE id % 5003 = {at}",
+    "with an old time": "INSERT INTO tickets SELECT {at}00000 + i, 'old', TIMESTAMP '2020-01-01' FROM range(3) t(i)",
+    "some gone": "DELETE FROM tickets WHERE id % 2003 = {at}",
+    "many gone": "DELETE FROM tickets WHERE id % 5 = 0",
+    "in bulk": "UPDATE tickets SET body = 'bulk {at}', changed_at = TIMESTAMP '{now}'",
+    "nothing": "SELECT 1",
+}
+
+
+@pytest.mark.parametrize("watermark", ["changed_at", None])
+def test_whatever_is_changed_who_follows_has_what_the_table_has(tmp_path: Path, watermark: str | None) -> None:
+    """Small changes of a table that was loaded in bulk are told by hashes of its parts: none may be passed over."""
+    chance, table = random.Random(17), WatermarkTable("duckdb", str(tmp_path / "desk.db"))
+    source = TICKETS.model_copy(update={"watermark": watermark})
+    table.run(
+        "CREATE TABLE tickets (id BIGINT, body VARCHAR, changed_at TIMESTAMP)",
+        f"INSERT INTO tickets SELECT i, 'first', TIMESTAMP '2026-01-01' FROM range({MANY_AGAIN * 3 // 2}) t(i)",
+    )
+    followed: dict[str, str] = {}
+    state, wholes = None, 0
+    for at in range(1, 15):
+        with closing(connect(1)) as connection:
+            known = pa.table({"document_id": pa.array(followed, pa.string())})
+            changes = SourceReader(connection, {"desk": table.url}).changes(source, state, known=lambda: known)  # noqa: B023
+            rows, state = keys_and_texts(changes), changes.state
+        left = changes.deleted.keys["document_id"].to_pylist() if isinstance(changes.deleted, AllBut) else None
+        kept = {} if changes.full else {key: text for key, text in followed.items() if left is None or key in left}
+        followed = {
+            key: text for key, text in (kept | rows).items() if left is not None or key not in (changes.deleted or ())
+        }
+        wholes += changes.full
+        with closing(duckdb.connect(table.place)) as database:
+            there = dict(database.execute("SELECT id::VARCHAR, body FROM tickets").fetchall())
+            assert followed == there, at
+            last, now = state.watermark or "2026-01-01", f"2026-01-02 {at:02d}:00:00"
+            for change in chance.sample(list(CHANGES), k=2):
+                database.execute(CHANGES[change].format(at=at, last=last, now=now))
+
+    assert wholes == 1
 
 
 def test_a_transaction_that_is_committed_late_is_seen(postgres_dsn: str, tmp_path: Path) -> None:

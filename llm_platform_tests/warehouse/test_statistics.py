@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import psycopg2
 import pytest
 
@@ -13,6 +14,7 @@ from llm_platform.records.sensitive import NAMES, OURS, WORDS
 from llm_platform.records.tables import PUBLISHED, TABLES
 from llm_platform.warehouse.engine import connect, load
 from llm_platform.warehouse.lake import LakeLocation, Warehouse, attach_statement
+from llm_platform.warehouse.object_store import make_secret
 from llm_platform.warehouse.statistics import MARK
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, batch, completion, consumed, document, fill
 from llm_platform_tests.warehouse.test_contract_tables import answered, invoices
@@ -154,9 +156,9 @@ def write_secrets(lake: Warehouse, key: str) -> None:
 
 def old_lake(location: LakeLocation, *, key: str = "abc", inlining: bool = False) -> None:
     """What a version without the trigger writes."""
-    Path(location.data_path).mkdir(exist_ok=True)
-    with closing(connect(1)) as connection:
-        load(connection, "ducklake", f"{location.kind}_scanner")
+    if not location.is_remote:
+        Path(location.data_path).mkdir(exist_ok=True)
+    with closing(connected(location)) as connection:
         statement = attach_statement(location, alias="old", read_only=False)
         connection.execute(statement.replace("ROW_LIMIT 0", "ROW_LIMIT 10") if inlining else statement)
         connection.execute("CREATE SCHEMA IF NOT EXISTS old.reviews")
@@ -169,10 +171,19 @@ def old_lake(location: LakeLocation, *, key: str = "abc", inlining: bool = False
             )
 
 
+def connected(location: LakeLocation) -> duckdb.DuckDBPyConnection:
+    """What attaches such a lake, as any other program would."""
+    connection = connect(1)
+    load(connection, "ducklake", f"{location.kind}_scanner")
+    if location.s3 is not None:
+        load(connection, "httpfs")
+        make_secret(connection, location.s3, name="store", scope=location.data_path)
+    return connection
+
+
 def secrets(location: LakeLocation) -> list[str]:
     """Values of the statistics that hold the word."""
-    with closing(connect(1)) as connection:
-        load(connection, "ducklake", f"{location.kind}_scanner")
+    with closing(connected(location)) as connection:
         connection.execute(attach_statement(location, alias="lake", read_only=True))
         prefix = f'"__ducklake_metadata_lake"."{location.schema}"'
         found = [

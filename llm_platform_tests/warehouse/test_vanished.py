@@ -18,7 +18,11 @@ from llm_platform.warehouse.coordination_postgres import PostgresCoordinator
 from llm_platform.warehouse.engine import POSTGRES_DEADLINES, with_deadline
 from llm_platform.warehouse.lake import LakeLocation, Warehouse
 from llm_platform_tests.warehouse.builders import RELEASE_ID, completion, fill
-from llm_platform_tests.warehouse.conftest import sqlite_location
+from llm_platform_tests.warehouse.conftest import LOCAL_STORE, sqlite_location
+
+OF_A_FILE = pytest.mark.skipif(
+    LOCAL_STORE != "sqlite", reason="leases are in Postgres, which keeps its own tables whole"
+)
 
 
 def remove_catalog(location: LakeLocation) -> None:
@@ -30,16 +34,23 @@ def remove_catalog(location: LakeLocation) -> None:
         cursor.execute(f'DROP SCHEMA "{location.schema}" CASCADE')
 
 
+def remove_data(location: LakeLocation) -> None:
+    if location.s3 is None:
+        shutil.rmtree(location.data_path)
+        return
+    location.s3.file_system().delete_dir(location.data_path.removeprefix("s3://"))
+
+
 def test_data_without_a_catalog_is_an_error_with_the_ways_back(location: LakeLocation) -> None:
     """Begun anew, everything would be paid for again and a first champion promoted, without a word."""
     with Warehouse.attach(location, threads=2) as lake:
         fill(lake, "ab")
     remove_catalog(location)
 
-    with pytest.raises(StorageError, match=r"no catalog, but something is left of it: Parquet files(.|\n)*a backup"):
+    with pytest.raises(StorageError, match=r"no catalog, but something is left of it: .*Parquet files(.|\n)*a backup"):
         Warehouse.attach(location, threads=2)
 
-    shutil.rmtree(location.data_path)
+    remove_data(location)
     with Warehouse.attach(location, threads=2) as lake:
         assert lake.snapshot() >= 0
 
@@ -72,6 +83,7 @@ def test_whatever_is_left_of_a_lake_says_that_it_was_there(
         Warehouse.attach(location, threads=1, read_only=read_only)
 
 
+@OF_A_FILE
 def test_a_damaged_file_of_leases_is_named_with_the_way_out(local_lake: Warehouse, tmp_path: Path) -> None:
     """It stopped every run, and the advice was to look for permissions and free space."""
     lease = local_lake.application("reviews").completions.lease(RELEASE_ID, holder="ours")
@@ -84,6 +96,7 @@ def test_a_damaged_file_of_leases_is_named_with_the_way_out(local_lake: Warehous
     lease.acquire()
 
 
+@OF_A_FILE
 def test_a_lease_does_not_outlive_the_table_of_leases(local_lake: Warehouse, tmp_path: Path) -> None:
     """A new table counts its tokens from one again: the next holder's must not be taken for ours."""
     completions = local_lake.application("reviews").completions

@@ -100,7 +100,7 @@ def update_documents(
     changes = lake.sources.changes(
         located(application.source, application),
         since,
-        known=lambda: store.documents.table(columns=["document_id"]),
+        known=store.documents.keys,
         emptied=accept_drop,
     )
     rows = prepare(

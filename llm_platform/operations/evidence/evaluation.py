@@ -32,6 +32,9 @@ LABELLED, LABELLED_VERSION = "labelled", 1
 """Name under which it is kept what texts with a known answer yield, and a number that is raised when equal ones would
 yield something else."""
 
+APART_FROM = 50_000
+"""Documents of a table whose run has counted words in a process of their own: it will need the memory."""
+
 
 @dataclass(frozen=True)
 class Grading:
@@ -282,7 +285,9 @@ def _of_labelled_texts(
         baseline = None if kept["baseline"] is None else Baseline.model_validate(kept["baseline"])
         return baseline, kept["clusters"]
     texts = _referenced_texts(store)
-    found, clusters = baseline_of(texts, references, application=application), text_clusters(texts)
+    apart = sum(store.documents.counts().values()) >= APART_FROM
+    found = baseline_of(texts, references, application=application, apart=apart)
+    clusters = text_clusters(texts)
     content = None if found is None else found.model_dump(mode="json")
     store.tallies.remember(LABELLED, {"made_of": made_of, "baseline": content, "clusters": clusters})
     return found, clusters
