@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -53,6 +54,29 @@ class S3Access:
             force_virtual_addressing=self.url_style == "vhost",
             **{key: value for key, value in given.items() if value},
         )
+
+
+def with_keys(access: S3Access) -> S3Access:
+    """An access with keys: where it has none, those that the pod or the machine has of its cloud, for about an hour.
+
+    Raises:
+        StorageError: there are none.
+    """
+    if access.key_id:
+        return access
+    # DuckDB asks as the cloud's own tools do, and shows what it got to whoever has said so at the start.
+    with closing(duckdb.connect(config={"allow_unredacted_secrets": "true", "threads": "1"})) as connection:
+        load(connection, "httpfs", "aws")
+        try:
+            connection.execute("CREATE SECRET (TYPE s3, PROVIDER credential_chain)")
+        except duckdb.Error:
+            raise StorageError(
+                "The object store cannot be asked: there are no keys for it, and no identity of a cloud. Give the pod "
+                "one, or set LLM_PLATFORM_S3_KEY_ID and LLM_PLATFORM_S3_SECRET."
+            ) from None
+        ((said,),) = connection.execute("SELECT secret_string FROM duckdb_secrets(redact := false)").fetchall()
+    found = dict(part.partition("=")[::2] for part in said.split(";"))
+    return replace(access, key_id=found["key_id"], secret=found["secret"], session_token=found.get("session_token", ""))
 
 
 def sizes_of(paths: Sequence[str], access: S3Access) -> dict[str, int]:

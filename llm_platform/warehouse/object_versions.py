@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from llm_platform.errors import StorageError, TransientError
-from llm_platform.warehouse.object_store import S3Access
+from llm_platform.warehouse.object_store import S3Access, with_keys
 
 TIMEOUT_SECONDS = 60.0
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -76,9 +76,7 @@ class _Store:
 
     def __init__(self, access: S3Access, bucket: str) -> None:
         self._region = access.region or os.environ.get("AWS_REGION") or "us-east-1"
-        self._key = access.key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
-        self._secret = access.secret or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
-        self._token = access.session_token or os.environ.get("AWS_SESSION_TOKEN", "")
+        self._access = with_keys(access)
         endpoint = access.endpoint or f"s3.{self._region}.amazonaws.com"
         in_host = access.url_style == "vhost" or not access.endpoint
         self._host = f"{bucket}.{endpoint}" if in_host else endpoint
@@ -103,7 +101,7 @@ class _Store:
             if status != 200:
                 raise StorageError(
                     f"Cannot list the versions of objects at {self._host!r}: HTTP {status}. Allow "
-                    "s3:ListBucketVersions and s3:DeleteObjectVersion to who forgets."
+                    "s3:ListBucketVersions and s3:DeleteObjectVersion to this identity."
                 )
             root = ElementTree.fromstring(body)
             space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
@@ -167,18 +165,18 @@ class _Store:
         now = datetime.now(UTC)
         stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
         headers = {"host": self._host, "x-amz-content-sha256": EMPTY, "x-amz-date": stamp}
-        if self._token:
-            headers["x-amz-security-token"] = self._token
+        if self._access.session_token:
+            headers["x-amz-security-token"] = self._access.session_token
         names = ";".join(sorted(headers))
         listed = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
         scope = f"{day}/{self._region}/s3/aws4_request"
         canonical = "\n".join([method, target, query, listed, names, EMPTY])
         to_sign = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-        key = f"AWS4{self._secret}".encode()
+        key = f"AWS4{self._access.secret}".encode()
         for part in (day, self._region, "s3", "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
         headers["Authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self._key}/{scope}, SignedHeaders={names}, Signature={signature}"
+            f"AWS4-HMAC-SHA256 Credential={self._access.key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
         )
         return headers

@@ -15,6 +15,7 @@ from llm_platform.errors import StorageError
 from llm_platform.warehouse.coordination_postgres import leases_schema
 from llm_platform.warehouse.engine import identifier, with_deadline
 from llm_platform.warehouse.lake import LakeLocation
+from llm_platform.warehouse.object_versions import purge_versions
 from llm_platform.warehouse.statistics import postgres_error
 
 
@@ -53,6 +54,12 @@ def _remove_files(location: LakeLocation) -> None:
         elif location.s3 is not None:
             with suppress(FileNotFoundError):
                 location.s3.file_system().delete_dir(location.data_path.removeprefix("s3://"))
+            # A delete hides what it deletes in a bucket that keeps versions.
+            if locked := purge_versions(location.s3, location.data_path)[1]:
+                raise StorageError(
+                    f"{locked} versions of files of the lake in {location.data_path} are locked by the store. Run it "
+                    "again once their lock has ended."
+                )
     except OSError as error:
         # What a client of a store says may quote what it sent.
         why = error.strerror or type(error).__name__

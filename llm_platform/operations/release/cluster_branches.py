@@ -50,7 +50,17 @@ DROP SCHEMA IF EXISTS {role}, {role}_leases CASCADE;
 SELECT 'DROP OWNED BY {role}' WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') \\gexec
 DROP ROLE IF EXISTS {role};
 SQL
-aws s3 rm --recursive --quiet {prefix}/
+aws s3 rm --recursive --quiet s3://{bucket}/{key}/
+# A bucket that keeps versions has only hidden them; not every store knows of such.
+kept=$(aws s3api get-bucket-versioning --bucket {bucket} --output text 2>&1) \\
+  || {{ echo "$kept" >&2; [[ $kept == *NotImplemented* ]]; }}
+while [[ $kept == *Enabled* || $kept == *Suspended* ]]; do
+  versions=$(aws s3api list-object-versions --bucket {bucket} --prefix {key}/ --max-items 300 --output json \\
+    --query '{{Quiet: `true`, Objects: [Versions, DeleteMarkers][].{{Key: Key, VersionId: VersionId}}}}')
+  [[ $versions == *VersionId* ]] || break
+  refused=$(aws s3api delete-objects --bucket {bucket} --delete "$versions" --query Errors --output text)
+  [[ ${{refused:-None}} == None ]] || {{ echo "The bucket keeps $refused" >&2; exit 1; }}
+done
 """
 SECRET = "catalog-password"
 NAMESPACE, VALUES, BEGIN, END = "namespace.yaml", "values.yaml", "up.sh", "down.sh"
@@ -116,6 +126,7 @@ def write_cluster_branch(folder: Path, name: str, production: Production, *, exp
     words: dict[str, str] = parse_dsn(str(production.catalog).removeprefix("postgres:"))
     own = {key: value for key, value in words.items() if key not in ("password", "passfile")} | {"user": name}
     place = f"llm-platform-{name.replace('_', '-')}"
+    bucket, _, below = str(production.data_root).rstrip("/").removeprefix("s3://").partition("/")
     texts = {
         "what": f"branch {name} of {production.namespace}",
         "folder": shlex.quote(str(folder)),
@@ -126,7 +137,8 @@ def write_cluster_branch(folder: Path, name: str, production: Production, *, exp
         "history": f"dagster_{name}",
         "place": place,
         "secret": SECRET,
-        "prefix": f"{str(production.data_root).rstrip('/')}/{name}",
+        "bucket": bucket,
+        "key": f"{below}/{name}".lstrip("/"),
     }
     values = _values(name, production, catalog=f"postgres:{make_dsn(**own)}")
     for file, what in {

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from llm_platform.settings.page import all_settings
 from llm_platform.settings.settings import CHECKOUT
 from llm_platform_tests.deployments.chart.rendering import Object, merged, named, pods, render
-from llm_platform_tests.deployments.chart.test_chart import EVERYTHING, OF_OPERATORS
+from llm_platform_tests.deployments.chart.test_chart import EVERYTHING, OF_OPERATORS, is_restricted
 from llm_platform_tests.nim.manifests.structural import FILES, Schema, crd_schema, disagreements, mistakes
 
 CRDS = os.environ.get("LLM_PLATFORM_TEST_CRDS")
@@ -157,3 +158,48 @@ def test_argo_cd_migrates_after_what_a_migration_needs_and_before_pods_of_the_ne
     # A claim of which nobody has a pod yet is not bound, and Argo CD waits for that before it goes on.
     assert wave("PersistentVolumeClaim", "llm-platform-state") == wave("ConfigMap", "llm-platform-migrate") == at
     assert {wave(*one) > at for one in made if one[0] in ("Deployment", "Ingress", "HorizontalPodAutoscaler")} == {True}
+
+
+def test_argo_cd_takes_the_application_and_finds_the_files_that_it_names() -> None:
+    """What it names of this repository is moved by somebody who does not look there."""
+    application = yaml.safe_load((CHECKOUT / "deploy" / "argocd" / "application.yaml").read_text(encoding="utf-8"))
+    source = application["spec"]["source"]
+    chart = CHECKOUT / source["path"]
+
+    assert (chart / "Chart.yaml").is_file()
+    # The team's own values stand beside the chart, in a repository of theirs.
+    assert [name for name in source["helm"]["valueFiles"] if (chart / name).is_file()] == ["profiles/production.yaml"]
+    theirs = crd_schema(Path(CRDS), "Application") if CRDS else None
+    if theirs is None:
+        pytest.skip(f"no CRD of Application: LLM_PLATFORM_TEST_CRDS=folder with {FILES['Application']}")
+    assert mistakes(theirs, application) == []
+    application["spec"]["syncPolicy"]["automatd"] = {}
+    assert mistakes(theirs, application) != []
+
+
+def test_a_code_location_of_dagster_plus_is_hardened_finds_its_files_and_names_no_namespace() -> None:
+    """A namespace that is written down there is every branch deployment's: each would have written production's."""
+    from dagster_k8s.container_context import K8sContainerContext
+    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
+    from kubernetes.client import ApiClient
+
+    text = (CHECKOUT / "deploy" / "dagster-plus" / "dagster_cloud.yaml").read_text(encoding="utf-8")
+    (location,) = yaml.safe_load(text)["locations"]
+    # Refuses a key that it does not know.
+    context = K8sContainerContext.create_from_config(location["container_context"])
+    job = construct_dagster_k8s_job(
+        DagsterK8sJobConfig(job_image=location["image"], dagster_home="/state"),
+        args=["dagster"], job_name="run", user_defined_k8s_config=context.run_k8s_config,
+    )  # fmt: skip
+    pod = ApiClient().sanitize_for_serialization(job)["spec"]["template"]
+
+    assert is_restricted(pod) == []
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    (container,) = pod["spec"]["containers"]
+    given = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("LLM_PLATFORM_")}
+    assert set(given) <= {one.variable for one in all_settings()}
+    assert not set(given) & {"LLM_PLATFORM_NAMESPACE", "LLM_PLATFORM_UPSTREAM", "LLM_PLATFORM_DEPLOYMENT"}
+    there = {*(one["mountPath"] for one in container["volumeMounts"]), "/applications"}
+    files = re.findall(r"(?<![\w:/])(/[a-z/_-]+)/[\w.-]+", " ".join(given.values()))
+    assert len(files) == 3
+    assert set(files) <= there

@@ -101,6 +101,10 @@ def main() -> None:
             "skipped: no cluster to test on. Name the folder with cluster.py in CLUSTER, and the archive of the image in "
             f"ARCHIVE (make image ARCHIVE=…); found CLUSTER={str(CLUSTER)!r}, ARCHIVE={str(archive)!r}."
         )
+    if shutil.which("aws") is None:
+        raise SystemExit(
+            "skipped: aws is not on the path, by which a branch's end empties its bucket: pip install awscli"
+        )
     training = Path(os.environ.get("TRAINING_ARCHIVE", ROOT / "finetuning.tar"))
     if given.inside:
         play(archive, training if training.is_file() else None)

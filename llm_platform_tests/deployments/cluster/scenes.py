@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -51,6 +50,7 @@ from llm_platform_tests.deployments.cluster.surroundings import (
     BUCKET,
     BUCKETS,
     DOCUMENTS,
+    KEYS_OF_THE_STORE,
     REGISTRY,
     SCRIPTED_VLLM,
     bucket,
@@ -277,7 +277,7 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
     run(*PROGRAM, "branch", "up", "branch_42", "--from", "production", "--days", "14", "--cluster", folder, env=own)
     administrator = os.environ | {
         "CATALOG": f"host={NODE} user=postgres password=secret dbname=lake", "KUBECONFIG": str(STATE / "admin.kubeconfig"),
-        "PATH": f"{aws_program().parent}:{os.environ['PATH']}",
+        "AWS_ENDPOINT_URL": f"http://{store['endpoint']}", "AWS_DEFAULT_REGION": store["region"], **KEYS_OF_THE_STORE,
     }  # fmt: skip
     run(folder / "up.sh", env=administrator, cwd=CHECKOUT)
     apply(*shared_with_a_branch(place))
@@ -314,6 +314,7 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
     if row[:2] != ["branch_42", "production"] or row[-1] != place:
         raise SystemExit("The branch is not listed.")
     step(run(*branches, "down", "branch_42", "--yes", "--cluster", folder, env=own | administrator).strip())
+    versions = bucket().list_object_versions(Bucket=BUCKET, Prefix="llm/branch_42/")
     with closing(psycopg2.connect(host=NODE, user="postgres", password="secret", dbname="lake")) as connection:
         cursor = connection.cursor()
         cursor.execute(
@@ -324,7 +325,7 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
             *cursor.fetchall(),
             *kubectl("get", "namespace", place, "--ignore-not-found", "-o", "name").split(),
             *([folder] if folder.exists() else []),
-            *bucket().list_objects_v2(Bucket=BUCKET, Prefix="llm/branch_42/").get("Contents", []),
+            *(one for kind in ("Versions", "DeleteMarkers") for one in versions.get(kind, [])),
         ]
     step(f"the branch is down; left of it: {left}")
     if left:
@@ -334,20 +335,6 @@ def a_branch_stands_beside(chart: str, given: dict[str, Any]) -> None:
 def shared_with_a_branch(place: str) -> list[dict[str, Any]]:
     """What the team puts into the namespace of a branch itself: Secrets of sources and of the store, and a volume."""
     return [volume("branch-state"), claim("branch-state", place), *secrets(place)]
-
-
-def aws_program() -> Path:
-    """`aws s3 rm`, which is all that a branch's end asks of that program, on the store of this test."""
-    program = KEPT / "bin" / "aws"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(CHECKOUT)!r})\nfrom llm_platform_tests.deployments.cluster.surroundings import bucket\n"
-        "name, _, prefix = sys.argv[-1].removeprefix('s3://').partition('/')\n"
-        "for one in bucket().list_objects_v2(Bucket=name, Prefix=prefix).get('Contents', []):\n"
-        "    bucket().delete_object(Bucket=name, Key=one['Key'])\n"
-    )
-    program.chmod(0o755)
-    return program
 
 
 def gpu_pods(name: str, namespace: str, replicas: int, priority_class: str) -> dict[str, Any]:

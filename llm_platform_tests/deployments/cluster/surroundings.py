@@ -28,6 +28,7 @@ SLOTS = 4
 BUCKET = "lake"
 PLATFORM, TRAINING, SCRIPTED_VLLM = "llm-platform-tickets", "llm-platform-finetuning", "scripted-vllm"
 PASSWORDS = {"lake": "l4ke pass", "dagster": "d4gster:pass", "reader": "r3ader"}
+KEYS_OF_THE_STORE = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "s3cret"}
 LOCK = {
     "models": {
         "scripted": {
@@ -139,6 +140,7 @@ def databases() -> None:
     with crm() as cursor:
         cursor.executemany("INSERT INTO known VALUES (%s, %s)", [(str(i), right_answer(i)) for i in range(DOCUMENTS)])
     bucket().create_bucket(Bucket=BUCKET)
+    bucket().put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
 
 
 def insert(numbers: Iterable[int]) -> None:

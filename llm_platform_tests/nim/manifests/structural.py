@@ -28,6 +28,7 @@ FILES = {
     "PodMonitor": "monitoring.coreos.com_podmonitors.yaml",
     "PrometheusRule": "monitoring.coreos.com_prometheusrules.yaml",
     "ServiceMonitor": "monitoring.coreos.com_servicemonitors.yaml",
+    "Application": "application-crd.yaml",
 }
 """Names of the CRDs' files in the repositories of their projects."""
 

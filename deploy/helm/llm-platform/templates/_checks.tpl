@@ -4,6 +4,7 @@
 {{- with .Values }}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $.Release.Name) }}{{ $wrong = append $wrong (printf "the release is called %q: Services are called like it, so give small letters, digits and dashes, and a letter first." $.Release.Name) }}{{ end }}
 {{- if not .image.repository }}{{ $wrong = append $wrong "image.repository is empty: name the image that `make image` pushed, without tag." }}{{ end }}
+{{- if regexMatch "(://|@|:[^/]*$)" .image.repository }}{{ $wrong = append $wrong (printf "image.repository is %q: name it without scheme, tag and digest, e.g. registry.example.org/llm-platform." .image.repository) }}{{ end }}
 {{- if not (regexMatch "^sha256:[0-9a-f]{64}$" .image.digest) }}{{ $wrong = append $wrong (printf "image.digest is %q: give sha256: and 64 hexadecimal digits, as `make image` prints it; a tag may be another image tomorrow." .image.digest) }}{{ end }}
 {{- $password := "(?i)(password\\s*=|://[^/?#\\s]*:[^/?#\\s]*@)" }}
 {{- if not (or (hasPrefix "postgres:" .catalog.address) (regexMatch $password .catalog.address)) }}{{ $wrong = append $wrong (printf "catalog.address is %q: give postgres: and libpq's words, e.g. postgres:host=db dbname=lake user=lake." .catalog.address) }}{{ end }}
@@ -18,6 +19,8 @@
 {{- if regexMatch $password $one.address }}{{ $wrong = append $wrong (printf "warehouses.%s.address holds a password: values are kept in clear; put it into a Secret and name that in passwordSecret." $name) }}{{ end }}
 {{- end }}
 {{- if not (regexMatch "^s3://[a-z0-9]\\S*$" .data.root) }}{{ $wrong = append $wrong (printf "data.root is %q: give s3://bucket/prefix; a pod's disk is gone with the pod." .data.root) }}{{ end }}
+{{- if contains "/" .data.endpoint }}{{ $wrong = append $wrong (printf "data.endpoint is %q: give host and port without a scheme; data.useSsl says whether it is https." .data.endpoint) }}{{ end }}
+{{- if and .models.lock (not (hasKey (fromYaml .models.lock) "models")) }}{{ $wrong = append $wrong "models.lock is no lock file, a YAML with `models:`: give it word for word (--set-file models.lock=models.lock.yaml)." }}{{ end }}
 {{- if eq .namespace .upstream }}{{ $wrong = append $wrong (printf "namespace and upstream are both %q: a branch writes a namespace of its own." .namespace) }}{{ end }}
 {{- if and .upstream .sensors }}{{ $wrong = append $wrong "sensors is true on a branch (upstream is set): it would answer every new document again; set sensors to false." }}{{ end }}
 {{- if .proxy.enabled }}
@@ -43,11 +46,19 @@
 {{- if not $one.to }}{{ $wrong = append $wrong (printf "network.egress.%s.to is empty, which would mean everywhere: name peers as a NetworkPolicy does." $name) }}{{ end }}
 {{- range $one.to }}{{ $networks = append $networks (list (printf "network.egress.%s.to" $name) .) }}{{ end }}
 {{- end }}
+{{- $octet := "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])" }}
+{{- $network := printf "^(%s([.]%s){3}/(3[0-2]|[12]?[0-9])|[0-9a-fA-F:]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[0-9]?[0-9]))$" $octet $octet }}
 {{- /* What is written down as one network, and is half of all of them, is everywhere. */}}
 {{- range $networks }}
 {{- $place := index . 0 }}{{ $peer := index . 1 }}
-{{- $short := regexMatch "/[0-7]$" (dig "ipBlock" "cidr" "" $peer) }}
-{{- $chosen := or $peer.ipBlock (dig "namespaceSelector" "matchLabels" dict $peer) (dig "namespaceSelector" "matchExpressions" list $peer) (dig "podSelector" "matchLabels" dict $peer) (dig "podSelector" "matchExpressions" list $peer) }}
+{{- $cidr := dig "ipBlock" "cidr" "" $peer }}
+{{- if and $cidr (not (regexMatch $network $cidr)) }}{{ $wrong = append $wrong (printf "%s has %q, which is no network: write addresses like 10.1.0.0/28, of one machine 10.1.0.4/32." $place $cidr) }}{{ end }}
+{{- $short := regexMatch "/[0-7]$" $cidr }}
+{{- $chosen := or $peer.ipBlock (dig "namespaceSelector" "matchLabels" dict $peer) (dig "podSelector" "matchLabels" dict $peer) }}
+{{- /* Everything but one, or whatever has the label that all namespaces have, is everywhere, too. */}}
+{{- range concat (dig "namespaceSelector" "matchExpressions" list $peer) (dig "podSelector" "matchExpressions" list $peer) }}
+{{- $chosen = or $chosen (eq .operator "In") (and (eq .operator "Exists") (ne .key "kubernetes.io/metadata.name")) }}
+{{- end }}
 {{- if or $short (not $chosen) }}{{ $wrong = append $wrong (printf "%s names everywhere (%s): documents could leave by it; name one network." $place (toJson $peer)) }}{{ end }}
 {{- end }}
 {{- end }}
